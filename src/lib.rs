@@ -1,0 +1,5 @@
+//! Trains convolutional networks on libtorch and streams what they learn to stock TensorBoard.
+
+pub mod exit;
+pub mod picture;
+pub mod types;

@@ -1,0 +1,206 @@
+//! Values that cannot be wrong: each is checked once, where it enters, and carried as proof from there.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The position of a data point in its series: an epoch or an iteration, by the run directory it is in.
+///
+/// At most 2^53 - 1, since TensorBoard's front end holds steps in JavaScript numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Step(u64);
+
+impl Step {
+    pub const ZERO: Step = Step(0);
+    pub const MAX: Step = Step((1 << 53) - 1);
+
+    /// `None` above [`Step::MAX`].
+    pub fn new(step: u64) -> Option<Step> {
+        (step <= Step::MAX.0).then_some(Step(step))
+    }
+
+    pub fn get(self) -> u64 {
+        self.0
+    }
+
+    /// As the wire has it.
+    pub fn as_i64(self) -> i64 {
+        self.0 as i64
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Seconds since the Unix epoch: finite and not negative.
+///
+/// A NaN would make TensorBoard's default loader give up the rest of the file.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct WallTime(f64);
+
+impl WallTime {
+    /// `None` for a time before 1970, an infinity or NaN.
+    pub fn from_secs(secs: f64) -> Option<WallTime> {
+        (secs.is_finite() && secs >= 0.0).then_some(WallTime(secs))
+    }
+
+    pub fn as_secs(self) -> f64 {
+        self.0
+    }
+}
+
+/// Where wall time comes from. An argument everywhere, so that equal input can give equal bytes.
+pub trait Clock: Send + Sync {
+    fn now(&self) -> WallTime;
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> WallTime {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        // A clock set before 1970 is a broken clock; the epoch itself is as good an answer as any.
+        WallTime(since.map_or(0.0, |d| d.as_secs_f64()))
+    }
+}
+
+/// A clock that stands still, for tests and for reproducible files.
+#[derive(Clone, Copy, Debug)]
+pub struct FixedClock(pub WallTime);
+
+impl Clock for FixedClock {
+    fn now(&self) -> WallTime {
+        self.0
+    }
+}
+
+/// The name of a series within a run; TensorBoard groups tags by what stands before the first `/`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(Arc<str>);
+
+/// Why a text is no tag.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TagError {
+    #[error("a tag must not be empty")]
+    Empty,
+    #[error("tag `{0}` starts with `/`: TensorBoard would show a group without a name")]
+    LeadingSlash(String),
+}
+
+impl Tag {
+    pub fn new(text: impl Into<String>) -> Result<Tag, TagError> {
+        let text = text.into();
+        match text.chars().next() {
+            None => Err(TagError::Empty),
+            Some('/') => Err(TagError::LeadingSlash(text)),
+            Some(_) => Ok(Tag(text.into())),
+        }
+    }
+
+    /// A tag that is written in the source.
+    ///
+    /// # Panics
+    /// When the text is no tag; use it with literals and with layer names only.
+    pub fn of(text: impl AsRef<str>) -> Tag {
+        match Tag::new(text.as_ref()) {
+            Ok(tag) => tag,
+            Err(error) => panic!("a tag in the source is wrong: {error}"),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A run directory below the log directory. TensorBoard's run name is its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Run {
+    /// Steps are epochs; training metrics, weights, pictures, the graph.
+    Train,
+    /// Steps are epochs; metrics on the validation set.
+    Validation,
+    /// Steps are iterations of the optimizer.
+    Steps,
+}
+
+impl Run {
+    pub const ALL: [Run; 3] = [Run::Train, Run::Validation, Run::Steps];
+
+    /// The directory's name.
+    pub fn dir(self) -> &'static str {
+        match self {
+            Run::Train => "train",
+            Run::Validation => "validation",
+            Run::Steps => "steps",
+        }
+    }
+}
+
+/// What all chance in a run is derived from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seed(pub u64);
+
+/// Extent of one image: `height` x `width` x `channels`, each at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ImageShape {
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+}
+
+impl ImageShape {
+    /// Values in one image.
+    pub fn len(self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Display for ImageShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}", self.height, self.width, self.channels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_fits_a_javascript_number() {
+        assert_eq!(Step::new((1 << 53) - 1), Some(Step::MAX));
+        assert_eq!(Step::new(1 << 53), None);
+    }
+
+    #[test]
+    fn wall_time_is_finite_and_not_negative() {
+        for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
+            assert_eq!(WallTime::from_secs(wrong), None);
+        }
+        assert_eq!(WallTime::from_secs(1.5).map(WallTime::as_secs), Some(1.5));
+    }
+
+    #[test]
+    fn a_tag_has_a_group() {
+        assert_eq!(Tag::new(""), Err(TagError::Empty));
+        assert_eq!(
+            Tag::new("/a").unwrap_err().to_string(),
+            "tag `/a` starts with `/`: TensorBoard would show a group without a name"
+        );
+        assert_eq!(Tag::of("conv2d/kernel/histogram").as_str(), "conv2d/kernel/histogram");
+    }
+}
