@@ -1,0 +1,9 @@
+//! The networks, and only the networks: layers with names and shapes, parameters in one flat buffer, forward passes.
+
+mod layer;
+mod network;
+mod parameters;
+
+pub use layer::{Layer, LayerKind, Shape, ShapeError};
+pub use network::{Architecture, Network, Tap};
+pub use parameters::{ParameterSpec, Parameters};
