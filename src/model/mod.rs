@@ -3,7 +3,9 @@
 mod layer;
 mod network;
 mod parameters;
+mod summary;
 
 pub use layer::{Layer, LayerKind, Shape, ShapeError};
 pub use network::{Architecture, Network, Tap};
 pub use parameters::{ParameterSpec, Parameters};
+pub use summary::summary;

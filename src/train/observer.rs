@@ -16,7 +16,17 @@ pub struct Metrics {
     pub accuracy: f64,
 }
 
-/// Where the time of the steps since the last report went, in seconds.
+impl Metrics {
+    /// Means from sums; of no samples, zeros.
+    pub fn of(loss_sum: f64, correct: u64, samples: u64) -> Metrics {
+        match samples {
+            0 => Metrics::default(),
+            n => Metrics { loss: loss_sum / n as f64, accuracy: correct as f64 / n as f64 },
+        }
+    }
+}
+
+/// Where the time of training steps went, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PhaseSeconds {
     /// Assembling batches.
@@ -29,14 +39,53 @@ pub struct PhaseSeconds {
     pub total: f64,
 }
 
-/// What happened since the last report of steps.
-#[derive(Clone, Copy, Debug)]
-pub struct StepReport {
-    /// Means over the samples seen since the last report, each with the weights of its own step.
-    pub metrics: Metrics,
-    /// Samples seen since the last report.
+impl PhaseSeconds {
+    fn zip(&self, other: &PhaseSeconds, f: impl Fn(f64, f64) -> f64) -> PhaseSeconds {
+        PhaseSeconds {
+            data: f(self.data, other.data),
+            forward: f(self.forward, other.forward),
+            backward: f(self.backward, other.backward),
+            optimizer: f(self.optimizer, other.optimizer),
+            observers: f(self.observers, other.observers),
+            total: f(self.total, other.total),
+        }
+    }
+
+    pub fn plus(&self, other: &PhaseSeconds) -> PhaseSeconds {
+        self.zip(other, |a, b| a + b)
+    }
+
+    pub fn since(&self, earlier: &PhaseSeconds) -> PhaseSeconds {
+        self.zip(earlier, |a, b| a - b)
+    }
+}
+
+/// Running sums over the training steps since the start. What happened between two moments is their difference, so
+/// observers with different triggers do not disturb each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Sum of the samples' cross-entropies, each with the weights of its own step.
+    pub loss_sum: f64,
+    /// Samples classified right.
+    pub correct: u64,
     pub samples: u64,
     pub seconds: PhaseSeconds,
+}
+
+impl Totals {
+    /// What happened since `earlier`.
+    pub fn since(&self, earlier: &Totals) -> Totals {
+        Totals {
+            loss_sum: self.loss_sum - earlier.loss_sum,
+            correct: self.correct - earlier.correct,
+            samples: self.samples - earlier.samples,
+            seconds: self.seconds.since(&earlier.seconds),
+        }
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        Metrics::of(self.loss_sum, self.correct, self.samples)
+    }
 }
 
 /// What a moment is.
@@ -44,10 +93,10 @@ pub struct StepReport {
 pub enum At {
     /// Before the first step.
     Start,
-    /// After a step.
-    Step(StepReport),
-    /// After an epoch and its evaluation.
-    Epoch { train: Metrics, validation: Metrics },
+    /// After a step; the sums so far.
+    Step(Totals),
+    /// After an epoch and its evaluation; `train` is of this epoch, `totals` of all so far.
+    Epoch { train: Metrics, validation: Metrics, totals: Totals },
 }
 
 /// A moment in a run, with a read-only view of its state.
