@@ -2,4 +2,5 @@
 
 pub mod exit;
 pub mod picture;
+pub mod rng;
 pub mod types;
