@@ -1,0 +1,9 @@
+//! Bytes to images and labels: where data sets lie, how they are read, checked, fetched and drawn.
+
+pub mod dataset;
+pub mod fetch;
+pub mod idx;
+pub mod source;
+pub mod synthetic;
+
+pub use self::dataset::{Dataset, DatasetName, LoadError, Split, load};
