@@ -24,6 +24,7 @@ pub mod event;
 pub mod file;
 pub mod graph;
 pub mod histogram;
+pub mod inspect;
 pub mod logdir;
 pub mod proto;
 pub mod reader;
@@ -36,6 +37,7 @@ pub use event::What;
 pub use file::{EventFile, Origin};
 pub use graph::{Attr, DType, Graph, Node, Shape};
 pub use histogram::Histogram;
+pub use inspect::Report;
 
 pub use logdir::LogDir;
 pub use reader::EventReader;
