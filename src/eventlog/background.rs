@@ -69,7 +69,8 @@ struct Queue {
 
 #[derive(Debug)]
 enum Item {
-    Entry(Entry),
+    /// With its size.
+    Entry(Entry, usize),
     Barrier(Barrier),
 }
 
@@ -138,7 +139,7 @@ impl Sink for Background {
             return all.map_or(Ok(()), Err);
         }
         queue.bytes += size;
-        queue.items.push_back(Item::Entry(entry));
+        queue.items.push_back(Item::Entry(entry, size));
         if queue.wake_at > 0 && queue.items.len() >= queue.wake_at {
             queue.wake_at = 0;
             self.shared.work.notify_one();
@@ -215,7 +216,7 @@ impl Shared {
         queue.wake_at = 0;
         let count = queue.items.len().min(BATCH);
         batch.extend(queue.items.drain(..count));
-        queue.in_work = batch.iter().filter(|item| matches!(item, Item::Entry(_))).count() as u64;
+        queue.in_work = batch.iter().filter(|item| matches!(item, Item::Entry(..))).count() as u64;
         if queue.items.is_empty() {
             queue.urgent = false;
         }
@@ -229,7 +230,7 @@ impl Queue {
 
     /// What is still queued will not be written any more.
     fn fail(&mut self) {
-        let queued = self.items.drain(..).filter(|item| matches!(item, Item::Entry(_))).count() as u64;
+        let queued = self.items.drain(..).filter(|item| matches!(item, Item::Entry(..))).count() as u64;
         let lost = queued + std::mem::take(&mut self.in_work);
         self.lost += lost;
         SinkError::add(&mut self.error, SinkError::new(lost, Cause::Stopped));
@@ -271,9 +272,9 @@ impl<S: Sink> Worker<S> {
             let mut errors = None;
             for item in batch.drain(..) {
                 match item {
-                    Item::Entry(entry) => {
+                    Item::Entry(entry, size) => {
                         done.entries += 1;
-                        done.bytes += entry.size();
+                        done.bytes += size;
                         self.dirty.get_or_insert_with(Instant::now);
                         if let Err(error) = self.sink.write(entry) {
                             SinkError::add(&mut errors, error);
