@@ -1,6 +1,5 @@
 //! Assembly: a configuration becomes a data set, a network, observers and an event log, and is trained.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -9,13 +8,12 @@ use tch::Device;
 
 use crate::allocator::keep_freed_memory;
 use crate::config::{Config, DeviceChoice, Resolved, UpdateFreq};
-use crate::data::{self, Dataset, LoadError};
-use crate::durable;
-use crate::eventlog::{Background, LogDir, Origin};
+use crate::data::{self, Dataset, LoadError, Split};
+use crate::eventlog::{Background, Limits, LogDir, Origin, SinkError};
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, ShapeError};
 use crate::observe::{
-    EpochScalars, FeatureMaps, Filters, Findings, GradCam, Graphs, Inputs, Rows, StepScalars, Texts, WeightHistograms,
+    EpochScalars, Findings, Graphs, Rows, StepScalars, Texts, WeightHistograms,
 };
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::train::{self, Fit, FitError, Observer, Outcome, Progress, TrainState};
@@ -49,6 +47,8 @@ pub enum RunError {
     #[error("device cuda:{index} is not there: libtorch sees {found} CUDA devices; use --device cpu or --device auto")]
     NoCuda { index: usize, found: usize },
     #[error(transparent)]
+    Log(#[from] SinkError),
+    #[error(transparent)]
     Fit(#[from] FitError),
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -62,6 +62,7 @@ impl Classify for RunError {
             RunError::Data(error) => error.exit(),
             RunError::Shape(error) => error.exit(),
             RunError::NoCuda { .. } => Exit::Unavailable,
+            RunError::Log(error) => error.exit(),
             RunError::Fit(error) => error.exit(),
             RunError::Weights(error) => error.exit(),
         }
@@ -102,7 +103,8 @@ pub fn run(
 
     let mut state = TrainState::initialise(&network, config.rule(), config.seed, device);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut log = Background::start(LogDir::new(dir.path(), clock.clone(), Origin::here()));
+    let log = Background::spawn(LogDir::new(dir.path(), Origin::here(), clock.clone()), Limits::default())?;
+    let mut findings = Findings::new(log, clock);
     let mut observers = observers(resolved, device, threads);
     let fit = Fit {
         network: &network,
@@ -115,18 +117,13 @@ pub fn run(
         threads,
         stop,
     };
-    let fitted = train::fit(&fit, &mut state, &mut observers, &mut Findings::new(&mut log, clock), progress);
+    let fitted = train::fit(&fit, &mut state, &mut observers, &mut findings, progress);
     drop(observers);
     // The log is closed whether training went to its end or not: what was seen so far is worth keeping.
-    let lost_entries = close(log);
+    let lost_entries = findings.close();
     let outcome = fitted?;
 
-    let metadata = HashMap::from([
-        ("format".to_owned(), "pt".to_owned()),
-        ("trainer_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-        ("dataset".to_owned(), dataset.name.clone()),
-    ]);
-    weights::save(&dir.weights(), &state.parameters, metadata)?;
+    weights::save(&dir.weights(), &state.parameters)?;
     dir.write_result(&result_json(&outcome, lost_entries))?;
     let image_steps = if config.image_freq == 0 { 0 } else { config.epochs.div_ceil(config.image_freq) };
     let seconds = started.elapsed().as_secs_f64();
@@ -136,21 +133,20 @@ pub fn run(
 /// The data set that `config` names, cut to its limits.
 fn dataset(config: &Config) -> Result<Dataset, LoadError> {
     let mut dataset = data::load(config.dataset, &config.data_dir, config.seed)?;
-    for (split, limit, what) in [
-        (&mut dataset.train, config.limit_train, "training"),
-        (&mut dataset.validation, config.limit_validation, "validation"),
-    ] {
-        if let Some(limit) = limit {
-            if limit > split.len() {
-                tracing::warn!("the {what} set has only {} images, less than the limit of {limit}", split.len());
-            }
-            split.truncate(limit);
-        }
-    }
+    dataset.train = limited(dataset.train, config.limit_train, "training");
+    dataset.validation = limited(dataset.validation, config.limit_validation, "validation");
     Ok(dataset)
 }
 
-fn observers<'a>(resolved: &Resolved, device: Device, threads: usize) -> Vec<Box<dyn for<'s> Observer<Findings<'s>> + 'a>> {
+fn limited(split: Split, limit: Option<usize>, what: &str) -> Split {
+    let Some(limit) = limit else { return split };
+    if limit > split.len() {
+        tracing::warn!("the {what} set has only {} images, fewer than the limit of {limit}", split.len());
+    }
+    split.limited(limit)
+}
+
+fn observers(resolved: &Resolved, device: Device, threads: usize) -> Vec<Box<dyn Observer<Findings>>> {
     let config = &resolved.config;
     let every_steps = match config.update_freq {
         UpdateFreq::Epoch => None,
@@ -163,10 +159,6 @@ fn observers<'a>(resolved: &Resolved, device: Device, threads: usize) -> Vec<Box
         Box::new(EpochScalars),
         Box::new(StepScalars::new(every_steps)),
         Box::new(WeightHistograms::new(config.histogram_freq)),
-        Box::new(Inputs::new(config.image_freq)),
-        Box::new(Filters::new(config.image_freq)),
-        Box::new(FeatureMaps::new(config.image_freq)),
-        Box::new(GradCam::new(config.image_freq)),
     ]
 }
 
@@ -219,15 +211,6 @@ fn processor() -> Option<String> {
     let text = std::fs::read_to_string(Path::new("/proc/cpuinfo")).ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     line.split_once(':').map(|(_, name)| name.trim().to_owned())
-}
-
-/// Closes the log and says how many entries it has lost.
-fn close(log: Background<LogDir>) -> u64 {
-    let counters = log.counters();
-    if let Err(error) = log.close() {
-        tracing::warn!(%error, "event log");
-    }
-    counters.lost_entries()
 }
 
 fn result_json(outcome: &Outcome, lost_entries: u64) -> serde_json::Value {

@@ -36,8 +36,8 @@ impl Classify for WeightsError {
     }
 }
 
-/// Writes every parameter, `f32`, whole or not at all. `metadata` goes into the file's header.
-pub fn save(path: &Path, parameters: &Parameters, metadata: HashMap<String, String>) -> Result<(), WeightsError> {
+/// Writes every parameter, `f32`, whole or not at all. Equal weights give equal bytes.
+pub fn save(path: &Path, parameters: &Parameters) -> Result<(), WeightsError> {
     let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
     let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = parameters
         .host()
@@ -51,6 +51,8 @@ pub fn save(path: &Path, parameters: &Parameters, metadata: HashMap<String, Stri
         .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(|error| format(error.to_string()))?;
+    // One key only: the crate writes them in the order of a hash map, which no two processes share.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| format(error.to_string()))?;
     Ok(durable::write(path, &bytes)?)
 }
@@ -112,7 +114,7 @@ mod tests {
         let path = dir.path().join("model.safetensors");
         let (saved, other) = (parameters(1, 5), parameters(2, 5));
         assert_ne!(saved.flat(), other.flat());
-        save(&path, &saved, HashMap::new()).unwrap();
+        save(&path, &saved).unwrap();
         load(&path, &other).unwrap();
         assert_eq!(saved.flat(), other.flat());
     }
@@ -121,7 +123,7 @@ mod tests {
     fn weights_of_another_network_are_refused_and_nothing_is_copied() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model.safetensors");
-        save(&path, &parameters(1, 5), HashMap::new()).unwrap();
+        save(&path, &parameters(1, 5)).unwrap();
         let other = parameters(2, 6);
         let before = other.flat().copy();
         let error = load(&path, &other).unwrap_err();
@@ -136,7 +138,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model.safetensors");
         let parameters = parameters(1, 5);
-        save(&path, &parameters, HashMap::new()).unwrap();
+        save(&path, &parameters).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         for len in [0, 4, 8, 100, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..len]).unwrap();

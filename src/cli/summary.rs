@@ -26,7 +26,7 @@ pub(super) fn summary(matches: &ArgMatches) -> Result<(), Failure> {
             Ok(classes) if (1..=65_536).contains(&classes) => classes,
             _ => return Err(usage("classes", text, "a whole number from 1 to 65536")),
         },
-        None => config.dataset.class_count(),
+        None => config.dataset.classes().len(),
     };
     let network = Network::build(&config.architecture, input, classes)?;
     print(&table(&network))

@@ -118,7 +118,7 @@ pub const KNOBS: &[Knob] = &[
         help: "Train on the first N images only: the quick check of an architecture",
         heading: DATA,
         identity: true,
-        set: |c, t| store(&mut c.limit_train, optional(t, "all", |t| number(t, 1, usize::MAX as u64))),
+        set: |c, t| store(&mut c.limit_train, optional(t, "all", |t| number(t, 1, u64::MAX))),
     },
     Knob {
         key: "limit-validation",
@@ -127,7 +127,7 @@ pub const KNOBS: &[Knob] = &[
         help: "Validate on the first N images only",
         heading: DATA,
         identity: true,
-        set: |c, t| store(&mut c.limit_validation, optional(t, "all", |t| number(t, 1, usize::MAX as u64))),
+        set: |c, t| store(&mut c.limit_validation, optional(t, "all", |t| number(t, 1, u64::MAX))),
     },
     Knob {
         key: "epochs",
@@ -314,7 +314,7 @@ fn path(text: &str) -> Result<PathBuf, String> {
 /// A whole number in a range.
 fn number<T: TryFrom<u64>>(text: &str, least: u64, most: u64) -> Result<T, String> {
     let want = || match most {
-        usize::MAX.. | u64::MAX => format!("a whole number, at least {least}"),
+        u64::MAX => format!("a whole number, at least {least}"),
         _ => format!("a whole number from {least} to {most}"),
     };
     let value: u64 = text.parse().map_err(|_| want())?;

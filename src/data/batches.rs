@@ -82,7 +82,7 @@ mod tests {
     fn split(count: usize, shape: ImageShape) -> Split {
         let pixels = (0..count * shape.len()).map(|i| (i % 251) as u8).collect();
         let labels = (0..count).map(|i| (i % 10) as u8).collect();
-        Split::new(shape, pixels, labels, 10).unwrap()
+        Split::new(shape, 10, pixels, labels).unwrap()
     }
 
     #[test]

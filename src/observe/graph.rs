@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::Findings;
-use crate::eventlog::{Attr, DType, Graph, GraphError, Node, Value, What};
+use crate::eventlog::{Attr, DType, Graph, Node, Value, What};
+use crate::eventlog::graph::GraphError;
 use crate::model::{Layer, LayerKind, Network, Shape};
 use crate::optim::{self, Rule};
 use crate::train::{Moment, Observer, Trigger};
@@ -16,12 +17,12 @@ pub struct Graphs {
     pub device: String,
 }
 
-impl Observer<Findings<'_>> for Graphs {
+impl Observer<Findings> for Graphs {
     fn trigger(&self) -> Trigger {
         Trigger::start()
     }
 
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings<'_>) {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         match run_graph(moment.network, self.rule, moment.learning_rate, &self.device) {
             Ok(graph) => out.write(Run::Train, Step::ZERO, What::Graph(graph)),
             Err(error) => tracing::warn!(%error, "the graph is left out"),

@@ -17,12 +17,12 @@ impl WeightHistograms {
     }
 }
 
-impl Observer<Findings<'_>> for WeightHistograms {
+impl Observer<Findings> for WeightHistograms {
     fn trigger(&self) -> Trigger {
         Trigger::every_epochs(self.every_epochs)
     }
 
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings<'_>) {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         let values = moment.parameters.host().map(|(spec, values)| {
             let description = format!("The {} values of the {} of layer `{}`.", values.len(), spec.role, spec.layer);
             Value::histogram(Tag::of(format!("{}/histogram", spec.path())), Histogram::of(&values)).described(description)

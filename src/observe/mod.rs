@@ -17,14 +17,14 @@ pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Rows, Texts};
 
 /// Where observers put what they saw: stamped with the time, handed to the event log.
-pub struct Findings<'a> {
-    sink: &'a mut dyn Sink,
+pub struct Findings {
+    sink: Box<dyn Sink>,
     clock: Arc<dyn Clock>,
 }
 
-impl<'a> Findings<'a> {
-    pub fn new(sink: &'a mut dyn Sink, clock: Arc<dyn Clock>) -> Findings<'a> {
-        Findings { sink, clock }
+impl Findings {
+    pub fn new(sink: impl Sink + 'static, clock: Arc<dyn Clock>) -> Findings {
+        Findings { sink: Box::new(sink), clock }
     }
 
     /// Values of one moment share one event.
@@ -34,11 +34,19 @@ impl<'a> Findings<'a> {
         }
     }
 
+    /// Closes the log and says how many entries it has lost.
+    pub fn close(mut self) -> u64 {
+        if let Err(error) = self.sink.close() {
+            tracing::warn!("{error}");
+        }
+        self.sink.lost()
+    }
+
     fn write(&mut self, run: Run, step: Step, what: What) {
         let entry = Entry { run, wall_time: self.clock.now(), step, what };
         // Training does not stop for its log. The sink counts what it loses and the end of the run reports it.
         if let Err(error) = self.sink.write(entry) {
-            tracing::warn!(%error, "event log");
+            tracing::warn!("{error}");
         }
     }
 }

@@ -12,12 +12,12 @@ const ACCURACY: &str = "Share of images whose most probable class is the right o
 /// Keras's epoch tags in `train` and `validation`.
 pub struct EpochScalars;
 
-impl Observer<Findings<'_>> for EpochScalars {
+impl Observer<Findings> for EpochScalars {
     fn trigger(&self) -> Trigger {
         Trigger::every_epochs(1)
     }
 
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings<'_>) {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         let At::Epoch { train, validation, .. } = moment.at else { return };
         let step = epoch_step(moment.epoch);
         let mut values = metrics(["epoch_loss", "epoch_accuracy"], train, "over the epoch, as the weights changed");
@@ -68,13 +68,13 @@ impl StepScalars {
     }
 }
 
-impl Observer<Findings<'_>> for StepScalars {
+impl Observer<Findings> for StepScalars {
     fn trigger(&self) -> Trigger {
         let steps = Trigger::every_steps(self.every_steps.unwrap_or(0));
         Trigger { every_steps: steps.every_steps, ..Trigger::every_epochs(1) }
     }
 
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings<'_>) {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         let step = Step::new(moment.iterations).unwrap_or(Step::MAX);
         match moment.at {
             At::Start => {}

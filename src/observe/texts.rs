@@ -15,12 +15,12 @@ pub struct Texts {
     pub environment: Rows,
 }
 
-impl Observer<Findings<'_>> for Texts {
+impl Observer<Findings> for Texts {
     fn trigger(&self) -> Trigger {
         Trigger::start()
     }
 
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings<'_>) {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         let model = format!("```\n{}```\n", summary(moment.network));
         let values = vec![
             Value::text(Tag::of("model/summary"), model)

@@ -96,7 +96,7 @@ impl Classify for FitError {
 pub fn fit<Out>(
     fit: &Fit<'_>,
     state: &mut TrainState,
-    observers: &mut [Box<dyn Observer<Out> + '_>],
+    observers: &mut [Box<dyn Observer<Out>>],
     out: &mut Out,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, FitError> {
@@ -181,7 +181,7 @@ fn look<Out>(
     state: &TrainState,
     epoch: u64,
     at: At,
-    observers: &mut [Box<dyn Observer<Out> + '_>],
+    observers: &mut [Box<dyn Observer<Out>>],
     out: &mut Out,
 ) {
     let moment = Moment {
