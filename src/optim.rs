@@ -95,3 +95,50 @@ fn with_penalty(gradient: &Tensor, flat: &Tensor, weight_decay: f64) -> Tensor {
 pub fn norm(flat: &Tensor) -> f64 {
     flat.to_kind(Kind::Double).norm().double_value(&[])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by `tests/golden/make_optim.py`.
+    const GOLDEN: &str = include_str!("../tests/golden/optim.json");
+
+    fn after_six_steps(rule: Rule) -> Vec<f32> {
+        let values = |f: &dyn Fn(f64) -> f64| -> Tensor {
+            Tensor::from_slice(&(0..12).map(|i| f(f64::from(i)) as f32).collect::<Vec<f32>>())
+        };
+        let flat = values(&f64::sin);
+        let mut optimizer = Optimizer::new(rule, &flat);
+        for t in 1..=6 {
+            let gradient = values(&|i| (i * f64::from(t)).cos());
+            let before = gradient.copy();
+            optimizer.update(&flat, &gradient, 0.01);
+            assert_eq!(gradient, before, "the gradient is left as it was");
+        }
+        Vec::try_from(&flat).unwrap()
+    }
+
+    #[test]
+    fn updates_are_torch_optims() {
+        let golden: std::collections::BTreeMap<String, Vec<f32>> = serde_json::from_str(GOLDEN).unwrap();
+        let rules = [
+            ("adam", Rule::Adam { weight_decay: 0.0 }),
+            ("adam, weight decay 0.1", Rule::Adam { weight_decay: 0.1 }),
+            ("adamw, weight decay 0.1", Rule::AdamW { weight_decay: 0.1 }),
+            ("sgd", Rule::Sgd { momentum: 0.0, weight_decay: 0.0 }),
+            ("sgd, momentum 0.9", Rule::Sgd { momentum: 0.9, weight_decay: 0.0 }),
+            ("sgd, momentum 0.9, weight decay 0.1", Rule::Sgd { momentum: 0.9, weight_decay: 0.1 }),
+        ];
+        assert_eq!(golden.len(), rules.len());
+        for (name, rule) in rules {
+            for (ours, torch) in after_six_steps(rule).iter().zip(&golden[name]) {
+                assert!((ours - torch).abs() <= 1e-6, "{name}: {ours} and torch's {torch}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_norm_is_euclidean() {
+        assert_eq!(norm(&Tensor::from_slice(&[3.0_f32, 0.0, -4.0])), 5.0);
+    }
+}

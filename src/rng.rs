@@ -192,7 +192,7 @@ mod tests {
         assert_ne!(order[..4], [0, 1, 2, 3]);
         order.sort_unstable();
         assert!(order.iter().enumerate().all(|(i, n)| i == *n as usize));
-        assert_eq!(stream(5).permutation(0), []);
+        assert_eq!(stream(5).permutation(0), Vec::<u32>::new());
         assert_eq!(stream(5).permutation(1), [0]);
 
         let mut draws = stream(6);

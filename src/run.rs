@@ -12,9 +12,7 @@ use crate::data::{self, Dataset, LoadError, Split};
 use crate::eventlog::{Background, Limits, LogDir, Origin, SinkError};
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, ShapeError};
-use crate::observe::{
-    EpochScalars, Findings, Graphs, Rows, StepScalars, Texts, WeightHistograms,
-};
+use crate::observe::{EpochScalars, Findings, Graphs, Rows, StepScalars, Texts, WeightHistograms};
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::train::{self, Fit, FitError, Observer, Outcome, Progress, TrainState};
 use crate::types::{Clock, SystemClock};
@@ -88,7 +86,10 @@ pub fn run(
     let network = Arc::new(Network::build(&config.architecture, dataset.train.shape(), dataset.classes.len())?);
     let dir = RunDir::open(logdir, fresh)?;
     if dir.has_events() {
-        tracing::warn!("{} holds an unfinished run; training starts over, and its curves replace the old ones", logdir.display());
+        tracing::warn!(
+            "{} holds an unfinished run; training starts over, and its curves replace the old ones",
+            logdir.display()
+        );
     }
     dir.write_config(&resolved.to_toml())?;
     tracing::info!(
@@ -152,7 +153,8 @@ fn observers(resolved: &Resolved, device: Device, threads: usize) -> Vec<Box<dyn
         UpdateFreq::Epoch => None,
         UpdateFreq::Steps(n) => Some(n),
     };
-    let configuration = resolved.values().map(|(knob, text, source)| (knob.key.to_owned(), format!("{text} ({source})")));
+    let configuration =
+        resolved.values().map(|(knob, text, source)| (knob.key.to_owned(), format!("{text} ({source})")));
     vec![
         Box::new(Texts { configuration: configuration.collect(), environment: environment(device, threads) }),
         Box::new(Graphs { rule: config.rule(), device: tensorflow_device(device) }),

@@ -102,11 +102,8 @@ impl RunDir {
     /// event files in the run's own directories, configuration, weights and result, and nothing else.
     pub fn open(path: &Path, fresh: bool) -> Result<RunDir, RunDirError> {
         check(path, fresh)?;
-        let not_writable = |dir: &Path, source| RunDirError::NotWritable {
-            path: path.to_owned(),
-            dir: dir.to_owned(),
-            source,
-        };
+        let not_writable =
+            |dir: &Path, source| RunDirError::NotWritable { path: path.to_owned(), dir: dir.to_owned(), source };
         std::fs::create_dir_all(path).map_err(|source| not_writable(path, source))?;
         let lock_path = path.join(LOCK);
         let lock = File::options()
@@ -191,7 +188,10 @@ fn refuse_finished(path: &Path) -> Result<(), RunDirError> {
 
 fn event_files(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(".tfevents.") && path.is_file()).collect()
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.to_string_lossy().contains(".tfevents.") && path.is_file())
+        .collect()
 }
 
 /// The path itself or the closest directory above it that is there; a file on the way is an error.

@@ -23,7 +23,9 @@ pub(super) fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(
             Command::new("fetch")
-                .about("Fetch a data set over HTTPS: each mirror in turn, resumed where it broke off, checked by SHA-256")
+                .about(
+                    "Fetch a data set over HTTPS: each mirror in turn, resumed where it broke off, checked by SHA-256",
+                )
                 .args([name(), dir(), mirror.action(ArgAction::Append)]),
         )
         .subcommand(

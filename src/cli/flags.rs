@@ -41,8 +41,9 @@ fn flag(knob: &'static Knob) -> Arg {
 pub(super) fn resolve(matches: &ArgMatches) -> Result<Resolved, ConfigError> {
     let mut layers = Layers::new();
     // Variables that are not Unicode cannot be ours.
-    let variables: Vec<(String, String)> =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+    let variables: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
     let (file, variables): (Vec<_>, Vec<_>) = variables.into_iter().partition(|(name, _)| name == "TRAINER_CONFIG");
     let file = matches.get_one::<String>("config").or(file.first().map(|(_, path)| path));
     if let Some(path) = file {

@@ -9,7 +9,8 @@ use crate::eventlog::Report;
 use crate::exit::Exit;
 
 pub(super) fn command() -> Command {
-    let path = Arg::new("path").value_name("PATH").required(true).help("An event file, or a directory to search for them");
+    let path =
+        Arg::new("path").value_name("PATH").required(true).help("An event file, or a directory to search for them");
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON instead of tables");
     Command::new("inspect")
         .about("List runs, tags, kinds, steps and sizes in event files, whoever wrote them, and verify every checksum")

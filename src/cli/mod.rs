@@ -73,7 +73,12 @@ fn command() -> Command {
         .disable_help_subcommand(true)
         .args(flags::flags())
         .arg(flags::fresh())
-        .subcommand(Command::new("train").about("Train a network (what happens without a subcommand)").args(flags::flags()).arg(flags::fresh()))
+        .subcommand(
+            Command::new("train")
+                .about("Train a network (what happens without a subcommand)")
+                .args(flags::flags())
+                .arg(flags::fresh()),
+        )
         .subcommand(config::command())
         .subcommand(summary::command())
         .subcommand(inspect::command())

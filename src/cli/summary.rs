@@ -35,7 +35,9 @@ pub(super) fn summary(matches: &ArgMatches) -> Result<(), Failure> {
 fn shape(text: &str) -> Result<ImageShape, Failure> {
     let sizes: Option<Vec<usize>> = text.split('x').map(|part| part.parse().ok()).collect();
     match sizes.as_deref() {
-        Some(&[height, width, channels]) if [height, width, channels].iter().all(|size| (1..=16_384).contains(size)) => {
+        Some(&[height, width, channels])
+            if [height, width, channels].iter().all(|size| (1..=16_384).contains(size)) =>
+        {
             Ok(ImageShape { height, width, channels })
         }
         _ => Err(usage("input", text, "height, width and channels from 1 to 16384, such as 28x28x1")),

@@ -16,8 +16,8 @@ pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
     for warning in &resolved.warnings {
         tracing::warn!("{warning}");
     }
-    let stop = signals::watch()
-        .map_err(|error| Failure::new(Exit::Software, format!("cannot watch for signals: {error}")))?;
+    let stop =
+        signals::watch().map_err(|error| Failure::new(Exit::Software, format!("cannot watch for signals: {error}")))?;
     let mut progress = console.progress(resolved.config.epochs);
     let finished = run::run(&resolved, matches.get_flag("fresh"), &mut progress, &stop);
     drop(progress);
@@ -78,7 +78,11 @@ fn tensorboard(logdir: &Path, image_steps: u64) -> String {
 /// A word as a shell would take it.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +94,9 @@ mod tests {
         assert_eq!(tensorboard(Path::new("logs/fit"), 5), "tensorboard --logdir logs");
         assert_eq!(tensorboard(Path::new("fit"), 0), "tensorboard --logdir .");
         assert_eq!(tensorboard(Path::new("/fit"), 0), "tensorboard --logdir /fit");
-        assert_eq!(tensorboard(Path::new("my logs/fit"), 12), "tensorboard --logdir 'my logs' --samples_per_plugin images=12");
+        assert_eq!(
+            tensorboard(Path::new("my logs/fit"), 12),
+            "tensorboard --logdir 'my logs' --samples_per_plugin images=12"
+        );
     }
 }

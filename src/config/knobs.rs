@@ -175,7 +175,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Momentum of `--optimizer sgd`, from 0 up to but not including 1",
         heading: TRAINING,
         identity: true,
-        set: |c, t| store(&mut c.momentum, real(t, |v| (0.0..1.0).contains(&v), "a number from 0 up to but not including 1")),
+        set: |c, t| {
+            store(&mut c.momentum, real(t, |v| (0.0..1.0).contains(&v), "a number from 0 up to but not including 1"))
+        },
     },
     Knob {
         key: "weight-decay",
@@ -225,13 +227,16 @@ pub const KNOBS: &[Knob] = &[
         heading: WATCHING,
         identity: false,
         set: |c, t| {
-            store(&mut c.update_freq, match t {
-                "epoch" => Ok(UpdateFreq::Epoch),
-                "batch" => Ok(UpdateFreq::Steps(1)),
-                _ => number(t, 1, 1 << 40)
-                    .map(UpdateFreq::Steps)
-                    .map_err(|_| "`epoch`, `batch`, or a number of steps, at least 1".to_owned()),
-            })
+            store(
+                &mut c.update_freq,
+                match t {
+                    "epoch" => Ok(UpdateFreq::Epoch),
+                    "batch" => Ok(UpdateFreq::Steps(1)),
+                    _ => number(t, 1, 1 << 40)
+                        .map(UpdateFreq::Steps)
+                        .map_err(|_| "`epoch`, `batch`, or a number of steps, at least 1".to_owned()),
+                },
+            )
         },
     },
     Knob {

@@ -44,10 +44,10 @@ impl Layers {
 
     /// Lays a TOML file over what is there. Keys are flags without dashes; `_` may stand for `-`.
     pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let table: toml::Table = text
-            .parse()
-            .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let table: toml::Table =
+            text.parse().map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
         for (key, value) in table {
             let plain = key.replace('_', "-");
             let Some(knob) = Knob::find(&plain) else {
@@ -70,7 +70,9 @@ impl Layers {
         for (name, value) in variables {
             match KNOBS.iter().find(|knob| knob.variable() == name) {
                 Some(knob) => self.put(knob, value, Source::Environment(name)),
-                None => self.warnings.push(format!("environment variable {name} is no setting of trainer and is ignored")),
+                None => {
+                    self.warnings.push(format!("environment variable {name} is no setting of trainer and is ignored"))
+                }
             }
         }
     }
@@ -205,7 +207,8 @@ mod tests {
 
     #[test]
     fn the_printed_configuration_can_be_read_back() {
-        let (_dir, path) = file("conv-filters = [8, 16]\nlearning-rate = 0.01\nlogdir = \"a \\\"b\\\"\"\nquiet = true\n");
+        let (_dir, path) =
+            file("conv-filters = [8, 16]\nlearning-rate = 0.01\nlogdir = \"a \\\"b\\\"\"\nquiet = true\n");
         let mut layers = Layers::new();
         layers.file(&path).unwrap();
         let first = layers.resolve().unwrap();
@@ -268,7 +271,10 @@ mod tests {
             let mut layers = Layers::new();
             layers.command_line(knob(key), value.to_owned());
             let error = layers.resolve().unwrap_err();
-            assert!(error.to_string().starts_with(&format!("{key} from command line: got `{value}`, want ")), "{error}");
+            assert!(
+                error.to_string().starts_with(&format!("{key} from command line: got `{value}`, want ")),
+                "{error}"
+            );
             assert_eq!(error.exit(), Exit::Usage);
         }
         let mut layers = Layers::new();

@@ -46,7 +46,10 @@ impl Batch {
             .step_by(size.max(1))
             .map(|start| {
                 let (start, len) = (start as i64, size.min(self.len() - start) as i64);
-                Batch { images_nchw: self.images_nchw.narrow(0, start, len), labels_n: self.labels_n.narrow(0, start, len) }
+                Batch {
+                    images_nchw: self.images_nchw.narrow(0, start, len),
+                    labels_n: self.labels_n.narrow(0, start, len),
+                }
             })
             .collect()
     }

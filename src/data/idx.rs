@@ -454,7 +454,7 @@ mod tests {
             };
             if let Ok(array) = array {
                 prop_assert!(array.values.capacity() as u64 <= cap);
-                prop_assert_eq!(array.values.len() as u64, array.dimensions.iter().map(|d| u64::from(*d)).product());
+                prop_assert_eq!(array.values.len() as u64, array.dimensions.iter().map(|d| u64::from(*d)).product::<u64>());
             }
         }
     }

@@ -215,8 +215,9 @@ mod tests {
             };
             (0..10).min_by(|a, b| far(&means[*a]).total_cmp(&far(&means[*b]))).unwrap()
         };
-        let right =
-            (0..validation.len()).filter(|i| nearest(validation.image(*i)) == validation.label(*i).into()).count();
+        let right = (0..validation.len())
+            .filter(|i| nearest(validation.image(*i)) == usize::from(validation.label(*i)))
+            .count();
         // Chance is 50 of 500: there is something to learn, and something left to learn.
         assert!((100..400).contains(&right), "{right}");
     }

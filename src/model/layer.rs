@@ -127,7 +127,9 @@ impl Layer {
 /// A layer that cannot follow the one before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
-    #[error("layer `{layer}` does not fit its input: got {got}, want {want}; use fewer or smaller convolutions, or larger images")]
+    #[error(
+        "layer `{layer}` does not fit its input: got {got}, want {want}; use fewer or smaller convolutions, or larger images"
+    )]
     Input { layer: String, got: Shape, want: String },
     #[error("layer `{layer}` has {field} 0: want at least 1")]
     Zero { layer: String, field: &'static str },
@@ -151,7 +153,11 @@ pub(crate) fn output_shape(name: &str, kind: LayerKind, input: Shape) -> Result<
     match kind {
         LayerKind::Conv2d { filters, kernel } => {
             let s = windowed(kernel, "kernel")?;
-            Ok(Shape::Image(ImageShape { height: s.height - kernel + 1, width: s.width - kernel + 1, channels: filters }))
+            Ok(Shape::Image(ImageShape {
+                height: s.height - kernel + 1,
+                width: s.width - kernel + 1,
+                channels: filters,
+            }))
         }
         LayerKind::MaxPool2d { size } => {
             let s = windowed(size, "window")?;

@@ -112,7 +112,9 @@ impl Network {
         let mut layers = self.layers.iter().peekable();
         while let Some(layer) = layers.next() {
             // ReLU and maximum commute, so pooling first gives the same numbers for a quarter of the work.
-            if let (true, Some(Layer { kind: LayerKind::MaxPool2d { size }, .. })) = (layer.kind.has_relu(), layers.peek()) {
+            if let (true, Some(Layer { kind: LayerKind::MaxPool2d { size }, .. })) =
+                (layer.kind.has_relu(), layers.peek())
+            {
                 x = max_pool(&affine(layer, weights, &x), *size).relu();
                 layers.next();
             } else {
@@ -147,7 +149,9 @@ impl Network {
 
 fn check_widths(name: &str, kind: LayerKind) -> Result<(), ShapeError> {
     let fields: &[(&'static str, usize, usize)] = match kind {
-        LayerKind::Conv2d { filters, kernel } => &[("filters", filters, MAX_WIDTH), ("kernel size", kernel, MAX_KERNEL)],
+        LayerKind::Conv2d { filters, kernel } => {
+            &[("filters", filters, MAX_WIDTH), ("kernel size", kernel, MAX_KERNEL)]
+        }
         LayerKind::MaxPool2d { size } => &[("window", size, MAX_KERNEL)],
         LayerKind::Dense { units, .. } => &[("units", units, MAX_WIDTH)],
         LayerKind::Flatten => &[],
@@ -172,9 +176,7 @@ fn apply(layer: &Layer, weights: &[Tensor], x: &Tensor) -> Tensor {
 /// The layer without its ReLU.
 fn affine(layer: &Layer, weights: &[Tensor], x: &Tensor) -> Tensor {
     match (layer.kind, layer.kernel_index) {
-        (LayerKind::Conv2d { .. }, Some(k)) => {
-            x.conv2d(&weights[k], Some(&weights[k + 1]), [1, 1], [0, 0], [1, 1], 1)
-        }
+        (LayerKind::Conv2d { .. }, Some(k)) => x.conv2d(&weights[k], Some(&weights[k + 1]), [1, 1], [0, 0], [1, 1], 1),
         (LayerKind::Dense { .. }, Some(k)) => x.linear(&weights[k], Some(&weights[k + 1])),
         (LayerKind::MaxPool2d { size }, _) => max_pool(x, size),
         (LayerKind::Flatten, _) => x.flatten(1, -1),
@@ -187,4 +189,130 @@ fn affine(layer: &Layer, weights: &[Tensor], x: &Tensor) -> Tensor {
 fn max_pool(x: &Tensor, size: usize) -> Tensor {
     let size = size as i64;
     x.max_pool2d([size, size], [size, size], [0, 0], [1, 1], false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Parameters;
+    use crate::types::Seed;
+    use tch::{Device, Kind};
+
+    const MNIST: ImageShape = ImageShape { height: 28, width: 28, channels: 1 };
+
+    fn random_images(count: i64, shape: ImageShape) -> Tensor {
+        let mut stream = crate::rng::Stream::new(Seed(3), crate::rng::Purpose::Test, 0, 0);
+        let [h, w, c] = [shape.height, shape.width, shape.channels].map(|d| d as i64);
+        let values: Vec<f32> = (0..count * h * w * c).map(|_| stream.uniform(0.0, 1.0)).collect();
+        Tensor::from_slice(&values).as_strided([count, c, h, w], [h * w * c, 1, w * c, c], 0)
+    }
+
+    #[test]
+    fn names_and_shapes_are_keras() {
+        let network = Network::build(&Architecture::default(), MNIST, 10).unwrap();
+        let layers: Vec<String> =
+            network.layers().iter().map(|l| format!("{} {} -> {}", l.name, l.input, l.output)).collect();
+        assert_eq!(
+            layers,
+            [
+                "conv2d 28x28x1 -> 26x26x32",
+                "max_pooling2d 26x26x32 -> 13x13x32",
+                "conv2d_1 13x13x32 -> 11x11x64",
+                "max_pooling2d_1 11x11x64 -> 5x5x64",
+                "flatten 5x5x64 -> 1600",
+                "dense 1600 -> 128",
+                "dense_1 128 -> 10",
+            ]
+        );
+        assert_eq!(network.parameter_count(), 225_034);
+        assert_eq!(network.position("conv2d_1"), Some(2));
+    }
+
+    #[test]
+    fn pooling_before_relu_and_taps_give_the_same_bits() {
+        let network = Network::build(&Architecture::default(), MNIST, 10).unwrap();
+        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        let images = random_images(3, MNIST);
+        let logits = network.forward(parameters.views(), &images);
+        let taps = network.taps(parameters.views(), &images);
+        assert_eq!(taps.len(), network.layers().len());
+        assert_eq!(taps[6].output, logits);
+        for (index, tap) in taps.iter().enumerate() {
+            assert_eq!(tap.output.numel(), 3 * tap.layer.output.len(), "{}", tap.layer.name);
+            assert_eq!(network.forward_to(index, parameters.views(), &images), tap.output);
+            assert_eq!(network.forward_from(index, parameters.views(), &tap.output), logits);
+        }
+    }
+
+    #[test]
+    fn activations_stay_channels_last() {
+        let network = Network::build(&Architecture::default(), MNIST, 10).unwrap();
+        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        for tap in &network.taps(parameters.views(), &random_images(2, MNIST))[..4] {
+            let [_, c, h, w] = tap.output.size()[..] else { panic!("four axes") };
+            assert_eq!(tap.output.stride(), [h * w * c, 1, w * c, c], "{}", tap.layer.name);
+        }
+        let kernel = &parameters.views()[2];
+        assert_eq!((kernel.size(), kernel.stride()), (vec![64, 32, 3, 3], vec![288, 1, 96, 32]));
+    }
+
+    /// PyTorch's own numbers for weights and images that both sides compute from a formula:
+    /// `tests/golden/make_network.py`.
+    #[test]
+    fn logits_are_pytorchs() {
+        let golden: Vec<Vec<f64>> = serde_json::from_str(include_str!("../../tests/golden/network.json")).unwrap();
+        let input = ImageShape { height: 12, width: 10, channels: 3 };
+        let architecture = Architecture { conv_filters: vec![4, 6], kernel_size: 3, dense_units: 8 };
+        let network = Network::build(&architecture, input, 5).unwrap();
+        let parameters = Parameters::initialise(&network, Seed(0), Device::Cpu);
+        let wave = |shape: &[i64], scale: f64| {
+            let count: i64 = shape.iter().product();
+            let values: Vec<f32> = (0..count).map(|i| ((i as f64).sin() * scale) as f32).collect();
+            Tensor::from_slice(&values).view(shape)
+        };
+        for (view, spec) in parameters.views().iter().zip(parameters.specs()) {
+            view.shallow_clone().copy_(&wave(&spec.shape, 0.3));
+        }
+        let images = wave(&[2, 3, 12, 10], 1.0).abs().to_kind(Kind::Float);
+        let logits = network.forward(parameters.views(), &images);
+        for (n, row) in golden.iter().enumerate() {
+            for (k, want) in row.iter().enumerate() {
+                let got = logits.double_value(&[n as i64, k as i64]);
+                assert!((got - want).abs() < 1e-5, "image {n}, class {k}: {got} and PyTorch's {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_architecture_that_does_not_fit_is_refused() {
+        let architecture = Architecture { conv_filters: vec![8, 8, 8, 8], ..Architecture::default() };
+        let error = Network::build(&architecture, MNIST, 10).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "layer `conv2d_3` does not fit its input: got 1x1x8, want an image of at least 3x3 for its 3x3 kernel; use \
+             fewer or smaller convolutions, or larger images"
+        );
+        let architecture = Architecture { dense_units: 0, ..Architecture::default() };
+        let error = Network::build(&architecture, MNIST, 10).unwrap_err();
+        assert_eq!(error.to_string(), "layer `dense` has units 0: want at least 1");
+    }
+
+    #[test]
+    fn initialisation_is_glorot_uniform_and_zero() {
+        let network = Network::build(&Architecture::default(), MNIST, 10).unwrap();
+        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        // fan in and fan out of each kernel
+        let fans = [(9, 288), (288, 576), (1600, 128), (128, 10)];
+        let kernels = parameters.host().filter(|(spec, _)| spec.role == "kernel");
+        for ((spec, values), (fan_in, fan_out)) in kernels.zip(fans) {
+            let limit = (6.0 / f64::from(fan_in + fan_out)).sqrt();
+            let largest = values.iter().fold(0.0_f64, |most, v| most.max(f64::from(v.abs())));
+            assert!(largest <= limit && largest > 0.95 * limit, "{}: {largest} of {limit}", spec.path());
+            let variance = values.iter().map(|v| f64::from(v * v)).sum::<f64>() / values.len() as f64;
+            assert!((variance / (limit * limit / 3.0) - 1.0).abs() < 0.25, "{}: {variance}", spec.path());
+        }
+        assert!(parameters.host().filter(|(spec, _)| spec.role == "bias").all(|(_, v)| v.iter().all(|v| *v == 0.0)));
+        assert_eq!(*parameters.flat(), *Parameters::initialise(&network, Seed(1), Device::Cpu).flat());
+        assert_ne!(*parameters.flat(), *Parameters::initialise(&network, Seed(2), Device::Cpu).flat());
+    }
 }

@@ -14,7 +14,8 @@ pub fn summary(network: &Network) -> String {
         let [parameters, macs] = counts;
         [layer.name.clone(), kind, layer.output.to_string(), parameters, macs]
     });
-    let total = ["total".to_owned(), String::new(), String::new(), grouped(network.parameter_count()), grouped(network.macs())];
+    let total =
+        ["total".to_owned(), String::new(), String::new(), grouped(network.parameter_count()), grouped(network.macs())];
     let rows: Vec<[String; 5]> = [heading, input].into_iter().chain(layers).chain([total]).collect();
 
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
@@ -30,7 +31,8 @@ pub fn summary(network: &Network) -> String {
         let _ = writeln!(text, "{name:w0$}  {kind:w1$}  {shape:w2$}  {parameters:>w3$}  {macs:>w4$}");
     }
     let megabytes = (network.parameter_count() * 4) as f64 / 1e6;
-    let _ = writeln!(text, "\n{} parameters, all trainable: {megabytes:.2} MB as f32", grouped(network.parameter_count()));
+    let _ =
+        writeln!(text, "\n{} parameters, all trainable: {megabytes:.2} MB as f32", grouped(network.parameter_count()));
     text
 }
 
@@ -58,6 +60,20 @@ mod tests {
         let input = ImageShape { height: 28, width: 28, channels: 1 };
         let network = Network::build(&Architecture::default(), input, 10).unwrap();
         expect_test::expect![[r#"
+            layer            type          output shape  parameters       MACs
+            ------------------------------------------------------------------
+            input            Input         28x28x1                0          0
+            conv2d           Conv2D        26x26x32             320    194,688
+            max_pooling2d    MaxPooling2D  13x13x32               0          0
+            conv2d_1         Conv2D        11x11x64          18,496  2,230,272
+            max_pooling2d_1  MaxPooling2D  5x5x64                 0          0
+            flatten          Flatten       1600                   0          0
+            dense            Dense         128              204,928    204,800
+            dense_1          Dense         10                 1,290      1,280
+            ------------------------------------------------------------------
+            total                                           225,034  2,631,040
+
+            225,034 parameters, all trainable: 0.90 MB as f32
         "#]]
         .assert_eq(&summary(&network));
     }

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::Findings;
-use crate::eventlog::{Attr, DType, Graph, Node, Value, What};
 use crate::eventlog::graph::GraphError;
+use crate::eventlog::{Attr, DType, Graph, Node, Value, What};
 use crate::model::{Layer, LayerKind, Network, Shape};
 use crate::optim::{self, Rule};
 use crate::train::{Moment, Observer, Trigger};
@@ -116,7 +116,8 @@ impl Builder<'_> {
             }
         };
         let bias_shape = kernel_shape[kernel_shape.len() - 1..].to_vec();
-        let variable = |role: &str| Node::new(format!("{scope}/{role}"), "Variable").attr("dtype", Attr::Type(DType::F32));
+        let variable =
+            |role: &str| Node::new(format!("{scope}/{role}"), "Variable").attr("dtype", Attr::Type(DType::F32));
         let kernel = self.add(variable("kernel"), &kernel_shape);
         let bias = self.add(variable("bias"), &bias_shape);
         let node = op.input(input).input(kernel).attr("parameters", count).attr("multiply_accumulates", macs);

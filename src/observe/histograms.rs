@@ -25,7 +25,8 @@ impl Observer<Findings> for WeightHistograms {
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         let values = moment.parameters.host().map(|(spec, values)| {
             let description = format!("The {} values of the {} of layer `{}`.", values.len(), spec.role, spec.layer);
-            Value::histogram(Tag::of(format!("{}/histogram", spec.path())), Histogram::of(&values)).described(description)
+            Value::histogram(Tag::of(format!("{}/histogram", spec.path())), Histogram::of(&values))
+                .described(description)
         });
         out.push(Run::Train, epoch_step(moment.epoch), values.collect());
     }

@@ -45,7 +45,8 @@ impl StepScalars {
     fn report(&mut self, moment: &Moment<'_>, totals: Totals) -> Vec<Value> {
         let since = totals.since(&self.earlier);
         self.earlier = totals;
-        let mut values = metrics(["batch_loss", "batch_accuracy"], since.metrics(), "over the steps since the last point");
+        let mut values =
+            metrics(["batch_loss", "batch_accuracy"], since.metrics(), "over the steps since the last point");
         let norm = "Euclidean norm of the gradient of the last step's mean loss, over all parameters.";
         values.push(scalar("gradient_norm", optim::norm(moment.gradient), norm.to_owned()));
         let seconds = since.seconds;

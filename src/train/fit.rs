@@ -247,3 +247,111 @@ impl Sums {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Split;
+    use crate::model::Architecture;
+    use crate::optim::Rule;
+    use crate::train::Trigger;
+    use crate::types::ImageShape;
+
+    struct Silent;
+
+    impl Progress for Silent {
+        fn epoch_starts(&mut self, _: u64, _: usize) {}
+        fn samples_done(&mut self, _: usize, _: Option<Metrics>) {}
+        fn epoch_ends(&mut self, _: &EpochReport) {}
+    }
+
+    /// Notes every moment it is shown.
+    struct Noting(Trigger);
+
+    impl Observer<Vec<String>> for Noting {
+        fn trigger(&self) -> Trigger {
+            self.0
+        }
+
+        fn observe(&mut self, moment: &Moment<'_>, out: &mut Vec<String>) {
+            let what = match moment.at {
+                At::Start => "start".to_owned(),
+                At::Step(totals) => format!("{} samples", totals.samples),
+                At::Epoch { totals, .. } => format!("epoch {} after {} samples", moment.epoch, totals.samples),
+            };
+            out.push(format!("step {}: {what}", moment.iterations));
+        }
+    }
+
+    fn dataset() -> Dataset {
+        let shape = ImageShape { height: 6, width: 6, channels: 1 };
+        let split = |count: usize| {
+            // A class is a brightness.
+            let labels: Vec<u8> = (0..count).map(|i| (i % 2) as u8).collect();
+            let pixels = labels.iter().flat_map(|label| vec![label * 200; shape.len()]).collect();
+            Split::new(shape, 2, pixels, labels).unwrap()
+        };
+        Dataset {
+            name: "two".to_owned(),
+            classes: vec!["dark".into(), "bright".into()],
+            train: split(50),
+            validation: split(20),
+        }
+    }
+
+    fn train(learning_rate: f64, stop: usize, out: &mut Vec<String>) -> (TrainState, Result<Outcome, FitError>) {
+        let dataset = dataset();
+        let architecture = Architecture { conv_filters: vec![2], kernel_size: 3, dense_units: 4 };
+        let network = Arc::new(Network::build(&architecture, dataset.train.shape(), 2).unwrap());
+        let rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
+        let mut state = TrainState::initialise(&network, rule, Seed(1), Device::Cpu);
+        let how = Fit {
+            network: &network,
+            dataset: &dataset,
+            device: Device::Cpu,
+            epochs: 2,
+            batch_size: 20,
+            learning_rate,
+            seed: Seed(1),
+            threads: 1,
+            stop: &AtomicUsize::new(stop),
+        };
+        let trigger = Trigger { start: true, ..Trigger::every_steps(2) };
+        let mut observers: Vec<Box<dyn Observer<Vec<String>>>> =
+            vec![Box::new(Noting(trigger)), Box::new(Noting(Trigger::every_epochs(1)))];
+        let outcome = fit(&how, &mut state, &mut observers, out, &mut Silent);
+        (state, outcome)
+    }
+
+    #[test]
+    fn observers_see_their_moments_and_the_last_batch_is_used() {
+        let mut seen = Vec::new();
+        let (_, outcome) = train(0.1, 0, &mut seen);
+        let want = [
+            "step 0: start",
+            "step 2: 40 samples",
+            "step 3: epoch 0 after 50 samples",
+            "step 4: 70 samples",
+            "step 6: 100 samples",
+            "step 6: epoch 1 after 100 samples",
+        ];
+        assert_eq!(seen, want);
+        let outcome = outcome.unwrap();
+        assert_eq!((outcome.iterations, outcome.last.epoch), (6, 1));
+        assert!(outcome.best_validation_accuracy >= outcome.last.validation.accuracy);
+    }
+
+    #[test]
+    fn a_signal_ends_training_after_the_step() {
+        let error = train(0.1, SIGTERM, &mut Vec::new()).1.unwrap_err();
+        assert_eq!(error.to_string(), "stopped after step 1 (epoch 1)");
+        assert_eq!(error.exit(), Exit::Terminated);
+    }
+
+    #[test]
+    fn divergence_is_an_error() {
+        let error = train(1e30, 0, &mut Vec::new()).1.unwrap_err();
+        assert!(error.to_string().starts_with("training diverged: the loss is "), "{error}");
+        assert_eq!(error.exit(), Exit::Data);
+    }
+}

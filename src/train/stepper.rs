@@ -34,7 +34,12 @@ pub struct Stepper {
 
 impl Stepper {
     /// For batches of up to `batch_size` samples. `threads` matters on the CPU alone, and there only for speed.
-    pub fn new(network: &Arc<Network>, state: &TrainState, batch_size: usize, threads: usize) -> std::io::Result<Stepper> {
+    pub fn new(
+        network: &Arc<Network>,
+        state: &TrainState,
+        batch_size: usize,
+        threads: usize,
+    ) -> std::io::Result<Stepper> {
         let (shard, threads) = match state.parameters.device() {
             Device::Cpu => (SHARD, threads),
             _ => (batch_size.max(1), 1),
@@ -44,7 +49,12 @@ impl Stepper {
     }
 
     /// Gradient of the batch's mean loss, then one update of the optimizer.
-    pub fn step(&mut self, state: &mut TrainState, batch: &Batch, learning_rate: f64) -> Result<StepOutput, WorkerLost> {
+    pub fn step(
+        &mut self,
+        state: &mut TrainState,
+        batch: &Batch,
+        learning_rate: f64,
+    ) -> Result<StepOutput, WorkerLost> {
         let started = Instant::now();
         let samples = batch.len();
         let shards = batch.split(self.shard);
@@ -93,4 +103,85 @@ fn sums(parts: impl Iterator<Item = (Tensor, Tensor)>) -> (Tensor, Tensor) {
     parts
         .reduce(|(loss, correct), (more_loss, more_correct)| (loss + more_loss, correct + more_correct))
         .unwrap_or_else(|| (Tensor::from(0.0_f64), Tensor::from(0_i64).to_kind(Kind::Int64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::order;
+    use crate::model::Architecture;
+    use crate::optim::Rule;
+    use crate::rng::{Purpose, Stream};
+    use crate::types::{ImageShape, Seed};
+
+    const SHAPE: ImageShape = ImageShape { height: 10, width: 10, channels: 1 };
+
+    fn split(count: usize) -> Split {
+        let mut stream = Stream::new(Seed(1), Purpose::Test, 0, 0);
+        let pixels = (0..count * SHAPE.len()).map(|_| stream.below(256) as u8).collect();
+        Split::new(SHAPE, 3, pixels, (0..count).map(|i| (i % 3) as u8).collect()).unwrap()
+    }
+
+    fn network() -> Arc<Network> {
+        let architecture = Architecture { conv_filters: vec![4], kernel_size: 3, dense_units: 6 };
+        Arc::new(Network::build(&architecture, SHAPE, 3).unwrap())
+    }
+
+    fn state(network: &Network) -> TrainState {
+        TrainState::initialise(network, Rule::Adam { weight_decay: 0.0 }, Seed(5), Device::Cpu)
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_the_mean_loss_however_the_batch_is_cut() {
+        let (network, split) = (network(), split(71));
+        let batch = Batch::gather(&split, &order(Seed(0), 0, 71), Device::Cpu);
+        let mut state = state(&network);
+        let leaves = state.parameters.leaves();
+        let loss = network.forward(&leaves, &batch.images_nchw).cross_entropy_for_logits(&batch.labels_n);
+        let whole = Tensor::run_backward(&[&loss], &leaves, false, false);
+        // 32 + 32 + 7 samples
+        let output = Stepper::new(&network, &state, 71, 2).unwrap().step(&mut state, &batch, 0.0).unwrap();
+        let (_, views) = state.parameters.like();
+        assert_eq!(views.len(), whole.len());
+        let mut offset = 0;
+        for (spec, want) in state.parameters.specs().iter().zip(&whole) {
+            let view = state.gradient.as_strided(want.size(), want.stride(), offset);
+            let difference = (view - want).abs().max().double_value(&[]);
+            assert!(difference < 1e-6, "{}: {difference}", spec.path());
+            offset += (spec.len() as i64 + 15) / 16 * 16;
+        }
+        let mean = output.loss_sum.double_value(&[]) / 71.0;
+        assert!((mean - loss.double_value(&[])).abs() < 1e-6);
+    }
+
+    #[test]
+    fn threads_change_no_bit() {
+        let (network, split) = (network(), split(200));
+        let train = |threads: usize| {
+            let mut state = state(&network);
+            let mut stepper = Stepper::new(&network, &state, 90, threads).unwrap();
+            for indices in order(Seed(0), 0, 200).chunks(90) {
+                stepper.step(&mut state, &Batch::gather(&split, indices, Device::Cpu), 1e-2).unwrap();
+            }
+            let metrics = stepper.evaluate(&split, Device::Cpu).unwrap();
+            (state.parameters.flat().copy(), metrics)
+        };
+        let one = train(1);
+        for threads in [2, 3, 5] {
+            assert_eq!(train(threads), one, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn evaluation_is_the_mean_over_the_whole_split() {
+        let (network, split) = (network(), split(300));
+        let state = state(&network);
+        let metrics = Stepper::new(&network, &state, 32, 2).unwrap().evaluate(&split, Device::Cpu).unwrap();
+        let batch = Batch::gather(&split, &(0..300).collect::<Vec<u32>>(), Device::Cpu);
+        let logits = network.forward(state.parameters.views(), &batch.images_nchw);
+        let loss = logits.cross_entropy_for_logits(&batch.labels_n).double_value(&[]);
+        let hits = logits.argmax(-1, false).eq_tensor(&batch.labels_n).sum(Kind::Int64).int64_value(&[]);
+        assert!((metrics.loss - loss).abs() < 1e-6);
+        assert_eq!(metrics.accuracy, hits as f64 / 300.0);
+    }
 }

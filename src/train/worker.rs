@@ -62,7 +62,12 @@ struct Remote {
 
 impl Pool {
     /// `threads` workers, at least 1, for batches of up to `shards` shards.
-    pub fn start(network: &Arc<Network>, parameters: &Parameters, shards: usize, threads: usize) -> std::io::Result<Pool> {
+    pub fn start(
+        network: &Arc<Network>,
+        parameters: &Parameters,
+        shards: usize,
+        threads: usize,
+    ) -> std::io::Result<Pool> {
         let threads = threads.max(1);
         let mut workers: Vec<Worker> = (0..threads).map(|_| Worker::new(network, parameters)).collect();
         let mut gradients = Vec::with_capacity(shards);
