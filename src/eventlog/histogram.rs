@@ -133,8 +133,8 @@ fn count(values: &[f32], min: f64, width: f64, all_finite: bool) -> [u64; BUCKET
         };
         let (rows, rest) = buckets[..block.len()].as_chunks::<LANES>();
         for row in rows {
-            for lane in 0..LANES {
-                add(lane, row[lane]);
+            for (lane, &bucket) in row.iter().enumerate() {
+                add(lane, bucket);
             }
         }
         for &bucket in rest {
