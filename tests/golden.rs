@@ -94,6 +94,22 @@ fn tensorboard_rs() {
     assert_eq!(file.records, 8);
 }
 
+/// No byte of a file is beyond its checksums.
+#[test]
+fn every_changed_byte_is_noticed() {
+    for name in ["tensorflow.tfevents", "tensorboard_rs.tfevents"] {
+        let mut bytes = std::fs::read(golden(name)).unwrap();
+        for i in 0..bytes.len() {
+            bytes[i] ^= 1 << (i % 8);
+            let damaged = EventReader::new(bytes.as_slice())
+                .filter_map(|(_, event)| event.err())
+                .any(|error| !error.is_truncation());
+            assert!(damaged, "{name}: byte {i}");
+            bytes[i] ^= 1 << (i % 8);
+        }
+    }
+}
+
 /// Made `tests/golden/tensorboard_rs.tfevents`:
 /// `GOLDEN_DIR=/tmp/golden cargo test --release --test golden -- --ignored`
 #[test]

@@ -24,7 +24,7 @@ const BUFFER: usize = 64 << 10;
 /// An open event file. What was appended is in the file after [`EventFile::flush`], on the disk after
 /// [`EventFile::sync`].
 ///
-/// After an error nothing more may be written to the file, as it may end within a record: take what is left with
+/// After a write that failed the file may end within a record, and takes nothing more: take what is left with
 /// [`EventFile::abandon`]. Dropping a file loses what was not flushed.
 #[derive(Debug)]
 pub struct EventFile {
@@ -33,6 +33,7 @@ pub struct EventFile {
     buffer: Vec<u8>,
     records: u64,
     bytes: u64,
+    torn: bool,
     entry_synced: bool,
 }
 
@@ -139,7 +140,7 @@ impl EventFile {
             }
         };
         let buffer = Vec::with_capacity(BUFFER + BUFFER / 4);
-        let mut event_file = EventFile { file, path, buffer, records: 0, bytes: 0, entry_synced: false };
+        let mut event_file = EventFile { file, path, buffer, records: 0, bytes: 0, torn: false, entry_synced: false };
         // The run shows in TensorBoard from here on, and a disk that is full is found before anything is lost.
         if let Err(source) = event_file.begin(now, start) {
             // Ours, new, and of no use; if it cannot be removed the first error is still the one to tell.
@@ -184,7 +185,10 @@ impl EventFile {
 
     /// Hands what is in memory to the operating system: readers see it, and it survives the process.
     pub fn flush(&mut self) -> Result<(), WriteError> {
-        let path = &self.path;
+        let at = |source| WriteError::Write { path: self.path.clone(), source };
+        if self.torn {
+            return Err(at(io::Error::other("the file was given up when an earlier write failed")));
+        }
         let mut done = 0;
         while let Some(rest) = self.buffer.get(done..).filter(|rest| !rest.is_empty()) {
             match self.file.write(rest) {
@@ -196,8 +200,8 @@ impl EventFile {
                     self.buffer.drain(..end);
                     self.records = self.records.saturating_sub(count);
                     self.bytes += done as u64;
-                    let source = other.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into());
-                    return Err(WriteError::Write { path: path.clone(), source });
+                    self.torn = true;
+                    return Err(at(other.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into())));
                 }
             }
         }
@@ -402,6 +406,8 @@ mod tests {
             format!("cannot write to {}: No space left on device (os error 28)", file.path().display())
         );
         assert_eq!(error.exit(), Exit::Io);
+        let again = file.flush().unwrap_err().to_string();
+        assert!(again.ends_with("the file was given up when an earlier write failed"), "{again}");
         let mut backlog = file.abandon();
         assert_eq!(backlog.records(), 1);
 

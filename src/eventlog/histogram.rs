@@ -72,69 +72,77 @@ struct Range {
 impl Range {
     fn of(values: &[f32]) -> Range {
         const LANES: usize = 8;
-        // Independent lanes, and nothing that depends on the order: the compiler can use vector instructions.
-        let (mut min, mut max, mut odd) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0u32; LANES]);
-        let mut non_finite = 0;
-        // A chunk is short enough that no counter of a lane overflows.
-        for chunk in values.chunks(1 << 20) {
-            let (rows, rest) = chunk.as_chunks::<LANES>();
-            for row in rows {
-                for lane in 0..LANES {
-                    let value = row[lane];
-                    let finite = value.is_finite();
-                    min[lane] = if finite && value < min[lane] { value } else { min[lane] };
-                    max[lane] = if finite && value > max[lane] { value } else { max[lane] };
-                    odd[lane] += u32::from(!finite);
-                }
+        const INFINITE: i32 = f32::INFINITY.to_bits() as i32;
+        // Independent lanes without branches become vector instructions. A NaN is neither less nor greater.
+        let (mut min, mut max, mut magnitude) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0; LANES]);
+        let (rows, rest) = values.as_chunks::<LANES>();
+        let mut padded = [rest.first().copied().unwrap_or_default(); LANES];
+        padded[..rest.len()].copy_from_slice(rest);
+        let last = if rest.is_empty() { &[][..] } else { std::slice::from_ref(&padded) };
+        for row in rows.iter().chain(last) {
+            for lane in 0..LANES {
+                let value = row[lane];
+                // The bits of a float without its sign grow with it.
+                let bits = (value.to_bits() & 0x7fff_ffff) as i32;
+                min[lane] = if value < min[lane] { value } else { min[lane] };
+                max[lane] = if value > max[lane] { value } else { max[lane] };
+                magnitude[lane] = if bits > magnitude[lane] { bits } else { magnitude[lane] };
             }
-            for &value in rest {
-                if value.is_finite() {
-                    min[0] = min[0].min(value);
-                    max[0] = max[0].max(value);
-                } else {
-                    odd[0] += 1;
-                }
+        }
+        if magnitude.iter().all(|&bits| bits < INFINITE) {
+            let min = min.into_iter().fold(f32::INFINITY, f32::min);
+            let max = max.into_iter().fold(f32::NEG_INFINITY, f32::max);
+            return Range { min, max, non_finite: 0 };
+        }
+        let mut range = Range { min: f32::INFINITY, max: f32::NEG_INFINITY, non_finite: 0 };
+        for &value in values {
+            if value.is_finite() {
+                range.min = range.min.min(value);
+                range.max = range.max.max(value);
+            } else {
+                range.non_finite += 1;
             }
-            non_finite += odd.iter().map(|&n| u64::from(n)).sum::<u64>();
-            odd = [0; LANES];
         }
-        Range {
-            min: min.into_iter().fold(f32::INFINITY, f32::min),
-            max: max.into_iter().fold(f32::NEG_INFINITY, f32::max),
-            non_finite,
-        }
+        range
     }
 }
 
 /// Finite values in each bucket.
 fn count(values: &[f32], min: f64, width: f64, all_finite: bool) -> [u64; BUCKETS] {
+    const BLOCK: usize = 256;
     const LANES: usize = 4;
     // Neighbours often fall in one bucket, and a counter just written is slow to read again: each lane has its own.
-    let mut counts = [[0u64; BUCKETS]; LANES];
-    // The division is the reference's; a multiplication by 1 / width puts values on an edge in other buckets.
-    let bucket = |value: f32| (((f64::from(value) - min) / width) as usize).min(BUCKETS - 1);
-    if all_finite {
-        let (rows, rest) = values.as_chunks::<LANES>();
-        for row in rows {
-            for lane in 0..LANES {
-                counts[lane][bucket(row[lane])] += 1;
+    let mut counts = [[0u64; BUCKETS + 1]; LANES];
+    let mut buckets = [0u8; BLOCK];
+    for block in values.chunks(BLOCK) {
+        // The division is the reference's; a multiplication by 1 / width puts values on an edge in other buckets.
+        // Apart from the counting, it becomes vector instructions.
+        for (bucket, &value) in buckets.iter_mut().zip(block) {
+            *bucket = ((f64::from(value) - min) / width).min((BUCKETS - 1) as f64) as i32 as u8;
+        }
+        if !all_finite {
+            for (bucket, value) in buckets.iter_mut().zip(block) {
+                if !value.is_finite() {
+                    *bucket = BUCKETS as u8;
+                }
             }
         }
-        for &value in rest {
-            counts[0][bucket(value)] += 1;
+        let mut add = |lane: usize, bucket: u8| {
+            let counter = &mut counts[lane][usize::from(bucket).min(BUCKETS)];
+            *counter = counter.wrapping_add(1);
+        };
+        let (rows, rest) = buckets[..block.len()].as_chunks::<LANES>();
+        for row in rows {
+            for (lane, &bucket) in row.iter().enumerate() {
+                add(lane, bucket);
+            }
         }
-    } else {
-        for &value in values.iter().filter(|value| value.is_finite()) {
-            counts[0][bucket(value)] += 1;
+        for &bucket in rest {
+            add(0, bucket);
         }
     }
-    let mut total = [0; BUCKETS];
-    for lane in counts {
-        for (sum, count) in total.iter_mut().zip(lane) {
-            *sum += count;
-        }
-    }
-    total
+    // What was not finite was counted in a bucket of its own, beyond the last.
+    std::array::from_fn(|bucket| counts.iter().map(|lane| lane[bucket]).sum())
 }
 
 #[cfg(test)]

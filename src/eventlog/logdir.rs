@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -83,14 +83,11 @@ impl LogDir {
     /// Creates the directory, and finds out whether files can be created in it; leaves no file.
     pub fn probe(&self) -> Result<(), CreateError> {
         fs::create_dir_all(&self.root).map_err(|source| CreateError::Directory { dir: self.root.clone(), source })?;
-        let path = self.root.join(format!(".probe.{}", std::process::id()));
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)
-            .and_then(|_| fs::remove_file(&path))
-            .map_err(|source| CreateError::File { path, source })
+        // Without `tfevents` in its name, which would make it data.
+        match tempfile::Builder::new().prefix(".probe").tempfile_in(&self.root).and_then(|file| file.close()) {
+            Ok(()) => Ok(()),
+            Err(source) => Err(CreateError::File { path: self.root.join(".probe"), source }),
+        }
     }
 
     pub fn root(&self) -> &Path {
@@ -220,6 +217,8 @@ impl Drop for LogDir {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
     use crate::eventlog::event::What;
     use crate::eventlog::proto::event::What as Wire;

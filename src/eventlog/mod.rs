@@ -38,7 +38,6 @@ pub use file::{EventFile, Origin};
 pub use graph::{Attr, DType, Graph, Node, Shape};
 pub use histogram::Histogram;
 pub use inspect::Report;
-
 pub use logdir::LogDir;
 pub use reader::EventReader;
 pub use sink::{Entry, Memory, Sink, SinkError};
