@@ -105,10 +105,7 @@ def set_height(browser, width, height):
 
 def address(url, tab, options):
     run = quote(options.run, safe="")
-    fragment = {
-        "graphs": f"graphs&run={run}&runFilter=",
-        "graphs-conceptual": f"graphs&run={run}&tag=keras&type=conceptual_graph",
-    }.get(tab, f"{tab}&tagFilter={quote(options.tag, safe='')}")
+    fragment = f"graphs&run={run}" if tab.startswith("graphs") else f"{tab}&tagFilter={quote(options.tag, safe='')}"
     # Time Series keeps its filter in the query, the older tabs in the fragment.
     query = f"tagFilter={quote(options.tag, safe='')}" if tab == "timeseries" else ""
     return f"{url}/?darkMode=false&{query}#{fragment}"
@@ -122,18 +119,32 @@ def open_groups(browser):
         const collapse = pane.shadowRoot && pane.shadowRoot.querySelector('iron-collapse');
         if (button && collapse && !collapse.opened) button.click();
       }
-      for (const button of deep('card-group-toolbar button, .group-toolbar button')) {
-        const icon = button.querySelector('mat-icon');
-        if (icon && /expand_more/.test(icon.getAttribute('svgicon') || '')) button.click();
+      for (const button of deep('button.group-toolbar')) {
+        if (button.querySelector('mat-icon[svgicon^=expand_more]')) button.click();
       }
     """)
 
 
 def show_actual_size(browser):
     browser.execute_script(DEEP + """
-      for (const box of deep('paper-checkbox, mat-checkbox input')) {
-        if (/actual.*size/i.test(box.textContent || box.getAttribute('aria-label') || '') && !box.checked) box.click();
+      for (const dashboard of deep('tf-image-dashboard')) dashboard._actualSize = true;
+      for (const box of deep('mat-checkbox input')) {
+        if (/actual image size/.test(box.closest('mat-checkbox').textContent) && !box.checked) box.click();
       }
+    """)
+
+
+def close_settings(browser):
+    """Give the cards of Time Series the room that its settings pane takes."""
+    browser.execute_script(DEEP + "deep('button.settings-button[aria-pressed=true]').forEach(button => button.click());")
+
+
+def choose_conceptual_graph(browser):
+    browser.execute_script(DEEP + """
+      const [controls] = deep('tf-graph-controls');
+      const run = controls.datasets[controls._selectedRunIndex];
+      controls._selectedTagIndex = run.tags.findIndex(tag => tag.conceptualGraph);
+      controls._selectedGraphType = 'conceptual_graph';
     """)
 
 
@@ -149,8 +160,13 @@ def expand_scopes(browser, scopes):
           return false;
         """, scope)
         if not opened:
-            print(f"the graph has no scope `{scope}`", file=sys.stderr)
+            print(f"{browser.current_url}: no scope `{scope}`", file=sys.stderr)
         time.sleep(1.5)
+    browser.execute_script(DEEP + """
+      deep('tf-graph-dashboard').forEach(dashboard => { dashboard._selectedNode = null; });
+      deep('tf-graph-board').forEach(board => board.fit());
+    """)
+    time.sleep(1.5)
 
 
 def content_height(browser):
@@ -172,6 +188,9 @@ def shoot(browser, url, tab, options):
     browser.get("about:blank")
     browser.get(address(url, tab, options))
     time.sleep(options.wait)
+    if tab == "graphs-conceptual":
+        choose_conceptual_graph(browser)
+        time.sleep(options.wait / 2)
     if tab.startswith("graphs"):
         expand_scopes(browser, [scope for scope in options.expand.split(",") if scope])
     else:
@@ -180,6 +199,7 @@ def shoot(browser, url, tab, options):
         if options.actual_size:
             show_actual_size(browser)
             time.sleep(options.wait / 3)
+        close_settings(browser)
         # Cards are drawn when they come into view, so a taller window may have still more to show.
         for _ in range(4):
             wanted = min(options.max_height, max(options.height, content_height(browser)))
