@@ -52,12 +52,15 @@ def measure_eventlog(options):
     found = {}
     for number in range(options.rounds):
         print(f"event log, round {number + 1} of {options.rounds}", flush=True)
-        outputs = [measuring.run(["cargo", "bench", "--locked", "--quiet", "--bench", "eventlog"])[0]]
+        outputs = [measuring.run(["cargo", "bench", "--locked", "--quiet", "--bench", "eventlog", "--",
+                                  "--rounds", "1"])[0]]
         for peer in EVENTLOG_PEERS:
             outputs.append(measuring.run([options.peer_python, ROOT / "scripts" / "peers" / peer])[0])
         for output in outputs:
             for line in json_lines(output):
-                found.setdefault(line["workload"], {}).setdefault(line["subject"], []).append(line["events_per_second"])
+                rates = line["events_per_second"]
+                values = found.setdefault(line["workload"], {}).setdefault(line["subject"], [])
+                values.extend(rates if isinstance(rates, list) else [rates])
     return found
 
 
@@ -142,7 +145,8 @@ def report(options, found):
     ]
     if "eventlog" in found:
         parts.append("## Event log\n\nEvents per second, from the first call to a closed file. Histograms are made from "
-                     "100,000 values, images are 64 x 64 RGB and compressed as PNG by each writer.\n")
+                     "100,000 values, images are 64 x 64 RGB and compressed as PNG by each writer. `trainer` "
+                     "writes on the caller's thread, `trainer-background` through the queue of a training run.\n")
         for workload, values in found["eventlog"].items():
             parts.append(f"### {workload.capitalize()}\n\n{table('events/s', values)}\n")
     if "epoch" in found:

@@ -18,28 +18,31 @@ IMAGES, IMAGE_SIDE = 200, 64
 
 
 def scalars(writer):
+    tags = [f"loss/layer_{i:03}" for i in range(8)]
     start = time.perf_counter()
     for step in range(SCALARS):
-        writer.add_scalar("batch_loss", 1 / (1 + step), step)
+        writer.add_scalar(tags[step % 8], float(step), step)
     return SCALARS, start
 
 
 def histograms(writer):
-    values = numpy.random.default_rng(0).standard_normal(HISTOGRAM_VALUES, dtype=numpy.float32)
+    values = (numpy.random.default_rng(0).random((HISTOGRAM_VALUES, 4), dtype=numpy.float32) - 0.5).sum(axis=1)
     start = time.perf_counter()
     for step in range(HISTOGRAMS):
-        writer.add_histogram("dense/kernel/histogram", values, step)
+        writer.add_histogram(f"loss/layer_{step % 8:03}", values, step)
     return HISTOGRAMS, start
 
 
 def images(writer):
-    # A ramp with some noise: neither free nor hopeless for the PNG encoder.
-    ramp = numpy.linspace(0, 200, IMAGE_SIDE * IMAGE_SIDE * 3).reshape(IMAGE_SIDE, IMAGE_SIDE, 3)
-    noise = numpy.random.default_rng(0).integers(0, 50, ramp.shape)
-    picture = (ramp + noise).astype(numpy.uint8)
+    random = numpy.random.default_rng(0)
+    x, y = numpy.arange(IMAGE_SIDE)[None, :], numpy.arange(IMAGE_SIDE)[:, None]
+    pictures = []
+    for _ in range(16):
+        red = x * 3 + random.integers(0, 16, (IMAGE_SIDE, IMAGE_SIDE))
+        pictures.append(numpy.stack(numpy.broadcast_arrays(red, y * 3, x + y), axis=2).astype(numpy.uint8))
     start = time.perf_counter()
     for step in range(IMAGES):
-        writer.add_image("feature_maps/conv2d", picture, step, dataformats="HWC")
+        writer.add_image(f"loss/layer_{step % 8:03}", pictures[step % 16], step, dataformats="HWC")
     return IMAGES, start
 
 
