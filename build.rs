@@ -1,10 +1,52 @@
-//! Lets the program find libtorch at run time.
+//! Lets the program find libtorch at run time, tells it its own version, and turns `proto/` into Rust.
 
-fn main() {
+use std::path::Path;
+use std::process::Command;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=proto");
     // torch-sys tells its dependents where it found libtorch. Without an rpath every start would need LD_LIBRARY_PATH.
     match std::env::var("DEP_TCH_LIBTORCH_LIB") {
-        Ok(dir) => println!("cargo:rustc-link-arg=-Wl,-rpath,{dir}"),
-        Err(_) => println!("cargo:warning=torch-sys did not say where libtorch is: set LD_LIBRARY_PATH to run"),
+        Ok(dir) => {
+            println!("cargo:rustc-link-arg=-Wl,-rpath,{dir}");
+            println!("cargo:rustc-env=TRAINER_LIBTORCH_VERSION={}", libtorch_version(Path::new(&dir)));
+        }
+        Err(_) => {
+            println!("cargo:warning=torch-sys did not say where libtorch is: set LD_LIBRARY_PATH to run");
+            println!("cargo:rustc-env=TRAINER_LIBTORCH_VERSION=unknown");
+        }
     }
+    println!("cargo:rustc-env=TRAINER_REVISION={}", revision());
+    // protox is a compiler in Rust: nobody has to install protoc. Ordered maps make equal messages equal bytes.
+    let messages = protox::compile(["proto/event.proto", "proto/graph.proto"], ["proto"])?;
+    prost_build::Config::new().btree_map(["."]).compile_fds(messages)?;
+    Ok(())
+}
+
+/// `2.13.0`, from the headers that belong to the libraries.
+fn libtorch_version(lib: &Path) -> String {
+    let header = lib.with_file_name("include").join("torch/headeronly/version.h");
+    let text = std::fs::read_to_string(header).unwrap_or_default();
+    let number = |part: &str| {
+        let prefix = format!("#define TORCH_VERSION_{part} ");
+        text.lines().find_map(|line| line.strip_prefix(&prefix)).map(str::trim)
+    };
+    match (number("MAJOR"), number("MINOR"), number("PATCH")) {
+        (Some(major), Some(minor), Some(patch)) => format!("{major}.{minor}.{patch}"),
+        _ => "unknown".to_owned(),
+    }
+}
+
+/// The commit that this is built from, `unknown` outside a checkout.
+fn revision() -> String {
+    // HEAD itself stays the same when a branch moves; its log does not.
+    for file in [".git/HEAD", ".git/logs/HEAD"] {
+        if Path::new(file).exists() {
+            println!("cargo:rerun-if-changed={file}");
+        }
+    }
+    let output = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).output();
+    let text = output.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+    text.map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned())
 }

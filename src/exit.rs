@@ -22,6 +22,10 @@ pub enum Exit {
     NoPermission = 77,
     /// A configuration value is wrong.
     Config = 78,
+    /// Stopped by SIGINT: 128 + 2, as a shell reports it.
+    Interrupted = 130,
+    /// Stopped by SIGTERM: 128 + 15.
+    Terminated = 143,
 }
 
 impl Exit {

@@ -1,5 +1,23 @@
 //! Trains convolutional networks on libtorch and streams what they learn to stock TensorBoard.
+//!
+//! Modules stand in the order in which data flows: a data set becomes batches, batches become steps of a network's
+//! weights, observers look at moments of that, and what they see becomes event files.
 
-pub mod exit;
-pub mod picture;
 pub mod types;
+pub mod exit;
+pub mod rng;
+pub mod durable;
+pub mod config;
+pub mod data;
+pub mod model;
+pub mod optim;
+pub mod train;
+pub mod picture;
+pub mod eventlog;
+pub mod observe;
+pub mod weights;
+pub mod run_dir;
+pub mod allocator;
+pub mod run;
+pub mod telemetry;
+pub mod cli;

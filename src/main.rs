@@ -1,4 +1,7 @@
-fn main() {
-    let t = tch::Tensor::from_slice(&[1f32, 2.]);
-    t.print();
+//! Parses, dispatches, and turns an error into an exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    trainer::cli::main(std::env::args_os())
 }

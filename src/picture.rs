@@ -57,7 +57,9 @@ impl Picture {
     pub fn png(&self) -> Result<Vec<u8>, PngError> {
         let grey = self.rgb.iter().all(|[r, g, b]| r == g && g == b);
         let mut out = Vec::new();
-        let encoder = PngEncoder::new_with_quality(&mut out, CompressionType::Default, FilterType::Adaptive);
+        // A sheet of feature maps of 832 x 416 pixels takes 1.4 ms and 98 kB; the default level takes 44 ms and 68 kB,
+        // and the thread that encodes shares its cores with training.
+        let encoder = PngEncoder::new_with_quality(&mut out, CompressionType::Fast, FilterType::Paeth);
         let written = if grey {
             let bytes: Vec<u8> = self.rgb.iter().map(|p| p[0]).collect();
             encoder.write_image(&bytes, self.width, self.height, image::ExtendedColorType::L8)

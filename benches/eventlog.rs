@@ -1,0 +1,235 @@
+//! Events a second, from the call to a closed file: this project's event log and the crate `tensorboard-rs`.
+//!
+//! ```text
+//! cargo bench --bench eventlog -- --rounds 5 --scalars 1000000 --histograms 100 --images 500 [--subject NAME] [--dir DIR]
+//! ```
+//! Subjects take turns in each round, so that what the machine does besides hits all of them. One JSON object a line:
+//! `{"workload": .., "subject": .., "events": .., "events_per_second": [one a round], "bytes": ..}`.
+//!
+//! | workload | one event is |
+//! | --- | --- |
+//! | `scalars` | one scalar under one of eight tags of 14 characters |
+//! | `histograms` | 100,000 normal-like floats, put in buckets and written |
+//! | `images` | one RGB image of 64 x 64 pixels, encoded as PNG and written |
+//!
+//! `tensorboard-rs` has no histogram of values, only of finished buckets; the benchmark puts its values in the same
+//! thirty buckets, in the plainest way.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use trainer::eventlog::{Background, Entry, EventFile, Histogram, Limits, LogDir, Origin, Sink, Value, What};
+use trainer::picture::Picture;
+use trainer::types::{Clock, Run, Step, SystemClock, Tag};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const SUBJECTS: [Subject; 3] = [Subject::Direct, Subject::Background, Subject::TensorboardRs];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Subject {
+    Direct,
+    Background,
+    TensorboardRs,
+}
+
+struct Options {
+    rounds: usize,
+    scalars: usize,
+    histograms: usize,
+    images: usize,
+    dir: Option<PathBuf>,
+    /// All if none is named.
+    subject: Option<String>,
+}
+
+/// What is logged, made before the clock starts.
+struct Input {
+    tags: Vec<String>,
+    values: Vec<f32>,
+    pictures: Vec<Picture>,
+}
+
+impl Subject {
+    fn name(self) -> &'static str {
+        match self {
+            Subject::Direct => "trainer",
+            Subject::Background => "trainer-background",
+            Subject::TensorboardRs => "tensorboard-rs",
+        }
+    }
+}
+
+impl Options {
+    fn parse() -> Outcome<Options> {
+        let mut options =
+            Options { rounds: 5, scalars: 1_000_000, histograms: 100, images: 500, dir: None, subject: None };
+        let mut words = std::env::args().skip(1);
+        while let Some(flag) = words.next() {
+            // Cargo adds it.
+            if flag == "--bench" {
+                continue;
+            }
+            let value = words.next().ok_or_else(|| format!("{flag} wants a value"))?;
+            match flag.as_str() {
+                "--rounds" => options.rounds = value.parse()?,
+                "--scalars" => options.scalars = value.parse()?,
+                "--histograms" => options.histograms = value.parse()?,
+                "--images" => options.images = value.parse()?,
+                "--subject" => options.subject = Some(value),
+                "--dir" => options.dir = Some(value.into()),
+                _ => return Err(format!("unknown flag {flag}").into()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+impl Input {
+    fn new() -> Input {
+        let tags = (0..8).map(|i| format!("loss/layer_{i:03}")).collect();
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32
+        };
+        let values = (0..100_000).map(|_| (0..4).map(|_| next() - 0.5).sum()).collect();
+        let pictures = (0..16)
+            .map(|_| {
+                let mut picture = Picture::filled(64, 64, [0; 3]);
+                for y in 0..64 {
+                    for x in 0..64 {
+                        // Smooth with some noise, like a feature map in colours.
+                        let noise = (next() * 16.0) as u8;
+                        picture.set(x, y, [x as u8 * 3 + noise, y as u8 * 3, (x + y) as u8]);
+                    }
+                }
+                picture
+            })
+            .collect();
+        Input { tags, values, pictures }
+    }
+
+    fn value(&self, workload: &str, tags: &[Tag], i: usize) -> Value {
+        let tag = tags[i % tags.len()].clone();
+        match workload {
+            "scalars" => Value::scalar(tag, i as f32),
+            "histograms" => Value::histogram(tag, Histogram::of(black_box(&self.values))),
+            _ => Value::images(tag, vec![self.pictures[i % self.pictures.len()].clone()]),
+        }
+    }
+}
+
+/// Logs `events` events below `dir` and returns how many seconds that took.
+fn run(subject: Subject, workload: &str, events: usize, input: &Input, dir: &Path) -> Outcome<f64> {
+    let tags: Vec<Tag> = input.tags.iter().map(Tag::of).collect();
+    let clock = SystemClock;
+    let step = |i: usize| Step::new(i as u64).ok_or("too many events");
+    let begin = Instant::now();
+    match subject {
+        Subject::Direct => {
+            let mut file = EventFile::create(dir, &Origin::here(), 0, clock.now(), Some(Step::ZERO))?;
+            for i in 0..events {
+                file.write_values(clock.now(), step(i)?, &[input.value(workload, &tags, i)])?;
+            }
+            file.close()?;
+        }
+        Subject::Background => {
+            let logdir = LogDir::new(dir, Origin::here(), Arc::new(clock));
+            let mut log = Background::spawn(logdir, Limits::default())?;
+            for i in 0..events {
+                let what = What::Values(vec![input.value(workload, &tags, i)]);
+                log.write(Entry { run: Run::Steps, wall_time: clock.now(), step: step(i)?, what })?;
+            }
+            log.close()?;
+        }
+        Subject::TensorboardRs => {
+            let mut writer = tensorboard_rs::summary_writer::SummaryWriter::new(dir);
+            for i in 0..events {
+                let tag = &input.tags[i % input.tags.len()];
+                match workload {
+                    "scalars" => writer.add_scalar(tag, i as f32, i),
+                    "histograms" => add_histogram(&mut writer, tag, black_box(&input.values), i),
+                    _ => {
+                        let picture = &input.pictures[i % input.pictures.len()];
+                        // It says planes, width and height, and takes pixels, height and width.
+                        let pixels = picture.pixels().as_flattened();
+                        writer.add_image(tag, pixels, &[3, 64, 64], i);
+                    }
+                }
+            }
+            // Its destructor joins the thread that writes.
+            drop(writer);
+        }
+    }
+    Ok(begin.elapsed().as_secs_f64())
+}
+
+fn add_histogram(writer: &mut tensorboard_rs::summary_writer::SummaryWriter, tag: &str, values: &[f32], step: usize) {
+    let (mut min, mut max, mut sum, mut squares) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0.0);
+    for value in values.iter().map(|&value| f64::from(value)) {
+        min = value.min(min);
+        max = value.max(max);
+        sum += value;
+        squares += value * value;
+    }
+    let width = (max - min) / 30.0;
+    let mut counts = [0.0; 30];
+    for value in values.iter().map(|&value| f64::from(value)) {
+        counts[(((value - min) / width) as usize).min(29)] += 1.0;
+    }
+    let limits: Vec<f64> = (1..=30).map(|i| min + width * f64::from(i)).collect();
+    writer.add_histogram_raw(tag, min, max, values.len() as f64, sum, squares, &limits, &counts, step);
+}
+
+/// Bytes of all files below `dir`.
+fn size(dir: &Path) -> std::io::Result<u64> {
+    let mut total = 0;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        total += if entry.file_type()?.is_dir() { size(&entry.path())? } else { entry.metadata()?.len() };
+    }
+    Ok(total)
+}
+
+fn main() -> Outcome<()> {
+    let options = Options::parse()?;
+    let scratch = match &options.dir {
+        Some(dir) => tempfile::tempdir_in(dir)?,
+        None => tempfile::tempdir()?,
+    };
+    let input = Input::new();
+    for (workload, events) in
+        [("scalars", options.scalars), ("histograms", options.histograms), ("images", options.images)]
+    {
+        if events == 0 {
+            continue;
+        }
+        let mut rates = SUBJECTS.map(|_| Vec::new());
+        let mut bytes = SUBJECTS.map(|_| 0);
+        for round in 0..options.rounds {
+            for turn in 0..SUBJECTS.len() {
+                let subject = (turn + round) % SUBJECTS.len();
+                if options.subject.as_deref().is_some_and(|only| only != SUBJECTS[subject].name()) {
+                    continue;
+                }
+                let dir = scratch.path().join(format!("{workload}-{round}-{subject}"));
+                let seconds = run(SUBJECTS[subject], workload, events, &input, &dir)?;
+                rates[subject].push((events as f64 / seconds).round());
+                bytes[subject] = size(&dir)?;
+                std::fs::remove_dir_all(&dir)?;
+            }
+        }
+        for ((subject, rates), bytes) in SUBJECTS.iter().zip(rates).zip(bytes) {
+            let line = serde_json::json!({
+                "workload": workload, "subject": subject.name(), "events": events, "events_per_second": rates,
+                "bytes": bytes,
+            });
+            println!("{line}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! `trainer config`: the resolved configuration and where each value came from.
+
+use clap::{ArgMatches, Command};
+
+use super::{Failure, flags, print, resolve};
+
+pub(super) fn command() -> Command {
+    Command::new("config")
+        .about("Print the resolved configuration, as a file for --config, and where each value came from")
+        .args(flags::flags())
+}
+
+pub(super) fn config(matches: &ArgMatches) -> Result<(), Failure> {
+    let resolved = resolve(matches)?;
+    for warning in &resolved.warnings {
+        eprintln!("warning: {warning}");
+    }
+    print(&resolved.to_toml())
+}

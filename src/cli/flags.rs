@@ -1,0 +1,62 @@
+//! Flags made from the table of knobs.
+
+use std::path::Path;
+
+use clap::{Arg, ArgAction, ArgMatches};
+
+use crate::config::{ConfigError, KNOBS, Knob, Layers, Resolved};
+
+/// One flag for each knob, and `--config`.
+pub(super) fn flags() -> Vec<Arg> {
+    let file = Arg::new("config").long("config").value_name("FILE").help_heading("Run");
+    let file = file.help("Read settings from a TOML file (also TRAINER_CONFIG)");
+    KNOBS.iter().map(flag).chain([file]).collect()
+}
+
+pub(super) fn fresh() -> Arg {
+    Arg::new("fresh")
+        .long("fresh")
+        .action(ArgAction::SetTrue)
+        .help_heading("Run")
+        .help("Remove what an earlier run left in --logdir and start over")
+}
+
+fn flag(knob: &'static Knob) -> Arg {
+    let (short, long) = match knob.help.split_once("\n\n") {
+        Some((short, rest)) => (short, format!("{short}\n\n{rest}")),
+        None => (knob.help, knob.help.to_owned()),
+    };
+    let arg = Arg::new(knob.key).long(knob.key).help_heading(knob.heading);
+    if knob.is_switch() {
+        return arg.action(ArgAction::SetTrue).help(short);
+    }
+    let shown = |text: &str| match knob.default {
+        "" => text.to_owned(),
+        default => format!("{text} [default: {default}]"),
+    };
+    arg.value_name(knob.value_name).allow_negative_numbers(true).help(shown(short)).long_help(shown(&long))
+}
+
+/// Defaults, file, environment, command line.
+pub(super) fn resolve(matches: &ArgMatches) -> Result<Resolved, ConfigError> {
+    let mut layers = Layers::new();
+    // Variables that are not Unicode cannot be ours.
+    let variables: Vec<(String, String)> =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+    let (file, variables): (Vec<_>, Vec<_>) = variables.into_iter().partition(|(name, _)| name == "TRAINER_CONFIG");
+    let file = matches.get_one::<String>("config").or(file.first().map(|(_, path)| path));
+    if let Some(path) = file {
+        layers.file(Path::new(path))?;
+    }
+    layers.environment(variables);
+    for knob in KNOBS {
+        if knob.is_switch() {
+            if matches.get_flag(knob.key) {
+                layers.command_line(knob, "true".to_owned());
+            }
+        } else if let Some(text) = matches.get_one::<String>(knob.key) {
+            layers.command_line(knob, text.clone());
+        }
+    }
+    layers.resolve()
+}

@@ -1,0 +1,122 @@
+//! The command line: types and help text, one file a subcommand.
+
+mod config;
+mod data;
+mod flags;
+mod inspect;
+mod signals;
+mod summary;
+mod train;
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command};
+
+use crate::config::{ConfigError, Resolved};
+use crate::exit::{Classify, Exit};
+
+/// What a subcommand ends with when it fails: the message is printed once, here.
+pub(crate) struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl<E: Classify> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure { exit: error.exit(), message: error.to_string() }
+    }
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, message: impl Display) -> Failure {
+        Failure { exit, message: message.to_string() }
+    }
+}
+
+/// Runs the program with the arguments of a command line, the program's name first.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = match command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(Exit::Usage.code()) } else { ExitCode::SUCCESS };
+        }
+    };
+    report_panics_as_bugs();
+    let done = match matches.subcommand() {
+        None => train::train(&matches),
+        Some(("train", matches)) => train::train(matches),
+        Some(("config", matches)) => config::config(matches),
+        Some(("summary", matches)) => summary::summary(matches),
+        Some(("inspect", matches)) => inspect::inspect(matches),
+        Some(("data", matches)) => data::data(matches),
+        Some((other, _)) => Err(Failure::new(Exit::Software, format!("subcommand `{other}` is not wired up"))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { exit, message }) => {
+            let _ = writeln!(std::io::stderr(), "error: {message}");
+            ExitCode::from(exit.code())
+        }
+    }
+}
+
+fn command() -> Command {
+    Command::new("trainer")
+        .version(concat!(env!("CARGO_PKG_VERSION"), " (", env!("TRAINER_REVISION"), ")"))
+        .about("Trains a convolutional network on libtorch and lets you watch it learn in TensorBoard")
+        .after_help(EXIT_CODES)
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
+        .args(flags::flags())
+        .arg(flags::fresh())
+        .subcommand(Command::new("train").about("Train a network (what happens without a subcommand)").args(flags::flags()).arg(flags::fresh()))
+        .subcommand(config::command())
+        .subcommand(summary::command())
+        .subcommand(inspect::command())
+        .subcommand(data::command())
+}
+
+const EXIT_CODES: &str = "\
+Every flag is also a key of the --config file (learning-rate = 1e-3) and a variable (TRAINER_LEARNING_RATE).
+The command line wins over the environment, the environment over the file, the file over the defaults.
+
+Exit codes: 0 done, 64 wrong command line, 65 wrong data or diverged training, 66 missing input,
+69 device not available, 70 a bug, 73 output cannot be created, 74 reading or writing failed,
+77 no permission, 78 wrong configuration, 130 and 143 stopped by SIGINT and SIGTERM.";
+
+/// The configuration that the command line, the environment and the file give together.
+fn resolve(matches: &ArgMatches) -> Result<Resolved, ConfigError> {
+    flags::resolve(matches)
+}
+
+/// Prints data on stdout; a reader that has gone away is not an error.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Io, format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A panic is a bug of ours: say so, and exit with the code for it instead of Rust's 101.
+fn report_panics_as_bugs() {
+    let earlier = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        earlier(panic);
+        let _ = writeln!(std::io::stderr(), "error: this is a bug in trainer; please report the lines above");
+        if std::thread::current().name() == Some("main") {
+            std::process::exit(i32::from(Exit::Software.code()));
+        }
+    }));
+}
+
+/// A flag that takes a value.
+fn option(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value_name).help(help)
+}

@@ -1,0 +1,95 @@
+//! `trainer`, `trainer train`: the main job.
+
+use std::path::Path;
+
+use clap::ArgMatches;
+
+use super::{Failure, resolve, signals};
+use crate::exit::Exit;
+use crate::run::{self, Finished, RunError};
+use crate::telemetry::{Console, duration_text};
+use crate::train::FitError;
+
+pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
+    let resolved = resolve(matches)?;
+    let console = Console::start(resolved.config.quiet, resolved.config.log_format);
+    for warning in &resolved.warnings {
+        tracing::warn!("{warning}");
+    }
+    let stop = signals::watch()
+        .map_err(|error| Failure::new(Exit::Software, format!("cannot watch for signals: {error}")))?;
+    let mut progress = console.progress(resolved.config.epochs);
+    let finished = run::run(&resolved, matches.get_flag("fresh"), &mut progress, &stop);
+    drop(progress);
+    match finished {
+        Ok(finished) => {
+            report(&finished);
+            Ok(())
+        }
+        Err(error @ RunError::Fit(FitError::Stopped { .. })) => {
+            let command = tensorboard(resolved.config.logdir.as_deref().unwrap_or(Path::new(".")), 0);
+            let message = format!("{error}; no weights were saved. What was logged so far: {command}");
+            Err(Failure::new(crate::exit::Classify::exit(&error), message))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The last words of a run that went well.
+fn report(finished: &Finished) {
+    let last = &finished.outcome.last;
+    let logdir = finished.logdir.display();
+    if finished.lost_entries > 0 {
+        tracing::warn!("{} entries of the event log could not be written; the curves have gaps", finished.lost_entries);
+    }
+    tracing::info!(
+        accuracy = last.validation.accuracy,
+        loss = last.validation.loss,
+        best_accuracy = finished.outcome.best_validation_accuracy,
+        iterations = finished.outcome.iterations,
+        seconds = finished.seconds,
+        logdir = %logdir,
+        "\nValidation accuracy {:.2} % after {} epochs, in {}. The weights are in {}; to watch what was learned:\n\n    {}\n",
+        last.validation.accuracy * 100.0,
+        last.epoch + 1,
+        duration_text(finished.seconds),
+        finished.logdir.join("model.safetensors").display(),
+        tensorboard(&finished.logdir, finished.image_steps),
+    );
+}
+
+/// TensorBoard keeps this many pictures of a tag unless told otherwise.
+const TENSORBOARD_IMAGES: u64 = 10;
+
+/// The command that shows this run beside its siblings.
+fn tensorboard(logdir: &Path, image_steps: u64) -> String {
+    let parent = match logdir.parent() {
+        Some(parent) if parent == Path::new("") => Path::new("."),
+        Some(parent) if parent != Path::new("/") => parent,
+        _ => logdir,
+    };
+    let mut command = format!("tensorboard --logdir {}", quoted(&parent.to_string_lossy()));
+    if image_steps > TENSORBOARD_IMAGES {
+        command.push_str(&format!(" --samples_per_plugin images={image_steps}"));
+    }
+    command
+}
+
+/// A word as a shell would take it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_shows_the_run_beside_its_siblings() {
+        assert_eq!(tensorboard(Path::new("logs/fit"), 5), "tensorboard --logdir logs");
+        assert_eq!(tensorboard(Path::new("fit"), 0), "tensorboard --logdir .");
+        assert_eq!(tensorboard(Path::new("/fit"), 0), "tensorboard --logdir /fit");
+        assert_eq!(tensorboard(Path::new("my logs/fit"), 12), "tensorboard --logdir 'my logs' --samples_per_plugin images=12");
+    }
+}

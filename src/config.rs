@@ -1,0 +1,129 @@
+//! Every knob of a run: defaults, file, environment and command line merged into one checked `Config`.
+//!
+//! One table, [`KNOBS`], holds name, default, meaning and parser of each; flags, `TRAINER_*` variables, keys of the
+//! file and `trainer config` are all made from it.
+
+mod knobs;
+mod layers;
+
+use std::path::PathBuf;
+
+use crate::data::DatasetName;
+use crate::exit::{Classify, Exit};
+use crate::model::Architecture;
+use crate::optim::Rule;
+use crate::types::Seed;
+
+pub use knobs::{KNOBS, Knob};
+pub use layers::{Layers, Resolved, Source};
+
+/// When iteration scalars are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpdateFreq {
+    /// At the end of each epoch.
+    Epoch,
+    /// Every that many steps, at least 1.
+    Steps(u64),
+}
+
+/// Where to train.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// CUDA where there is one, otherwise the CPU.
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptimizerName {
+    Adam,
+    AdamW,
+    Sgd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A run, described completely; every value is in its range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub logdir: Option<PathBuf>,
+    pub dataset: DatasetName,
+    pub data_dir: PathBuf,
+    pub epochs: u64,
+    pub batch_size: usize,
+    pub optimizer: OptimizerName,
+    pub learning_rate: f64,
+    pub momentum: f64,
+    /// `None`: the optimizer's usual value.
+    pub weight_decay: Option<f64>,
+    pub seed: Seed,
+    pub limit_train: Option<usize>,
+    pub limit_validation: Option<usize>,
+    pub architecture: Architecture,
+    /// Epochs between histograms; 0: never.
+    pub histogram_freq: u64,
+    /// Epochs between pictures; 0: never.
+    pub image_freq: u64,
+    pub update_freq: UpdateFreq,
+    pub device: DeviceChoice,
+    /// `None`: as many as the machine lets the process use.
+    pub threads: Option<usize>,
+    pub quiet: bool,
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// The update rule that the optimizer's knobs describe.
+    pub fn rule(&self) -> Rule {
+        match self.optimizer {
+            OptimizerName::Adam => Rule::Adam { weight_decay: self.weight_decay.unwrap_or(0.0) },
+            // PyTorch's default.
+            OptimizerName::AdamW => Rule::AdamW { weight_decay: self.weight_decay.unwrap_or(0.01) },
+            OptimizerName::Sgd => Rule::Sgd { momentum: self.momentum, weight_decay: self.weight_decay.unwrap_or(0.0) },
+        }
+    }
+
+    /// Knobs that are set and have no effect together with the others, as sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.momentum > 0.0 && self.optimizer != OptimizerName::Sgd {
+            warnings.push(format!("momentum {} has no effect: only `--optimizer sgd` has a momentum", self.momentum));
+        }
+        warnings
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{key} from {origin}: got `{got}`, want {want}")]
+    Value { key: &'static str, origin: Source, got: String, want: String },
+    #[error("unknown key `{key}` in {}{}", path.display(), suggestion(near, |near| format!("did you mean `{near}`?")))]
+    UnknownKey { path: PathBuf, key: String, near: Option<&'static str> },
+    #[error("key `{key}` in {}: got {got}, want a number, a string, a boolean or a list of numbers", path.display())]
+    Kind { path: PathBuf, key: String, got: &'static str },
+    #[error("cannot read configuration file {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("configuration file {} is not TOML: {source}", path.display())]
+    Syntax { path: PathBuf, source: Box<toml::de::Error> },
+}
+
+impl Classify for ConfigError {
+    fn exit(&self) -> Exit {
+        match self {
+            ConfigError::Value { origin: Source::CommandLine, .. } => Exit::Usage,
+            ConfigError::Read { source, .. } => Exit::of_input(source),
+            _ => Exit::Config,
+        }
+    }
+}
+
+/// `; hint` where there is a near word, otherwise nothing.
+fn suggestion(near: &Option<&'static str>, hint: impl Fn(&str) -> String) -> String {
+    near.map_or_else(String::new, |near| format!("; {}", hint(near)))
+}

@@ -1,0 +1,388 @@
+//! The table of knobs: the one place that knows what can be set, to what, and what it means.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::{Config, DeviceChoice, LogFormat, OptimizerName, UpdateFreq};
+use crate::data::DatasetName;
+use crate::model::Architecture;
+use crate::types::Seed;
+
+/// One thing that can be set.
+pub struct Knob {
+    /// `learning-rate`: the flag without dashes, the key in a file, and `TRAINER_LEARNING_RATE`.
+    pub key: &'static str,
+    /// What stands for the value in the help text; empty for a switch.
+    pub value_name: &'static str,
+    /// As it would be typed; empty where there is none.
+    pub default: &'static str,
+    /// One line, then, perhaps, a paragraph.
+    pub help: &'static str,
+    /// The heading in the help text.
+    pub heading: &'static str,
+    /// Part of what makes two runs the same run: everything that can change a weight.
+    pub identity: bool,
+    /// Parses a text into the configuration, or says what it wants.
+    pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+impl Knob {
+    /// The environment variable.
+    pub fn variable(&self) -> String {
+        format!("TRAINER_{}", self.key.to_uppercase().replace('-', "_"))
+    }
+
+    pub fn is_switch(&self) -> bool {
+        self.value_name.is_empty()
+    }
+
+    pub fn find(key: &str) -> Option<&'static Knob> {
+        KNOBS.iter().find(|knob| knob.key == key)
+    }
+}
+
+const RUN: &str = "Run";
+const DATA: &str = "Data";
+const TRAINING: &str = "Training";
+const NETWORK: &str = "Network";
+const WATCHING: &str = "Watching";
+const CONSOLE: &str = "Console";
+
+/// Every knob, in the order of the help text.
+pub const KNOBS: &[Knob] = &[
+    Knob {
+        key: "logdir",
+        value_name: "DIR",
+        default: "",
+        help: "Directory of the run: event files, weights, configuration\n\nTensorBoard shows it when started on this \
+               directory or on one above it. Missing parents are created, but not below `/` itself, where a missing \
+               directory is most often a mount that is not there.",
+        heading: RUN,
+        identity: false,
+        set: |c, t| {
+            c.logdir = if t.is_empty() { None } else { Some(path(t)?) };
+            Ok(())
+        },
+    },
+    Knob {
+        key: "seed",
+        value_name: "N",
+        default: "0",
+        help: "What all chance in the run is derived from: initial weights, the order of images",
+        heading: RUN,
+        identity: true,
+        set: |c, t| store(&mut c.seed, number::<u64>(t, 0, u64::MAX).map(Seed)),
+    },
+    Knob {
+        key: "device",
+        value_name: "DEVICE",
+        default: "auto",
+        help: "Where to train: `auto`, `cpu`, `cuda` or `cuda:N`",
+        heading: RUN,
+        identity: false,
+        set: |c, t| store(&mut c.device, device(t)),
+    },
+    Knob {
+        key: "threads",
+        value_name: "N",
+        default: "auto",
+        help: "Threads that train on the CPU; `auto` is all the process may use\n\nThe number changes the speed and \
+               nothing else: weights are equal to the last bit.",
+        heading: RUN,
+        identity: false,
+        set: |c, t| store(&mut c.threads, optional(t, "auto", |t| number(t, 1, 1024))),
+    },
+    Knob {
+        key: "dataset",
+        value_name: "NAME",
+        default: "mnist",
+        help: "What to learn: `mnist`, `fashion-mnist` or `synthetic`\n\n`synthetic` draws shapes by itself and needs no \
+               files.",
+        heading: DATA,
+        identity: true,
+        set: |c, t| store(&mut c.dataset, DatasetName::from_str(t).map_err(|_| near_word(t, &DATASETS))),
+    },
+    Knob {
+        key: "data-dir",
+        value_name: "DIR",
+        default: "data",
+        help: "Where data sets lie, each in a directory of its name",
+        heading: DATA,
+        identity: false,
+        set: |c, t| store(&mut c.data_dir, path(t)),
+    },
+    Knob {
+        key: "limit-train",
+        value_name: "N",
+        default: "all",
+        help: "Train on the first N images only: the quick check of an architecture",
+        heading: DATA,
+        identity: true,
+        set: |c, t| store(&mut c.limit_train, optional(t, "all", |t| number(t, 1, u64::MAX))),
+    },
+    Knob {
+        key: "limit-validation",
+        value_name: "N",
+        default: "all",
+        help: "Validate on the first N images only",
+        heading: DATA,
+        identity: true,
+        set: |c, t| store(&mut c.limit_validation, optional(t, "all", |t| number(t, 1, u64::MAX))),
+    },
+    Knob {
+        key: "epochs",
+        value_name: "N",
+        default: "5",
+        help: "Passes over the training images",
+        heading: TRAINING,
+        identity: true,
+        set: |c, t| store(&mut c.epochs, number(t, 1, 1_000_000)),
+    },
+    Knob {
+        key: "batch-size",
+        value_name: "N",
+        default: "64",
+        help: "Images in a step; the last step of an epoch takes what is left",
+        heading: TRAINING,
+        identity: true,
+        set: |c, t| store(&mut c.batch_size, number(t, 1, 1 << 20)),
+    },
+    Knob {
+        key: "optimizer",
+        value_name: "NAME",
+        default: "adam",
+        help: "Update rule: `adam`, `adamw` or `sgd`",
+        heading: TRAINING,
+        identity: true,
+        set: |c, t| {
+            let named = [("adam", OptimizerName::Adam), ("adamw", OptimizerName::AdamW), ("sgd", OptimizerName::Sgd)];
+            store(&mut c.optimizer, one_of(t, &named))
+        },
+    },
+    Knob {
+        key: "learning-rate",
+        value_name: "RATE",
+        default: "1e-3",
+        help: "Step size of the update rule, above 0 and at most 100",
+        heading: TRAINING,
+        identity: true,
+        set: |c, t| store(&mut c.learning_rate, real(t, |v| v > 0.0 && v <= 100.0, "a number above 0 and at most 100")),
+    },
+    Knob {
+        key: "momentum",
+        value_name: "M",
+        default: "0",
+        help: "Momentum of `--optimizer sgd`, from 0 up to but not including 1",
+        heading: TRAINING,
+        identity: true,
+        set: |c, t| store(&mut c.momentum, real(t, |v| (0.0..1.0).contains(&v), "a number from 0 up to but not including 1")),
+    },
+    Knob {
+        key: "weight-decay",
+        value_name: "W",
+        default: "auto",
+        help: "Weight decay, from 0 to 10; `auto` is 0.01 for adamw and 0 for the others\n\nWith adamw it shrinks the \
+               weights directly (decoupled); with adam and sgd it is an L2 penalty in the gradient.",
+        heading: TRAINING,
+        identity: true,
+        set: |c, t| {
+            let parsed = optional(t, "auto", |t| real(t, |v| (0.0..=10.0).contains(&v), "a number from 0 to 10"));
+            store(&mut c.weight_decay, parsed)
+        },
+    },
+    Knob {
+        key: "conv-filters",
+        value_name: "N,...",
+        default: "32,64",
+        help: "Filters of each convolution, each followed by 2x2 max-pooling; `none` for no convolution",
+        heading: NETWORK,
+        identity: true,
+        set: |c, t| store(&mut c.architecture.conv_filters, widths(t)),
+    },
+    Knob {
+        key: "kernel-size",
+        value_name: "N",
+        default: "3",
+        help: "Side of the convolutions' square kernels",
+        heading: NETWORK,
+        identity: true,
+        set: |c, t| store(&mut c.architecture.kernel_size, number(t, 1, 64)),
+    },
+    Knob {
+        key: "dense-units",
+        value_name: "N",
+        default: "128",
+        help: "Units of the hidden dense layer",
+        heading: NETWORK,
+        identity: true,
+        set: |c, t| store(&mut c.architecture.dense_units, number(t, 1, 65_536)),
+    },
+    Knob {
+        key: "update-freq",
+        value_name: "WHEN",
+        default: "50",
+        help: "When to write iteration scalars: `epoch`, `batch`, or every N steps",
+        heading: WATCHING,
+        identity: false,
+        set: |c, t| {
+            store(&mut c.update_freq, match t {
+                "epoch" => Ok(UpdateFreq::Epoch),
+                "batch" => Ok(UpdateFreq::Steps(1)),
+                _ => number(t, 1, 1 << 40)
+                    .map(UpdateFreq::Steps)
+                    .map_err(|_| "`epoch`, `batch`, or a number of steps, at least 1".to_owned()),
+            })
+        },
+    },
+    Knob {
+        key: "histogram-freq",
+        value_name: "N",
+        default: "1",
+        help: "Write histograms of the weights every N epochs; 0 for never",
+        heading: WATCHING,
+        identity: false,
+        set: |c, t| store(&mut c.histogram_freq, number(t, 0, 1_000_000)),
+    },
+    Knob {
+        key: "image-freq",
+        value_name: "N",
+        default: "1",
+        help: "Write pictures (filters, feature maps, Grad-CAM) every N epochs; 0 for never",
+        heading: WATCHING,
+        identity: false,
+        set: |c, t| store(&mut c.image_freq, number(t, 0, 1_000_000)),
+    },
+    Knob {
+        key: "quiet",
+        value_name: "",
+        default: "false",
+        help: "Say nothing but warnings and errors",
+        heading: CONSOLE,
+        identity: false,
+        set: |c, t| store(&mut c.quiet, one_of(t, &[("true", true), ("false", false), ("1", true), ("0", false)])),
+    },
+    Knob {
+        key: "log-format",
+        value_name: "FORMAT",
+        default: "text",
+        help: "Form of the messages on stderr: `text` or `json`",
+        heading: CONSOLE,
+        identity: false,
+        set: |c, t| store(&mut c.log_format, one_of(t, &[("text", LogFormat::Text), ("json", LogFormat::Json)])),
+    },
+];
+
+const DATASETS: [&str; 3] = ["mnist", "fashion-mnist", "synthetic"];
+
+impl Config {
+    /// Where parsing starts; every field is then set from its knob.
+    pub(super) fn blank() -> Config {
+        Config {
+            logdir: None,
+            dataset: DatasetName::Mnist,
+            data_dir: PathBuf::new(),
+            epochs: 1,
+            batch_size: 1,
+            optimizer: OptimizerName::Adam,
+            learning_rate: 1.0,
+            momentum: 0.0,
+            weight_decay: None,
+            seed: Seed(0),
+            limit_train: None,
+            limit_validation: None,
+            architecture: Architecture::default(),
+            histogram_freq: 0,
+            image_freq: 0,
+            update_freq: UpdateFreq::Epoch,
+            device: DeviceChoice::Auto,
+            threads: None,
+            quiet: false,
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+fn store<T>(place: &mut T, parsed: Result<T, String>) -> Result<(), String> {
+    *place = parsed?;
+    Ok(())
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') { Err("a path".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// A whole number in a range.
+fn number<T: TryFrom<u64>>(text: &str, least: u64, most: u64) -> Result<T, String> {
+    let want = || match most {
+        u64::MAX => format!("a whole number, at least {least}"),
+        _ => format!("a whole number from {least} to {most}"),
+    };
+    let value: u64 = text.parse().map_err(|_| want())?;
+    if value < least || value > most {
+        return Err(want());
+    }
+    T::try_from(value).map_err(|_| want())
+}
+
+fn real(text: &str, in_range: fn(f64) -> bool, want: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && in_range(value) => Ok(value),
+        _ => Err(want.to_owned()),
+    }
+}
+
+fn optional<T>(text: &str, none: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    if text == none { Ok(None) } else { parse(text).map(Some).map_err(|want| format!("`{none}` or {want}")) }
+}
+
+fn one_of<T: Copy>(text: &str, named: &[(&str, T)]) -> Result<T, String> {
+    let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
+    named.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| near_word(text, &names))
+}
+
+/// What was wanted, and which of it was probably meant.
+fn near_word(text: &str, names: &[&str]) -> String {
+    let list: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let want = match list.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => list.concat(),
+    };
+    match nearest(text, names.iter().copied()) {
+        Some(near) => format!("{want}; did you mean `{near}`?"),
+        None => want,
+    }
+}
+
+/// The word most like `text`, if any is like it at all.
+pub(super) fn nearest<'a>(text: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    words
+        .map(|word| (strsim::jaro_winkler(text, word), word))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, word)| word)
+}
+
+fn device(text: &str) -> Result<DeviceChoice, String> {
+    match text {
+        "auto" => Ok(DeviceChoice::Auto),
+        "cpu" => Ok(DeviceChoice::Cpu),
+        "cuda" => Ok(DeviceChoice::Cuda(0)),
+        _ => text
+            .strip_prefix("cuda:")
+            .and_then(|index| index.parse().ok())
+            .filter(|index| *index < 128)
+            .map(DeviceChoice::Cuda)
+            .ok_or_else(|| "`auto`, `cpu`, `cuda` or `cuda:N`".to_owned()),
+    }
+}
+
+fn widths(text: &str) -> Result<Vec<usize>, String> {
+    if text == "none" {
+        return Ok(Vec::new());
+    }
+    let parsed = text.split(',').map(|part| number(part.trim(), 1, 65_536)).collect::<Result<Vec<usize>, String>>();
+    match parsed {
+        Ok(widths) if widths.len() <= 64 => Ok(widths),
+        _ => Err("`none` or up to 64 whole numbers from 1 to 65536 with commas between, such as `32,64`".to_owned()),
+    }
+}

@@ -1,0 +1,284 @@
+//! Merging: the command line over the environment over a file over the defaults, with the origin of each value kept.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::knobs::{KNOBS, Knob, nearest};
+use super::{Config, ConfigError};
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Default,
+    File(PathBuf),
+    /// The variable's name.
+    Environment(String),
+    CommandLine,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Default => f.write_str("default"),
+            Source::File(path) => write!(f, "file {}", path.display()),
+            Source::Environment(variable) => write!(f, "environment variable {variable}"),
+            Source::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
+/// Values as texts, each layer over the one before.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    values: BTreeMap<&'static str, (String, Source)>,
+    warnings: Vec<String>,
+}
+
+impl Layers {
+    /// The defaults alone.
+    pub fn new() -> Layers {
+        let values = KNOBS.iter().map(|knob| (knob.key, (knob.default.to_owned(), Source::Default))).collect();
+        Layers { values, warnings: Vec::new() }
+    }
+
+    /// Lays a TOML file over what is there. Keys are flags without dashes; `_` may stand for `-`.
+    pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+        for (key, value) in table {
+            let plain = key.replace('_', "-");
+            let Some(knob) = Knob::find(&plain) else {
+                let near = nearest(&plain, KNOBS.iter().map(|knob| knob.key));
+                let near = near.and_then(Knob::find).map(|knob| knob.key);
+                return Err(ConfigError::UnknownKey { path: path.to_owned(), key, near });
+            };
+            let text = text_of(&value).map_err(|got| ConfigError::Kind { path: path.to_owned(), key, got })?;
+            self.put(knob, text, Source::File(path.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Lays `TRAINER_*` variables over what is there.
+    ///
+    /// An unknown one is only warned about: Kubernetes sets `TRAINER_PORT` and the like where a service has our name.
+    pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+        let mut variables: Vec<_> = variables.into_iter().filter(|(name, _)| name.starts_with("TRAINER_")).collect();
+        variables.sort();
+        for (name, value) in variables {
+            match KNOBS.iter().find(|knob| knob.variable() == name) {
+                Some(knob) => self.put(knob, value, Source::Environment(name)),
+                None => self.warnings.push(format!("environment variable {name} is no setting of trainer and is ignored")),
+            }
+        }
+    }
+
+    /// Lays one flag over what is there.
+    pub fn command_line(&mut self, knob: &'static Knob, value: String) {
+        self.put(knob, value, Source::CommandLine);
+    }
+
+    /// Parses and checks every value.
+    pub fn resolve(self) -> Result<Resolved, ConfigError> {
+        let mut config = Config::blank();
+        for knob in KNOBS {
+            if let Some((text, origin)) = self.values.get(knob.key) {
+                (knob.set)(&mut config, text).map_err(|want| ConfigError::Value {
+                    key: knob.key,
+                    origin: origin.clone(),
+                    got: text.clone(),
+                    want,
+                })?;
+            }
+        }
+        let mut warnings = self.warnings;
+        warnings.extend(config.warnings());
+        Ok(Resolved { config, values: self.values, warnings })
+    }
+
+    fn put(&mut self, knob: &'static Knob, text: String, source: Source) {
+        self.values.insert(knob.key, (text, source));
+    }
+}
+
+/// A checked configuration that remembers where each value came from.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    pub config: Config,
+    pub warnings: Vec<String>,
+    values: BTreeMap<&'static str, (String, Source)>,
+}
+
+impl Resolved {
+    /// Knob, value as typed and origin, in the order of [`KNOBS`].
+    pub fn values(&self) -> impl Iterator<Item = (&'static Knob, &str, &Source)> {
+        KNOBS.iter().filter_map(|knob| self.values.get(knob.key).map(|(text, source)| (knob, text.as_str(), source)))
+    }
+
+    /// A TOML file that gives the same configuration again, with the origin of each value as a comment.
+    pub fn to_toml(&self) -> String {
+        let lines: Vec<(String, &Source)> = self
+            .values()
+            .filter(|(_, text, _)| !text.is_empty())
+            .map(|(knob, text, source)| (format!("{} = {}", knob.key, toml_value(text)), source))
+            .collect();
+        let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
+        lines.iter().map(|(line, source)| format!("{line:width$}  # {source}\n")).collect()
+    }
+}
+
+/// A number or boolean bare, anything else quoted.
+fn toml_value(text: &str) -> String {
+    let bare = match text.parse::<toml::Value>() {
+        Ok(toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_)) => true,
+        _ => false,
+    };
+    if bare { text.to_owned() } else { toml::Value::String(text.to_owned()).to_string() }
+}
+
+/// The text that would be typed for a TOML value, or the name of its type where there is none.
+fn text_of(value: &toml::Value) -> Result<String, &'static str> {
+    match value {
+        toml::Value::String(text) => Ok(text.clone()),
+        toml::Value::Integer(number) => Ok(number.to_string()),
+        toml::Value::Float(number) => Ok(number.to_string()),
+        toml::Value::Boolean(truth) => Ok(truth.to_string()),
+        toml::Value::Array(items) => {
+            let texts = items.iter().map(|item| match item {
+                toml::Value::Integer(number) => Ok(number.to_string()),
+                _ => Err("a list that holds something else"),
+            });
+            Ok(texts.collect::<Result<Vec<String>, _>>()?.join(","))
+        }
+        toml::Value::Datetime(_) => Err("a date"),
+        toml::Value::Table(_) => Err("a table"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::{Classify, Exit};
+
+    fn knob(key: &str) -> &'static Knob {
+        Knob::find(key).unwrap()
+    }
+
+    fn variable(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run.toml");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn the_defaults_are_the_main_job() {
+        let config = Layers::new().resolve().unwrap().config;
+        assert_eq!((config.epochs, config.batch_size, config.learning_rate), (5, 64, 1e-3));
+        assert_eq!(config.architecture, crate::model::Architecture::default());
+        assert_eq!(config.rule(), crate::optim::Rule::Adam { weight_decay: 0.0 });
+    }
+
+    #[test]
+    fn command_line_beats_environment_beats_file_beats_default() {
+        let (_dir, path) = file("epochs = 2\nbatch_size = 2\nseed = 2\n");
+        let mut layers = Layers::new();
+        layers.file(&path).unwrap();
+        layers.environment([variable("TRAINER_BATCH_SIZE", "3"), variable("TRAINER_SEED", "3")]);
+        layers.command_line(knob("seed"), "4".to_owned());
+        let resolved = layers.resolve().unwrap();
+        let config = &resolved.config;
+        assert_eq!((config.epochs, config.batch_size, config.seed.0, config.learning_rate), (2, 3, 4, 1e-3));
+        let origins: Vec<String> = ["epochs", "batch-size", "seed", "learning-rate"]
+            .iter()
+            .map(|key| resolved.values().find(|(knob, ..)| knob.key == *key).unwrap().2.to_string())
+            .collect();
+        let from_file = format!("file {}", path.display());
+        assert_eq!(origins, [&from_file, "environment variable TRAINER_BATCH_SIZE", "command line", "default"]);
+    }
+
+    #[test]
+    fn the_printed_configuration_can_be_read_back() {
+        let (_dir, path) = file("conv-filters = [8, 16]\nlearning-rate = 0.01\nlogdir = \"a \\\"b\\\"\"\nquiet = true\n");
+        let mut layers = Layers::new();
+        layers.file(&path).unwrap();
+        let first = layers.resolve().unwrap();
+        assert_eq!(first.config.architecture.conv_filters, [8, 16]);
+        let (_dir, again) = file(&first.to_toml());
+        let mut layers = Layers::new();
+        layers.file(&again).unwrap();
+        assert_eq!(layers.resolve().unwrap().config, first.config);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_a_suggestion() {
+        let (_dir, path) = file("learning-rat = 1\n");
+        let error = Layers::new().file(&path).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("unknown key `learning-rat` in {}; did you mean `learning-rate`?", path.display())
+        );
+        assert_eq!(error.exit(), Exit::Config);
+    }
+
+    #[test]
+    fn an_unknown_variable_is_ignored_with_a_warning() {
+        let mut layers = Layers::new();
+        layers.environment([variable("TRAINER_PORT", "tcp://10.0.0.1:80"), variable("HOME", "/")]);
+        let warnings = layers.resolve().unwrap().warnings;
+        assert_eq!(warnings, ["environment variable TRAINER_PORT is no setting of trainer and is ignored"]);
+    }
+
+    #[test]
+    fn every_wrong_value_names_its_key_and_origin() {
+        let wrong = [
+            ("epochs", "0"),
+            ("epochs", "-1"),
+            ("epochs", "five"),
+            ("batch-size", "0"),
+            ("batch-size", "99999999999999999999"),
+            ("learning-rate", "0"),
+            ("learning-rate", "-1e-3"),
+            ("learning-rate", "NaN"),
+            ("learning-rate", "inf"),
+            ("learning-rate", "1e30"),
+            ("momentum", "1"),
+            ("weight-decay", "-1"),
+            ("limit-train", "0"),
+            ("threads", "0"),
+            ("device", "cuda:x"),
+            ("device", "gpu"),
+            ("update-freq", "0"),
+            ("conv-filters", "32,0"),
+            ("conv-filters", ""),
+            ("kernel-size", "0"),
+            ("optimizer", "adma"),
+            ("dataset", "minst"),
+            ("seed", "-1"),
+            ("log-format", "xml"),
+            ("data-dir", ""),
+        ];
+        for (key, value) in wrong {
+            let mut layers = Layers::new();
+            layers.command_line(knob(key), value.to_owned());
+            let error = layers.resolve().unwrap_err();
+            assert!(error.to_string().starts_with(&format!("{key} from command line: got `{value}`, want ")), "{error}");
+            assert_eq!(error.exit(), Exit::Usage);
+        }
+        let mut layers = Layers::new();
+        layers.environment([variable("TRAINER_OPTIMIZER", "adma")]);
+        let error = layers.resolve().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "optimizer from environment variable TRAINER_OPTIMIZER: got `adma`, want `adam`, `adamw` or `sgd`; did you \
+             mean `adam`?"
+        );
+        assert_eq!(error.exit(), Exit::Config);
+    }
+}

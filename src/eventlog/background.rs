@@ -1,0 +1,498 @@
+//! A sink on a thread of its own, so that encoding and writing do not hold up training.
+//!
+//! 1. Order is kept.
+//! 2. What was written is flushed at least every second, without being asked.
+//! 3. The queue is bounded by entries and by bytes. When it is full, `write` waits; nothing is dropped.
+//! 4. An error is told by the next `write` (at most one a minute), `flush`, `sync` or `close`, and says how many
+//!    entries were lost. The entry that such a `write` was given is in the queue all the same.
+//! 5. Dropping it closes it: all that is queued is written first.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::sink::{Cause, Entry, Sink, SinkError};
+
+/// Entries taken from the queue at once.
+const BATCH: usize = 256;
+/// How long the thread lets entries gather. Waking it for each one would cost the training thread a system call each.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// Hands entries to another sink, on another thread.
+#[derive(Debug)]
+pub struct Background {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    limits: Limits,
+    told: Option<Instant>,
+}
+
+/// How much may wait, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Entries in the queue.
+    pub entries: usize,
+    /// Bytes of the entries in the queue and in work, roughly. One entry alone may be larger.
+    pub bytes: usize,
+    /// Between a write and its flush.
+    pub flush_every: Duration,
+    /// Between two errors that `write` tells.
+    pub tell_every: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// There is work for the thread.
+    work: Condvar,
+    /// There is room, a barrier is passed, or the thread has ended.
+    progress: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// Entries that the thread has taken and not yet finished.
+    in_work: u64,
+    /// The thread sleeps until there are so many items; 0 while it is awake.
+    wake_at: usize,
+    /// Somebody waits: do not let entries gather.
+    urgent: bool,
+    barriers_passed: u64,
+    barriers_set: u64,
+    ended: bool,
+    error: Option<SinkError>,
+    lost: u64,
+}
+
+#[derive(Debug)]
+enum Item {
+    /// With its size.
+    Entry(Entry, usize),
+    Barrier(Barrier),
+}
+
+/// What the caller waits for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Barrier {
+    Flush,
+    Sync,
+    Close,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        let minute = Duration::from_secs(60);
+        Limits { entries: 1 << 14, bytes: 64 << 20, flush_every: Duration::from_secs(1), tell_every: minute }
+    }
+}
+
+impl Background {
+    /// Starts the thread, which owns `sink` from then on.
+    pub fn spawn(sink: impl Sink + Send + 'static, limits: Limits) -> Result<Background, SinkError> {
+        let shared = Arc::new(Shared::default());
+        let worker = Worker { shared: Arc::clone(&shared), sink, flush_every: limits.flush_every, dirty: None };
+        let thread = thread::Builder::new()
+            .name("event-log".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|error| SinkError::new(0, Cause::Spawn(error)))?;
+        Ok(Background { shared, thread: Some(thread), limits, told: None })
+    }
+
+    /// Waits until everything queued so far is through, and tells what went wrong until then.
+    fn pass(&mut self, barrier: Barrier) -> Result<(), SinkError> {
+        let mut queue = self.shared.lock();
+        if !queue.ended {
+            queue.barriers_set += 1;
+            let mine = queue.barriers_set;
+            queue.items.push_back(Item::Barrier(barrier));
+            queue.urgent = true;
+            self.shared.work.notify_one();
+            while queue.barriers_passed < mine && !queue.ended {
+                queue = self.shared.wait(queue);
+            }
+            if queue.barriers_passed < mine {
+                queue.fail();
+            }
+        }
+        self.told = None;
+        queue.error.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Sink for Background {
+    fn write(&mut self, entry: Entry) -> Result<(), SinkError> {
+        let size = entry.size();
+        let mut queue = self.shared.lock();
+        while !queue.ended && !queue.has_room(size, &self.limits) {
+            queue.urgent = true;
+            self.shared.work.notify_one();
+            queue = self.shared.wait(queue);
+        }
+        if queue.ended {
+            queue.lost += 1;
+            let cause = if self.thread.is_some() { Cause::Stopped } else { Cause::Closed };
+            let mut all = queue.error.take();
+            SinkError::add(&mut all, SinkError::new(1, cause));
+            return all.map_or(Ok(()), Err);
+        }
+        queue.bytes += size;
+        queue.items.push_back(Item::Entry(entry, size));
+        if queue.wake_at > 0 && queue.items.len() >= queue.wake_at {
+            queue.wake_at = 0;
+            self.shared.work.notify_one();
+        }
+        if queue.error.is_some() && self.told.is_none_or(|at| at.elapsed() >= self.limits.tell_every) {
+            self.told = Some(Instant::now());
+            return queue.error.take().map_or(Ok(()), Err);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.pass(Barrier::Flush)
+    }
+
+    fn sync(&mut self) -> Result<(), SinkError> {
+        self.pass(Barrier::Sync)
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let result = self.pass(Barrier::Close);
+        // A panic there shows as `Stopped` here.
+        let _ = thread.join();
+        result
+    }
+
+    fn lost(&self) -> u64 {
+        self.shared.lock().lost
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+impl Shared {
+    // A panic while the lock is held cannot leave the queue half changed, so poison means nothing.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        self.progress.wait(queue).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves items to `batch` as soon as there are some; none if nothing came until `until`.
+    fn take(&self, batch: &mut Vec<Item>, until: Option<Instant>) {
+        let mut queue = self.lock();
+        let mut gathered = false;
+        loop {
+            let timeout = if queue.items.is_empty() {
+                queue.wake_at = 1;
+                match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                    Some(Duration::ZERO) => break,
+                    timeout => timeout,
+                }
+            } else if queue.items.len() < BATCH && !queue.urgent && !gathered {
+                queue.wake_at = BATCH;
+                gathered = true;
+                Some(GATHER)
+            } else {
+                break;
+            };
+            queue = match timeout {
+                Some(timeout) => self.work.wait_timeout(queue, timeout).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.work.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        queue.wake_at = 0;
+        let count = queue.items.len().min(BATCH);
+        batch.extend(queue.items.drain(..count));
+        queue.in_work = batch.iter().filter(|item| matches!(item, Item::Entry(..))).count() as u64;
+        if queue.items.is_empty() {
+            queue.urgent = false;
+        }
+    }
+}
+
+impl Queue {
+    fn has_room(&self, size: usize, limits: &Limits) -> bool {
+        self.items.len() < limits.entries.max(1) && (self.bytes == 0 || self.bytes + size <= limits.bytes)
+    }
+
+    /// What is still queued will not be written any more.
+    fn fail(&mut self) {
+        let queued = self.items.drain(..).filter(|item| matches!(item, Item::Entry(..))).count() as u64;
+        let lost = queued + std::mem::take(&mut self.in_work);
+        self.lost += lost;
+        SinkError::add(&mut self.error, SinkError::new(lost, Cause::Stopped));
+    }
+}
+
+/// The thread's side.
+struct Worker<S> {
+    shared: Arc<Shared>,
+    sink: S,
+    flush_every: Duration,
+    /// When the first write came that is not flushed yet.
+    dirty: Option<Instant>,
+}
+
+/// What the thread has finished since it last told.
+#[derive(Default)]
+struct Done {
+    entries: u64,
+    bytes: usize,
+}
+
+impl<S: Sink> Worker<S> {
+    fn run(mut self) {
+        /// Lets the other side go on, also after a panic.
+        struct End(Arc<Shared>);
+        impl Drop for End {
+            fn drop(&mut self) {
+                self.0.lock().ended = true;
+                self.0.progress.notify_all();
+            }
+        }
+        let _end = End(Arc::clone(&self.shared));
+
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            self.shared.take(&mut batch, self.dirty.map(|since| since + self.flush_every));
+            let mut done = Done::default();
+            let mut errors = None;
+            for item in batch.drain(..) {
+                match item {
+                    Item::Entry(entry, size) => {
+                        done.entries += 1;
+                        done.bytes += size;
+                        self.dirty.get_or_insert_with(Instant::now);
+                        if let Err(error) = self.sink.write(entry) {
+                            SinkError::add(&mut errors, error);
+                        }
+                    }
+                    Item::Barrier(barrier) => {
+                        let result = match barrier {
+                            Barrier::Flush => self.sink.flush(),
+                            Barrier::Sync => self.sink.sync(),
+                            Barrier::Close => self.sink.close(),
+                        };
+                        self.flushed(result, &mut errors);
+                        self.report(std::mem::take(&mut done), errors.take(), true);
+                        if barrier == Barrier::Close {
+                            return;
+                        }
+                    }
+                }
+            }
+            if self.dirty.is_some_and(|since| since.elapsed() >= self.flush_every) {
+                let result = self.sink.flush();
+                self.flushed(result, &mut errors);
+            }
+            self.report(done, errors, false);
+        }
+    }
+
+    fn flushed(&mut self, result: Result<(), SinkError>, errors: &mut Option<SinkError>) {
+        self.dirty = None;
+        if let Err(error) = result {
+            SinkError::add(errors, error);
+            // It may work the next time, and nobody else will ask.
+            self.dirty = Some(Instant::now());
+        }
+    }
+
+    fn report(&self, done: Done, errors: Option<SinkError>, passed: bool) {
+        let mut queue = self.shared.lock();
+        queue.bytes = queue.bytes.saturating_sub(done.bytes);
+        queue.in_work = queue.in_work.saturating_sub(done.entries);
+        queue.barriers_passed += u64::from(passed);
+        queue.lost = self.sink.lost();
+        if let Some(error) = errors {
+            SinkError::add(&mut queue.error, error);
+        }
+        drop(queue);
+        self.shared.progress.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eventlog::event::What;
+    use crate::eventlog::sink::Memory;
+    use crate::eventlog::summary::Value;
+    use crate::types::{Run, Step, Tag, WallTime};
+
+    fn entry(step: u64) -> Entry {
+        Entry {
+            run: Run::Steps,
+            wall_time: WallTime::from_secs(1.0).unwrap(),
+            step: Step::new(step).unwrap(),
+            what: What::Values(vec![Value::scalar(Tag::of("loss"), 0.5)]),
+        }
+    }
+
+    fn steps(memory: &Memory) -> Vec<u64> {
+        memory.entries().iter().map(|entry| entry.step.get()).collect()
+    }
+
+    /// A sink that waits for a permit before each write, and does what it is told.
+    struct Scripted {
+        memory: Memory,
+        flushes: Arc<Mutex<u64>>,
+        gate: Option<std::sync::mpsc::Receiver<()>>,
+        fail_at: Option<u64>,
+        panic_at: Option<u64>,
+        lost: u64,
+    }
+
+    impl Scripted {
+        fn new(memory: &Memory) -> Scripted {
+            let flushes = Arc::default();
+            Scripted { memory: memory.clone(), flushes, gate: None, fail_at: None, panic_at: None, lost: 0 }
+        }
+    }
+
+    impl Sink for Scripted {
+        fn write(&mut self, entry: Entry) -> Result<(), SinkError> {
+            if let Some(gate) = &self.gate {
+                let _ = gate.recv();
+            }
+            assert_ne!(self.panic_at, Some(entry.step.get()), "as told");
+            if self.fail_at == Some(entry.step.get()) {
+                self.lost += 1;
+                return Err(SinkError::new(1, Cause::Full { dir: "train".into(), bytes: 9 }));
+            }
+            self.memory.write(entry)
+        }
+
+        fn flush(&mut self) -> Result<(), SinkError> {
+            *self.flushes.lock().unwrap() += 1;
+            Ok(())
+        }
+
+        fn sync(&mut self) -> Result<(), SinkError> {
+            self.flush()
+        }
+
+        fn close(&mut self) -> Result<(), SinkError> {
+            self.flush()
+        }
+
+        fn lost(&self) -> u64 {
+            self.lost
+        }
+    }
+
+    #[test]
+    fn order_is_kept_and_flush_waits_for_all() {
+        let memory = Memory::default();
+        let mut log = Background::spawn(memory.clone(), Limits::default()).unwrap();
+        for step in 0..10_000 {
+            log.write(entry(step)).unwrap();
+        }
+        log.flush().unwrap();
+        assert_eq!(steps(&memory), (0..10_000).collect::<Vec<_>>());
+        log.write(entry(10_000)).unwrap();
+        log.close().unwrap();
+        assert_eq!(steps(&memory).len(), 10_001);
+        assert_eq!(log.write(entry(0)).unwrap_err().to_string(), "event log: 1 entry is lost: the log is closed");
+    }
+
+    #[test]
+    fn dropping_writes_what_is_queued() {
+        let memory = Memory::default();
+        let mut log = Background::spawn(memory.clone(), Limits::default()).unwrap();
+        log.write(entry(1)).unwrap();
+        drop(log);
+        assert_eq!(steps(&memory), [1]);
+    }
+
+    #[test]
+    fn a_full_queue_makes_the_writer_wait() {
+        let memory = Memory::default();
+        for limits in [
+            Limits { entries: 4, ..Limits::default() },
+            Limits { bytes: 4 * entry(0).size(), ..Limits::default() },
+            Limits { bytes: 0, ..Limits::default() },
+        ] {
+            let before = steps(&memory).len();
+            let (permit, gate) = std::sync::mpsc::channel();
+            let sink = Scripted { gate: Some(gate), ..Scripted::new(&memory) };
+            let mut log = Background::spawn(sink, limits).unwrap();
+            let writer = thread::spawn(move || {
+                for step in 0..100 {
+                    log.write(entry(step)).unwrap();
+                }
+                log.close().unwrap();
+            });
+            thread::sleep(Duration::from_millis(20));
+            assert!(!writer.is_finished());
+            for _ in 0..100 {
+                permit.send(()).unwrap();
+            }
+            writer.join().unwrap();
+            assert_eq!(steps(&memory)[before..], (0..100).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_flushed_unasked() {
+        let memory = Memory::default();
+        let sink = Scripted::new(&memory);
+        let flushes = Arc::clone(&sink.flushes);
+        let limits = Limits { flush_every: Duration::from_millis(20), ..Limits::default() };
+        let mut log = Background::spawn(sink, limits).unwrap();
+        log.write(entry(1)).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while *flushes.lock().unwrap() == 0 {
+            assert!(Instant::now() < deadline, "not flushed");
+            thread::sleep(Duration::from_millis(5));
+        }
+        // Nothing new: nothing to flush.
+        thread::sleep(Duration::from_millis(60));
+        assert_eq!(*flushes.lock().unwrap(), 1);
+    }
+
+    #[test]
+    fn an_error_is_told_once_and_writing_goes_on() {
+        let memory = Memory::default();
+        let mut log =
+            Background::spawn(Scripted { fail_at: Some(1), ..Scripted::new(&memory) }, Limits::default()).unwrap();
+        log.write(entry(0)).unwrap();
+        log.write(entry(1)).unwrap();
+        let error = log.flush().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "event log: 1 entry is lost: train cannot be written, and the events that wait take 9 bytes already"
+        );
+        log.write(entry(2)).unwrap();
+        log.close().unwrap();
+        assert_eq!((steps(&memory), log.lost()), (vec![0, 2], 1));
+    }
+
+    #[test]
+    fn a_sink_that_panics_does_not_take_the_writer_with_it() {
+        let memory = Memory::default();
+        let sink = Scripted { panic_at: Some(1), ..Scripted::new(&memory) };
+        let mut log = Background::spawn(sink, Limits::default()).unwrap();
+        log.write(entry(0)).unwrap();
+        log.write(entry(1)).unwrap();
+        let error = log.flush().unwrap_err();
+        assert!(error.to_string().ends_with(" lost: the thread that writes the log has ended too early"), "{error}");
+        // How many were in work when it happened depends on the moment; each that is not written is counted or more.
+        assert!((1..=2).contains(&error.lost), "{error}");
+        assert_eq!(log.write(entry(2)).unwrap_err().lost, 1);
+        assert_eq!(log.lost(), error.lost + 1);
+    }
+}

@@ -1,0 +1,245 @@
+//! One event as bytes: what a record holds.
+
+use prost::Message;
+
+use super::graph::Graph;
+use super::proto;
+use super::proto::event::What as Wire;
+use super::record::{self, TooLong};
+use super::summary::{Summary, Value, plugin};
+use crate::exit::{Classify, Exit};
+use crate::picture::PngError;
+use crate::types::{Step, Tag, WallTime};
+
+/// What an event says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// Points of one step in any number of series. Together they take less room than an event each.
+    Values(Vec<Value>),
+    /// The run's graph; one for each run.
+    Graph(Graph),
+}
+
+/// Why an event could not be put in bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    #[error("tag `{tag}`: {source}")]
+    Png { tag: Tag, source: PngError },
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+}
+
+impl Classify for EncodeError {
+    fn exit(&self) -> Exit {
+        Exit::Software
+    }
+}
+
+impl What {
+    /// Bytes held, roughly.
+    pub fn size(&self) -> usize {
+        match self {
+            What::Values(values) => values.iter().map(Value::size).sum(),
+            What::Graph(graph) => graph.size(),
+        }
+    }
+}
+
+/// Appends a record that says `values` to `buffer`, which is as it was if that fails.
+pub(super) fn append_values(
+    buffer: &mut Vec<u8>,
+    wall_time: WallTime,
+    step: Step,
+    values: &[Value],
+) -> Result<(), EncodeError> {
+    record::append(buffer, |payload| {
+        if values.iter().all(|value| matches!(value.summary, Summary::Scalar(_))) {
+            put_scalars(payload, wall_time, step, values);
+            return Ok(());
+        }
+        let mut summary = proto::Summary { value: Vec::with_capacity(values.len()) };
+        for value in values {
+            let wire = value.to_wire().map_err(|source| EncodeError::Png { tag: value.tag.clone(), source })?;
+            summary.value.push(wire);
+        }
+        put(payload, &event(wall_time, step, Wire::Summary(summary)));
+        Ok(())
+    })
+}
+
+/// Appends a record that says `graph`.
+pub(super) fn append_graph(
+    buffer: &mut Vec<u8>,
+    wall_time: WallTime,
+    step: Step,
+    graph: &Graph,
+) -> Result<(), EncodeError> {
+    append(buffer, &event(wall_time, step, Wire::GraphDef(graph.encode())))
+}
+
+/// Appends the record that every file begins with; it also tells readers how to treat steps that come twice.
+pub(super) fn append_version(buffer: &mut Vec<u8>, wall_time: WallTime, writer: &str) -> Result<(), EncodeError> {
+    let mut event = event(wall_time, Step::ZERO, Wire::FileVersion("brain.Event:2".to_owned()));
+    event.source_metadata = Some(proto::SourceMetadata { writer: writer.to_owned() });
+    append(buffer, &event)
+}
+
+/// Appends the record by which a new process says that it writes from `step` on: what is there from an earlier
+/// process at that step or later is void.
+pub(super) fn append_start(buffer: &mut Vec<u8>, wall_time: WallTime, step: Step) -> Result<(), EncodeError> {
+    let log = proto::SessionLog { status: proto::session_log::SessionStatus::Start.into(), ..Default::default() };
+    append(buffer, &event(wall_time, step, Wire::SessionLog(log)))
+}
+
+fn event(wall_time: WallTime, step: Step, what: Wire) -> proto::Event {
+    proto::Event { wall_time: wall_time.as_secs(), step: step.as_i64(), what: Some(what), source_metadata: None }
+}
+
+fn append(buffer: &mut Vec<u8>, event: &proto::Event) -> Result<(), EncodeError> {
+    record::append(buffer, |payload| {
+        put(payload, event);
+        Ok(())
+    })
+}
+
+fn put(payload: &mut Vec<u8>, event: &proto::Event) {
+    payload.reserve(event.encoded_len() + record::FOOTER_LEN);
+    event.encode_raw(payload);
+}
+
+/// The same bytes as the generated code makes, without building its messages: scalars are most of a log.
+fn put_scalars(payload: &mut Vec<u8>, wall_time: WallTime, step: Step, values: &[Value]) {
+    // dtype DT_FLOAT, a shape of rank 0, the field number and length of `float_val`.
+    const TENSOR: [u8; 8] = [0x42, 10, 0x08, 1, 0x12, 0, 0x2a, 4];
+    const PLUGIN: [u8; 11] = *b"\x0a\x09\x0a\x07scalars";
+    const CLASS: [u8; 2] = [0x20, 1];
+    const _: () = assert!(PLUGIN.len() == 4 + plugin::SCALARS.len());
+
+    let metadata_len = |value: &Value| {
+        let description = value.description.as_deref().unwrap_or_default().len();
+        PLUGIN.len() + CLASS.len() + if description > 0 { field_len(description) } else { 0 }
+    };
+    let value_len =
+        |value: &Value| field_len(value.tag.as_str().len()) + TENSOR.len() + 4 + field_len(metadata_len(value));
+
+    let seconds = wall_time.as_secs();
+    if seconds != 0.0 {
+        payload.push(0x09);
+        payload.extend_from_slice(&seconds.to_le_bytes());
+    }
+    if step.get() != 0 {
+        payload.push(0x10);
+        put_varint(payload, step.get());
+    }
+    payload.push(0x2a);
+    put_varint(payload, values.iter().map(|value| field_len(value_len(value)) as u64).sum());
+    for value in values {
+        let Summary::Scalar(number) = value.summary else { continue };
+        payload.push(0x0a);
+        put_varint(payload, value_len(value) as u64);
+        put_bytes(payload, 0x0a, value.tag.as_str());
+        payload.extend_from_slice(&TENSOR);
+        payload.extend_from_slice(&number.to_le_bytes());
+        payload.push(0x4a);
+        put_varint(payload, metadata_len(value) as u64);
+        payload.extend_from_slice(&PLUGIN);
+        if let Some(description) = value.description.as_deref().filter(|text| !text.is_empty()) {
+            put_bytes(payload, 0x1a, description);
+        }
+        payload.extend_from_slice(&CLASS);
+    }
+}
+
+fn put_bytes(payload: &mut Vec<u8>, key: u8, text: &str) {
+    payload.push(key);
+    put_varint(payload, text.len() as u64);
+    payload.extend_from_slice(text.as_bytes());
+}
+
+fn put_varint(payload: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        payload.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    payload.push(value as u8);
+}
+
+/// Bytes of a length-delimited field with a one-byte key.
+fn field_len(content: usize) -> usize {
+    let bits = usize::BITS - (content | 1).leading_zeros();
+    1 + bits.div_ceil(7) as usize + content
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn time(secs: f64) -> WallTime {
+        WallTime::from_secs(secs).unwrap()
+    }
+
+    #[test]
+    fn a_version_as_tensorflow_writes_it() {
+        let mut buffer = Vec::new();
+        append_version(&mut buffer, time(1.5), "w").unwrap();
+        let want = b"\x1d\0\0\0\0\0\0\0\x60\x2f\xdf\x23\
+            \x09\0\0\0\0\0\0\xf8\x3f\x1a\x0dbrain.Event:2\x52\x03\x0a\x01w\
+            \x4a\x32\x91\x31";
+        assert_eq!(buffer, want);
+    }
+
+    #[test]
+    fn a_scalar_that_stock_tensorboard_was_seen_to_read() {
+        let mut buffer = Vec::new();
+        append_values(&mut buffer, time(2.0), Step::new(7).unwrap(), &[Value::scalar(Tag::of("a"), 0.5)]).unwrap();
+        let want = b"\x2d\0\0\0\0\0\0\0\x3c\x41\x8a\xfb\
+            \x09\0\0\0\0\0\0\0\x40\x10\x07\x2a\x20\x0a\x1e\x0a\x01a\x42\x0a\x08\x01\x12\0\x2a\x04\0\0\0\x3f\
+            \x4a\x0d\x0a\x09\x0a\x07scalars\x20\x01\
+            \x04\x8d\x04\x63";
+        assert_eq!(buffer, want);
+    }
+
+    #[test]
+    fn a_start_has_the_step_it_starts_from() {
+        let mut buffer = Vec::new();
+        append_start(&mut buffer, time(1.0), Step::new(3).unwrap()).unwrap();
+        let payload = &buffer[record::HEADER_LEN..buffer.len() - record::FOOTER_LEN];
+        assert_eq!(payload, b"\x09\0\0\0\0\0\0\xf0\x3f\x10\x03\x3a\x02\x08\x01");
+    }
+
+    #[test]
+    fn an_event_too_long_to_be_read_back_is_refused() {
+        let text = "x".repeat(record::DEFAULT_LIMIT as usize);
+        let mut buffer = b"before".to_vec();
+        let result = append_values(&mut buffer, time(1.0), Step::ZERO, &[Value::text(Tag::of("t"), text)]);
+        assert!(matches!(result, Err(EncodeError::TooLong(TooLong { limit: record::DEFAULT_LIMIT, .. }))));
+        assert_eq!(buffer, b"before");
+    }
+
+    fn scalar() -> impl Strategy<Value = Value> {
+        let description = prop_oneof![Just(None), ".{0,200}".prop_map(Some)];
+        ("[^/].{0,300}", any::<u32>(), description).prop_map(|(tag, bits, description)| Value {
+            tag: Tag::of(tag),
+            summary: Summary::Scalar(f32::from_bits(bits)),
+            description: description.map(Into::into),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn scalars_are_the_bytes_of_the_generated_code(
+            values in prop::collection::vec(scalar(), 0..6),
+            step in 0..=Step::MAX.get(),
+            secs in prop_oneof![Just(0.0), 0.0..4e9],
+        ) {
+            let step = Step::new(step).unwrap();
+            let wire = values.iter().map(|value| value.to_wire().unwrap()).collect();
+            let want = event(time(secs), step, Wire::Summary(proto::Summary { value: wire })).encode_to_vec();
+            let mut got = Vec::new();
+            put_scalars(&mut got, time(secs), step, &values);
+            prop_assert_eq!(got, want);
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! One event file: created once, written in whole records, never appended to by a later process.
+//!
+//! TensorBoard reads the files of a run in the order of their names, and what stands in a later file overrides. A new
+//! file is therefore named so that it sorts after all that are there, also when the clock went back.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::event::{self, EncodeError, What};
+use super::record;
+use super::summary::Value;
+use crate::exit::{Classify, Exit};
+use crate::types::{Step, WallTime};
+
+/// What TensorBoard calls an event file: its name has this in it.
+pub const MARK: &str = "tfevents";
+
+const PREFIX: &str = "events.out.tfevents.";
+const WRITER: &str = "trainer";
+/// Bytes gathered before they are written.
+const BUFFER: usize = 64 << 10;
+
+/// An open event file. What was appended is in the file after [`EventFile::flush`], on the disk after
+/// [`EventFile::sync`].
+///
+/// After an error nothing more may be written to the file, as it may end within a record: take what is left with
+/// [`EventFile::abandon`]. Dropping a file loses what was not flushed.
+#[derive(Debug)]
+pub struct EventFile {
+    file: File,
+    path: PathBuf,
+    buffer: Vec<u8>,
+    records: u64,
+    bytes: u64,
+    entry_synced: bool,
+}
+
+/// Who writes: the part of a file's name that keeps two writers apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    host: String,
+    pid: u32,
+}
+
+/// Whole records that are not in any file yet.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    pub(super) bytes: Vec<u8>,
+    pub(super) records: u64,
+}
+
+/// Why there is no new event file. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    #[error("cannot create the run directory {}: {source}", dir.display())]
+    Directory { dir: PathBuf, source: io::Error },
+    #[error("cannot list the run directory {}: {source}", dir.display())]
+    List { dir: PathBuf, source: io::Error },
+    #[error("cannot create the event file {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error(
+        "cannot name a new event file in {} that TensorBoard reads last: got {last}, want a name before {PREFIX}9999999999; move it away",
+        dir.display()
+    )]
+    Name { dir: PathBuf, last: String },
+}
+
+/// Why an event is not in its file.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error("cannot write to {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot bring {} to the disk: {source}", path.display())]
+    Sync { path: PathBuf, source: io::Error },
+    /// The file is as it was.
+    #[error("cannot encode an event for {}: {source}", path.display())]
+    Encode { path: PathBuf, source: EncodeError },
+}
+
+impl Classify for CreateError {
+    fn exit(&self) -> Exit {
+        match self {
+            CreateError::Directory { source, .. }
+            | CreateError::List { source, .. }
+            | CreateError::File { source, .. } => Exit::of_output(source),
+            CreateError::Name { .. } => Exit::CantCreate,
+        }
+    }
+}
+
+impl Classify for WriteError {
+    fn exit(&self) -> Exit {
+        match self {
+            WriteError::Write { .. } | WriteError::Sync { .. } => Exit::Io,
+            WriteError::Encode { source, .. } => source.exit(),
+        }
+    }
+}
+
+impl Origin {
+    /// Characters of `host` that have no place in a file name become `_`.
+    pub fn new(host: &str, pid: u32) -> Origin {
+        let keep = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '.' { c } else { '_' };
+        let host: String = host.chars().take(128).map(keep).collect();
+        Origin { host: if host.is_empty() { "localhost".to_owned() } else { host }, pid }
+    }
+
+    /// This process on this machine.
+    pub fn here() -> Origin {
+        Origin::new(&gethostname::gethostname().to_string_lossy(), std::process::id())
+    }
+}
+
+impl EventFile {
+    /// Creates the next file of the run in `dir`, with the directory if need be.
+    ///
+    /// `counter` is the number of files that this process opened before. With `start` the file says that a process
+    /// begins, and writes from that step on: of the points of earlier processes those from it on are void.
+    pub fn create(
+        dir: &Path,
+        origin: &Origin,
+        counter: u64,
+        now: WallTime,
+        start: Option<Step>,
+    ) -> Result<EventFile, CreateError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| CreateError::File { path, source }
+        };
+        fs::create_dir_all(dir).map_err(|source| CreateError::Directory { dir: dir.to_owned(), source })?;
+        // Another process may take the name between the look and the creation.
+        let (path, file) = loop {
+            let path = dir.join(next_name(dir, origin, counter, now)?);
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => break (path, file),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(at(&path)(source)),
+            }
+        };
+        let buffer = Vec::with_capacity(BUFFER + BUFFER / 4);
+        let mut event_file = EventFile { file, path, buffer, records: 0, bytes: 0, entry_synced: false };
+        // The run shows in TensorBoard from here on, and a disk that is full is found before anything is lost.
+        if let Err(source) = event_file.begin(now, start) {
+            // Ours, new, and of no use; if it cannot be removed the first error is still the one to tell.
+            let _ = fs::remove_file(&event_file.path);
+            return Err(at(&event_file.path)(source));
+        }
+        Ok(event_file)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes in the file; what is still in memory does not count.
+    pub fn written_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Appends one event with all of `values`.
+    pub fn write_values(&mut self, wall_time: WallTime, step: Step, values: &[Value]) -> Result<(), WriteError> {
+        let result = event::append_values(&mut self.buffer, wall_time, step, values);
+        self.appended(result)
+    }
+
+    /// Appends one event.
+    pub fn write(&mut self, wall_time: WallTime, step: Step, what: &What) -> Result<(), WriteError> {
+        match what {
+            What::Values(values) => self.write_values(wall_time, step, values),
+            What::Graph(graph) => {
+                let result = event::append_graph(&mut self.buffer, wall_time, step, graph);
+                self.appended(result)
+            }
+        }
+    }
+
+    /// Writes what other files could not take.
+    pub fn adopt(&mut self, backlog: &mut Backlog) -> Result<(), WriteError> {
+        self.records += std::mem::take(&mut backlog.records);
+        self.buffer.append(&mut backlog.bytes);
+        self.flush()
+    }
+
+    /// Hands what is in memory to the operating system: readers see it, and it survives the process.
+    pub fn flush(&mut self) -> Result<(), WriteError> {
+        let path = &self.path;
+        let mut done = 0;
+        while let Some(rest) = self.buffer.get(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.write(rest) {
+                Ok(count) if count > 0 => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => {
+                    // Whole records that got through are not written again.
+                    let (end, count) = record::whole_records(&self.buffer, done);
+                    self.buffer.drain(..end);
+                    self.records = self.records.saturating_sub(count);
+                    self.bytes += done as u64;
+                    let source = other.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into());
+                    return Err(WriteError::Write { path: path.clone(), source });
+                }
+            }
+        }
+        self.bytes += done as u64;
+        self.buffer.clear();
+        self.records = 0;
+        Ok(())
+    }
+
+    /// Flushes, and waits for the disk: what was written survives a power cut.
+    pub fn sync(&mut self) -> Result<(), WriteError> {
+        self.flush()?;
+        let at = |source| WriteError::Sync { path: self.path.clone(), source };
+        self.file.sync_data().map_err(at)?;
+        if !self.entry_synced {
+            // The name, too, must be on the disk.
+            if let Some(dir) = self.path.parent() {
+                File::open(dir).and_then(|dir| dir.sync_all()).map_err(at)?;
+            }
+            self.entry_synced = true;
+        }
+        Ok(())
+    }
+
+    /// Flushes and closes. An error means that what was not flushed is lost; flush before to keep it.
+    pub fn close(mut self) -> Result<(), WriteError> {
+        self.flush()
+    }
+
+    /// Gives the file up and returns the records that are not in it.
+    pub fn abandon(self) -> Backlog {
+        Backlog { bytes: self.buffer, records: self.records }
+    }
+
+    /// Sends what follows elsewhere, such as a device that is full.
+    #[cfg(test)]
+    pub(super) fn redirect(&mut self, file: File) {
+        self.file = file;
+    }
+
+    fn begin(&mut self, now: WallTime, start: Option<Step>) -> io::Result<()> {
+        let result = event::append_version(&mut self.buffer, now, WRITER).and_then(|()| match start {
+            Some(step) => event::append_start(&mut self.buffer, now, step),
+            None => Ok(()),
+        });
+        result.map_err(io::Error::other)?;
+        self.flush().map_err(|error| match error {
+            WriteError::Write { source, .. } | WriteError::Sync { source, .. } => source,
+            WriteError::Encode { source, .. } => io::Error::other(source),
+        })
+    }
+
+    fn appended(&mut self, result: Result<(), EncodeError>) -> Result<(), WriteError> {
+        result.map_err(|source| WriteError::Encode { path: self.path.clone(), source })?;
+        self.records += 1;
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+}
+
+impl Backlog {
+    /// Events that wait.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Appends one event.
+    pub(super) fn push(&mut self, wall_time: WallTime, step: Step, what: &What) -> Result<(), EncodeError> {
+        match what {
+            What::Values(values) => event::append_values(&mut self.bytes, wall_time, step, values)?,
+            What::Graph(graph) => event::append_graph(&mut self.bytes, wall_time, step, graph)?,
+        }
+        self.records += 1;
+        Ok(())
+    }
+}
+
+/// A name that sorts after those of all event files in `dir`.
+fn next_name(dir: &Path, origin: &Origin, counter: u64, now: WallTime) -> Result<String, CreateError> {
+    let list_error = |source| CreateError::List { dir: dir.to_owned(), source };
+    let mut last = String::new();
+    for entry in fs::read_dir(dir).map_err(list_error)? {
+        let name = entry.map_err(list_error)?.file_name().to_string_lossy().into_owned();
+        if name.contains(MARK) && name > last {
+            last = name;
+        }
+    }
+    let name = |secs: u64| format!("{PREFIX}{secs:010}.{}.{}.{counter}.v2", origin.host, origin.pid);
+    let newest = last.strip_prefix(PREFIX).and_then(|rest| rest.get(..10)).and_then(|secs| secs.parse::<u64>().ok());
+    let secs = (now.as_secs() as u64).max(newest.map_or(0, |secs| secs + 1));
+    let name = name(secs);
+    if secs > 9_999_999_999 || name <= last {
+        return Err(CreateError::Name { dir: dir.to_owned(), last });
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eventlog::reader::EventReader;
+    use crate::types::Tag;
+
+    fn time(secs: f64) -> WallTime {
+        WallTime::from_secs(secs).unwrap()
+    }
+
+    fn create(dir: &Path, secs: f64) -> Result<EventFile, CreateError> {
+        EventFile::create(dir, &Origin::new("host", 42), 0, time(secs), Some(Step::ZERO))
+    }
+
+    fn name(file: &EventFile) -> &str {
+        file.path().file_name().unwrap().to_str().unwrap()
+    }
+
+    #[test]
+    fn a_file_begins_with_version_and_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let step = Step::new(5).unwrap();
+        let file = EventFile::create(&dir.path().join("a/train"), &Origin::new("h/o st", 7), 3, time(12.9), Some(step));
+        let file = file.unwrap();
+        assert_eq!(name(&file), "events.out.tfevents.0000000012.h_o_st.7.3.v2");
+        let bytes = fs::read(file.path()).unwrap();
+        assert_eq!(file.written_bytes(), bytes.len() as u64);
+        let mut want = Vec::new();
+        event::append_version(&mut want, time(12.9), "trainer").unwrap();
+        event::append_start(&mut want, time(12.9), step).unwrap();
+        assert_eq!(bytes, want);
+    }
+
+    #[test]
+    fn equal_input_makes_equal_bytes() {
+        let write = || {
+            let dir = tempfile::tempdir().unwrap();
+            let mut file = create(dir.path(), 100.0).unwrap();
+            for step in 0..5000 {
+                let values = [Value::scalar(Tag::of("loss"), step as f32)];
+                file.write_values(time(step as f64), Step::new(step).unwrap(), &values).unwrap();
+            }
+            let path = file.path().to_owned();
+            file.close().unwrap();
+            (fs::read(&path).unwrap(), path.file_name().unwrap().to_owned())
+        };
+        let (first, second) = (write(), write());
+        assert_eq!(first, second);
+        assert_eq!(EventReader::new(first.0.as_slice()).filter(|(_, event)| event.is_ok()).count(), 5002);
+    }
+
+    #[test]
+    fn a_new_file_sorts_last_whatever_the_clock_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut names = Vec::new();
+        for secs in [1_000_000.0, 1_000_000.0, 0.0, 999_999.5, 2_000_000.0, 5.0] {
+            names.push(name(&create(dir.path(), secs).unwrap()).to_owned());
+        }
+        let mut sorted = names.clone();
+        sorted.sort();
+        sorted.dedup();
+        assert_eq!(names, sorted);
+        assert!(names[5].starts_with("events.out.tfevents.0002000001.host.42."), "{names:?}");
+    }
+
+    #[test]
+    fn a_name_that_nothing_sorts_after_is_an_error() {
+        for last in ["z.tfevents", "events.out.tfevents.9999999999.host"] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(last), b"").unwrap();
+            let error = create(dir.path(), 5.0).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "cannot name a new event file in {} that TensorBoard reads last: got {last}, want a name before \
+                     events.out.tfevents.9999999999; move it away",
+                    dir.path().display()
+                )
+            );
+            assert_eq!(error.exit(), Exit::CantCreate);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_file_in_place_of_the_directory_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train");
+        fs::write(&path, b"mine").unwrap();
+        let error = create(&path, 5.0).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot create the run directory {}: ", path.display())));
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn a_full_disk_leaves_the_records_to_the_next_file() {
+        let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = create(dir.path(), 5.0).unwrap();
+        file.redirect(full);
+        let values = [Value::scalar(Tag::of("loss"), 1.0)];
+        file.write_values(time(1.0), Step::ZERO, &values).unwrap();
+        let error = file.flush().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("cannot write to {}: No space left on device (os error 28)", file.path().display())
+        );
+        assert_eq!(error.exit(), Exit::Io);
+        let mut backlog = file.abandon();
+        assert_eq!(backlog.records(), 1);
+
+        let mut next = create(dir.path(), 5.0).unwrap();
+        let before = next.written_bytes();
+        next.adopt(&mut backlog).unwrap();
+        assert!(next.written_bytes() > before);
+        assert_eq!(backlog.records(), 0);
+    }
+}

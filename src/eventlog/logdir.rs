@@ -1,0 +1,372 @@
+//! A log directory: one event file a run, opened when the run has something to say.
+//!
+//! A write that fails does not stop anything. The file is given up where it is, as it may end within a record; what
+//! did not get into it waits in memory, and so does what comes, up to [`BACKLOG`] bytes a run. A new file is tried at
+//! most every [`RETRY`]; it takes what waits, in order, so a disk that is full for a moment costs nothing. Only what
+//! finds the memory full, or still waits at the end, is lost, and each loss is told.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::file::{Backlog, CreateError, EventFile, Origin, WriteError};
+use super::sink::{Cause, Entry, Sink, SinkError};
+use crate::types::{Clock, Run, Step};
+
+/// Bytes that wait, at most, while a run's file cannot be written.
+pub const BACKLOG: usize = 4 << 20;
+/// Time between two tries to open a file.
+pub const RETRY: Duration = Duration::from_secs(5);
+
+/// The event files below one directory. `Err` from `write` is about the entry given, or those shortly before it.
+pub struct LogDir {
+    root: PathBuf,
+    origin: Origin,
+    clock: Arc<dyn Clock>,
+    starts: BTreeMap<Run, Step>,
+    lanes: BTreeMap<Run, Lane>,
+    retry: Duration,
+    opened: u64,
+    lost: u64,
+    closed: bool,
+}
+
+/// What one run has.
+#[derive(Default)]
+struct Lane {
+    file: Option<EventFile>,
+    /// A file of this process says that it begins. A second one must not: readers would drop what the first holds.
+    started: bool,
+    backlog: Backlog,
+    failed: Option<Instant>,
+}
+
+/// How far an entry has to get.
+#[derive(Clone, Copy, PartialEq)]
+enum Reach {
+    File,
+    Disk,
+}
+
+impl fmt::Debug for LogDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogDir").field("root", &self.root).field("lost", &self.lost).finish_non_exhaustive()
+    }
+}
+
+impl LogDir {
+    /// Nothing is created yet: see [`LogDir::probe`].
+    pub fn new(root: impl Into<PathBuf>, origin: Origin, clock: Arc<dyn Clock>) -> LogDir {
+        LogDir {
+            root: root.into(),
+            origin,
+            clock,
+            starts: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            retry: RETRY,
+            opened: 0,
+            lost: 0,
+            closed: false,
+        }
+    }
+
+    /// Says that `run` goes on at `step`, so that readers drop what an interrupted process wrote from there on.
+    #[must_use]
+    pub fn starting_at(mut self, run: Run, step: Step) -> LogDir {
+        self.starts.insert(run, step);
+        self
+    }
+
+    /// Creates the directory, and finds out whether files can be created in it; leaves no file.
+    pub fn probe(&self) -> Result<(), CreateError> {
+        fs::create_dir_all(&self.root).map_err(|source| CreateError::Directory { dir: self.root.clone(), source })?;
+        let path = self.root.join(format!(".probe.{}", std::process::id()));
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path)
+            .and_then(|_| fs::remove_file(&path))
+            .map_err(|source| CreateError::File { path, source })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Opens the file of `run` if it has none and the time has come.
+    fn open(&mut self, run: Run, force: bool) -> Result<(), Cause> {
+        let lane = self.lanes.entry(run).or_default();
+        let due = force || lane.failed.is_none_or(|at| at.elapsed() >= self.retry);
+        if lane.file.is_some() || !due {
+            return Ok(());
+        }
+        let start = (!lane.started).then(|| self.starts.get(&run).copied().unwrap_or(Step::ZERO));
+        let dir = self.root.join(run.dir());
+        match EventFile::create(&dir, &self.origin, self.opened, self.clock.now(), start) {
+            Ok(mut file) => {
+                self.opened += 1;
+                lane.started = true;
+                let adopted = file.adopt(&mut lane.backlog);
+                lane.file = Some(file);
+                lane.failed = None;
+                adopted.map_err(|error| lane.give_up(error))
+            }
+            Err(error) => {
+                lane.failed = Some(Instant::now());
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Brings everything as far as `reach` says. All runs are tried, whatever happens to one.
+    fn push(&mut self, reach: Reach, last: bool) -> Result<(), SinkError> {
+        let mut errors = None;
+        for run in Run::ALL {
+            if !self.lanes.contains_key(&run) {
+                continue;
+            }
+            let mut result = self.open(run, last);
+            let Some(lane) = self.lanes.get_mut(&run) else { continue };
+            if let Some(file) = &mut lane.file {
+                let pushed = if reach == Reach::Disk { file.sync() } else { file.flush() };
+                result = result.and(pushed.map_err(|error| lane.give_up(error)));
+            }
+            let events = lane.backlog.records();
+            if result.is_ok() && events > 0 {
+                result = Err(Cause::Waiting { dir: self.root.join(run.dir()), events });
+            }
+            let lost = if last { events } else { 0 };
+            self.lost += lost;
+            if let Err(cause) = result {
+                SinkError::add(&mut errors, SinkError::new(lost, cause));
+            }
+        }
+        errors.map_or(Ok(()), Err)
+    }
+}
+
+impl Lane {
+    /// Ends the use of a file that failed.
+    fn give_up(&mut self, error: WriteError) -> Cause {
+        if let Some(file) = self.file.take() {
+            self.backlog = file.abandon();
+        }
+        self.failed = Some(Instant::now());
+        error.into()
+    }
+}
+
+impl Sink for LogDir {
+    fn write(&mut self, entry: Entry) -> Result<(), SinkError> {
+        if self.closed {
+            self.lost += 1;
+            return Err(SinkError::new(1, Cause::Closed));
+        }
+        let Entry { run, wall_time, step, what } = entry;
+        let opened = self.open(run, false);
+        let lane = self.lanes.entry(run).or_default();
+        let (lost, result) = match &mut lane.file {
+            Some(file) => match file.write(wall_time, step, &what) {
+                Ok(()) => (0, Ok(())),
+                Err(error @ WriteError::Encode { .. }) => (1, Err(error.into())),
+                Err(error) => (0, Err(lane.give_up(error))),
+            },
+            None if lane.backlog.bytes.len() >= BACKLOG => {
+                (1, Err(Cause::Full { dir: self.root.join(run.dir()), bytes: lane.backlog.bytes.len() }))
+            }
+            None => match lane.backlog.push(wall_time, step, &what) {
+                Ok(()) => (0, Ok(())),
+                Err(error) => (1, Err(error.into())),
+            },
+        };
+        self.lost += lost;
+        opened.and(result).map_err(|cause| SinkError::new(lost, cause))
+    }
+
+    fn flush(&mut self) -> Result<(), SinkError> {
+        self.push(Reach::File, false)
+    }
+
+    fn sync(&mut self) -> Result<(), SinkError> {
+        self.push(Reach::Disk, false)
+    }
+
+    fn close(&mut self) -> Result<(), SinkError> {
+        if self.closed {
+            return Ok(());
+        }
+        self.closed = true;
+        let result = self.push(Reach::File, true);
+        self.lanes.clear();
+        result
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+impl Drop for LogDir {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eventlog::event::What;
+    use crate::eventlog::proto::event::What as Wire;
+    use crate::eventlog::proto::session_log::SessionStatus;
+    use crate::eventlog::reader::EventReader;
+    use crate::eventlog::summary::Value;
+    use crate::exit::{Classify, Exit};
+    use crate::types::{FixedClock, Tag, WallTime};
+
+    fn log(root: &Path) -> LogDir {
+        let clock = Arc::new(FixedClock(WallTime::from_secs(1000.0).unwrap()));
+        let mut log = LogDir::new(root, Origin::new("host", 1), clock);
+        log.retry = Duration::ZERO;
+        log
+    }
+
+    fn entry(run: Run, step: u64) -> Entry {
+        let wall_time = WallTime::from_secs(1.0).unwrap();
+        let what = What::Values(vec![Value::scalar(Tag::of("loss"), step as f32)]);
+        Entry { run, wall_time, step: Step::new(step).unwrap(), what }
+    }
+
+    /// Steps of summaries, and steps of starts, of all files of a run in order.
+    fn read(root: &Path, run: Run) -> (Vec<i64>, Vec<i64>) {
+        let mut paths: Vec<_> = fs::read_dir(root.join(run.dir())).unwrap().map(|e| e.unwrap().path()).collect();
+        paths.sort();
+        let (mut steps, mut starts) = (Vec::new(), Vec::new());
+        for path in paths {
+            for (_, event) in EventReader::new(fs::read(path).unwrap().as_slice()) {
+                let event = event.unwrap();
+                match event.what {
+                    Some(Wire::Summary(_)) => steps.push(event.step),
+                    Some(Wire::SessionLog(log)) if log.status() == SessionStatus::Start => starts.push(event.step),
+                    _ => {}
+                }
+            }
+        }
+        (steps, starts)
+    }
+
+    #[test]
+    fn each_run_has_its_file_once_it_says_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(dir.path()).starting_at(Run::Steps, Step::new(60).unwrap());
+        log.write(entry(Run::Train, 0)).unwrap();
+        log.write(entry(Run::Steps, 60)).unwrap();
+        log.write(entry(Run::Train, 1)).unwrap();
+        log.close().unwrap();
+        assert_eq!(read(dir.path(), Run::Train), (vec![0, 1], vec![0]));
+        assert_eq!(read(dir.path(), Run::Steps), (vec![60], vec![60]));
+        assert!(!dir.path().join("validation").exists());
+        assert_eq!(
+            log.write(entry(Run::Train, 2)).unwrap_err().to_string(),
+            "event log: 1 entry is lost: the log is closed"
+        );
+        assert_eq!(log.lost(), 1);
+    }
+
+    #[test]
+    fn dropping_flushes() {
+        let dir = tempfile::tempdir().unwrap();
+        log(dir.path()).write(entry(Run::Train, 0)).unwrap();
+        assert_eq!(read(dir.path(), Run::Train).0, [0]);
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_made_is_tried_again_and_nothing_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let in_the_way = dir.path().join("train");
+        fs::write(&in_the_way, b"").unwrap();
+        let mut log = log(dir.path());
+        let error = log.write(entry(Run::Train, 0)).unwrap_err();
+        assert!(error.to_string().starts_with("event log: cannot create the run directory "), "{error}");
+        assert!(error.to_string().ends_with("; nothing is lost yet"), "{error}");
+        assert_eq!(error.exit(), Exit::CantCreate);
+        // The other runs do not suffer.
+        log.write(entry(Run::Steps, 0)).unwrap();
+        assert!(log.flush().is_err());
+        log.retry = RETRY;
+        log.write(entry(Run::Train, 1)).unwrap();
+        let error = log.flush().unwrap_err().to_string();
+        assert!(
+            error.ends_with("could not be written, and 2 events wait for the next try; nothing is lost yet"),
+            "{error}"
+        );
+
+        fs::remove_file(&in_the_way).unwrap();
+        log.retry = Duration::ZERO;
+        log.write(entry(Run::Train, 2)).unwrap();
+        log.close().unwrap();
+        assert_eq!(read(dir.path(), Run::Train), (vec![0, 1, 2], vec![0]));
+        assert_eq!(log.lost(), 0);
+    }
+
+    #[test]
+    fn a_full_disk_costs_a_file_but_no_entry() {
+        let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(dir.path());
+        log.write(entry(Run::Train, 0)).unwrap();
+        log.sync().unwrap();
+        log.lanes.get_mut(&Run::Train).unwrap().file.as_mut().unwrap().redirect(full);
+        log.write(entry(Run::Train, 1)).unwrap();
+        log.write(entry(Run::Train, 2)).unwrap();
+        let error = log.flush().unwrap_err();
+        assert_eq!((error.lost, error.exit()), (0, Exit::Io));
+        log.write(entry(Run::Train, 3)).unwrap();
+        log.close().unwrap();
+        // The second file must not say START: its step would void the first.
+        assert_eq!(read(dir.path(), Run::Train), (vec![0, 1, 2, 3], vec![0]));
+        assert_eq!(fs::read_dir(dir.path().join("train")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_still_waits_at_the_end_is_lost_and_told() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("train"), b"").unwrap();
+        let mut log = log(dir.path());
+        assert!(log.write(entry(Run::Train, 0)).is_err());
+        assert!(log.write(entry(Run::Train, 1)).is_err());
+        let error = log.close().unwrap_err();
+        assert!(error.to_string().starts_with("event log: 2 entries are lost: cannot create the run directory "));
+        assert_eq!(log.lost(), 2);
+    }
+
+    #[test]
+    fn waiting_entries_take_bounded_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("train"), b"").unwrap();
+        let mut log = log(dir.path());
+        let text = || Entry {
+            what: What::Values(vec![Value::text(Tag::of("t"), "x".repeat(BACKLOG / 2))]),
+            ..entry(Run::Train, 0)
+        };
+        let lost: Vec<u64> = (0..4).map(|_| log.write(text()).unwrap_err().lost).collect();
+        assert_eq!(lost, [0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn a_probe_leaves_only_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("logs/fit");
+        log(&root).probe().unwrap();
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+        fs::write(root.join("file"), b"").unwrap();
+        let error = log(&root.join("file")).probe().unwrap_err();
+        assert_eq!(error.exit(), Exit::CantCreate);
+        assert!(error.to_string().starts_with("cannot create the run directory "), "{error}");
+    }
+}

@@ -1,0 +1,45 @@
+//! TensorBoard's file format: what is said, how it is put in bytes, where it goes, and how it is read back.
+//!
+//! Knows no tensor: what comes in are plain host arrays. Reading order, each file built on those before:
+//! checksum, record, summary, event, file, sink.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use trainer::eventlog::{Background, Entry, Limits, LogDir, Origin, Sink, Value, What};
+//! use trainer::types::{Clock, Run, Step, SystemClock, Tag};
+//!
+//! let clock = Arc::new(SystemClock);
+//! let logdir = LogDir::new("logs/fit", Origin::here(), clock.clone());
+//! logdir.probe()?;
+//! let mut log = Background::spawn(logdir, Limits::default())?;
+//! let what = What::Values(vec![Value::scalar(Tag::of("epoch_loss"), 0.25)]);
+//! log.write(Entry { run: Run::Train, wall_time: clock.now(), step: Step::ZERO, what })?;
+//! log.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod background;
+pub mod crc;
+pub mod event;
+pub mod file;
+pub mod graph;
+pub mod histogram;
+pub mod inspect;
+pub mod logdir;
+pub mod proto;
+pub mod reader;
+pub mod record;
+pub mod sink;
+pub mod summary;
+
+pub use background::{Background, Limits};
+pub use event::What;
+pub use file::{EventFile, Origin};
+pub use graph::{Attr, DType, Graph, Node, Shape};
+pub use histogram::Histogram;
+pub use inspect::Report;
+
+pub use logdir::LogDir;
+pub use reader::EventReader;
+pub use sink::{Entry, Memory, Sink, SinkError};
+pub use summary::{Summary, Value};

@@ -1,0 +1,192 @@
+//! Reads an event file, also one that is damaged, or still being written.
+
+use std::io::Read;
+
+use prost::Message;
+
+use super::proto::Event;
+use super::record::{DEFAULT_LIMIT, RecordError, RecordReader};
+use crate::exit::{Classify, Exit};
+
+/// The events of a file, each with the byte at which its record begins.
+///
+/// An event that cannot be read is an error in its place. The iterator goes on after one whose payload is damaged, and
+/// ends after one that hides where the next begins. [`RecordError::Truncated`] is how a file ends that is being
+/// written, or whose writer was killed.
+#[derive(Debug)]
+pub struct EventReader<R> {
+    records: RecordReader<R>,
+    payload: Vec<u8>,
+}
+
+/// Why an event could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The bytes are those that were written, but no event.
+    #[error("record at byte {offset}: the payload of {length} bytes is not an event: {source}")]
+    Decode { offset: u64, length: u64, source: prost::DecodeError },
+}
+
+impl EventError {
+    /// Where the record begins, in bytes from the start of the file.
+    pub fn offset(&self) -> u64 {
+        match self {
+            EventError::Record(error) => error.offset(),
+            EventError::Decode { offset, .. } => *offset,
+        }
+    }
+
+    /// Whether the file just ends early, which it may.
+    pub fn is_truncation(&self) -> bool {
+        matches!(self, EventError::Record(RecordError::Truncated { .. }))
+    }
+}
+
+impl Classify for EventError {
+    fn exit(&self) -> Exit {
+        match self {
+            EventError::Record(error) => error.exit(),
+            EventError::Decode { .. } => Exit::Data,
+        }
+    }
+}
+
+impl<R: Read> EventReader<R> {
+    /// Reads from `input`, which is at its first byte, and ought to be buffered.
+    pub fn new(input: R) -> EventReader<R> {
+        EventReader::with_limit(input, DEFAULT_LIMIT)
+    }
+
+    /// Refuses events longer than `limit` bytes.
+    pub fn with_limit(input: R, limit: u64) -> EventReader<R> {
+        EventReader { records: RecordReader::with_limit(input, limit), payload: Vec::new() }
+    }
+
+    /// Where the next record begins; at the end, how many bytes were read.
+    pub fn offset(&self) -> u64 {
+        self.records.offset()
+    }
+
+    /// Bytes of the payload of the event that was read last.
+    pub fn payload_len(&self) -> u64 {
+        self.payload.len() as u64
+    }
+}
+
+impl<R: Read> Iterator for EventReader<R> {
+    type Item = (u64, Result<Event, EventError>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.records.read(&mut self.payload) {
+            Ok(None) => None,
+            Ok(Some(offset)) => {
+                let event = Event::decode(self.payload.as_slice()).map_err(|source| {
+                    let length = self.payload.len() as u64;
+                    EventError::Decode { offset, length, source }
+                });
+                Some((offset, event))
+            }
+            Err(error) => Some((error.offset(), Err(error.into()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::eventlog::event;
+    use crate::eventlog::histogram::Histogram;
+    use crate::eventlog::proto::event::What;
+    use crate::eventlog::record::{self, TooLong};
+    use crate::eventlog::summary::Value;
+    use crate::picture::Picture;
+    use crate::types::{Step, Tag, WallTime};
+
+    fn sample() -> Vec<u8> {
+        let time = WallTime::from_secs(1.5).unwrap();
+        let mut file = Vec::new();
+        event::append_version(&mut file, time, "trainer").unwrap();
+        event::append_start(&mut file, time, Step::ZERO).unwrap();
+        let values = [
+            Value::scalar(Tag::of("loss"), 0.5),
+            Value::histogram(Tag::of("kernel/histogram"), Histogram::of(&[1.0, 2.0])),
+            Value::images(Tag::of("image"), vec![Picture::filled(2, 2, [1, 2, 3])]),
+            Value::text(Tag::of("text"), "hello"),
+        ];
+        event::append_values(&mut file, time, Step::new(1).unwrap(), &values).unwrap();
+        event::append_values(&mut file, time, Step::new(2).unwrap(), &values[..1]).unwrap();
+        file
+    }
+
+    #[test]
+    fn events_come_back() {
+        let events: Vec<_> = EventReader::new(sample().as_slice()).map(|(_, event)| event.unwrap()).collect();
+        assert_eq!(events.iter().map(|event| event.step).collect::<Vec<_>>(), [0, 0, 1, 2]);
+        assert_eq!(events[0].what, Some(What::FileVersion("brain.Event:2".to_owned())));
+        let Some(What::Summary(summary)) = &events[2].what else { panic!("{events:?}") };
+        let tags: Vec<_> = summary.value.iter().map(|value| value.tag.as_str()).collect();
+        assert_eq!(tags, ["loss", "kernel/histogram", "image", "text"]);
+    }
+
+    #[test]
+    fn a_payload_that_is_no_event_is_an_error_in_its_place() {
+        let mut file = Vec::new();
+        for payload in [&b"\x09\0"[..], b"\x10\x03"] {
+            record::append(&mut file, |buffer| {
+                buffer.extend_from_slice(payload);
+                Ok::<(), TooLong>(())
+            })
+            .unwrap();
+        }
+        let read: Vec<_> = EventReader::new(file.as_slice()).collect();
+        let error = read[0].1.as_ref().unwrap_err();
+        assert!(error.to_string().starts_with("record at byte 0: the payload of 2 bytes is not an event: "), "{error}");
+        assert_eq!(error.exit(), Exit::Data);
+        assert_eq!((read[1].0, read[1].1.as_ref().unwrap().step), (18, 3));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        /// Whatever happens to a file, reading it ends, and every byte that differs is noticed or beyond the end.
+        #[test]
+        fn a_damaged_file_is_read_to_its_end(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let good = sample();
+            let mut bytes = good.clone();
+            for (at, byte) in edits {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes.truncate(cut.index(bytes.len()) + 1);
+            let mut reader = EventReader::new(bytes.as_slice());
+            let read: Vec<_> = reader.by_ref().collect();
+            prop_assert!(read.len() <= 4);
+            prop_assert!(reader.offset() <= bytes.len() as u64);
+            if read.iter().all(|(_, event)| event.is_ok()) {
+                prop_assert_eq!(&bytes[..], &good[..bytes.len()]);
+            }
+        }
+
+        #[test]
+        fn noise_is_read_to_its_end(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(EventReader::new(bytes.as_slice()).count() <= 1);
+        }
+
+        #[test]
+        fn noise_in_a_sound_record_is_an_event_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut file = Vec::new();
+            record::append(&mut file, |buffer| {
+                buffer.extend_from_slice(&bytes);
+                Ok::<(), TooLong>(())
+            }).unwrap();
+            prop_assert_eq!(EventReader::new(file.as_slice()).count(), 1);
+        }
+    }
+}

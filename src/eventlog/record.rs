@@ -1,0 +1,321 @@
+//! TFRecord framing: length, checksum of the length, payload, checksum of the payload.
+//!
+//! ```text
+//! u64 length | u32 masked CRC-32C of those 8 bytes | payload | u32 masked CRC-32C of the payload     (little-endian)
+//! ```
+//! A file is records one after another, and nothing else. A file that is being written may end within a record: that
+//! is [`RecordError::Truncated`], the normal end of a live file, and not damage.
+
+use std::io::{self, Read};
+
+use super::crc::MaskedCrc;
+use crate::exit::{Classify, Exit};
+
+/// Bytes before a payload.
+pub const HEADER_LEN: usize = 12;
+/// Bytes after a payload.
+pub const FOOTER_LEN: usize = 4;
+/// The longest payload written, and the longest that is read unless [`RecordReader::with_limit`] says otherwise.
+pub const DEFAULT_LIMIT: u64 = 64 << 20;
+/// The longest payload that any limit allows: protobuf's own.
+pub const HARD_LIMIT: u64 = (1 << 31) - 1;
+
+/// Reads records, one at a time, from the start of a file.
+///
+/// Memory is bounded by the limit, and grows with the bytes that are really there, not with what a length field says.
+#[derive(Debug)]
+pub struct RecordReader<R> {
+    input: R,
+    limit: u64,
+    offset: u64,
+    ended: bool,
+}
+
+/// Why a record could not be read. Offsets are those of the record's first byte.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The file ends within the record. More may come if it is still being written.
+    #[error("record at byte {offset}: the file ends after {got} of its bytes, want {want}")]
+    Truncated { offset: u64, got: u64, want: u64 },
+    /// The length cannot be trusted, so nothing after it can be found.
+    #[error("record at byte {offset}: length checksum mismatch: got {got}, want {want}; the rest is unreadable")]
+    LengthChecksum { offset: u64, got: MaskedCrc, want: MaskedCrc },
+    /// The payload is not what was written; the next record can still be read.
+    #[error("record at byte {offset}: payload checksum mismatch: got {got}, want {want}")]
+    PayloadChecksum { offset: u64, got: MaskedCrc, want: MaskedCrc },
+    #[error("record at byte {offset}: got a payload of {length} bytes, want at most {limit}")]
+    TooLong { offset: u64, length: u64, limit: u64 },
+    #[error("record at byte {offset}: cannot read: {source}")]
+    Io { offset: u64, source: io::Error },
+}
+
+/// A payload that is too long to be a record.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("got a payload of {length} bytes, want at most {limit}")]
+pub struct TooLong {
+    pub length: u64,
+    pub limit: u64,
+}
+
+impl RecordError {
+    /// Where the record begins, in bytes from the start of the file.
+    pub fn offset(&self) -> u64 {
+        match *self {
+            RecordError::Truncated { offset, .. }
+            | RecordError::LengthChecksum { offset, .. }
+            | RecordError::PayloadChecksum { offset, .. }
+            | RecordError::TooLong { offset, .. }
+            | RecordError::Io { offset, .. } => offset,
+        }
+    }
+}
+
+impl Classify for RecordError {
+    fn exit(&self) -> Exit {
+        match self {
+            RecordError::Io { source, .. } => Exit::of_input(source),
+            _ => Exit::Data,
+        }
+    }
+}
+
+impl<R: Read> RecordReader<R> {
+    /// Reads from `input`, which is at its first byte.
+    pub fn new(input: R) -> RecordReader<R> {
+        RecordReader::with_limit(input, DEFAULT_LIMIT)
+    }
+
+    /// Refuses payloads longer than `limit` bytes, or than [`HARD_LIMIT`].
+    pub fn with_limit(input: R, limit: u64) -> RecordReader<R> {
+        RecordReader { input, limit: limit.min(HARD_LIMIT), offset: 0, ended: false }
+    }
+
+    /// Where the next record begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Puts the next payload in `payload` and tells where its record began; `None` at the end.
+    ///
+    /// After a payload checksum error the next call gives the next record. After any other error there is no more.
+    pub fn read(&mut self, payload: &mut Vec<u8>) -> Result<Option<u64>, RecordError> {
+        payload.clear();
+        if self.ended {
+            return Ok(None);
+        }
+        let start = self.offset;
+        // Until the record is known to be whole, whatever goes wrong ends the file.
+        self.ended = true;
+
+        let header: [u8; HEADER_LEN] = match self.take_array(start, start, HEADER_LEN as u64)? {
+            Some(header) => header,
+            None => return Ok(None),
+        };
+        let ([length @ .., _, _, _, _], [_, _, _, _, _, _, _, _, crc @ ..]) = (header, header);
+        let (got, want) = (MaskedCrc::of(&length), MaskedCrc::from_le_bytes(crc));
+        if got != want {
+            return Err(RecordError::LengthChecksum { offset: start, got, want });
+        }
+        let length = u64::from_le_bytes(length);
+        if length > self.limit {
+            return Err(RecordError::TooLong { offset: start, length, limit: self.limit });
+        }
+
+        let whole = length + (HEADER_LEN + FOOTER_LEN) as u64;
+        let read = (&mut self.input).take(length).read_to_end(payload);
+        self.offset += payload.len() as u64;
+        read.map_err(|source| RecordError::Io { offset: start, source })?;
+        let footer: [u8; FOOTER_LEN] = match self.take_array(start, self.offset, whole)? {
+            Some(footer) if payload.len() as u64 == length => footer,
+            _ => return Err(RecordError::Truncated { offset: start, got: self.offset - start, want: whole }),
+        };
+        self.ended = false;
+        let (got, want) = (MaskedCrc::of(payload), MaskedCrc::from_le_bytes(footer));
+        if got != want {
+            return Err(RecordError::PayloadChecksum { offset: start, got, want });
+        }
+        Ok(Some(start))
+    }
+
+    /// The next `N` bytes; `None` if there is not one.
+    fn take_array<const N: usize>(&mut self, start: u64, at: u64, want: u64) -> Result<Option<[u8; N]>, RecordError> {
+        let mut array = [0; N];
+        let mut filled = 0;
+        while filled < N {
+            match self.input.read(&mut array[filled..]) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(RecordError::Io { offset: start, source }),
+            }
+        }
+        self.offset = at + filled as u64;
+        match filled {
+            0 => Ok(None),
+            _ if filled < N => Err(RecordError::Truncated { offset: start, got: self.offset - start, want }),
+            _ => Ok(Some(array)),
+        }
+    }
+}
+
+/// Appends one record to `buffer`, whose payload is what `encode` appends.
+///
+/// If `encode` fails, or makes more than [`DEFAULT_LIMIT`] bytes, the buffer is as it was.
+pub fn append<E: From<TooLong>>(
+    buffer: &mut Vec<u8>,
+    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    let start = buffer.len();
+    let payload = start + HEADER_LEN;
+    buffer.extend_from_slice(&[0; HEADER_LEN]);
+    if let Err(error) = encode(buffer) {
+        buffer.truncate(start);
+        return Err(error);
+    }
+    let length = (buffer.len() - payload) as u64;
+    if length > DEFAULT_LIMIT {
+        buffer.truncate(start);
+        return Err(TooLong { length, limit: DEFAULT_LIMIT }.into());
+    }
+    let length = length.to_le_bytes();
+    buffer[start..start + 8].copy_from_slice(&length);
+    buffer[start + 8..payload].copy_from_slice(&MaskedCrc::of(&length).to_le_bytes());
+    let crc = MaskedCrc::of(&buffer[payload..]);
+    buffer.extend_from_slice(&crc.to_le_bytes());
+    Ok(())
+}
+
+/// Where in `records`, a run of whole records, the first one begins that does not end within the first `written`
+/// bytes, and how many stand before it.
+pub(super) fn whole_records(records: &[u8], written: usize) -> (usize, u64) {
+    let (mut end, mut count) = (0, 0);
+    while let Some(length) = records.get(end..).and_then(|rest| rest.first_chunk::<8>()) {
+        let next = (u64::from_le_bytes(*length) as usize).saturating_add(end + HEADER_LEN + FOOTER_LEN);
+        if next > written {
+            break;
+        }
+        (end, count) = (next, count + 1);
+    }
+    (end, count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        append(&mut out, |buffer| {
+            buffer.extend_from_slice(payload);
+            Ok::<(), TooLong>(())
+        })
+        .unwrap();
+        out
+    }
+
+    fn read_all(bytes: &[u8], limit: u64) -> Vec<Result<(u64, Vec<u8>), String>> {
+        let mut reader = RecordReader::with_limit(bytes, limit);
+        let (mut payload, mut all) = (Vec::new(), Vec::new());
+        loop {
+            match reader.read(&mut payload) {
+                Ok(Some(offset)) => all.push(Ok((offset, payload.clone()))),
+                Ok(None) => return all,
+                Err(error) => all.push(Err(error.to_string())),
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_as_tensorflow_frames_it() {
+        let payload = b"\x09\x00\x00\x00\x00\x00\x00\xf8\x3f\x1a\x0dbrain.Event:2\x52\x03\x0a\x01w";
+        let mut want = b"\x1d\x00\x00\x00\x00\x00\x00\x00\x60\x2f\xdf\x23".to_vec();
+        want.extend_from_slice(payload);
+        want.extend_from_slice(b"\x4a\x32\x91\x31");
+        assert_eq!(record(payload), want);
+    }
+
+    #[test]
+    fn records_come_back_with_their_offsets() {
+        let bytes = [record(b"one"), record(b""), record(b"three")].concat();
+        assert_eq!(read_all(&bytes, 5), [Ok((0, b"one".to_vec())), Ok((19, Vec::new())), Ok((35, b"three".to_vec()))]);
+        assert_eq!(read_all(&[], 5), []);
+    }
+
+    #[test]
+    fn every_cut_is_a_truncation_that_knows_its_size() {
+        let bytes = [record(b"one"), record(b"three")].concat();
+        for cut in 0..bytes.len() {
+            let all = read_all(&bytes[..cut], 64);
+            let (whole, start, want) = if cut < 19 { (0, 0, 19) } else { (1, 19, 21) };
+            assert_eq!(all.iter().filter(|r| r.is_ok()).count(), whole, "cut at {cut}");
+            if cut == start {
+                assert_eq!(all.len(), whole, "cut at {cut}");
+            } else {
+                let got = cut - start;
+                // A header that is cut says nothing yet about the length.
+                let want = if got < HEADER_LEN { HEADER_LEN } else { want };
+                let text = format!("record at byte {start}: the file ends after {got} of its bytes, want {want}");
+                assert_eq!(all.last(), Some(&Err(text)), "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_payload_is_skipped_and_a_damaged_length_ends_the_file() {
+        let good = [record(b"one"), record(b"two"), record(b"three")].concat();
+        let mut bytes = good.clone();
+        bytes[19 + HEADER_LEN] ^= 1;
+        let all = read_all(&bytes, 64);
+        let text = all[1].clone().unwrap_err();
+        assert!(text.starts_with("record at byte 19: payload checksum mismatch: got "), "{text}");
+        assert_eq!((all.len(), all[2].clone()), (3, Ok((38, b"three".to_vec()))));
+
+        let mut bytes = good;
+        bytes[19] ^= 1;
+        let all = read_all(&bytes, 64);
+        let text = all[1].clone().unwrap_err();
+        assert!(text.starts_with("record at byte 19: length checksum mismatch: got "), "{text}");
+        assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn zeros_are_no_records() {
+        assert_eq!(
+            read_all(&[0; 64], 64),
+            [Err("record at byte 0: length checksum mismatch: got 07980329, want 00000000; the rest is unreadable"
+                .to_owned())]
+        );
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_before_it_is_believed() {
+        let mut bytes = u64::MAX.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&MaskedCrc::of(&bytes.clone()).to_le_bytes());
+        let text = "record at byte 0: got a payload of 18446744073709551615 bytes, want at most 2147483647";
+        assert_eq!(read_all(&bytes, u64::MAX), [Err(text.to_owned())]);
+        // Nothing is allocated for bytes that are not there.
+        let mut bytes = HARD_LIMIT.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&MaskedCrc::of(&bytes.clone()).to_le_bytes());
+        let text = "record at byte 0: the file ends after 12 of its bytes, want 2147483663";
+        assert_eq!(read_all(&bytes, HARD_LIMIT), [Err(text.to_owned())]);
+    }
+
+    #[test]
+    fn a_failed_payload_leaves_the_buffer_alone() {
+        let mut buffer = b"before".to_vec();
+        let result = append(&mut buffer, |buffer| {
+            buffer.push(1);
+            Err(TooLong { length: 9, limit: 8 })
+        });
+        assert_eq!(result.unwrap_err().to_string(), "got a payload of 9 bytes, want at most 8");
+        assert_eq!(buffer, b"before");
+    }
+
+    #[test]
+    fn a_partial_write_ends_within_a_record() {
+        let records = [record(b"one"), record(b"three")].concat();
+        for (written, want) in [(0, (0, 0)), (18, (0, 0)), (19, (19, 1)), (39, (19, 1)), (40, (40, 2))] {
+            assert_eq!(whole_records(&records, written), want, "{written}");
+        }
+    }
+}

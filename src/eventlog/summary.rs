@@ -1,0 +1,225 @@
+//! What can be said under a tag: a number, a distribution, pictures, a text, a Keras graph.
+
+use std::sync::Arc;
+
+use super::histogram::{BUCKETS, Histogram};
+use super::proto;
+use super::proto::summary::value::Value as Wire;
+use crate::picture::{Picture, PngError};
+use crate::types::Tag;
+
+/// One point of one series.
+///
+/// A tag belongs to one kind of summary for the whole of its run: TensorBoard drops or garbles what comes later in
+/// another kind. Every value carries its metadata, as the first one seen decides, and files can be deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    pub tag: Tag,
+    pub summary: Summary,
+    /// Markdown, shown behind the tag's info icon.
+    pub description: Option<Arc<str>>,
+}
+
+/// Not yet encoded, so that making one is cheap where the training loop runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Summary {
+    /// NaN and the infinities are allowed, and shown as markers.
+    Scalar(f32),
+    Histogram(Histogram),
+    /// Samples of one step; TensorBoard shows the size of the first.
+    Images(Vec<Picture>),
+    /// Markdown.
+    Text(String),
+    /// A Keras model's JSON, shown as the conceptual graph. Keras's own tag is `keras`.
+    KerasGraph(String),
+}
+
+/// The name by which TensorBoard finds the plugin that shows a value.
+pub(super) mod plugin {
+    pub const SCALARS: &str = "scalars";
+    pub const HISTOGRAMS: &str = "histograms";
+    pub const IMAGES: &str = "images";
+    pub const AUDIO: &str = "audio";
+    pub const TEXT: &str = "text";
+    pub const GRAPHS: &str = "graphs";
+    pub const RUN_METADATA: &str = "graph_run_metadata";
+    pub const KERAS_GRAPH: &str = "graph_keras_model";
+}
+
+impl Value {
+    pub fn new(tag: Tag, summary: Summary) -> Value {
+        Value { tag, summary, description: None }
+    }
+
+    pub fn scalar(tag: Tag, value: f32) -> Value {
+        Value::new(tag, Summary::Scalar(value))
+    }
+
+    pub fn histogram(tag: Tag, histogram: Histogram) -> Value {
+        Value::new(tag, Summary::Histogram(histogram))
+    }
+
+    pub fn images(tag: Tag, pictures: Vec<Picture>) -> Value {
+        Value::new(tag, Summary::Images(pictures))
+    }
+
+    pub fn text(tag: Tag, markdown: impl Into<String>) -> Value {
+        Value::new(tag, Summary::Text(markdown.into()))
+    }
+
+    pub fn keras_graph(tag: Tag, model_json: impl Into<String>) -> Value {
+        Value::new(tag, Summary::KerasGraph(model_json.into()))
+    }
+
+    #[must_use]
+    pub fn described(mut self, markdown: impl Into<Arc<str>>) -> Value {
+        self.description = Some(markdown.into());
+        self
+    }
+
+    /// Bytes that the value holds, roughly: what a queue that is bounded by memory counts.
+    pub fn size(&self) -> usize {
+        size_of::<Value>() + self.summary.size() + self.description.as_deref().map_or(0, str::len)
+    }
+
+    /// The message, with pictures as PNG.
+    pub(super) fn to_wire(&self) -> Result<proto::summary::Value, PngError> {
+        Ok(proto::summary::Value {
+            tag: self.tag.as_str().to_owned(),
+            metadata: Some(self.summary.metadata(self.description.as_deref())),
+            value: Some(Wire::Tensor(self.summary.tensor()?)),
+            ..Default::default()
+        })
+    }
+}
+
+impl Summary {
+    fn size(&self) -> usize {
+        match self {
+            Summary::Scalar(_) => 0,
+            Summary::Histogram(histogram) => size_of_val(histogram.buckets()),
+            Summary::Images(pictures) => pictures.iter().map(|picture| size_of_val(picture.pixels())).sum(),
+            Summary::Text(text) | Summary::KerasGraph(text) => text.len(),
+        }
+    }
+
+    fn metadata(&self, description: Option<&str>) -> proto::SummaryMetadata {
+        use proto::DataClass::{BlobSequence, Scalar, Tensor, Unknown};
+        let (name, content, class) = match self {
+            Summary::Scalar(_) => (plugin::SCALARS, &b""[..], Scalar),
+            Summary::Histogram(_) => (plugin::HISTOGRAMS, &b""[..], Tensor),
+            Summary::Images(_) => (plugin::IMAGES, &b""[..], BlobSequence),
+            Summary::Text(_) => (plugin::TEXT, &b""[..], Tensor),
+            // A rank-0 graph with a data class would not be converted by the readers, and so not be shown.
+            Summary::KerasGraph(_) => (plugin::KERAS_GRAPH, &b"1"[..], Unknown),
+        };
+        proto::SummaryMetadata {
+            plugin_data: Some(proto::summary_metadata::PluginData {
+                plugin_name: name.to_owned(),
+                content: content.to_vec(),
+            }),
+            summary_description: description.unwrap_or_default().to_owned(),
+            data_class: class.into(),
+            ..Default::default()
+        }
+    }
+
+    fn tensor(&self) -> Result<proto::TensorProto, PngError> {
+        Ok(match self {
+            Summary::Scalar(value) => proto::TensorProto {
+                dtype: proto::DataType::DtFloat.into(),
+                tensor_shape: Some(shape(&[])),
+                float_val: vec![*value],
+                ..Default::default()
+            },
+            Summary::Histogram(histogram) => proto::TensorProto {
+                dtype: proto::DataType::DtDouble.into(),
+                tensor_shape: Some(shape(&[BUCKETS as i64, 3])),
+                tensor_content: histogram
+                    .buckets()
+                    .iter()
+                    .flat_map(|bucket| [bucket.left, bucket.right, bucket.count])
+                    .flat_map(f64::to_le_bytes)
+                    .collect(),
+                ..Default::default()
+            },
+            Summary::Images(pictures) => {
+                // Width comes first.
+                let (width, height) = pictures.first().map_or((0, 0), |first| (first.width(), first.height()));
+                let mut strings = vec![width.to_string().into_bytes(), height.to_string().into_bytes()];
+                for picture in pictures {
+                    strings.push(picture.png()?);
+                }
+                proto::TensorProto {
+                    dtype: proto::DataType::DtString.into(),
+                    tensor_shape: Some(shape(&[strings.len() as i64])),
+                    string_val: strings,
+                    ..Default::default()
+                }
+            }
+            // Rank 0: rank 1 would be shown as a table.
+            Summary::Text(text) | Summary::KerasGraph(text) => proto::TensorProto {
+                dtype: proto::DataType::DtString.into(),
+                tensor_shape: Some(shape(&[])),
+                string_val: vec![text.clone().into_bytes()],
+                ..Default::default()
+            },
+        })
+    }
+}
+
+fn shape(sizes: &[i64]) -> proto::TensorShapeProto {
+    let dim = sizes.iter().map(|&size| proto::tensor_shape_proto::Dim { size, ..Default::default() }).collect();
+    proto::TensorShapeProto { dim, ..Default::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(value: &Value) -> (proto::SummaryMetadata, proto::TensorProto, Vec<i64>) {
+        let wire = value.to_wire().unwrap();
+        let Some(Wire::Tensor(tensor)) = wire.value else { panic!("{wire:?}") };
+        let dims = tensor.tensor_shape.as_ref().unwrap().dim.iter().map(|dim| dim.size).collect();
+        (wire.metadata.unwrap(), tensor, dims)
+    }
+
+    #[test]
+    fn a_histogram_is_thirty_rows_of_three_doubles() {
+        let (metadata, tensor, dims) = wire(&Value::histogram(Tag::of("h"), Histogram::of(&[1.0, 31.0])));
+        assert_eq!(metadata.plugin_data.unwrap().plugin_name, "histograms");
+        assert_eq!((tensor.dtype(), dims), (proto::DataType::DtDouble, vec![30, 3]));
+        let doubles: Vec<f64> =
+            tensor.tensor_content.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect();
+        assert_eq!((doubles.len(), &doubles[..6]), (90, &[1.0, 2.0, 1.0, 2.0, 3.0, 0.0][..]));
+        assert_eq!(doubles[87..], [30.0, 31.0, 1.0]);
+    }
+
+    #[test]
+    fn images_are_width_then_height_then_pngs() {
+        let pictures = vec![Picture::filled(3, 2, [1, 2, 3]), Picture::filled(3, 2, [9, 9, 9])];
+        let (metadata, tensor, dims) = wire(&Value::images(Tag::of("i"), pictures).described("two"));
+        assert_eq!(metadata.summary_description, "two");
+        assert_eq!(metadata.plugin_data.unwrap().plugin_name, "images");
+        assert_eq!((tensor.dtype(), dims), (proto::DataType::DtString, vec![4]));
+        assert_eq!(tensor.string_val[..2], [b"3".to_vec(), b"2".to_vec()]);
+        assert!(tensor.string_val[2..].iter().all(|png| png.starts_with(b"\x89PNG")));
+    }
+
+    #[test]
+    fn texts_and_keras_graphs_are_rank_zero() {
+        let (metadata, tensor, dims) = wire(&Value::text(Tag::of("t"), "# Title"));
+        assert_eq!(metadata.plugin_data.unwrap().plugin_name, "text");
+        assert_eq!((tensor.string_val, dims), (vec![b"# Title".to_vec()], vec![]));
+        let (metadata, _, dims) = wire(&Value::keras_graph(Tag::of("keras"), "{}"));
+        let data = metadata.plugin_data.unwrap();
+        assert_eq!((data.plugin_name.as_str(), data.content.as_slice()), ("graph_keras_model", &b"1"[..]));
+        assert_eq!((metadata.data_class, dims), (0, vec![]));
+    }
+
+    #[test]
+    fn the_size_counts_pixels() {
+        let value = Value::images(Tag::of("i"), vec![Picture::filled(100, 10, [0; 3]); 2]);
+        assert!(value.size() >= 6000);
+    }
+}

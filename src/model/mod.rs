@@ -1,0 +1,11 @@
+//! The networks, and only the networks: layers with names and shapes, parameters in one flat buffer, forward passes.
+
+mod layer;
+mod network;
+mod parameters;
+mod summary;
+
+pub use layer::{Layer, LayerKind, Shape, ShapeError};
+pub use network::{Architecture, Network, Tap};
+pub use parameters::{ParameterSpec, Parameters};
+pub use summary::summary;

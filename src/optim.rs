@@ -1,0 +1,97 @@
+//! Optimizers over one flat parameter buffer. Their state is ours: named, on the device, saveable.
+//!
+//! Each update is the one of `torch.optim`, term by term, and is checked against its numbers. Element-wise work on one
+//! buffer gives the same bits whatever the number of threads.
+
+use tch::{Kind, Tensor};
+
+/// Keras's default; PyTorch's is 1e-8. Added to the root of the second moment.
+pub const EPSILON: f64 = 1e-7;
+pub const BETA_1: f64 = 0.9;
+pub const BETA_2: f64 = 0.999;
+
+/// An update rule with its hyperparameters, all finite.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// Kingma and Ba 2015; `weight_decay` is an L2 penalty, added to the gradient.
+    Adam { weight_decay: f64 },
+    /// Loshchilov and Hutter 2019; `weight_decay` shrinks the weights directly, scaled by the learning rate.
+    AdamW { weight_decay: f64 },
+    /// `velocity = momentum * velocity + gradient`, as PyTorch has it (no dampening, not Nesterov); L2 penalty.
+    Sgd { momentum: f64, weight_decay: f64 },
+}
+
+/// An update rule and what it remembers.
+#[derive(Debug)]
+pub struct Optimizer {
+    rule: Rule,
+    /// Updates done.
+    steps: u64,
+    /// First moment (Adam) or velocity (SGD with momentum): laid out like the parameters.
+    first: Option<Tensor>,
+    /// Second moment (Adam).
+    second: Option<Tensor>,
+}
+
+impl Optimizer {
+    /// A rule that has done no update yet, for parameters laid out like `flat`.
+    pub fn new(rule: Rule, flat: &Tensor) -> Optimizer {
+        let zeros = || Some(flat.zeros_like());
+        let (first, second) = match rule {
+            Rule::Adam { .. } | Rule::AdamW { .. } => (zeros(), zeros()),
+            Rule::Sgd { momentum, .. } if momentum > 0.0 => (zeros(), None),
+            Rule::Sgd { .. } => (None, None),
+        };
+        Optimizer { rule, steps: 0, first, second }
+    }
+
+    pub fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// Updates `flat` in place. `gradient` is laid out like it and is left as it was.
+    pub fn update(&mut self, flat: &Tensor, gradient: &Tensor, learning_rate: f64) {
+        self.steps += 1;
+        let mut flat = flat.shallow_clone();
+        tch::no_grad(|| match self.rule {
+            Rule::Adam { weight_decay } => {
+                let gradient = with_penalty(gradient, &flat, weight_decay);
+                self.adam(&mut flat, &gradient, learning_rate);
+            }
+            Rule::AdamW { weight_decay } => {
+                if weight_decay > 0.0 {
+                    let _ = flat.g_mul_scalar_(1.0 - learning_rate * weight_decay);
+                }
+                self.adam(&mut flat, gradient, learning_rate);
+            }
+            Rule::Sgd { momentum, weight_decay } => {
+                let gradient = with_penalty(gradient, &flat, weight_decay);
+                let direction = match &mut self.first {
+                    Some(velocity) => velocity.g_mul_scalar_(momentum).g_add_(&gradient),
+                    None => gradient,
+                };
+                let _ = flat.g_add_(&(direction * -learning_rate));
+            }
+        });
+    }
+
+    fn adam(&mut self, flat: &mut Tensor, gradient: &Tensor, learning_rate: f64) {
+        let (Some(first), Some(second)) = (&mut self.first, &mut self.second) else { return };
+        let t = i32::try_from(self.steps).unwrap_or(i32::MAX);
+        let (correction_1, correction_2) = (1.0 - BETA_1.powi(t), 1.0 - BETA_2.powi(t));
+        let _ = first.lerp_(gradient, 1.0 - BETA_1);
+        let _ = second.g_mul_scalar_(BETA_2).g_add_(&(gradient * gradient * (1.0 - BETA_2)));
+        let mut denominator = second.sqrt();
+        let _ = denominator.g_div_scalar_(correction_2.sqrt()).g_add_scalar_(EPSILON);
+        let _ = flat.addcdiv_(&(&*first * (-learning_rate / correction_1)), &denominator);
+    }
+}
+
+fn with_penalty(gradient: &Tensor, flat: &Tensor, weight_decay: f64) -> Tensor {
+    if weight_decay > 0.0 { gradient + flat * weight_decay } else { gradient.shallow_clone() }
+}
+
+/// Euclidean norm of a flat buffer, summed in double precision.
+pub fn norm(flat: &Tensor) -> f64 {
+    flat.to_kind(Kind::Double).norm().double_value(&[])
+}

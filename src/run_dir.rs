@@ -1,0 +1,276 @@
+//! The directory of a run: checked before any work is done, owned by one process, never overwritten by accident.
+//!
+//! ```text
+//! logs/fit/
+//!   config.toml          the resolved configuration; `--config` reads it back
+//!   train/               event files; steps are epochs
+//!   validation/          event files; steps are epochs
+//!   steps/               event files; steps are iterations
+//!   model.safetensors    trained weights, once the run is finished
+//!   result.json          the outcome; its presence marks the run as finished
+//!   run.lock             held while a process trains here
+//! ```
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::durable;
+use crate::exit::{Classify, Exit};
+use crate::types::Run;
+
+const CONFIG: &str = "config.toml";
+const WEIGHTS: &str = "model.safetensors";
+const RESULT: &str = "result.json";
+const LOCK: &str = "run.lock";
+
+/// Why a directory cannot hold this run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunDirError {
+    #[error("log directory {}: {} is a file; choose another --logdir", path.display(), file.display())]
+    File { path: PathBuf, file: PathBuf },
+    #[error(
+        "log directory {}: /{} does not exist; create it first if it is meant, or mount what should be there",
+        path.display(), missing.display()
+    )]
+    MissingRoot { path: PathBuf, missing: PathBuf },
+    #[error("log directory {}: {} cannot be written: {source}", path.display(), dir.display())]
+    NotWritable { path: PathBuf, dir: PathBuf, source: std::io::Error },
+    #[error(
+        "log directory {} holds a finished run{}; it is left as it is. Train it again from the start with --fresh, or \
+         choose another --logdir", path.display(), outcome
+    )]
+    Finished { path: PathBuf, outcome: String },
+    #[error("log directory {} is in use{}; wait for that run to end or choose another --logdir", path.display(), owner)]
+    InUse { path: PathBuf, owner: String },
+    #[error("log directory {}: cannot remove {} for --fresh: {source}", path.display(), file.display())]
+    Remove { path: PathBuf, file: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Write(#[from] durable::WriteError),
+}
+
+impl Classify for RunDirError {
+    fn exit(&self) -> Exit {
+        match self {
+            RunDirError::File { .. }
+            | RunDirError::MissingRoot { .. }
+            | RunDirError::Finished { .. }
+            | RunDirError::InUse { .. } => Exit::CantCreate,
+            RunDirError::NotWritable { source, .. } | RunDirError::Remove { source, .. } => Exit::of_output(source),
+            RunDirError::Write(error) => error.exit(),
+        }
+    }
+}
+
+/// A run directory that this process owns. The lock goes with it, however the process ends.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Looks, without writing anything, whether a run could start at `path`: before data is read, so that a wrong path costs
+/// no time and leaves no trace.
+pub fn check(path: &Path, fresh: bool) -> Result<(), RunDirError> {
+    let existing = nearest_existing(path)?;
+    if existing != path && existing == Path::new("/") {
+        let missing = path.components().nth(1).map(|part| PathBuf::from(part.as_os_str())).unwrap_or_default();
+        return Err(RunDirError::MissingRoot { path: path.to_owned(), missing });
+    }
+    let mut dirs = vec![existing.clone()];
+    if existing == path {
+        if !fresh {
+            refuse_finished(path)?;
+        }
+        for run in Run::ALL {
+            let dir = path.join(run.dir());
+            match std::fs::metadata(&dir) {
+                Ok(found) if found.is_dir() => dirs.push(dir),
+                Ok(_) => return Err(RunDirError::File { path: path.to_owned(), file: dir }),
+                Err(_) => {}
+            }
+        }
+    }
+    for dir in dirs {
+        rustix::fs::access(&dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+            .map_err(|errno| RunDirError::NotWritable { path: path.to_owned(), dir, source: errno.into() })?;
+    }
+    Ok(())
+}
+
+impl RunDir {
+    /// Creates the directory where needed and takes ownership. With `fresh`, what an earlier run left is removed:
+    /// event files in the run's own directories, configuration, weights and result, and nothing else.
+    pub fn open(path: &Path, fresh: bool) -> Result<RunDir, RunDirError> {
+        check(path, fresh)?;
+        let not_writable = |dir: &Path, source| RunDirError::NotWritable {
+            path: path.to_owned(),
+            dir: dir.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(path).map_err(|source| not_writable(path, source))?;
+        let lock_path = path.join(LOCK);
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&lock_path)
+            .map_err(|source| not_writable(&lock_path, source))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let owner = std::fs::read_to_string(&lock_path).unwrap_or_default();
+                let owner = match owner.trim().parse::<u32>() {
+                    Ok(pid) => format!(" by process {pid}"),
+                    Err(_) => String::new(),
+                };
+                return Err(RunDirError::InUse { path: path.to_owned(), owner });
+            }
+            Err(TryLockError::Error(source)) => return Err(not_writable(&lock_path, source)),
+        }
+        // For people and for the message above; the lock itself is the kernel's.
+        let _ = std::fs::write(&lock_path, format!("{}\n", std::process::id()));
+        let dir = RunDir { path: path.to_owned(), _lock: lock };
+        if fresh {
+            dir.clear()?;
+        } else {
+            refuse_finished(path)?; // another process may have finished since the first look
+        }
+        for run in Run::ALL {
+            let dir = path.join(run.dir());
+            std::fs::create_dir_all(&dir).map_err(|source| not_writable(&dir, source))?;
+        }
+        Ok(dir)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn weights(&self) -> PathBuf {
+        self.path.join(WEIGHTS)
+    }
+
+    pub fn write_config(&self, toml: &str) -> Result<(), RunDirError> {
+        Ok(durable::write(&self.path.join(CONFIG), toml.as_bytes())?)
+    }
+
+    /// Marks the run as finished: written last.
+    pub fn write_result(&self, result: &serde_json::Value) -> Result<(), RunDirError> {
+        Ok(durable::write(&self.path.join(RESULT), format!("{result:#}\n").as_bytes())?)
+    }
+
+    /// Event files that an unfinished run left here.
+    pub fn has_events(&self) -> bool {
+        Run::ALL.iter().any(|run| !event_files(&self.path.join(run.dir())).is_empty())
+    }
+
+    fn clear(&self) -> Result<(), RunDirError> {
+        // The result first: a crash half-way leaves an unfinished run, never a finished one without its curves.
+        let mut files = vec![self.path.join(RESULT), self.path.join(WEIGHTS), self.path.join(CONFIG)];
+        files.extend(Run::ALL.iter().flat_map(|run| event_files(&self.path.join(run.dir()))));
+        for file in files {
+            match std::fs::remove_file(&file) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(RunDirError::Remove { path: self.path.clone(), file, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refuse_finished(path: &Path) -> Result<(), RunDirError> {
+    let Ok(text) = std::fs::read_to_string(path.join(RESULT)) else { return Ok(()) };
+    let result: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    let accuracy = result.as_ref().and_then(|r| r.get("validation_accuracy")).and_then(serde_json::Value::as_f64);
+    let outcome = accuracy.map_or_else(String::new, |a| format!(" (validation accuracy {:.2} %)", a * 100.0));
+    Err(RunDirError::Finished { path: path.to_owned(), outcome })
+}
+
+fn event_files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(".tfevents.") && path.is_file()).collect()
+}
+
+/// The path itself or the closest directory above it that is there; a file on the way is an error.
+fn nearest_existing(path: &Path) -> Result<PathBuf, RunDirError> {
+    let mut candidate = path;
+    loop {
+        match std::fs::metadata(candidate) {
+            Ok(found) if found.is_dir() => return Ok(candidate.to_owned()),
+            Ok(_) => return Err(RunDirError::File { path: path.to_owned(), file: candidate.to_owned() }),
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) if source.kind() == std::io::ErrorKind::NotADirectory => {}
+            Err(source) => {
+                return Err(RunDirError::NotWritable { path: path.to_owned(), dir: candidate.to_owned(), source });
+            }
+        }
+        // A dangling symbolic link is there and leads nowhere; creating a directory in its place would fail.
+        if candidate.symlink_metadata().is_ok() {
+            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(RunDirError::NotWritable { path: path.to_owned(), dir: candidate.to_owned(), source });
+        }
+        candidate = match candidate.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            Some(_) => return Ok(PathBuf::from(".")),
+            None => return Ok(PathBuf::from("/")),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_place_is_found_without_leaving_a_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(matches!(check(&file, false), Err(RunDirError::File { .. })));
+        assert!(matches!(check(&file.join("below"), false), Err(RunDirError::File { .. })));
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).unwrap();
+        assert!(matches!(check(&link, false), Err(RunDirError::NotWritable { .. })));
+        let error = check(Path::new("/no-such-mount/logs/fit"), false).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "log directory /no-such-mount/logs/fit: /no-such-mount does not exist; create it first if it is meant, or \
+             mount what should be there"
+        );
+        assert_eq!(error.exit(), Exit::CantCreate);
+        check(&dir.path().join("a/b/c"), false).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn one_process_owns_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fit");
+        let first = RunDir::open(&path, false).unwrap();
+        let error = RunDir::open(&path, false).unwrap_err();
+        assert!(error.to_string().contains(&format!("is in use by process {}", std::process::id())), "{error}");
+        drop(first);
+        RunDir::open(&path, false).unwrap();
+    }
+
+    #[test]
+    fn a_finished_run_is_left_alone_until_fresh_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fit");
+        let run = RunDir::open(&path, false).unwrap();
+        let (events, foreign) = (path.join("train/events.out.tfevents.1.h.1.0.v2"), path.join("train/notes.txt"));
+        std::fs::write(&events, "x").unwrap();
+        std::fs::write(&foreign, "x").unwrap();
+        run.write_result(&serde_json::json!({"validation_accuracy": 0.991})).unwrap();
+        drop(run);
+        let error = check(&path, false).unwrap_err();
+        assert!(error.to_string().contains("a finished run (validation accuracy 99.10 %)"), "{error}");
+        let run = RunDir::open(&path, true).unwrap();
+        assert!(!events.exists() && foreign.exists() && !run.has_events());
+        drop(run);
+        check(&path, false).unwrap();
+    }
+}

@@ -1,0 +1,162 @@
+//! Who may look at a run, when, and at what: an observer borrows read-only, so watching cannot change the run.
+
+use std::num::NonZeroU64;
+
+use tch::Tensor;
+
+use crate::data::Dataset;
+use crate::model::{Network, Parameters};
+
+/// Mean loss and accuracy over a set of samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Metrics {
+    /// Mean cross-entropy, in nats.
+    pub loss: f64,
+    /// Share of samples whose largest logit is the label's, 0 to 1.
+    pub accuracy: f64,
+}
+
+impl Metrics {
+    /// Means from sums; of no samples, zeros.
+    pub fn of(loss_sum: f64, correct: u64, samples: u64) -> Metrics {
+        match samples {
+            0 => Metrics::default(),
+            n => Metrics { loss: loss_sum / n as f64, accuracy: correct as f64 / n as f64 },
+        }
+    }
+}
+
+/// Where the time of training steps went, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PhaseSeconds {
+    /// Assembling batches.
+    pub data: f64,
+    pub forward: f64,
+    pub backward: f64,
+    pub optimizer: f64,
+    pub observers: f64,
+    /// All of it, by the clock on the wall.
+    pub total: f64,
+}
+
+impl PhaseSeconds {
+    fn zip(&self, other: &PhaseSeconds, f: impl Fn(f64, f64) -> f64) -> PhaseSeconds {
+        PhaseSeconds {
+            data: f(self.data, other.data),
+            forward: f(self.forward, other.forward),
+            backward: f(self.backward, other.backward),
+            optimizer: f(self.optimizer, other.optimizer),
+            observers: f(self.observers, other.observers),
+            total: f(self.total, other.total),
+        }
+    }
+
+    pub fn plus(&self, other: &PhaseSeconds) -> PhaseSeconds {
+        self.zip(other, |a, b| a + b)
+    }
+
+    pub fn since(&self, earlier: &PhaseSeconds) -> PhaseSeconds {
+        self.zip(earlier, |a, b| a - b)
+    }
+}
+
+/// Running sums over the training steps since the start. What happened between two moments is their difference, so
+/// observers with different triggers do not disturb each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Sum of the samples' cross-entropies, each with the weights of its own step.
+    pub loss_sum: f64,
+    /// Samples classified right.
+    pub correct: u64,
+    pub samples: u64,
+    pub seconds: PhaseSeconds,
+}
+
+impl Totals {
+    /// What happened since `earlier`.
+    pub fn since(&self, earlier: &Totals) -> Totals {
+        Totals {
+            loss_sum: self.loss_sum - earlier.loss_sum,
+            correct: self.correct - earlier.correct,
+            samples: self.samples - earlier.samples,
+            seconds: self.seconds.since(&earlier.seconds),
+        }
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        Metrics::of(self.loss_sum, self.correct, self.samples)
+    }
+}
+
+/// What a moment is.
+#[derive(Clone, Copy, Debug)]
+pub enum At {
+    /// Before the first step.
+    Start,
+    /// After a step; the sums so far.
+    Step(Totals),
+    /// After an epoch and its evaluation; `train` is of this epoch, `totals` of all so far.
+    Epoch { train: Metrics, validation: Metrics, totals: Totals },
+}
+
+/// A moment in a run, with a read-only view of its state.
+pub struct Moment<'a> {
+    pub at: At,
+    /// Epochs count from 0, as in Keras: the epoch that is running, or that has just ended.
+    pub epoch: u64,
+    /// Optimizer steps done so far.
+    pub iterations: u64,
+    pub learning_rate: f64,
+    pub network: &'a Network,
+    pub parameters: &'a Parameters,
+    /// Gradient of the last step's mean loss, flat, laid out like the parameters; zeros at the start.
+    pub gradient: &'a Tensor,
+    pub dataset: &'a Dataset,
+}
+
+/// When an observer wants to look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trigger {
+    pub start: bool,
+    pub every_steps: Option<NonZeroU64>,
+    pub every_epochs: Option<NonZeroU64>,
+}
+
+impl Trigger {
+    pub fn start() -> Trigger {
+        Trigger { start: true, ..Trigger::default() }
+    }
+
+    /// After every `n`-th step; never when `n` is 0.
+    pub fn every_steps(n: u64) -> Trigger {
+        Trigger { every_steps: NonZeroU64::new(n), ..Trigger::default() }
+    }
+
+    /// After epochs number 0, `n`, 2`n`, ...; never when `n` is 0.
+    pub fn every_epochs(n: u64) -> Trigger {
+        Trigger { every_epochs: NonZeroU64::new(n), ..Trigger::default() }
+    }
+
+    pub fn fires_at_start(self) -> bool {
+        self.start
+    }
+
+    /// `iterations` counts the step that has just been done, so it is 1 after the first.
+    pub fn fires_after_step(self, iterations: u64) -> bool {
+        self.every_steps.is_some_and(|n| iterations % n == 0)
+    }
+
+    pub fn fires_after_epoch(self, epoch: u64) -> bool {
+        self.every_epochs.is_some_and(|n| epoch % n == 0)
+    }
+}
+
+/// Looks at a run and says what it saw to `Out`; knows neither files nor formats.
+///
+/// The contract that keeps watching free of side effects: no `backward` (it would touch `.grad`; use
+/// `Tensor::run_backward`), no in-place operation on anything borrowed, no random numbers but from a
+/// [`crate::rng::Stream`].
+pub trait Observer<Out> {
+    fn trigger(&self) -> Trigger;
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Out);
+}

@@ -1,0 +1,227 @@
+//! Threads that run one shard of a batch each, and always the same shard in the same way.
+//!
+//! A batch is cut into shards of a fixed size. Each shard's forward and backward pass runs on one thread inside
+//! libtorch and writes its gradient into a buffer of its own, so the number of threads decides who computes a shard and
+//! never what comes out. The calling thread is a worker too; with one thread there is no other.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tch::{Kind, Reduction, Tensor};
+
+use crate::data::Batch;
+use crate::model::{Network, Parameters};
+
+/// A thread of the pool is gone, which only a panic in it can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a training thread has stopped unexpectedly: this is a bug, and its message stands above")]
+pub struct WorkerLost;
+
+/// What a shard gives back. Sums, not means, since the last shard may be short.
+pub(super) struct ShardOutput {
+    /// Sum of cross-entropies, `f64`, no axes.
+    pub loss_sum: Tensor,
+    /// Number of samples classified right, `i64`, no axes.
+    pub correct: Tensor,
+    pub forward_seconds: f64,
+}
+
+enum Task {
+    /// Forward and backward; the gradient of `sum of losses * scale` goes to the shard's buffer.
+    Train { shard: usize, scale: f64 },
+    /// Forward alone.
+    Evaluate,
+}
+
+struct Job {
+    index: usize,
+    task: Task,
+    batch: Batch,
+}
+
+struct Done {
+    index: usize,
+    output: ShardOutput,
+}
+
+/// Workers and their shards' gradients.
+pub(super) struct Pool {
+    local: Worker,
+    remote: Vec<Remote>,
+    done: Receiver<Done>,
+    /// For each shard, the flat buffer that its backward pass writes.
+    gradients: Vec<Tensor>,
+}
+
+struct Remote {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// `threads` workers, at least 1, for batches of up to `shards` shards.
+    pub fn start(network: &Arc<Network>, parameters: &Parameters, shards: usize, threads: usize) -> std::io::Result<Pool> {
+        let threads = threads.max(1);
+        let mut workers: Vec<Worker> = (0..threads).map(|_| Worker::new(network, parameters)).collect();
+        let mut gradients = Vec::with_capacity(shards);
+        for shard in 0..shards {
+            let slot = Slot::new(network, parameters);
+            gradients.push(slot.gradient.shallow_clone());
+            workers[shard % threads].slots.push(slot);
+        }
+        let (finish, done) = channel();
+        let mut workers = workers.into_iter();
+        let local = workers.next().unwrap_or_else(|| Worker::new(network, parameters));
+        let mut remote = Vec::new();
+        for (number, mut worker) in workers.enumerate() {
+            let (jobs, todo) = channel::<Job>();
+            let finish = finish.clone();
+            let work = move || {
+                single_threaded();
+                for job in todo {
+                    let done = Done { index: job.index, output: worker.perform(job.task, &job.batch) };
+                    if finish.send(done).is_err() {
+                        break;
+                    }
+                }
+            };
+            let thread = std::thread::Builder::new().name(format!("train-{}", number + 1)).spawn(work)?;
+            remote.push(Remote { jobs: Some(jobs), thread: Some(thread) });
+        }
+        single_threaded();
+        Ok(Pool { local, remote, done, gradients })
+    }
+
+    /// One forward and backward pass; outputs in shard order. Gradients are then in [`Pool::gradients`].
+    pub fn train(&mut self, shards: Vec<Batch>, scale: f64) -> Result<Vec<ShardOutput>, WorkerLost> {
+        let threads = self.threads();
+        self.run(shards, |index| Task::Train { shard: index / threads, scale })
+    }
+
+    /// One forward pass without gradients; outputs in the order of the pieces.
+    pub fn evaluate(&mut self, pieces: Vec<Batch>) -> Result<Vec<ShardOutput>, WorkerLost> {
+        self.run(pieces, |_| Task::Evaluate)
+    }
+
+    pub fn gradients(&self) -> &[Tensor] {
+        &self.gradients
+    }
+
+    pub fn threads(&self) -> usize {
+        self.remote.len() + 1
+    }
+
+    /// Deals the batches out in turn, does its own share, and collects.
+    fn run(&mut self, batches: Vec<Batch>, task: impl Fn(usize) -> Task) -> Result<Vec<ShardOutput>, WorkerLost> {
+        let threads = self.threads();
+        let mut outputs: Vec<Option<ShardOutput>> = batches.iter().map(|_| None).collect();
+        let mut own = Vec::new();
+        let mut pending = 0;
+        for (index, batch) in batches.into_iter().enumerate() {
+            match index % threads {
+                0 => own.push((index, batch)),
+                worker => {
+                    let jobs = self.remote[worker - 1].jobs.as_ref().ok_or(WorkerLost)?;
+                    jobs.send(Job { index, task: task(index), batch }).map_err(|_| WorkerLost)?;
+                    pending += 1;
+                }
+            }
+        }
+        for (index, batch) in own {
+            outputs[index] = Some(self.local.perform(task(index), &batch));
+        }
+        for _ in 0..pending {
+            let done = self.done.recv().map_err(|_| WorkerLost)?;
+            outputs[done.index] = Some(done.output);
+        }
+        outputs.into_iter().map(|output| output.ok_or(WorkerLost)).collect()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for remote in &mut self.remote {
+            remote.jobs = None; // ends the thread's loop
+            if let Some(thread) = remote.thread.take() {
+                let _ = thread.join(); // a panic there has been reported where its output was missed
+            }
+        }
+    }
+}
+
+/// The setting is a thread's own. Two threads inside each operator would be slower than two shards side by side, and
+/// would change the order of sums.
+fn single_threaded() {
+    tch::set_num_threads(1);
+}
+
+struct Worker {
+    network: Arc<Network>,
+    /// The weights, shared with everybody, for passes without gradients.
+    weights: Vec<Tensor>,
+    slots: Vec<Slot>,
+}
+
+/// What one shard of a batch is computed with.
+struct Slot {
+    leaves: Vec<Tensor>,
+    gradient: Tensor,
+}
+
+impl Slot {
+    fn new(network: &Network, parameters: &Parameters) -> Slot {
+        let leaves = parameters.leaves();
+        let (gradient, views) = parameters.like();
+        // The first backward pass makes `.grad`; from then on passes add to it in place, so pointing it into the flat
+        // buffer once is enough.
+        let shape = network.input();
+        let [c, h, w] = [shape.channels, shape.height, shape.width].map(|d| d as i64);
+        let blank = Tensor::zeros([1, c, h, w], (Kind::Float, parameters.device()));
+        network.forward(&leaves, &blank).sum(Kind::Float).backward();
+        for (leaf, view) in leaves.iter().zip(&views) {
+            leaf.grad().set_data(view);
+        }
+        Slot { leaves, gradient }
+    }
+}
+
+impl Worker {
+    fn new(network: &Arc<Network>, parameters: &Parameters) -> Worker {
+        let weights = parameters.views().iter().map(Tensor::shallow_clone).collect();
+        Worker { network: network.clone(), weights, slots: Vec::new() }
+    }
+
+    fn perform(&mut self, task: Task, batch: &Batch) -> ShardOutput {
+        let started = Instant::now();
+        match task {
+            Task::Train { shard, scale } => {
+                let slot = &mut self.slots[shard];
+                let _ = slot.gradient.zero_();
+                let logits_nk = self.network.forward(&slot.leaves, &batch.images_nchw);
+                let loss = loss_sum(&logits_nk, &batch.labels_n);
+                let forward_seconds = started.elapsed().as_secs_f64();
+                (&loss * scale).backward();
+                output(&logits_nk.detach(), &loss.detach(), &batch.labels_n, forward_seconds)
+            }
+            Task::Evaluate => tch::no_grad(|| {
+                let logits_nk = self.network.forward(&self.weights, &batch.images_nchw);
+                let loss = loss_sum(&logits_nk, &batch.labels_n);
+                output(&logits_nk, &loss, &batch.labels_n, started.elapsed().as_secs_f64())
+            }),
+        }
+    }
+}
+
+fn loss_sum(logits_nk: &Tensor, labels_n: &Tensor) -> Tensor {
+    logits_nk.cross_entropy_loss::<Tensor>(labels_n, None, Reduction::Sum, -100, 0.0)
+}
+
+fn output(logits_nk: &Tensor, loss: &Tensor, labels_n: &Tensor, forward_seconds: f64) -> ShardOutput {
+    ShardOutput {
+        loss_sum: loss.to_kind(Kind::Double),
+        correct: logits_nk.argmax(-1, false).eq_tensor(labels_n).sum(Kind::Int64),
+        forward_seconds,
+    }
+}

@@ -1,0 +1,150 @@
+//! Trained weights as a safetensors file, under the names and in the shapes of PyTorch's `state_dict`.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use tch::Tensor;
+
+use crate::durable;
+use crate::exit::{Classify, Exit};
+use crate::model::Parameters;
+
+/// Larger files than this are not weights of ours.
+const MAX_LEN: u64 = 4 << 30;
+
+/// Why weights could not be saved or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum WeightsError {
+    #[error(transparent)]
+    Write(#[from] durable::WriteError),
+    #[error("cannot read weights {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{} is no safetensors file of weights: {reason}", path.display())]
+    Format { path: PathBuf, reason: String },
+    #[error("weights {} do not fit this network: `{name}`: got {got}, want {want}", path.display())]
+    Mismatch { path: PathBuf, name: String, got: String, want: String },
+}
+
+impl Classify for WeightsError {
+    fn exit(&self) -> Exit {
+        match self {
+            WeightsError::Write(error) => error.exit(),
+            WeightsError::Read { source, .. } => Exit::of_input(source),
+            WeightsError::Format { .. } | WeightsError::Mismatch { .. } => Exit::Data,
+        }
+    }
+}
+
+/// Writes every parameter, `f32`, whole or not at all. Equal weights give equal bytes.
+pub fn save(path: &Path, parameters: &Parameters) -> Result<(), WeightsError> {
+    let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = parameters
+        .host()
+        .map(|(spec, values)| {
+            let shape = spec.shape.iter().map(|&d| d as usize).collect();
+            (spec.state_name(), shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        })
+        .collect();
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(|error| format(error.to_string()))?;
+    // One key only: the crate writes them in the order of a hash map, which no two processes share.
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| format(error.to_string()))?;
+    Ok(durable::write(path, &bytes)?)
+}
+
+/// Fills `parameters` from a file. Every name, shape and type is compared before the first value is copied.
+pub fn load(path: &Path, parameters: &Parameters) -> Result<(), WeightsError> {
+    let read = |source| WeightsError::Read { path: path.to_owned(), source };
+    let len = std::fs::metadata(path).map_err(read)?.len();
+    if len > MAX_LEN {
+        return Err(WeightsError::Format { path: path.to_owned(), reason: format!("it is {len} bytes long") });
+    }
+    let bytes = std::fs::read(path).map_err(read)?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|error| WeightsError::Format { path: path.to_owned(), reason: error.to_string() })?;
+    let mismatch = |name: &str, got: String, want: String| {
+        Err(WeightsError::Mismatch { path: path.to_owned(), name: name.to_owned(), got, want })
+    };
+    let mut values = Vec::new();
+    for spec in parameters.specs() {
+        let name = spec.state_name();
+        let want: Vec<usize> = spec.shape.iter().map(|&d| d as usize).collect();
+        let Ok(tensor) = file.tensor(&name) else {
+            return mismatch(&name, "nothing".to_owned(), format!("F32 {want:?}"));
+        };
+        if tensor.dtype() != Dtype::F32 || tensor.shape() != want {
+            return mismatch(&name, format!("{:?} {:?}", tensor.dtype(), tensor.shape()), format!("F32 {want:?}"));
+        }
+        let floats = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        values.push(floats.collect::<Vec<f32>>());
+    }
+    let known: Vec<String> = parameters.specs().iter().map(|spec| spec.state_name()).collect();
+    if let Some(extra) = file.names().into_iter().find(|name| !known.iter().any(|k| k == name)) {
+        return mismatch(extra, "a tensor".to_owned(), "none of that name".to_owned());
+    }
+    tch::no_grad(|| {
+        for ((view, spec), values) in parameters.views().iter().zip(parameters.specs()).zip(&values) {
+            view.shallow_clone().copy_(&Tensor::from_slice(values).view(&spec.shape[..]));
+        }
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Architecture, Network};
+    use crate::types::{ImageShape, Seed};
+    use tch::Device;
+
+    fn parameters(seed: u64, dense_units: usize) -> Parameters {
+        let architecture = Architecture { conv_filters: vec![3], kernel_size: 3, dense_units };
+        let input = ImageShape { height: 8, width: 8, channels: 2 };
+        Parameters::initialise(&Network::build(&architecture, input, 4).unwrap(), Seed(seed), Device::Cpu)
+    }
+
+    #[test]
+    fn weights_come_back_to_the_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let (saved, other) = (parameters(1, 5), parameters(2, 5));
+        assert_ne!(saved.flat(), other.flat());
+        save(&path, &saved).unwrap();
+        load(&path, &other).unwrap();
+        assert_eq!(saved.flat(), other.flat());
+    }
+
+    #[test]
+    fn weights_of_another_network_are_refused_and_nothing_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        save(&path, &parameters(1, 5)).unwrap();
+        let other = parameters(2, 6);
+        let before = other.flat().copy();
+        let error = load(&path, &other).unwrap_err();
+        let want = "do not fit this network: `dense.weight`: got F32 [5, 27], want F32 [6, 27]";
+        assert!(error.to_string().ends_with(want), "{error}");
+        assert_eq!(error.exit(), Exit::Data);
+        assert_eq!(*other.flat(), before);
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let parameters = parameters(1, 5);
+        save(&path, &parameters).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for len in [0, 4, 8, 100, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..len]).unwrap();
+            assert!(matches!(load(&path, &parameters), Err(WeightsError::Format { .. })), "{len} bytes");
+        }
+        let missing = load(&dir.path().join("none"), &parameters).unwrap_err();
+        assert_eq!(missing.exit(), Exit::NoInput);
+    }
+}
