@@ -26,7 +26,7 @@ pub(super) fn inspect(matches: &ArgMatches) -> Result<(), Failure> {
     if matches.get_flag("json") {
         let json = serde_json::to_string_pretty(&report)
             .map_err(|error| Failure::new(Exit::Software, format!("cannot print the report as JSON: {error}")))?;
-        print(&format!("{json}\n"))?;
+        print(&json)?;
     } else {
         print(&report.to_string())?;
     }

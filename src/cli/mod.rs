@@ -93,10 +93,10 @@ fn resolve(matches: &ArgMatches) -> Result<Resolved, ConfigError> {
     flags::resolve(matches)
 }
 
-/// Prints data on stdout; a reader that has gone away is not an error.
+/// Prints data on stdout, ending in a newline; a reader that has gone away is not an error.
 fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::Io, format!("cannot write to stdout: {error}")))
         }
