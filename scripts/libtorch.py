@@ -68,7 +68,10 @@ def sha256(path):
 
 def pip():
     """A pip that can resume a broken download; in a venv, since a distribution's own pip may be old or absent."""
-    return [str(DEPS / "venv" / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    python = DEPS / "venv" / "bin" / "python"
+    if not python.exists():
+        fail(f"{python} is not there; `make setup` makes it first")
+    return [str(python), "-m", "pip", "--disable-pip-version-check"]
 
 
 def fetch(requirement, name, digest):
@@ -123,13 +126,31 @@ def extract(wheels, dest):
         fail(f"the C compiler `{' '.join(compiler)}` failed; install one (Debian: apt install g++) or set CC")
 
 
+def check_own(own):
+    """A wrong LIBTORCH would otherwise show as a page of C++ errors, minutes later."""
+    include = own / "include" / "torch"
+    # Older versions have the second.
+    headers = [include / "headeronly" / "version.h", include / "csrc" / "api" / "include" / "torch" / "version.h"]
+    header = next((path for path in headers if path.exists()), None)
+    if header is None:
+        fail(f"LIBTORCH is {own}, but there is no {headers[0]}; name the directory that holds include/ and lib/, "
+             "or unset LIBTORCH to have libtorch fetched")
+    defines = dict(line.split()[1:3] for line in header.read_text().splitlines()
+                   if line.startswith("#define TORCH_VERSION_M") and len(line.split()) == 3)
+    found = f"{defines.get('TORCH_VERSION_MAJOR', '?')}.{defines.get('TORCH_VERSION_MINOR', '?')}"
+    if found != "2.13" and not os.environ.get("LIBTORCH_BYPASS_VERSION_CHECK"):
+        fail(f"LIBTORCH is {own}: got version {found}, want 2.13; set LIBTORCH_BYPASS_VERSION_CHECK=1 to try it anyway")
+    say(f"LIBTORCH is set, using {own}; nothing is fetched")
+
+
 def main():
     if own := os.environ.get("LIBTORCH"):
-        say(f"LIBTORCH is set, using {own}; nothing is fetched")
+        check_own(Path(own))
         return
     pins = "\n".join(digest for *_, digest in WHEELS) + "\n"
     marker = DEST / MARKER
     if marker.exists() and marker.read_text() == pins:
+        say(f"{DEST.relative_to(ROOT)} is up to date")
         return
     if sys.platform != "linux" or platform.machine() != "x86_64":
         fail(f"these wheels are for Linux on x86_64, this is {sys.platform} on {platform.machine()}; "

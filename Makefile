@@ -1,0 +1,84 @@
+# One profile for everything: torch-sys compiles C++ for minutes, once for each profile.
+PYTHON ?= python3
+CARGO ?= cargo
+LOGDIR ?= logs
+ARGS ?=
+export PYTHON CARGO
+
+VENV := .deps/venv
+TRAINER := $(or $(CARGO_TARGET_DIR),target)/release/trainer
+step := scripts/step
+
+.DEFAULT_GOAL := help
+# The targets take their turn: they share the disk, the network and the cores.
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## List the targets.
+	@awk 'BEGIN {FS = ":.*## "; print "usage: make TARGET [ARGS=...]\n"} \
+	     /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\n%s\n' "ARGS go to the trainer: make run ARGS='--epochs 2 --seed 7'." \
+	     "A libtorch of your own: LIBTORCH=/path/to/libtorch make run. Nothing of libtorch is fetched then."
+
+.PHONY: run
+run: data build ## Train 5 epochs of MNIST into logs/fit, fetching and building what is missing (ARGS=...).
+	$(TRAINER) --logdir $(LOGDIR)/fit $(ARGS)
+
+.PHONY: tensorboard
+tensorboard: venv ## Serve the log directory in TensorBoard on http://localhost:6006.
+	$(VENV)/bin/python -m tensorboard.main --logdir $(LOGDIR)
+
+.PHONY: test
+test: data build ## Run all tests: Rust, then stock TensorBoard reading what the trainer wrote.
+	@$(step) 'cargo test' $(CARGO) test --release --locked
+	@$(step) 'conformance tests' $(VENV)/bin/python -m pytest -q tests/conformance
+
+.PHONY: check
+check: setup ## Check formatting, lints, documentation and the architecture's rules.
+	@$(step) 'cargo fmt' $(CARGO) fmt --check
+	@$(step) 'cargo clippy' $(CARGO) clippy --release --locked --all-targets -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' $(step) 'cargo doc' $(CARGO) doc --release --locked --no-deps --document-private-items
+	@$(step) 'tidy' $(CARGO) test --release --locked --test tidy
+
+.PHONY: build
+build: setup ## Build target/release/trainer.
+	@$(step) 'cargo build' $(CARGO) build --release --locked
+
+.PHONY: setup
+setup: venv ## Fetch libtorch and a Python environment with TensorBoard into .deps, once.
+	@$(step) 'libtorch' $(PYTHON) scripts/libtorch.py
+
+.PHONY: venv
+venv: prerequisites
+	@$(step) 'Python environment' $(PYTHON) scripts/venv.py $(VENV) scripts/requirements.txt
+
+.PHONY: prerequisites
+prerequisites:
+	@scripts/prerequisites.sh
+
+.PHONY: data
+data: prerequisites ## Fetch and verify MNIST into data/mnist, once.
+	@$(step) 'MNIST' $(PYTHON) scripts/data.py mnist
+
+.PHONY: parity
+parity: data build ## Compare accuracy with the same model in PyTorch, seeds 0, 1, 2 (about 10 minutes).
+	@$(step) 'PyTorch environment' $(PYTHON) scripts/venv.py .deps/peers scripts/peers/requirements.txt
+	$(VENV)/bin/python scripts/parity.py --trainer $(TRAINER) --peer-python .deps/peers/bin/python $(ARGS)
+
+.PHONY: bench
+bench: data build ## Measure against peers and write docs/benchmarks.md (about 15 minutes, an idle machine).
+	@$(step) 'PyTorch environment' $(PYTHON) scripts/venv.py .deps/peers scripts/peers/requirements.txt
+	$(VENV)/bin/python scripts/bench.py --trainer $(TRAINER) --peer-python .deps/peers/bin/python $(ARGS)
+
+.PHONY: screenshots
+screenshots: venv ## Take pictures of TensorBoard's tabs over the log directory into target/screenshots.
+	@$(step) 'browser driver' $(PYTHON) scripts/venv.py .deps/screenshots scripts/requirements.txt scripts/requirements-screenshots.txt
+	.deps/screenshots/bin/python scripts/screenshots.py --logdir $(LOGDIR) --out target/screenshots $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what was built; keep libtorch, data sets and logs.
+	$(CARGO) clean
+
+.PHONY: distclean
+distclean: clean ## Remove everything fetched as well; keep logs.
+	rm -rf .deps data

@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Measure the event log, the epoch and the memory against peers, and write docs/benchmarks.md.
+
+Runs alternate, so that a busy machine slows everybody; what is compared are the ratios within one round. Leave the
+machine alone while this runs.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+from pathlib import Path
+
+import measuring
+
+ROOT = measuring.ROOT
+US = "trainer"
+EVENTLOG_PEERS = ["eventlog_torch.py", "eventlog_tensorboardx.py"]
+# What the trainer shows by default, and by hand about the same in PyTorch.
+EPOCH_SUBJECTS = {
+    US: measuring.UNWATCHED,
+    "PyTorch eager": [],
+    "PyTorch eager, channels-last, fused Adam": ["--channels-last", "--fused"],
+}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    measuring.add_arguments(parser)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limit-train", type=int, default=60_000, help="training images of the epoch that is timed")
+    parser.add_argument("--only", choices=["eventlog", "epoch", "memory"], action="append", help="parts to measure")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    options = parser.parse_args()
+    options.only = options.only or ["eventlog", "epoch", "memory"]
+    if options.rounds < 1:
+        parser.error("at least one round")
+    return options
+
+
+def json_lines(text):
+    for line in text.splitlines():
+        if line.startswith("{"):
+            yield json.loads(line)
+
+
+def measure_eventlog(options):
+    """workload -> subject -> events per second, one number a round."""
+    found = {}
+    for number in range(options.rounds):
+        print(f"event log, round {number + 1} of {options.rounds}", flush=True)
+        outputs = [measuring.run(["cargo", "bench", "--locked", "--quiet", "--bench", "eventlog", "--",
+                                  "--rounds", "1"])[0]]
+        for peer in EVENTLOG_PEERS:
+            outputs.append(measuring.run([options.peer_python, ROOT / "scripts" / "peers" / peer])[0])
+        for output in outputs:
+            for line in json_lines(output):
+                rates = line["events_per_second"]
+                values = found.setdefault(line["workload"], {}).setdefault(line["subject"], [])
+                values.extend(rates if isinstance(rates, list) else [rates])
+    return found
+
+
+def measure_epoch(options):
+    """subject -> training images per second, one number a round."""
+    found = {subject: [] for subject in EPOCH_SUBJECTS}
+    for number in range(options.rounds):
+        for subject, flags in EPOCH_SUBJECTS.items():
+            print(f"epoch, round {number + 1} of {options.rounds}: {subject}", flush=True)
+            run = measuring.run_trainer if subject == US else measuring.run_peer
+            epochs, _ = run(options, "--epochs", 1, "--seed", number, "--limit-train", options.limit_train, *flags)
+            found[subject].append(epochs[-1]["images_per_second"])
+    return found
+
+
+def measure_memory(options):
+    """subject -> peak resident memory in MiB of the whole job with everything that is shown, one number a round."""
+    found = {US: [], "PyTorch with SummaryWriter": []}
+    for number in range(min(options.rounds, 3)):
+        print(f"memory, round {number + 1}", flush=True)
+        found[US].append(measuring.run_trainer(options, "--epochs", 2, "--seed", number)[1])
+        found["PyTorch with SummaryWriter"].append(
+            measuring.run_peer(options, "--epochs", 2, "--seed", number, "--summary-writer",
+                               ROOT / "target" / "bench-summary-writer")[1])
+    return found
+
+
+def figure(number):
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def row(subject, values, ours):
+    """Median and range, and how many times as much as this subject the trainer does, within each round."""
+    cells = [subject, figure(statistics.median(values)), f"{figure(min(values))} to {figure(max(values))}"]
+    if values is ours:
+        cells.append("1")
+    else:
+        ratios = [mine / theirs for mine, theirs in zip(ours, values)]
+        cells.append(f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f} to {max(ratios):.2f})")
+    return f"| {' | '.join(cells)} |"
+
+
+def table(unit, values):
+    ours = values[US]
+    lines = [f"| | median, {unit} | range | trainer / this (range) |", "| --- | --- | --- | --- |"]
+    return "\n".join(lines + [row(subject, numbers, ours) for subject, numbers in values.items()])
+
+
+def output_of(*command):
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def processor():
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def circumstances(options):
+    versions = output_of(options.peer_python, "-c", "import torch, tensorboardX, tensorboard, sys; print("
+                         "f'torch {torch.__version__}, tensorboardX {tensorboardX.__version__}, '"
+                         "f'tensorboard {tensorboard.__version__}, Python {sys.version.split()[0]}')")
+    dirty = " with changes" if output_of("git", "status", "--porcelain", "--untracked-files=no") else ""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return "\n".join([
+        f"- date: {datetime.date.today()}, commit {output_of('git', 'rev-parse', '--short=12', 'HEAD')}{dirty}",
+        f"- machine: {processor()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, "
+        f"{platform.system()} {platform.release().split('-')[0]}",
+        f"- {output_of('rustc', '--version')}; libtorch 2.13.0; tch 0.26; tensorboard-rs 0.5.9",
+        f"- {versions}",
+        f"- {options.rounds} rounds, {options.threads} threads",
+    ])
+
+
+def report(options, found):
+    parts = [
+        "# Benchmarks\n",
+        "Made by `make bench`. The subjects take turns; a ratio is taken within a round, its median and range over the "
+        "rounds. More than 1 means that the trainer does more in the same time (for memory: that it needs more).\n",
+        circumstances(options) + "\n",
+    ]
+    if "eventlog" in found:
+        parts.append("## Event log\n\nEvents per second, from the first call to a closed file. Histograms are made from "
+                     "100,000 values, images are 64 x 64 RGB and compressed as PNG by each writer. `trainer` "
+                     "writes on the caller's thread, `trainer-background` through the queue of a training run.\n")
+        for workload, values in found["eventlog"].items():
+            parts.append(f"### {workload.capitalize()}\n\n{table('events/s', values)}\n")
+    if "epoch" in found:
+        parts.append(f"## Epoch\n\nTraining images per second over one epoch of {options.limit_train:,} MNIST images, "
+                     "batch 64, the same network and optimizer, without evaluation; the trainer writes curves, and no "
+                     "pictures or histograms; PyTorch writes nothing, its data lie in memory.\n\n"
+                     f"{table('images/s', found['epoch'])}\n")
+    if "memory" in found:
+        parts.append("## Memory\n\nPeak resident memory of a job of two epochs with everything shown that is shown by "
+                     f"default.\n\n{table('MiB', found['memory'])}\n")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text("\n".join(parts))
+    print(f"written: {options.out}")
+
+
+def main():
+    options = arguments()
+    measuring.check_arguments(options)
+    found = {}
+    if "eventlog" in options.only:
+        found["eventlog"] = measure_eventlog(options)
+    if "epoch" in options.only:
+        found["epoch"] = measure_epoch(options)
+    if "memory" in options.only:
+        found["memory"] = measure_memory(options)
+    report(options, found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What a run must show in TensorBoard: the one table to change when the program shows more, or less."""
+
+EPOCHS = 3
+TRAIN_SAMPLES = 512
+VALIDATION_SAMPLES = 200
+BATCH_SIZE = 64
+UPDATE_FREQ = 10
+ITERATIONS = EPOCHS * -(-TRAIN_SAMPLES // BATCH_SIZE)
+
+COMMAND = [
+    "--dataset", "synthetic", "--limit-train", str(TRAIN_SAMPLES), "--limit-validation", str(VALIDATION_SAMPLES),
+    "--epochs", str(EPOCHS), "--batch-size", str(BATCH_SIZE), "--update-freq", str(UPDATE_FREQ), "--quiet",
+]
+
+# Steps of a series: what they count, and which of them must be there.
+EVERY_EPOCH = list(range(EPOCHS))
+EVERY_UPDATE = list(range(UPDATE_FREQ, ITERATIONS + 1, UPDATE_FREQ))
+EVERY_EVALUATION = [ITERATIONS // EPOCHS * (epoch + 1) for epoch in range(EPOCHS)]
+ONCE = [0]
+
+# Keras's names, in the order of the network.
+LAYERS = ["conv2d", "max_pooling2d", "conv2d_1", "max_pooling2d_1", "flatten", "dense", "dense_1"]
+WITH_WEIGHTS = ["conv2d", "conv2d_1", "dense", "dense_1"]
+WITH_FEATURE_MAPS = ["conv2d", "max_pooling2d", "conv2d_1", "max_pooling2d_1"]
+WITH_GRAD_CAM = ["conv2d_1"]
+
+# run -> plugin -> tag -> steps. The comparison is exact: a tag that is not listed here is a fault, too.
+EXPECTED = {
+    "fit/train": {
+        "scalars": {
+            "epoch_loss": EVERY_EPOCH,
+            "epoch_accuracy": EVERY_EPOCH,
+            "epoch_learning_rate": EVERY_EPOCH,
+        },
+        "histograms": {
+            f"{layer}/{weight}/histogram": EVERY_EPOCH for layer in WITH_WEIGHTS for weight in ("kernel", "bias")
+        },
+        "images": {
+            "inputs/image": EVERY_EPOCH,
+            "filters/conv2d": EVERY_EPOCH,
+            **{f"feature_maps/{layer}": EVERY_EPOCH for layer in WITH_FEATURE_MAPS},
+            **{f"grad_cam/{layer}": EVERY_EPOCH for layer in WITH_GRAD_CAM},
+        },
+        "text": {
+            "model/summary": ONCE,
+            "run/config": ONCE,
+            "run/environment": ONCE,
+        },
+        "graphs": {"keras": ONCE},
+    },
+    "fit/validation": {
+        "scalars": {
+            "epoch_loss": EVERY_EPOCH,
+            "epoch_accuracy": EVERY_EPOCH,
+        },
+    },
+    "fit/steps": {
+        "scalars": {
+            "batch_loss": EVERY_UPDATE,
+            "batch_accuracy": EVERY_UPDATE,
+            "gradient_norm": EVERY_UPDATE,
+            "images_per_second": EVERY_UPDATE,
+            "time/data": EVERY_UPDATE,
+            "time/forward": EVERY_UPDATE,
+            "time/backward": EVERY_UPDATE,
+            "time/optimizer": EVERY_UPDATE,
+            "time/observers": EVERY_UPDATE,
+            "evaluation_loss_vs_iterations": EVERY_EVALUATION,
+            "evaluation_accuracy_vs_iterations": EVERY_EVALUATION,
+        },
+    },
+}
+
+# The run whose event file holds the model as a TensorFlow graph; the tab calls it "Default".
+GRAPH_RUN = "fit/train"
+
+# Chance is 0.1; a network that learns the drawn shapes is far above it after the last epoch.
+LEAST_ACCURACY = 0.3

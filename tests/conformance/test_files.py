@@ -1,0 +1,152 @@
+"""The files themselves, judged by readers that are not ours."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import reading
+from expected import EPOCHS, EXPECTED, GRAPH_RUN, LAYERS, LEAST_ACCURACY
+from serving import COMPLAINT, steps_of
+from tbparse import SummaryReader
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import SessionLog
+from tensorboard.compat.proto.graph_pb2 import GraphDef
+from tensorboard.util.tensor_util import make_ndarray
+
+RUNS = sorted(EXPECTED)
+
+
+def test_the_checksum_is_the_published_one():
+    assert reading.crc32c(b"123456789") == 0xE3069283
+    assert reading.masked(reading.crc32c(b"")) == 0xA282EAD8
+
+
+def test_a_run_is_a_directory_with_one_event_file(logs):
+    files = reading.event_files(logs)
+    assert sorted(files) == RUNS
+    for run, paths in files.items():
+        assert len(paths) == 1, f"{run}: {paths}"
+        assert re.fullmatch(r"events\.out\.tfevents\.\d{10}\..+", paths[0].name)
+
+
+def test_every_checksum_verifies_and_nothing_trails(logs):
+    check_checksums(logs)
+
+
+def check_checksums(logdir):
+    for paths in reading.event_files(logdir).values():
+        for path in paths:
+            assert list(reading.records(path)), f"{path}: empty"
+
+
+def test_tensorboard_reads_every_record(logs, contents):
+    check_raw_loader(logs, {run: len(events) for run, events in contents.items()})
+
+
+def check_raw_loader(logdir, counts):
+    for run, paths in reading.event_files(logdir).items():
+        read = sum(1 for path in paths for _ in RawEventFileLoader(str(path)).Load())
+        assert read == counts[run], f"{run}: TensorBoard's own loader read {read} of {counts[run]} records"
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_file_opens_with_its_version_and_the_start_of_a_session(contents, run):
+    first, second = contents[run][:2]
+    assert first.file_version == "brain.Event:2"
+    assert 0 < len(first.source_metadata.writer) <= 128
+    assert (second.session_log.status, second.step) == (SessionLog.START, 0)
+    assert sum(event.HasField("file_version") for event in contents[run]) == 1
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_every_value_carries_its_metadata_and_the_shape_its_plugin_wants(contents, run):
+    for event in contents[run]:
+        for value in event.summary.value:
+            plugin = value.metadata.plugin_data.plugin_name
+            where = f"{run}: {value.tag} at step {event.step}"
+            assert value.HasField("tensor"), f"{where}: an old-style value"
+            array = make_ndarray(value.tensor)
+            if plugin == "scalars":
+                assert (array.dtype.name, array.shape) == ("float32", ()), where
+            elif plugin == "histograms":
+                assert array.dtype.name == "float64" and array.ndim == 2 and array.shape[1] == 3, where
+                assert (array[:, 0] <= array[:, 1]).all() and (array[1:, 0] == array[:-1, 1]).all(), where
+            elif plugin == "images":
+                assert array.ndim == 1 and len(array) >= 3, where
+            elif plugin == "text":
+                assert array.shape == (), where
+            elif plugin == "graph_keras_model":
+                assert value.metadata.plugin_data.content == b"1", where
+            else:
+                raise AssertionError(f"{where}: plugin {plugin!r}")
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_steps_and_wall_times_do_not_go_back(contents, run):
+    times = [event.wall_time for event in contents[run]]
+    assert times == sorted(times)
+    for tags in reading.series(contents[run]).values():
+        for tag, points in tags.items():
+            steps = [step for step, *_ in points]
+            assert steps == sorted(set(steps)), f"{run}: {tag}: {steps}"
+
+
+def test_the_files_hold_exactly_the_expected_series(contents):
+    assert steps_of({run: reading.series(events) for run, events in contents.items()}) == EXPECTED
+
+
+def test_the_network_learned(contents):
+    points = reading.series(contents["fit/validation"])["scalars"]["epoch_accuracy"]
+    accuracy = float(make_ndarray(points[EPOCHS - 1][2]))
+    assert LEAST_ACCURACY <= accuracy <= 1, accuracy
+
+
+def test_histograms_count_the_weights(contents):
+    histograms = reading.series(contents["fit/train"])["histograms"]
+    for tag, points in histograms.items():
+        counts = {make_ndarray(tensor)[:, 2].sum() for _, _, tensor in points}
+        assert len(counts) == 1 and counts.pop() >= 10, tag
+
+
+def test_the_graph_connects_every_layer(contents):
+    graphs = [event.graph_def for event in contents[GRAPH_RUN] if event.HasField("graph_def")]
+    assert len(graphs) == 1
+    nodes = {node.name: node for node in GraphDef.FromString(graphs[0]).node}
+    assert "/" in "".join(nodes), "no scopes"
+    for layer in LAYERS:
+        own = [name for name in nodes if layer in name.split("/")]
+        assert own, f"no node for {layer}"
+        assert any(nodes[name].attr["_output_shapes"].list.shape for name in own), f"{layer}: no _output_shapes"
+    for node in nodes.values():
+        for source in node.input:
+            assert source.lstrip("^").split(":")[0] in nodes, f"{node.name} takes {source}, which is not there"
+
+
+def test_inspect_reads_the_files_without_complaint(logs):
+    done = subprocess.run([sys.executable, "-m", "tensorboard.main", "--inspect", "--logdir", str(logs)],
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert not COMPLAINT.search(done.stderr), done.stderr
+    for run in RUNS:
+        assert f"{logs / run}" in done.stdout
+        for tag in tags_of(run):
+            assert re.search(rf"^ +{re.escape(tag)}$", done.stdout, re.MULTILINE), f"{tag}:\n{done.stdout}"
+    assert set(re.findall(r"outoforder_steps +(.*)", done.stdout)) == {"[]"}
+
+
+def tags_of(run):
+    return [tag for tags in EXPECTED[run].values() for tag in tags]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_tbparse_reads_the_same_scalars(logs, contents, run):
+    reader = SummaryReader(str(logs / run), extra_columns={"wall_time"})
+    scalars = reading.series(contents[run])["scalars"]
+    found = {tag: [] for tag in scalars}
+    # A scalar in a tensor is a tensor to this reader, as TensorFlow's are.
+    for row in reader.tensors.itertuples():
+        if row.tag in scalars:
+            found[row.tag].append((row.step, row.wall_time, float(row.value)))
+    for tag, points in scalars.items():
+        assert found[tag] == [(step, wall, float(make_ndarray(tensor))) for step, wall, tensor in points], tag

@@ -1,0 +1,157 @@
+"""What stock TensorBoard serves over HTTP, by both of its loaders."""
+
+import io
+import json
+import math
+import struct
+import zlib
+
+import pytest
+import reading
+from expected import EXPECTED, GRAPH_RUN, LAYERS
+from google.protobuf import text_format
+from serving import TensorBoard, served_series, steps_of
+from tensorboard.compat.proto.graph_pb2 import GraphDef
+from tensorboard.util.tensor_util import make_ndarray
+
+
+def test_the_loader_is_the_one_asked_for(board, request):
+    provider = board.json("environment")["debug"]["data_provider"]
+    fast = "data-server" in request.node.callspec.id
+    assert ("GrpcDataProvider" in provider) == fast, provider
+
+
+def test_every_run_is_listed(board):
+    assert sorted(board.json("runs")) == sorted(EXPECTED)
+
+
+def test_every_tag_is_served_with_every_step(served):
+    check_series(served)
+
+
+def check_series(served):
+    assert steps_of(served) == EXPECTED
+
+
+def test_every_tab_is_active(board):
+    plugins = board.json("plugins_listing")
+    for plugin in ("timeseries", "scalars", "images", "graphs", "distributions", "histograms", "text"):
+        assert plugins[plugin]["enabled"], plugin
+
+
+def test_scalars_are_those_of_the_files(served, contents):
+    for run, events in contents.items():
+        for tag, points in reading.series(events)["scalars"].items():
+            read = [(step, wall, float(make_ndarray(tensor))) for step, wall, tensor in points]
+            assert served[run]["scalars"][tag] == read, f"{run}: {tag}"
+            assert all(math.isfinite(value) for *_, value in read), f"{run}: {tag}"
+
+
+def test_histograms_are_those_of_the_files(served, contents):
+    for tag, points in reading.series(contents["fit/train"])["histograms"].items():
+        for (step, wall, buckets), (read_step, read_wall, tensor) in zip(
+                served["fit/train"]["histograms"][tag], points, strict=True):
+            assert (step, wall) == (read_step, read_wall)
+            # One of the loaders hands them out in single precision.
+            for bucket, row in zip(buckets, make_ndarray(tensor).tolist(), strict=True):
+                assert bucket == pytest.approx(row, rel=1e-6, abs=1e-12), tag
+
+
+def test_distributions_follow_from_the_histograms(board):
+    tags = board.json("plugin/distributions/tags")["fit/train"]
+    assert sorted(tags) == sorted(EXPECTED["fit/train"]["histograms"])
+    for tag in tags:
+        points = board.json("plugin/distributions/distributions", run="fit/train", tag=tag)
+        assert [step for _, step, _ in points] == EXPECTED["fit/train"]["histograms"][tag]
+        for _, _, percentiles in points:
+            values = [value for _, value in percentiles]
+            assert values == sorted(values), tag
+
+
+def test_texts_are_those_of_the_files(served, contents):
+    for tag, points in reading.series(contents["fit/train"])["text"].items():
+        assert all(make_ndarray(tensor).item().decode().strip() for _, _, tensor in points), tag
+        for _, _, html in served["fit/train"]["text"][tag]:
+            assert html.strip(), tag
+    assert "<pre>" in served["fit/train"]["text"]["model/summary"][0][2], "the summary is not fenced"
+    for layer in LAYERS:
+        assert layer in served["fit/train"]["text"]["model/summary"][0][2]
+
+
+def test_images_are_png_files_of_the_stated_size(board, served, contents):
+    for tag, points in reading.series(contents["fit/train"])["images"].items():
+        read = {}
+        for step, _, tensor in points:
+            width, height, *pictures = [bytes(item) for item in make_ndarray(tensor).tolist()]
+            for sample, picture in enumerate(pictures):
+                read[step, sample] = picture
+                size = decode_png(picture)
+                if sample == 0:
+                    assert size == (int(width), int(height)), f"{tag} at step {step}"
+        for step, _, (sample, query) in served["fit/train"]["images"][tag]:
+            body, content_type = board.get(f"plugin/images/individualImage?{query}")
+            assert content_type == "image/png", tag
+            assert body == read.pop((step, sample)), f"{tag} at step {step}, sample {sample}"
+        assert not read, f"{tag}: not served: {sorted(read)}"
+
+
+def decode_png(data):
+    """Width and height of a PNG file, after all checksums and all of its pixel data were verified."""
+    stream = io.BytesIO(data)
+    assert stream.read(8) == b"\x89PNG\r\n\x1a\n"
+    pixels = b""
+    while True:
+        length, kind = struct.unpack(">I4s", stream.read(8))
+        body = stream.read(length)
+        assert zlib.crc32(kind + body) == struct.unpack(">I", stream.read(4))[0], kind
+        if kind == b"IHDR":
+            width, height, depth, colour = struct.unpack(">IIBB", body[:10])
+        elif kind == b"IDAT":
+            pixels += body
+        elif kind == b"IEND":
+            break
+    assert stream.read() == b""
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    rows = zlib.decompress(pixels)
+    assert len(rows) == height * (1 + (width * channels * depth + 7) // 8)
+    assert len(set(rows)) > 1, "a picture of one colour"
+    return width, height
+
+
+def test_the_graph_is_served_as_it_was_written(board, contents):
+    info = board.json("plugin/graphs/info")
+    assert info[GRAPH_RUN]["run_graph"] is True
+    text, _ = board.get("plugin/graphs/graph", run=GRAPH_RUN)
+    served = text_format.Parse(text.decode(), GraphDef())
+    (written,) = [event.graph_def for event in contents[GRAPH_RUN] if event.HasField("graph_def")]
+    assert served.node == GraphDef.FromString(written).node
+
+
+def test_the_conceptual_graph_is_a_chain_of_the_layers(board, contents):
+    ((_, _, tensor),) = reading.series(contents["fit/train"])["graphs"]["keras"]
+    model = json.loads(make_ndarray(tensor).item())
+    names = [layer["config"]["name"] for layer in model["config"]["layers"]]
+    assert [name for name in names if name in LAYERS] == LAYERS
+    text, _ = board.get("plugin/graphs/graph", run="fit/train", tag="keras", conceptual="true")
+    nodes = text_format.Parse(text.decode(), GraphDef()).node
+    chain = [node for node in nodes if node.name.split("/")[-1] in LAYERS]
+    assert [node.name.split("/")[-1] for node in chain] == LAYERS
+    for before, node in zip(chain, chain[1:]):
+        assert list(node.input) == [before.name]
+
+
+def test_time_series_serves_scalars_histograms_and_images(board):
+    tags = board.json("plugin/timeseries/tags")
+    assert set(tags["scalars"]["runTagInfo"]["fit/train"]) == set(EXPECTED["fit/train"]["scalars"])
+    assert set(tags["histograms"]["runTagInfo"]["fit/train"]) == set(EXPECTED["fit/train"]["histograms"])
+    assert set(tags["images"]["tagRunSampledInfo"]) == set(EXPECTED["fit/train"]["images"])
+
+
+def test_the_loader_does_not_complain(board, served):
+    assert board.complaints() == []
+
+
+def test_the_data_server_verifies_every_checksum(logs, tmp_path):
+    with TensorBoard(logs, tmp_path / "stderr", "--load_fast=true", "--extra_data_server_flags=--checksum") as board:
+        board.wait_for(lambda: steps_of(served_series(board)) == EXPECTED, "all series")
+        assert board.complaints() == []
