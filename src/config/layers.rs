@@ -71,7 +71,7 @@ impl Layers {
             match KNOBS.iter().find(|knob| knob.variable() == name) {
                 Some(knob) => self.put(knob, value, Source::Environment(name)),
                 None => {
-                    self.warnings.push(format!("environment variable {name} is no setting of trainer and is ignored"))
+                    self.warnings.push(format!("environment variable {name} is no setting of trainer and is ignored"));
                 }
             }
         }
@@ -133,10 +133,10 @@ impl Resolved {
 
 /// A number or boolean bare, anything else quoted.
 fn toml_value(text: &str) -> String {
-    let bare = match text.parse::<toml::Value>() {
-        Ok(toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_)) => true,
-        _ => false,
-    };
+    let bare = matches!(
+        text.parse::<toml::Value>(),
+        Ok(toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_))
+    );
     if bare { text.to_owned() } else { toml::Value::String(text.to_owned()).to_string() }
 }
 
