@@ -104,7 +104,7 @@ pub fn run(
 
     let mut state = TrainState::initialise(&network, config.rule(), config.seed, device);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let log = Background::spawn(LogDir::new(dir.path(), Origin::here(), clock.clone()), Limits::default())?;
+    let log = Background::spawn(LogDir::new(dir.path(), Origin::here()), Limits::default())?;
     let mut findings = Findings::new(log, clock);
     let mut observers = observers(resolved, device, threads);
     let fit = Fit {

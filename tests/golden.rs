@@ -1,5 +1,7 @@
 //! Event files that other programs wrote, read by our reader. `tests/golden/` says how each was made.
 
+#![expect(clippy::unwrap_used, reason = "a test says what must hold in the shortest way")]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
