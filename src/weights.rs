@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use crate::durable;
 use crate::exit::{Classify, Exit};
-use crate::model::Parameters;
+use crate::model::{ParameterSpec, Parameters};
 
 /// Larger files than this are not weights of ours.
 const MAX_LEN: u64 = 4 << 30;
@@ -83,7 +83,7 @@ pub fn load(path: &Path, parameters: &Parameters) -> Result<(), WeightsError> {
         let floats = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         values.push(floats.collect::<Vec<f32>>());
     }
-    let known: Vec<String> = parameters.specs().iter().map(|spec| spec.state_name()).collect();
+    let known: Vec<String> = parameters.specs().iter().map(ParameterSpec::state_name).collect();
     if let Some(extra) = file.names().into_iter().find(|name| !known.iter().any(|k| k == name)) {
         return mismatch(extra, "a tensor".to_owned(), "none of that name".to_owned());
     }

@@ -1,5 +1,7 @@
 //! The command line: types and help text, one file a subcommand.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "talking to people and pipes is what this module is for")]
+
 mod config;
 mod data;
 mod flags;
@@ -116,6 +118,7 @@ fn report_panics_as_bugs() {
         earlier(panic);
         let _ = writeln!(std::io::stderr(), "error: this is a bug in trainer; please report the lines above");
         if std::thread::current().name() == Some("main") {
+            #[allow(clippy::disallowed_methods, reason = "after a bug there is nothing left to close in order")]
             std::process::exit(i32::from(Exit::Software.code()));
         }
     }));

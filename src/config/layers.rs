@@ -133,10 +133,10 @@ impl Resolved {
 
 /// A number or boolean bare, anything else quoted.
 fn toml_value(text: &str) -> String {
-    let bare = match text.parse::<toml::Value>() {
-        Ok(toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_)) => true,
-        _ => false,
-    };
+    let bare = matches!(
+        text.parse::<toml::Value>(),
+        Ok(toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_))
+    );
     if bare { text.to_owned() } else { toml::Value::String(text.to_owned()).to_string() }
 }
 

@@ -121,7 +121,7 @@ pub fn fit<Out>(
             sums.add(&output, data_seconds);
 
             let wanted = observers.iter().any(|observer| observer.trigger().fires_after_step(state.iterations));
-            let looked = if wanted || state.iterations % CHECK_EVERY == 0 {
+            let looked = if wanted || state.iterations.is_multiple_of(CHECK_EVERY) {
                 let totals = sums.read(); // waits for the device
                 check(&totals, state.iterations, epoch)?;
                 let looking = Instant::now();
