@@ -15,7 +15,7 @@
 //! `tensorboard-rs` has no histogram of values, only of finished buckets; the benchmark puts its values in the same
 //! thirty buckets, in the plainest way.
 
-#![allow(clippy::print_stdout, reason = "its output is its result")]
+#![expect(clippy::print_stdout, reason = "the figures are the output")]
 
 use std::error::Error;
 use std::hint::black_box;

@@ -4,7 +4,7 @@
 /// their pages mapped. Does nothing on other systems.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    #[allow(unsafe_code, reason = "the C library has no safe form of this")]
+    #[expect(unsafe_code, reason = "the C library's setting has no safe wrapper")]
     // SAFETY: mallopt only sets numbers of the allocator and may be called at any time from any thread.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);

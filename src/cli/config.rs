@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Command};
 
-use super::{Failure, flags, print, resolve};
+use super::{Failure, flags, note, print, resolve};
 
 pub(super) fn command() -> Command {
     Command::new("config")
@@ -13,7 +13,7 @@ pub(super) fn command() -> Command {
 pub(super) fn config(matches: &ArgMatches) -> Result<(), Failure> {
     let resolved = resolve(matches)?;
     for warning in &resolved.warnings {
-        eprintln!("warning: {warning}");
+        note(&format!("warning: {warning}"));
     }
     print(&resolved.to_toml())
 }

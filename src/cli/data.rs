@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::{Failure, option, print};
+use super::{Failure, note, option, print};
 use crate::config::Knob;
 use crate::data::fetch::{Progress, fetch};
 use crate::data::{DatasetName, source};
@@ -53,8 +53,7 @@ pub(super) fn data(matches: &ArgMatches) -> Result<(), Failure> {
     let mirrors = matches.get_many::<String>("mirror").map(|urls| urls.cloned().collect());
     fetch(name, dir, mirrors, &mut |progress| {
         if !matches!(progress, Progress::Received { .. }) {
-            use std::io::Write;
-            let _ = writeln!(std::io::stderr(), "{progress}");
+            note(&progress.to_string());
         }
     })?;
     Ok(())

@@ -1,7 +1,5 @@
 //! The command line: types and help text, one file a subcommand.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "talking to people and pipes is what this module is for")]
-
 mod config;
 mod data;
 mod flags;
@@ -47,22 +45,28 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::from(Exit::Usage.code()) } else { ExitCode::SUCCESS };
         }
     };
-    report_panics_as_bugs();
-    let done = match matches.subcommand() {
-        None => train::train(&matches),
+    // A panic is a bug of ours: it gets the exit code for one instead of Rust's 101.
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(&matches))).unwrap_or_else(|_| {
+        Err(Failure::new(Exit::Software, "this is a bug in trainer; please report it with the lines above"))
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { exit, message }) => {
+            note(&format!("error: {message}"));
+            ExitCode::from(exit.code())
+        }
+    }
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
+    match matches.subcommand() {
+        None => train::train(matches),
         Some(("train", matches)) => train::train(matches),
         Some(("config", matches)) => config::config(matches),
         Some(("summary", matches)) => summary::summary(matches),
         Some(("inspect", matches)) => inspect::inspect(matches),
         Some(("data", matches)) => data::data(matches),
         Some((other, _)) => Err(Failure::new(Exit::Software, format!("subcommand `{other}` is not wired up"))),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { exit, message }) => {
-            let _ = writeln!(std::io::stderr(), "error: {message}");
-            ExitCode::from(exit.code())
-        }
     }
 }
 
@@ -111,17 +115,9 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// A panic is a bug of ours: say so, and exit with the code for it instead of Rust's 101.
-fn report_panics_as_bugs() {
-    let earlier = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        earlier(panic);
-        let _ = writeln!(std::io::stderr(), "error: this is a bug in trainer; please report the lines above");
-        if std::thread::current().name() == Some("main") {
-            #[allow(clippy::disallowed_methods, reason = "after a bug there is nothing left to close in order")]
-            std::process::exit(i32::from(Exit::Software.code()));
-        }
-    }));
+/// Says something on stderr; that it cannot be said is no reason to stop.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// A flag that takes a value.

@@ -71,7 +71,7 @@ impl Layers {
             match KNOBS.iter().find(|knob| knob.variable() == name) {
                 Some(knob) => self.put(knob, value, Source::Environment(name)),
                 None => {
-                    self.warnings.push(format!("environment variable {name} is no setting of trainer and is ignored"))
+                    self.warnings.push(format!("environment variable {name} is no setting of trainer and is ignored"));
                 }
             }
         }

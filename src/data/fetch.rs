@@ -459,6 +459,7 @@ fn attempts(tried: &[Attempt]) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, clippy::needless_pass_by_value, reason = "a toy server needs no named threads")]
 mod tests {
     use super::*;
     use crate::data::idx::gzip;

@@ -198,7 +198,7 @@ impl fmt::Display for VerifyReport {
 
 /// Compares the files of a data set with what was published.
 pub fn verify(name: DatasetName, data_dir: &Path) -> Result<VerifyReport, Unreadable> {
-    verify_in(name, directories(name, data_dir))
+    verify_in(name, &directories(name, data_dir))
 }
 
 pub(crate) fn files(name: DatasetName) -> &'static [File] {
@@ -295,8 +295,8 @@ fn locate_in(name: DatasetName, directories: Vec<PathBuf>) -> Result<Files, Loca
     Err(LocateError::Missing { name, places })
 }
 
-fn verify_in(name: DatasetName, directories: Vec<PathBuf>) -> Result<VerifyReport, Unreadable> {
-    let found = match locate_in(name, directories.clone()) {
+fn verify_in(name: DatasetName, directories: &[PathBuf]) -> Result<VerifyReport, Unreadable> {
+    let found = match locate_in(name, directories.to_vec()) {
         Ok(files) => [files.train_images, files.train_labels, files.validation_images, files.validation_labels]
             .map(Some)
             .to_vec(),

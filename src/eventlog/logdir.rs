@@ -84,7 +84,8 @@ impl LogDir {
     pub fn probe(&self) -> Result<(), CreateError> {
         fs::create_dir_all(&self.root).map_err(|source| CreateError::Directory { dir: self.root.clone(), source })?;
         // Without `tfevents` in its name, which would make it data.
-        match tempfile::Builder::new().prefix(".probe").tempfile_in(&self.root).and_then(|file| file.close()) {
+        match tempfile::Builder::new().prefix(".probe").tempfile_in(&self.root).and_then(tempfile::NamedTempFile::close)
+        {
             Ok(()) => Ok(()),
             Err(source) => Err(CreateError::File { path: self.root.join(".probe"), source }),
         }

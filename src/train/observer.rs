@@ -143,11 +143,11 @@ impl Trigger {
 
     /// `iterations` counts the step that has just been done, so it is 1 after the first.
     pub fn fires_after_step(self, iterations: u64) -> bool {
-        self.every_steps.is_some_and(|n| iterations % n == 0)
+        self.every_steps.is_some_and(|n| iterations.is_multiple_of(n.get()))
     }
 
     pub fn fires_after_epoch(self, epoch: u64) -> bool {
-        self.every_epochs.is_some_and(|n| epoch % n == 0)
+        self.every_epochs.is_some_and(|n| epoch.is_multiple_of(n.get()))
     }
 }
 

@@ -4,8 +4,9 @@
 //! libtorch and writes its gradient into a buffer of its own, so the number of threads decides who computes a shard and
 //! never what comes out. The calling thread is a worker too; with one thread there is no other.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -43,7 +44,8 @@ struct Job {
 
 struct Done {
     index: usize,
-    output: ShardOutput,
+    /// `None` after a panic: others may still be at work, and whoever collects must not wait for ever.
+    output: Option<ShardOutput>,
 }
 
 /// Workers and their shards' gradients.
@@ -56,7 +58,7 @@ pub(super) struct Pool {
 }
 
 struct Remote {
-    jobs: Option<Sender<Job>>,
+    jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -76,17 +78,19 @@ impl Pool {
             gradients.push(slot.gradient.shallow_clone());
             workers[shard % threads].slots.push(slot);
         }
-        let (finish, done) = channel();
+        // As many as can ever be under way, so that nobody waits to hand over.
+        let (finish, done) = sync_channel(shards.max(threads));
         let mut workers = workers.into_iter();
         let local = workers.next().unwrap_or_else(|| Worker::new(network, parameters));
         let mut remote = Vec::new();
         for (number, mut worker) in workers.enumerate() {
-            let (jobs, todo) = channel::<Job>();
+            let (jobs, todo) = sync_channel::<Job>(shards.max(1));
             let finish = finish.clone();
             let work = move || {
                 single_threaded();
                 for job in todo {
-                    let done = Done { index: job.index, output: worker.perform(job.task, &job.batch) };
+                    let perform = AssertUnwindSafe(|| worker.perform(&job.task, &job.batch));
+                    let done = Done { index: job.index, output: catch_unwind(perform).ok() };
                     if finish.send(done).is_err() {
                         break;
                     }
@@ -135,11 +139,11 @@ impl Pool {
             }
         }
         for (index, batch) in own {
-            outputs[index] = Some(self.local.perform(task(index), &batch));
+            outputs[index] = Some(self.local.perform(&task(index), &batch));
         }
         for _ in 0..pending {
             let done = self.done.recv().map_err(|_| WorkerLost)?;
-            outputs[done.index] = Some(done.output);
+            outputs[done.index] = done.output;
         }
         outputs.into_iter().map(|output| output.ok_or(WorkerLost)).collect()
     }
@@ -198,9 +202,9 @@ impl Worker {
         Worker { network: network.clone(), weights, slots: Vec::new() }
     }
 
-    fn perform(&mut self, task: Task, batch: &Batch) -> ShardOutput {
+    fn perform(&mut self, task: &Task, batch: &Batch) -> ShardOutput {
         let started = Instant::now();
-        match task {
+        match *task {
             Task::Train { shard, scale } => {
                 let slot = &mut self.slots[shard];
                 let _ = slot.gradient.zero_();
