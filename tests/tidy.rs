@@ -144,11 +144,7 @@ fn the_program_does_not_panic_on_purpose() {
         for ((number, _), line) in without_tests(&source.text).iter().zip(code.lines()) {
             for word in [".unwrap()", ".expect(", "todo!(", "unimplemented!(", "dbg!("] {
                 if line.contains(word) {
-                    faults.push(format!(
-                        "{}:{}: `{word}` outside tests; return a typed error",
-                        source.path,
-                        number
-                    ));
+                    faults.push(format!("{}:{}: `{word}` outside tests; return a typed error", source.path, number));
                 }
             }
         }
