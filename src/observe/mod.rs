@@ -14,7 +14,7 @@ use crate::types::{Clock, Run, Step};
 pub use graph::Graphs;
 pub use histograms::WeightHistograms;
 pub use scalars::{EpochScalars, StepScalars};
-pub use texts::{Rows, Texts};
+pub use texts::{Table, Texts};
 
 /// Where observers put what they saw: stamped with the time, handed to the event log.
 pub struct Findings {
