@@ -153,8 +153,13 @@ fn observers(resolved: &Resolved, device: Device, threads: usize) -> Vec<Box<dyn
         UpdateFreq::Epoch => None,
         UpdateFreq::Steps(n) => Some(n),
     };
-    let configuration =
-        resolved.values().map(|(knob, text, source)| (knob.key.to_owned(), format!("{text} ({source})")));
+    let configuration = Table {
+        headings: ["setting", "value", "from"],
+        rows: resolved
+            .values()
+            .map(|(knob, text, source)| [knob.key.to_owned(), text.to_owned(), source.to_string()])
+            .collect(),
+    };
     vec![
         Box::new(Texts { configuration, environment: environment(device, threads) }),
         Box::new(Graphs { rule: config.rule(), device: tensorflow_device(device) }),
