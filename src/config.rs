@@ -107,8 +107,12 @@ pub enum ConfigError {
     UnknownKey { path: PathBuf, key: String, near: Option<&'static str> },
     #[error("key `{key}` in {}: got {got}, want a number, a string, a boolean or a list of numbers", path.display())]
     Kind { path: PathBuf, key: String, got: &'static str },
+    #[error("keys `{key}` and `{again}` in {} are the same; leave one", path.display())]
+    Twice { path: PathBuf, key: String, again: String },
     #[error("cannot read configuration file {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("configuration file {} is longer than {limit} bytes", path.display())]
+    TooLong { path: PathBuf, limit: u64 },
     #[error("configuration file {} is not TOML: {source}", path.display())]
     Syntax { path: PathBuf, source: Box<toml::de::Error> },
 }
@@ -117,7 +121,9 @@ impl Classify for ConfigError {
     fn exit(&self) -> Exit {
         match self {
             ConfigError::Value { origin: Source::CommandLine, .. } => Exit::Usage,
-            ConfigError::Read { source, .. } => Exit::of_input(source),
+            ConfigError::Read { source, .. } if source.kind() != std::io::ErrorKind::InvalidData => {
+                Exit::of_input(source)
+            }
             _ => Exit::Config,
         }
     }

@@ -28,11 +28,20 @@ const LOCK: &str = "run.lock";
 pub enum RunDirError {
     #[error("log directory {}: {} is a file; choose another --logdir", path.display(), file.display())]
     File { path: PathBuf, file: PathBuf },
+    #[error("log directory {}: {} is a directory, and the run has a file of that name; move it away or choose another --logdir", path.display(), dir.display())]
+    Directory { path: PathBuf, dir: PathBuf },
     #[error(
         "log directory {}: /{} does not exist; create it first if it is meant, or mount what should be there",
         path.display(), missing.display()
     )]
     MissingRoot { path: PathBuf, missing: PathBuf },
+    #[error("log directory {} is the root of the file system; name a directory for the run", path.display())]
+    Root { path: PathBuf },
+    #[error(
+        "log directory {}: {} is a symbolic link to {}, which does not exist; create it or choose another --logdir",
+        path.display(), link.display(), target.display()
+    )]
+    DanglingLink { path: PathBuf, link: PathBuf, target: PathBuf },
     #[error("log directory {}: {} cannot be written: {source}", path.display(), dir.display())]
     NotWritable { path: PathBuf, dir: PathBuf, source: std::io::Error },
     #[error(
@@ -52,7 +61,10 @@ impl Classify for RunDirError {
     fn exit(&self) -> Exit {
         match self {
             RunDirError::File { .. }
+            | RunDirError::Directory { .. }
             | RunDirError::MissingRoot { .. }
+            | RunDirError::Root { .. }
+            | RunDirError::DanglingLink { .. }
             | RunDirError::Finished { .. }
             | RunDirError::InUse { .. } => Exit::CantCreate,
             RunDirError::NotWritable { source, .. } | RunDirError::Remove { source, .. } => Exit::of_output(source),
@@ -71,6 +83,9 @@ pub struct RunDir {
 /// Looks, without writing anything, whether a run could start at `path`: before data is read, so that a wrong path costs
 /// no time and leaves no trace.
 pub fn check(path: &Path, fresh: bool) -> Result<(), RunDirError> {
+    if path.canonicalize().is_ok_and(|resolved| resolved == Path::new("/")) {
+        return Err(RunDirError::Root { path: path.to_owned() });
+    }
     let existing = nearest_existing(path)?;
     if existing != path && existing == Path::new("/") {
         let missing = path.components().nth(1).map(|part| PathBuf::from(part.as_os_str())).unwrap_or_default();
@@ -78,6 +93,12 @@ pub fn check(path: &Path, fresh: bool) -> Result<(), RunDirError> {
     }
     let mut dirs = vec![existing.clone()];
     if existing == path {
+        for name in [CONFIG, WEIGHTS, RESULT, LOCK] {
+            let dir = path.join(name);
+            if dir.is_dir() {
+                return Err(RunDirError::Directory { path: path.to_owned(), dir });
+            }
+        }
         if !fresh {
             refuse_finished(path)?;
         }
@@ -208,9 +229,8 @@ fn nearest_existing(path: &Path) -> Result<PathBuf, RunDirError> {
             }
         }
         // A dangling symbolic link is there and leads nowhere; creating a directory in its place would fail.
-        if candidate.symlink_metadata().is_ok() {
-            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-            return Err(RunDirError::NotWritable { path: path.to_owned(), dir: candidate.to_owned(), source });
+        if let Ok(target) = candidate.read_link() {
+            return Err(RunDirError::DanglingLink { path: path.to_owned(), link: candidate.to_owned(), target });
         }
         candidate = match candidate.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -233,7 +253,9 @@ mod tests {
         assert!(matches!(check(&file.join("below"), false), Err(RunDirError::File { .. })));
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).unwrap();
-        assert!(matches!(check(&link, false), Err(RunDirError::NotWritable { .. })));
+        assert!(matches!(check(&link, false), Err(RunDirError::DanglingLink { .. })));
+        assert!(matches!(check(&link.join("below"), false), Err(RunDirError::DanglingLink { .. })));
+        assert!(matches!(check(Path::new("/tmp/.."), false), Err(RunDirError::Root { .. })));
         let error = check(Path::new("/no-such-mount/logs/fit"), false).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -243,6 +265,18 @@ mod tests {
         assert_eq!(error.exit(), Exit::CantCreate);
         check(&dir.path().join("a/b/c"), false).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_directory_where_the_weights_belong_is_found_before_training() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [CONFIG, WEIGHTS, RESULT, LOCK] {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.join(name)).unwrap();
+            let error = check(&path, true).unwrap_err();
+            assert!(error.to_string().contains(&format!("{} is a directory", path.join(name).display())), "{error}");
+            assert_eq!(error.exit(), Exit::CantCreate);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Flags made from the table of knobs.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use clap::{Arg, ArgAction, ArgMatches};
@@ -40,16 +41,15 @@ fn flag(knob: &'static Knob) -> Arg {
 /// Defaults, file, environment, command line.
 pub(super) fn resolve(matches: &ArgMatches) -> Result<Resolved, ConfigError> {
     let mut layers = Layers::new();
-    // Variables that are not Unicode cannot be ours.
-    let variables: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let (file, variables): (Vec<_>, Vec<_>) = variables.into_iter().partition(|(name, _)| name == "TRAINER_CONFIG");
-    let file = matches.get_one::<String>("config").or(file.first().map(|(_, path)| path));
+    let named = matches.get_one::<String>("config").map(OsString::from);
+    // An empty variable is as good as none, as everywhere.
+    let file = named.or_else(|| std::env::var_os("TRAINER_CONFIG").filter(|path| !path.is_empty()));
     if let Some(path) = file {
-        layers.file(Path::new(path))?;
+        layers.file(Path::new(&path))?;
     }
-    layers.environment(variables);
+    // Names that are not Unicode cannot be ours.
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    layers.environment(variables.filter(|(name, _)| name != "TRAINER_CONFIG"))?;
     for knob in KNOBS {
         if knob.is_switch() {
             if matches.get_flag(knob.key) {

@@ -38,6 +38,11 @@ impl Failure {
 
 /// Runs the program with the arguments of a command line, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(argument) = arguments.iter().find(|argument| argument.to_str().is_none()) {
+        note(&format!("error: argument `{}` is not UTF-8", argument.to_string_lossy()));
+        return ExitCode::from(Exit::Usage.code());
+    }
     let matches = match command().try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {

@@ -63,7 +63,9 @@ const TENSORBOARD_IMAGES: u64 = 10;
 
 /// The command that shows this run beside its siblings.
 fn tensorboard(logdir: &Path, image_steps: u64) -> String {
-    let parent = match logdir.parent() {
+    // Above `runs/..` is not `runs`.
+    let above = logdir.file_name().and_then(|_| logdir.parent());
+    let parent = match above {
         Some(parent) if parent == Path::new("") => Path::new("."),
         Some(parent) if parent != Path::new("/") => parent,
         _ => logdir,
@@ -94,6 +96,9 @@ mod tests {
         assert_eq!(tensorboard(Path::new("logs/fit"), 5), "tensorboard --logdir logs");
         assert_eq!(tensorboard(Path::new("fit"), 0), "tensorboard --logdir .");
         assert_eq!(tensorboard(Path::new("/fit"), 0), "tensorboard --logdir /fit");
+        assert_eq!(tensorboard(Path::new("logs/fit/"), 0), "tensorboard --logdir logs");
+        assert_eq!(tensorboard(Path::new("."), 0), "tensorboard --logdir .");
+        assert_eq!(tensorboard(Path::new("runs/.."), 0), "tensorboard --logdir runs/..");
         assert_eq!(
             tensorboard(Path::new("my logs/fit"), 12),
             "tensorboard --logdir 'my logs' --samples_per_plugin images=12"

@@ -1,11 +1,17 @@
 //! Merging: the command line over the environment over a file over the defaults, with the origin of each value kept.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::knobs::{KNOBS, Knob, nearest};
 use super::{Config, ConfigError};
+
+/// Longer files are no configuration.
+const MAX_FILE: u64 = 1 << 20;
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +50,15 @@ impl Layers {
 
     /// Lays a TOML file over what is there. Keys are flags without dashes; `_` may stand for `-`.
     pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let mut text = String::new();
+        File::open(path).map_err(read)?.take(MAX_FILE + 1).read_to_string(&mut text).map_err(read)?;
+        if text.len() as u64 > MAX_FILE {
+            return Err(ConfigError::TooLong { path: path.to_owned(), limit: MAX_FILE });
+        }
         let table: toml::Table =
             text.parse().map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+        let mut seen = BTreeMap::new();
         for (key, value) in table {
             let plain = key.replace('_', "-");
             let Some(knob) = Knob::find(&plain) else {
@@ -55,6 +66,9 @@ impl Layers {
                 let near = near.and_then(Knob::find).map(|knob| knob.key);
                 return Err(ConfigError::UnknownKey { path: path.to_owned(), key, near });
             };
+            if let Some(again) = seen.insert(knob.key, key.clone()) {
+                return Err(ConfigError::Twice { path: path.to_owned(), key, again });
+            }
             let text = text_of(&value).map_err(|got| ConfigError::Kind { path: path.to_owned(), key, got })?;
             self.put(knob, text, Source::File(path.to_owned()));
         }
@@ -64,17 +78,27 @@ impl Layers {
     /// Lays `TRAINER_*` variables over what is there.
     ///
     /// An unknown one is only warned about: Kubernetes sets `TRAINER_PORT` and the like where a service has our name.
-    pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+    pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, OsString)>) -> Result<(), ConfigError> {
         let mut variables: Vec<_> = variables.into_iter().filter(|(name, _)| name.starts_with("TRAINER_")).collect();
         variables.sort();
         for (name, value) in variables {
             match KNOBS.iter().find(|knob| knob.variable() == name) {
-                Some(knob) => self.put(knob, value, Source::Environment(name)),
+                Some(knob) => {
+                    let origin = Source::Environment(name);
+                    let text = value.into_string().map_err(|value| ConfigError::Value {
+                        key: knob.key,
+                        origin: origin.clone(),
+                        got: value.to_string_lossy().into_owned(),
+                        want: "UTF-8".to_owned(),
+                    })?;
+                    self.put(knob, text, origin);
+                }
                 None => {
-                    self.warnings.push(format!("environment variable {name} is no setting of trainer and is ignored"));
+                    self.warnings.push(format!("environment variable {name} is no setting of trainer and is ignored"))
                 }
             }
         }
+        Ok(())
     }
 
     /// Lays one flag over what is there.
@@ -124,19 +148,27 @@ impl Resolved {
         let lines: Vec<(String, &Source)> = self
             .values()
             .filter(|(_, text, _)| !text.is_empty())
-            .map(|(knob, text, source)| (format!("{} = {}", knob.key, toml_value(text)), source))
+            .map(|(knob, text, source)| (format!("{} = {}", knob.key, toml_value(knob, text)), source))
             .collect();
         let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
-        lines.iter().map(|(line, source)| format!("{line:width$}  # {source}\n")).collect()
+        let comment = |source: &Source| source.to_string().replace(char::is_control, " ");
+        lines.iter().map(|(line, source)| format!("{line:width$}  # {}\n", comment(source))).collect()
     }
 }
 
-/// A number or boolean bare, anything else quoted.
-fn toml_value(text: &str) -> String {
-    let bare = matches!(
-        text.parse::<toml::Value>(),
-        Ok(toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_))
-    );
+/// A number or boolean bare, anything else quoted; quoted too if TOML would make something else of it, as it would of a
+/// directory called `1e3`.
+fn toml_value(knob: &Knob, text: &str) -> String {
+    let parsed = text.parse::<toml::Value>();
+    let bare = match &parsed {
+        Ok(value @ (toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_))) => {
+            let (mut typed, mut read_back) = (Config::blank(), Config::blank());
+            (knob.set)(&mut typed, text).is_ok()
+                && text_of(value).is_ok_and(|text| (knob.set)(&mut read_back, &text).is_ok())
+                && typed == read_back
+        }
+        _ => false,
+    };
     if bare { text.to_owned() } else { toml::Value::String(text.to_owned()).to_string() }
 }
 
@@ -168,8 +200,8 @@ mod tests {
         Knob::find(key).unwrap()
     }
 
-    fn variable(name: &str, value: &str) -> (String, String) {
-        (name.to_owned(), value.to_owned())
+    fn variable(name: &str, value: &str) -> (String, OsString) {
+        (name.to_owned(), value.into())
     }
 
     fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -192,7 +224,7 @@ mod tests {
         let (_dir, path) = file("epochs = 2\nbatch_size = 2\nseed = 2\n");
         let mut layers = Layers::new();
         layers.file(&path).unwrap();
-        layers.environment([variable("TRAINER_BATCH_SIZE", "3"), variable("TRAINER_SEED", "3")]);
+        layers.environment([variable("TRAINER_BATCH_SIZE", "3"), variable("TRAINER_SEED", "3")]).unwrap();
         layers.command_line(knob("seed"), "4".to_owned());
         let resolved = layers.resolve().unwrap();
         let config = &resolved.config;
@@ -220,6 +252,41 @@ mod tests {
     }
 
     #[test]
+    fn odd_paths_survive_the_printed_configuration() {
+        for logdir in ["1e3", "0x10", "1.0", "true", "inf", "2026-01-01", "a\nb", "a # b", "'\"'", "\u{7f}"] {
+            let mut layers = Layers::new();
+            layers.command_line(knob("logdir"), logdir.to_owned());
+            let first = layers.resolve().unwrap();
+            let (_dir, again) = file(&first.to_toml());
+            let mut layers = Layers::new();
+            layers.file(&again).unwrap();
+            assert_eq!(layers.resolve().unwrap().config, first.config, "{}", first.to_toml());
+        }
+        let (dir, path) = file("epochs = 3\n");
+        let odd = dir.path().join("a\nb = 1.toml");
+        std::fs::rename(path, &odd).unwrap();
+        let mut layers = Layers::new();
+        layers.file(&odd).unwrap();
+        let text = layers.resolve().unwrap().to_toml();
+        assert!(text.parse::<toml::Table>().is_ok(), "{text}");
+    }
+
+    #[test]
+    fn one_key_in_two_spellings_is_an_error() {
+        let (_dir, path) = file("batch_size = 2\nbatch-size = 3\n");
+        let error = Layers::new().file(&path).unwrap_err();
+        let (plain, other) = ("`batch-size`", "`batch_size`");
+        assert!(error.to_string().contains(plain) && error.to_string().contains(other), "{error}");
+        assert_eq!(error.exit(), Exit::Config);
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read_to_it() {
+        let error = Layers::new().file(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error.to_string(), "configuration file /dev/zero is longer than 1048576 bytes");
+    }
+
+    #[test]
     fn an_unknown_key_is_an_error_with_a_suggestion() {
         let (_dir, path) = file("learning-rat = 1\n");
         let error = Layers::new().file(&path).unwrap_err();
@@ -233,7 +300,7 @@ mod tests {
     #[test]
     fn an_unknown_variable_is_ignored_with_a_warning() {
         let mut layers = Layers::new();
-        layers.environment([variable("TRAINER_PORT", "tcp://10.0.0.1:80"), variable("HOME", "/")]);
+        layers.environment([variable("TRAINER_PORT", "tcp://10.0.0.1:80"), variable("HOME", "/")]).unwrap();
         let warnings = layers.resolve().unwrap().warnings;
         assert_eq!(warnings, ["environment variable TRAINER_PORT is no setting of trainer and is ignored"]);
     }
@@ -278,7 +345,7 @@ mod tests {
             assert_eq!(error.exit(), Exit::Usage);
         }
         let mut layers = Layers::new();
-        layers.environment([variable("TRAINER_OPTIMIZER", "adma")]);
+        layers.environment([variable("TRAINER_OPTIMIZER", "adma")]).unwrap();
         let error = layers.resolve().unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -25,6 +25,8 @@ impl Default for Architecture {
 /// Wider layers than this are a slip of the finger, and would overflow counts of parameters.
 const MAX_WIDTH: usize = 65_536;
 const MAX_KERNEL: usize = 64;
+/// 1 GiB of weights, and several times that to train them.
+const MAX_PARAMETERS: usize = 1 << 28;
 
 /// A feed-forward network. It owns no weights: every pass takes them as an argument.
 #[derive(Clone, Debug)]
@@ -71,7 +73,12 @@ impl Network {
                 LayerKind::MaxPool2d { .. } | LayerKind::Flatten => None,
             };
             network.parameters.extend(ParameterSpec::of_layer(&name, kind, shape));
-            network.layers.push(Layer { name, kind, input: shape, output, kernel_index });
+            network.layers.push(Layer { name: name.clone(), kind, input: shape, output, kernel_index });
+            let got = network.parameter_count();
+            if got > MAX_PARAMETERS {
+                let field = "the number of parameters up to it";
+                return Err(ShapeError::TooLarge { layer: name, field, got, limit: MAX_PARAMETERS });
+            }
             shape = output;
         }
         Ok(network)
@@ -295,6 +302,21 @@ mod tests {
         let architecture = Architecture { dense_units: 0, ..Architecture::default() };
         let error = Network::build(&architecture, MNIST, 10).unwrap_err();
         assert_eq!(error.to_string(), "layer `dense` has units 0: want at least 1");
+    }
+
+    #[test]
+    fn a_network_that_no_memory_holds_is_refused() {
+        let wide = Architecture { conv_filters: vec![65_536], kernel_size: 64, dense_units: 65_536 };
+        for (input, parameters) in [
+            (ImageShape { height: 64, width: 64, channels: 1 }, 268_500_992_usize),
+            (ImageShape { height: 16_384, width: 16_384, channels: 16_384 }, 4_398_046_576_640),
+        ] {
+            let error = Network::build(&wide, input, 10).unwrap_err();
+            let want = format!(
+                "layer `conv2d` is too large: the number of parameters up to it is {parameters}, want at most 268435456"
+            );
+            assert_eq!(error.to_string(), want);
+        }
     }
 
     #[test]

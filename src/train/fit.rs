@@ -100,7 +100,9 @@ pub fn fit<Out>(
     out: &mut Out,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, FitError> {
-    let mut stepper = Stepper::new(fit.network, state, fit.batch_size, fit.threads)
+    // A batch never holds more than the data set does, and each shard of one has a gradient of its own.
+    let largest_batch = fit.batch_size.min(fit.dataset.train.len());
+    let mut stepper = Stepper::new(fit.network, state, largest_batch, fit.threads)
         .map_err(|source| FitError::Threads { threads: fit.threads, source })?;
     let mut sums = Sums::new(fit.device);
     let mut best = 0.0_f64;
@@ -123,7 +125,7 @@ pub fn fit<Out>(
             let wanted = observers.iter().any(|observer| observer.trigger().fires_after_step(state.iterations));
             let looked = if wanted || state.iterations.is_multiple_of(CHECK_EVERY) {
                 let totals = sums.read(); // waits for the device
-                check(&totals, state.iterations, epoch)?;
+                check(totals.loss_sum, state.iterations, epoch)?;
                 let looking = Instant::now();
                 look(fit, state, epoch, At::Step(totals), observers, out);
                 sums.observed(looking.elapsed().as_secs_f64());
@@ -139,9 +141,11 @@ pub fn fit<Out>(
         }
 
         let totals = sums.read();
-        check(&totals, state.iterations, epoch)?;
+        check(totals.loss_sum, state.iterations, epoch)?;
         let in_epoch = totals.since(&before);
         let validation = stepper.evaluate(&fit.dataset.validation, fit.device)?;
+        // A loss is of the weights before its step: what the last step of an epoch did shows here first.
+        check(validation.loss, state.iterations, epoch)?;
         best = best.max(validation.accuracy);
         let looking = Instant::now();
         look(fit, state, epoch, At::Epoch { train: in_epoch.metrics(), validation, totals }, observers, out);
@@ -167,12 +171,8 @@ pub fn fit<Out>(
     Ok(Outcome { last, best_validation_accuracy: best, iterations: state.iterations, seconds })
 }
 
-fn check(totals: &Totals, iterations: u64, epoch: u64) -> Result<(), FitError> {
-    if totals.loss_sum.is_finite() {
-        Ok(())
-    } else {
-        Err(FitError::Diverged { loss: totals.loss_sum, iterations, epoch })
-    }
+fn check(loss: f64, iterations: u64, epoch: u64) -> Result<(), FitError> {
+    if loss.is_finite() { Ok(()) } else { Err(FitError::Diverged { loss, iterations, epoch }) }
 }
 
 /// Shows one moment to every observer that wants it.
@@ -300,6 +300,15 @@ mod tests {
     }
 
     fn train(learning_rate: f64, stop: usize, out: &mut Vec<String>) -> (TrainState, Result<Outcome, FitError>) {
+        train_batches(learning_rate, 20, stop, out)
+    }
+
+    fn train_batches(
+        learning_rate: f64,
+        batch_size: usize,
+        stop: usize,
+        out: &mut Vec<String>,
+    ) -> (TrainState, Result<Outcome, FitError>) {
         let dataset = dataset();
         let architecture = Architecture { conv_filters: vec![2], kernel_size: 3, dense_units: 4 };
         let network = Arc::new(Network::build(&architecture, dataset.train.shape(), 2).unwrap());
@@ -310,7 +319,7 @@ mod tests {
             dataset: &dataset,
             device: Device::Cpu,
             epochs: 2,
-            batch_size: 20,
+            batch_size,
             learning_rate,
             seed: Seed(1),
             threads: 1,
@@ -353,5 +362,19 @@ mod tests {
         let error = train(1e30, 0, &mut Vec::new()).1.unwrap_err();
         assert!(error.to_string().starts_with("training diverged: the loss is "), "{error}");
         assert_eq!(error.exit(), Exit::Data);
+    }
+
+    #[test]
+    fn what_the_last_step_broke_shows_in_the_evaluation() {
+        let mut seen = Vec::new();
+        let error = train_batches(f64::MAX, 50, 0, &mut seen).1.unwrap_err();
+        assert!(error.to_string().ends_with(" after step 1 (epoch 1); use a smaller learning rate"), "{error}");
+        assert_eq!(seen, ["step 0: start"], "an epoch without numbers is not shown");
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_data_set_costs_no_memory_for_what_is_not_there() {
+        let outcome = train_batches(0.1, 1 << 40, 0, &mut Vec::new()).1.unwrap();
+        assert_eq!(outcome.iterations, 2);
     }
 }
