@@ -13,6 +13,7 @@ pub mod model;
 pub mod optim;
 pub mod train;
 pub mod picture;
+pub mod render;
 pub mod eventlog;
 pub mod observe;
 pub mod weights;
