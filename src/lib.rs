@@ -14,6 +14,7 @@ pub mod optim;
 pub mod train;
 pub mod picture;
 pub mod render;
+pub mod explain;
 pub mod eventlog;
 pub mod observe;
 pub mod weights;
