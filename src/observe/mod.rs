@@ -1,8 +1,14 @@
 //! What is looked at during a run, one observer a file: each borrows the run read-only and says what it saw as values
 //! for the event log.
 
+mod card;
+mod feature_maps;
+mod filters;
+mod grad_cam;
 mod graph;
 mod histograms;
+mod inputs;
+mod probe;
 mod scalars;
 mod texts;
 
@@ -11,8 +17,13 @@ use std::sync::Arc;
 use crate::eventlog::{Entry, Sink, Value, What};
 use crate::types::{Clock, Run, Step};
 
+pub use feature_maps::FeatureMaps;
+pub use filters::Filters;
+pub use grad_cam::GradCam;
 pub use graph::Graphs;
 pub use histograms::WeightHistograms;
+pub use inputs::Inputs;
+pub use probe::Probes;
 pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Table, Texts};
 
