@@ -12,11 +12,18 @@ use crate::data::{self, Dataset, LoadError, Split};
 use crate::eventlog::{Background, Limits, LogDir, Origin, SinkError};
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, ShapeError};
-use crate::observe::{EpochScalars, Findings, Graphs, StepScalars, Table, Texts, WeightHistograms};
+use crate::observe::{
+    EpochScalars, FeatureMaps, Filters, Findings, GradCam, Graphs, Inputs, StepScalars, Table, Texts, WeightHistograms,
+};
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::train::{self, Fit, FitError, Observer, Outcome, Progress, TrainState};
 use crate::types::{Clock, SystemClock};
 use crate::weights::{self, WeightsError};
+
+/// Images whose feature maps are shown, each of another class; a layer has one picture for each.
+const FEATURE_MAP_PROBES: usize = 3;
+/// Images whose Grad-CAM is shown; TensorBoard shows ten pictures of a tag.
+const GRAD_CAM_PROBES: usize = 10;
 
 /// A finished run.
 #[derive(Debug)]
@@ -125,9 +132,9 @@ pub fn run(
     let outcome = fitted?;
 
     weights::save(&dir.weights(), &state.parameters)?;
-    dir.write_result(&result_json(&outcome, lost_entries))?;
-    let image_steps = if config.image_freq == 0 { 0 } else { config.epochs.div_ceil(config.image_freq) };
     let seconds = started.elapsed().as_secs_f64();
+    dir.write_result(&result_json(&outcome, seconds, lost_entries))?;
+    let image_steps = if config.image_freq == 0 { 0 } else { config.epochs.div_ceil(config.image_freq) };
     Ok(Finished { outcome, logdir: logdir.to_owned(), image_steps, lost_entries, seconds })
 }
 
@@ -160,13 +167,20 @@ fn observers(resolved: &Resolved, device: Device, threads: usize) -> Vec<Box<dyn
             .map(|(knob, text, source)| [knob.key.to_owned(), text.to_owned(), source.to_string()])
             .collect(),
     };
-    vec![
+    let mut observers: Vec<Box<dyn Observer<Findings>>> = vec![
         Box::new(Texts { configuration, environment: environment(device, threads) }),
         Box::new(Graphs { rule: config.rule(), device: tensorflow_device(device) }),
         Box::new(EpochScalars),
         Box::new(StepScalars::new(every_steps)),
         Box::new(WeightHistograms::new(config.histogram_freq)),
-    ]
+    ];
+    if config.image_freq > 0 {
+        observers.push(Box::new(Inputs));
+        observers.push(Box::new(Filters::new(config.image_freq)));
+        observers.push(Box::new(FeatureMaps::new(config.image_freq, FEATURE_MAP_PROBES)));
+        observers.push(Box::new(GradCam::new(config.image_freq, GRAD_CAM_PROBES)));
+    }
+    observers
 }
 
 fn device(choice: DeviceChoice) -> Result<Device, RunError> {
@@ -221,7 +235,7 @@ fn processor() -> Option<String> {
     line.split_once(':').map(|(_, name)| name.trim().to_owned())
 }
 
-fn result_json(outcome: &Outcome, lost_entries: u64) -> serde_json::Value {
+fn result_json(outcome: &Outcome, seconds: f64, lost_entries: u64) -> serde_json::Value {
     let last = &outcome.last;
     serde_json::json!({
         "version": 1,
@@ -233,6 +247,7 @@ fn result_json(outcome: &Outcome, lost_entries: u64) -> serde_json::Value {
         "validation_loss": last.validation.loss,
         "validation_accuracy": last.validation.accuracy,
         "best_validation_accuracy": outcome.best_validation_accuracy,
+        "seconds": seconds,
         "lost_log_entries": lost_entries,
     })
 }
