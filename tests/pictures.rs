@@ -174,6 +174,8 @@ fn train(network: &Network, parameters: &Parameters, split: &Split, steps: usize
 #[test]
 #[ignore = "draws for people, checks nothing"]
 fn gallery() {
+    // As where the program trains: threads inside operators this small only wait for each other.
+    tch::set_num_threads(1);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dir = root.join("target/gallery");
     std::fs::create_dir_all(&dir).unwrap();

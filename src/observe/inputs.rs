@@ -1,7 +1,7 @@
 //! The training images with their classes, as the network gets them.
 
 use super::Findings;
-use super::card::{self, LINE, LINES, MARGIN, NOTE, RIGHT, STRONG};
+use super::card::{self, BODY, LINE, LINES, MARGIN, NOTE, RIGHT};
 use crate::data::Dataset;
 use crate::eventlog::Value;
 use crate::picture::Picture;
@@ -16,7 +16,7 @@ const CLASSES: usize = 10;
 const TILE: u32 = 64;
 const GAP: u32 = 2;
 /// Pixels of a class's name, at most.
-const NAME: u32 = 84;
+const NAME: u32 = 90;
 
 /// Once, at the start: a row of training images for each class, under `inputs/image`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +44,7 @@ fn contact_sheet(dataset: &Dataset) -> Picture {
     let (tile_width, tile_height) = (zoom.apply(shape.width), zoom.apply(shape.height));
 
     let shown = dataset.classes.len().min(CLASSES);
-    let widest = dataset.classes.iter().take(shown).map(|name| width(name, STRONG)).max().unwrap_or(0);
+    let widest = dataset.classes.iter().take(shown).map(|name| width(name, BODY)).max().unwrap_or(0);
     let left = MARGIN + widest.min(NAME) + MARGIN;
     let columns = ((RIGHT - left + GAP) / (tile_width + GAP)).max(1);
     // What is left over widens the gaps between columns, so that they end where the title does.
@@ -64,7 +64,7 @@ fn contact_sheet(dataset: &Dataset) -> Picture {
     for (row, (indices, name)) in rows.iter().zip(&dataset.classes).enumerate() {
         let y = top + row as u32 * (tile_height + GAP);
         let baseline = y + tile_height / 2 + 4;
-        canvas.text_right(left - MARGIN, baseline, &fitted(name, STRONG, NAME), STRONG);
+        canvas.text_right(left - MARGIN, baseline, &fitted(name, BODY, NAME), BODY);
         for (column, &index) in indices.iter().enumerate() {
             let x = left + column as u32 * (tile_width + gap);
             canvas.place((x, y), &render::image(split.image(index), shape), zoom);
