@@ -94,7 +94,7 @@ impl Layers {
                     self.put(knob, text, origin);
                 }
                 None => {
-                    self.warnings.push(format!("environment variable {name} is no setting of trainer and is ignored"))
+                    self.warnings.push(format!("environment variable {name} is no setting of trainer and is ignored"));
                 }
             }
         }
