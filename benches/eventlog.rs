@@ -20,7 +20,6 @@
 use std::error::Error;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use trainer::eventlog::{Background, Entry, EventFile, Histogram, Limits, LogDir, Origin, Sink, Value, What};
@@ -140,7 +139,7 @@ fn run(subject: Subject, workload: &str, events: usize, input: &Input, dir: &Pat
             file.close()?;
         }
         Subject::Background => {
-            let logdir = LogDir::new(dir, Origin::here(), Arc::new(clock));
+            let logdir = LogDir::new(dir, Origin::here());
             let mut log = Background::spawn(logdir, Limits::default())?;
             for i in 0..events {
                 let what = What::Values(vec![input.value(workload, &tags, i)]);

@@ -59,8 +59,8 @@ def run_trainer(options, *arguments):
             event = json.loads(line)
         except ValueError:
             continue
-        fields = event.get("fields", event) if isinstance(event, dict) else {}
-        if fields.get("message") == "epoch":
+        fields = event.get("fields", {}) if isinstance(event, dict) else {}
+        if {"epoch", "val_accuracy", "images_per_second"} <= fields.keys():
             epochs.append(fields)
     if not epochs:
         sys.exit(f"{options.trainer} reported no epoch; it said:\n{errors[-4000:]}")

@@ -12,7 +12,7 @@ use crate::data::{self, Dataset, LoadError, Split};
 use crate::eventlog::{Background, Limits, LogDir, Origin, SinkError};
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, ShapeError};
-use crate::observe::{EpochScalars, Findings, Graphs, Rows, StepScalars, Texts, WeightHistograms};
+use crate::observe::{EpochScalars, Findings, Graphs, StepScalars, Table, Texts, WeightHistograms};
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::train::{self, Fit, FitError, Observer, Outcome, Progress, TrainState};
 use crate::types::{Clock, SystemClock};
@@ -104,7 +104,7 @@ pub fn run(
 
     let mut state = TrainState::initialise(&network, config.rule(), config.seed, device);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let log = Background::spawn(LogDir::new(dir.path(), Origin::here(), clock.clone()), Limits::default())?;
+    let log = Background::spawn(LogDir::new(dir.path(), Origin::here()), Limits::default())?;
     let mut findings = Findings::new(log, clock);
     let mut observers = observers(resolved, device, threads);
     let fit = Fit {
@@ -153,10 +153,15 @@ fn observers(resolved: &Resolved, device: Device, threads: usize) -> Vec<Box<dyn
         UpdateFreq::Epoch => None,
         UpdateFreq::Steps(n) => Some(n),
     };
-    let configuration =
-        resolved.values().map(|(knob, text, source)| (knob.key.to_owned(), format!("{text} ({source})")));
+    let configuration = Table {
+        headings: ["setting", "value", "from"],
+        rows: resolved
+            .values()
+            .map(|(knob, text, source)| [knob.key.to_owned(), text.to_owned(), source.to_string()])
+            .collect(),
+    };
     vec![
-        Box::new(Texts { configuration: configuration.collect(), environment: environment(device, threads) }),
+        Box::new(Texts { configuration, environment: environment(device, threads) }),
         Box::new(Graphs { rule: config.rule(), device: tensorflow_device(device) }),
         Box::new(EpochScalars),
         Box::new(StepScalars::new(every_steps)),
@@ -196,7 +201,7 @@ fn tensorflow_device(device: Device) -> String {
 }
 
 /// What somebody needs to know to run this again.
-fn environment(device: Device, threads: usize) -> Rows {
+fn environment(device: Device, threads: usize) -> Table<2> {
     let rows = [
         ("trainer", format!("{} ({})", env!("CARGO_PKG_VERSION"), env!("TRAINER_REVISION"))),
         ("libtorch", env!("TRAINER_LIBTORCH_VERSION").to_owned()),
@@ -206,7 +211,8 @@ fn environment(device: Device, threads: usize) -> Rows {
         ("host", gethostname::gethostname().to_string_lossy().into_owned()),
         ("process", std::process::id().to_string()),
     ];
-    rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let rows = rows.into_iter().map(|(name, value)| [name.to_owned(), value]).collect();
+    Table { headings: ["what", "value"], rows }
 }
 
 fn processor() -> Option<String> {

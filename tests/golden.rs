@@ -1,5 +1,7 @@
 //! Event files that other programs wrote, read by our reader. `tests/golden/` says how each was made.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;

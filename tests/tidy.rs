@@ -37,7 +37,7 @@ fn modules_use_only_what_the_table_allows() {
     let everyone = &rules["every module"].modules;
     let mut faults = Vec::new();
     for source in sources() {
-        let code = code_only(without_tests(&source.text));
+        let code = code_without_tests(&source);
         let Some(rule) = rules.get(&source.module) else {
             faults.push(format!("{}: module `{}` has no row under \"{TABLE_HEADING}\"", source.path, source.module));
             continue;
@@ -115,7 +115,7 @@ fn a_file_is_one_noun() {
             faults
                 .push(format!("{}: the first line must be a `//!` header that says what the file holds", source.path));
         }
-        let lines = without_tests(&source.text).lines().count();
+        let lines = without_tests(&source.text).len();
         let allowance = LONG_FILES.iter().find(|(path, ..)| *path == source.path);
         assert!(allowance.is_none_or(|(.., reason)| !reason.is_empty()), "{}: say why it may be longer", source.path);
         let limit = allowance.map_or(LONGEST_FILE, |(_, limit, _)| *limit);
@@ -140,15 +140,11 @@ fn a_file_is_one_noun() {
 fn the_program_does_not_panic_on_purpose() {
     let mut faults = Vec::new();
     for source in sources() {
-        let code = code_only(without_tests(&source.text));
-        for (number, line) in code.lines().enumerate() {
+        let code = code_without_tests(&source);
+        for ((number, _), line) in without_tests(&source.text).iter().zip(code.lines()) {
             for word in [".unwrap()", ".expect(", "todo!(", "unimplemented!(", "dbg!("] {
                 if line.contains(word) {
-                    faults.push(format!(
-                        "{}:{}: `{word}` outside tests; return a typed error",
-                        source.path,
-                        number + 1
-                    ));
+                    faults.push(format!("{}:{}: `{word}` outside tests; return a typed error", source.path, number));
                 }
             }
         }
@@ -206,8 +202,8 @@ fn the_reader_of_sources_sees_through_comments_strings_and_groups() {
     assert_eq!(modules_used(&code).into_iter().collect::<Vec<_>>(), ["cli", "exit", "types"]);
     assert!(uses_crate(&code, "tch"));
     assert!(!uses_crate("let a = my_tch::x; let b = self.tch;", "tch"));
-    assert_eq!(without_tests("a\n#[cfg(test)]\nmod tests {\nb\n}\n"), "a\n");
-    assert_eq!(without_tests("#[cfg(test)]\nfn a() {}\n"), "#[cfg(test)]\nfn a() {}\n");
+    let text = "#[cfg(test)]\nuse a;\nb\n#[cfg(test)]\nfn c() {\n}\nd\n#[cfg(test)]\nmod tests {\n}\n";
+    assert_eq!(without_tests(text), [(3, "b"), (7, "d")]);
 }
 
 fn root() -> PathBuf {
@@ -296,18 +292,34 @@ fn find_cycle(
     }
 }
 
-/// The text before the test module, which stands last in its file.
-fn without_tests(text: &str) -> &str {
-    let mut start = 0;
-    while let Some(found) = text[start..].find("#[cfg(test)]") {
-        let at = start + found;
-        let after = text[at + "#[cfg(test)]".len()..].trim_start();
-        if after.starts_with("mod ") || after.starts_with("pub mod ") || after.starts_with("pub(crate) mod ") {
-            return &text[..at];
+/// The lines, with their numbers, that are in the program: without items under `#[cfg(test)]`, of which a module stands
+/// last in its file.
+fn without_tests(text: &str) -> Vec<(usize, &str)> {
+    let mut kept = Vec::new();
+    let mut lines = (1..).zip(text.lines()).peekable();
+    while let Some((number, line)) = lines.next() {
+        if line != "#[cfg(test)]" {
+            kept.push((number, line));
+            continue;
         }
-        start = at + 1;
+        if lines.peek().is_some_and(|(_, next)| next.starts_with("mod ") || next.contains(" mod ")) {
+            break;
+        }
+        // rustfmt puts the end of an item in the first column.
+        let mut opened = false;
+        for (_, inside) in lines.by_ref() {
+            opened |= inside.ends_with('{');
+            if inside == "}" || (!opened && inside.ends_with(';')) {
+                break;
+            }
+        }
     }
-    text
+    kept
+}
+
+fn code_without_tests(source: &Source) -> String {
+    let lines: Vec<&str> = without_tests(&source.text).into_iter().map(|(_, line)| line).collect();
+    code_only(&lines.join("\n"))
 }
 
 /// The source with comments, strings and character literals blanked; line numbers stay.

@@ -9,12 +9,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::file::{Backlog, CreateError, EventFile, Origin, WriteError};
 use super::sink::{Cause, Entry, Sink, SinkError};
-use crate::types::{Clock, Run, Step};
+use crate::types::{Run, Step, WallTime};
 
 /// Bytes that wait, at most, while a run's file cannot be written.
 pub const BACKLOG: usize = 4 << 20;
@@ -25,7 +24,6 @@ pub const RETRY: Duration = Duration::from_secs(5);
 pub struct LogDir {
     root: PathBuf,
     origin: Origin,
-    clock: Arc<dyn Clock>,
     starts: BTreeMap<Run, Step>,
     lanes: BTreeMap<Run, Lane>,
     retry: Duration,
@@ -41,6 +39,9 @@ struct Lane {
     /// A file of this process says that it begins. A second one must not: readers would drop what the first holds.
     started: bool,
     backlog: Backlog,
+    /// Of the last entry, and so the time with which a file that it opens begins: not the clock's, so that times in a
+    /// file do not go back and equal entries give equal bytes.
+    latest: Option<WallTime>,
     failed: Option<Instant>,
 }
 
@@ -59,11 +60,10 @@ impl fmt::Debug for LogDir {
 
 impl LogDir {
     /// Nothing is created yet: see [`LogDir::probe`].
-    pub fn new(root: impl Into<PathBuf>, origin: Origin, clock: Arc<dyn Clock>) -> LogDir {
+    pub fn new(root: impl Into<PathBuf>, origin: Origin) -> LogDir {
         LogDir {
             root: root.into(),
             origin,
-            clock,
             starts: BTreeMap::new(),
             lanes: BTreeMap::new(),
             retry: RETRY,
@@ -99,12 +99,10 @@ impl LogDir {
     fn open(&mut self, run: Run, force: bool) -> Result<(), Cause> {
         let lane = self.lanes.entry(run).or_default();
         let due = force || lane.failed.is_none_or(|at| at.elapsed() >= self.retry);
-        if lane.file.is_some() || !due {
-            return Ok(());
-        }
+        let (None, Some(now), true) = (&lane.file, lane.latest, due) else { return Ok(()) };
         let start = (!lane.started).then(|| self.starts.get(&run).copied().unwrap_or(Step::ZERO));
         let dir = self.root.join(run.dir());
-        match EventFile::create(&dir, &self.origin, self.opened, self.clock.now(), start) {
+        match EventFile::create(&dir, &self.origin, self.opened, now, start) {
             Ok(mut file) => {
                 self.opened += 1;
                 lane.started = true;
@@ -165,6 +163,7 @@ impl Sink for LogDir {
             return Err(SinkError::new(1, Cause::Closed));
         }
         let Entry { run, wall_time, step, what } = entry;
+        self.lanes.entry(run).or_default().latest = Some(wall_time);
         let opened = self.open(run, false);
         let lane = self.lanes.entry(run).or_default();
         let (lost, result) = match &mut lane.file {
@@ -227,11 +226,10 @@ mod tests {
     use crate::eventlog::reader::EventReader;
     use crate::eventlog::summary::Value;
     use crate::exit::{Classify, Exit};
-    use crate::types::{FixedClock, Tag, WallTime};
+    use crate::types::Tag;
 
     fn log(root: &Path) -> LogDir {
-        let clock = Arc::new(FixedClock(WallTime::from_secs(1000.0).unwrap()));
-        let mut log = LogDir::new(root, Origin::new("host", 1), clock);
+        let mut log = LogDir::new(root, Origin::new("host", 1));
         log.retry = Duration::ZERO;
         log
     }

@@ -4,12 +4,11 @@
 //! checksum, record, summary, event, file, sink.
 //!
 //! ```no_run
-//! use std::sync::Arc;
 //! use trainer::eventlog::{Background, Entry, Limits, LogDir, Origin, Sink, Value, What};
 //! use trainer::types::{Clock, Run, Step, SystemClock, Tag};
 //!
-//! let clock = Arc::new(SystemClock);
-//! let logdir = LogDir::new("logs/fit", Origin::here(), clock.clone());
+//! let clock = SystemClock;
+//! let logdir = LogDir::new("logs/fit", Origin::here());
 //! logdir.probe()?;
 //! let mut log = Background::spawn(logdir, Limits::default())?;
 //! let what = What::Values(vec![Value::scalar(Tag::of("epoch_loss"), 0.25)]);

@@ -1,8 +1,14 @@
 //! What is looked at during a run, one observer a file: each borrows the run read-only and says what it saw as values
 //! for the event log.
 
+mod card;
+mod feature_maps;
+mod filters;
+mod grad_cam;
 mod graph;
 mod histograms;
+mod inputs;
+mod probe;
 mod scalars;
 mod texts;
 
@@ -11,10 +17,15 @@ use std::sync::Arc;
 use crate::eventlog::{Entry, Sink, Value, What};
 use crate::types::{Clock, Run, Step};
 
+pub use feature_maps::FeatureMaps;
+pub use filters::Filters;
+pub use grad_cam::GradCam;
 pub use graph::Graphs;
 pub use histograms::WeightHistograms;
+pub use inputs::Inputs;
+pub use probe::Probes;
 pub use scalars::{EpochScalars, StepScalars};
-pub use texts::{Rows, Texts};
+pub use texts::{Table, Texts};
 
 /// Where observers put what they saw: stamped with the time, handed to the event log.
 pub struct Findings {

@@ -36,7 +36,7 @@ EXPECTED = {
             f"{layer}/{weight}/histogram": EVERY_EPOCH for layer in WITH_WEIGHTS for weight in ("kernel", "bias")
         },
         "images": {
-            "inputs/image": EVERY_EPOCH,
+            "inputs/image": ONCE,
             "filters/conv2d": EVERY_EPOCH,
             **{f"feature_maps/{layer}": EVERY_EPOCH for layer in WITH_FEATURE_MAPS},
             **{f"grad_cam/{layer}": EVERY_EPOCH for layer in WITH_GRAD_CAM},

@@ -1,0 +1,109 @@
+//! What each convolution and pooling answers to the probe images, channel by channel.
+
+use super::card::{self, BODY, GREY, LINES, Legend, MARGIN, NOTE, RIGHT};
+use super::probe::Probes;
+use super::{Findings, epoch_step};
+use crate::eventlog::Value;
+use crate::explain;
+use crate::picture::Picture;
+use crate::render::text::{Face, Style};
+use crate::render::{self, ColourMap, Grid, Map, Scale, Zoom};
+use crate::train::{Moment, Observer, Trigger};
+use crate::types::{Run, Tag};
+
+/// Channels shown at most.
+const SHOWN: usize = 64;
+/// Pixels of the longer side of the input's thumbnail, at most.
+const THUMBNAIL: u32 = 64;
+/// Where the tiles start: left of them stand the numbers of the channels.
+const LEFT: u32 = 18;
+const INDEX: Style = Style { face: Face::Regular, size: 9, colour: GREY };
+/// The share of positive values that are told apart; the few above look the same.
+const BRIGHTEST: f64 = 0.99;
+const COLOURS: ColourMap = ColourMap::Magma;
+
+/// The maps of every convolution and pooling, under `feature_maps/<layer>`, one picture for each probe image.
+#[derive(Clone, Copy, Debug)]
+pub struct FeatureMaps {
+    every_epochs: u64,
+    probes: usize,
+}
+
+impl FeatureMaps {
+    /// For `probes` images of different classes, every `every_epochs` epochs; 0 for never.
+    pub fn new(every_epochs: u64, probes: usize) -> FeatureMaps {
+        FeatureMaps { every_epochs, probes }
+    }
+}
+
+impl Observer<Findings> for FeatureMaps {
+    fn trigger(&self) -> Trigger {
+        Trigger::every_epochs(self.every_epochs)
+    }
+
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+        let probes = Probes::choose(moment.dataset, self.probes);
+        out.push(Run::Train, epoch_step(moment.epoch), values(moment, &probes));
+    }
+}
+
+fn values(moment: &Moment<'_>, probes: &Probes) -> Vec<Value> {
+    if probes.is_empty() {
+        return Vec::new();
+    }
+    let images_nchw = probes.images_nchw(moment.parameters.device());
+    let layers = explain::feature_maps(moment.network, moment.parameters.views(), &images_nchw);
+    let value = |layer: &explain::FeatureMaps<'_>| {
+        let name = &layer.layer.name;
+        let each = probes.images().zip(probes.labels()).zip(&layer.images);
+        let pictures = each.map(|((pixels, &label), maps)| {
+            let class = card::class_name(&moment.dataset.classes, label);
+            picture(name, moment.epoch, &render::image(pixels, probes.shape()), &class, maps)
+        });
+        Value::images(Tag::of(format!("feature_maps/{name}")), pictures.collect()).described(format!(
+            "What `{name}` answers to {}, one picture each: a tile is a channel, the brighter the stronger its answer \
+             there. All tiles of a picture share the scale above them, which ends where 99 % of the positive values do; \
+             numbers at the left count channels; silent channels are 0 everywhere.",
+            card::counted(probes.len(), "validation image")
+        ))
+    };
+    layers.iter().map(value).collect()
+}
+
+fn picture(layer: &str, epoch: u64, input: &Picture, class: &str, maps: &[Map]) -> Picture {
+    let shown = &maps[..maps.len().min(SHOWN)];
+    let scale = Scale::to_quantile(maps, BRIGHTEST);
+    let (height, width) = maps.first().map_or((1, 1), |map| (map.height(), map.width()));
+    let grid = Grid::fitting(shown.len(), (height, width), (WIDE, 348), 112, 2);
+
+    let zoom = Zoom::fitting(input.height() as usize, input.width() as usize, THUMBNAIL);
+    let text = MARGIN + zoom.apply(input.width() as usize) + 10;
+    let top = (MARGIN + zoom.apply(input.height() as usize)).max(LINES[2] + 6) + 10;
+    let mut canvas = card::card(top + grid.height() + MARGIN, text, layer, &format!("epoch {epoch}"));
+    card::framed(&mut canvas, (MARGIN, MARGIN), input, zoom);
+
+    let x = canvas.text(text, LINES[1], "class ", NOTE);
+    let x = card::line(&mut canvas, x, LINES[1], x + 90, class, BODY);
+    let note = format!(" · {}, {height}x{width}", card::shown_of(shown.len(), maps.len(), "channel"));
+    card::line(&mut canvas, x, LINES[1], RIGHT, &note, NOTE);
+    let non_finite = maps.iter().map(Map::non_finite).sum();
+    let beyond = Map::range(maps).map(|(_, max)| max).filter(|&max| max > scale.high());
+    Legend { colours: COLOURS, scale, beyond, non_finite }.draw(&mut canvas, text, LINES[2]);
+    let silent = maps.iter().filter(|map| map.values().iter().all(|&v| v == 0.0)).count();
+    if silent > 0 && non_finite == 0 {
+        canvas.text_right(RIGHT, LINES[2], &format!("silent: {silent}"), NOTE);
+    }
+
+    for (index, map) in shown.iter().enumerate() {
+        let (x, y) = grid.corner(index);
+        if x == 0 {
+            let baseline = top + y + grid.tile_height / 2 + 3;
+            canvas.text_right(LEFT - 3, baseline, &index.to_string(), INDEX);
+        }
+        canvas.place((LEFT + x, top + y), &COLOURS.paint(map, scale), grid.zoom);
+    }
+    canvas.into_picture()
+}
+
+/// Pixels across that the tiles may take: six tiles of 26 pixels, doubled, fill them.
+const WIDE: u32 = card::WIDTH - LEFT - 4;

@@ -1,0 +1,269 @@
+//! Numbers to colours: colour maps with a stated scale, images as they are, heat over an image.
+
+use super::map::Map;
+use crate::picture::Picture;
+use crate::types::ImageShape;
+
+/// Red, green, blue; sRGB.
+pub type Rgb = [u8; 3];
+
+/// The colour of infinities and NaN: in none of the colour maps.
+pub const NON_FINITE: Rgb = [255, 0, 255];
+
+/// Which colours stand for low and for high.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColourMap {
+    /// Black to white.
+    Grey,
+    /// Dark blue to yellow; even steps for every eye.
+    Viridis,
+    /// Black through purple to pale yellow.
+    Magma,
+    /// Blue through green to red.
+    Turbo,
+    /// Blue through white to red: for signed values on a [`Scale::symmetric`].
+    Diverging,
+}
+
+/// The values at the two ends of a colour map, `low <= high`, both finite.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    low: f32,
+    high: f32,
+}
+
+impl Scale {
+    /// Ends in either order; what is not finite counts as 0.
+    pub fn new(a: f32, b: f32) -> Scale {
+        let finite = |v: f32| if v.is_finite() { v } else { 0.0 };
+        let (a, b) = (finite(a), finite(b));
+        Scale { low: a.min(b), high: a.max(b) }
+    }
+
+    /// From 0, or the smallest value if it is below, to the largest value of some maps.
+    pub fn from_zero<'a>(maps: impl IntoIterator<Item = &'a Map>) -> Scale {
+        let (low, high) = Map::range(maps).unwrap_or_default();
+        Scale::new(low.min(0.0), high.max(0.0))
+    }
+
+    /// From 0 to the value that `share` of the positive values of some maps do not exceed, 0 to 1: a few that stand out
+    /// would leave all others in the dark.
+    pub fn to_quantile<'a>(maps: impl IntoIterator<Item = &'a Map>, share: f64) -> Scale {
+        let values = maps.into_iter().flat_map(|map| map.values().iter().copied());
+        let mut positive: Vec<f32> = values.filter(|v| v.is_finite() && *v > 0.0).collect();
+        let Some(last) = positive.len().checked_sub(1) else {
+            return Scale::new(0.0, 0.0);
+        };
+        let index = (last as f64 * share.clamp(0.0, 1.0)).round() as usize;
+        let (_, &mut high, _) = positive.select_nth_unstable_by(index.min(last), f32::total_cmp);
+        Scale::new(0.0, high)
+    }
+
+    /// From minus to plus the largest magnitude of some maps.
+    pub fn symmetric<'a>(maps: impl IntoIterator<Item = &'a Map>) -> Scale {
+        let (low, high) = Map::range(maps).unwrap_or_default();
+        let limit = high.max(-low);
+        Scale::new(-limit, limit)
+    }
+
+    pub fn low(self) -> f32 {
+        self.low
+    }
+
+    pub fn high(self) -> f32 {
+        self.high
+    }
+
+    /// Where a value lies, 0 to 1, in `f64` so that no difference overflows; 0 on an empty scale that starts at 0.
+    fn place(self, value: f32) -> f64 {
+        let (low, high) = (f64::from(self.low), f64::from(self.high));
+        if high > low { ((f64::from(value) - low) / (high - low)).clamp(0.0, 1.0) } else { 0.0 }
+    }
+}
+
+impl ColourMap {
+    /// The colour at `place`, 0 to 1.
+    pub fn at(self, place: f64) -> Rgb {
+        let gradient = match self {
+            ColourMap::Grey => return [(place.clamp(0.0, 1.0) * 255.0).round() as u8; 3],
+            ColourMap::Viridis => colorous::VIRIDIS,
+            ColourMap::Magma => colorous::MAGMA,
+            ColourMap::Turbo => colorous::TURBO,
+            // The scheme runs from red to blue; people expect positive to be red.
+            ColourMap::Diverging => return colorous::RED_BLUE.eval_continuous(1.0 - place).into_array(),
+        };
+        gradient.eval_continuous(place).into_array()
+    }
+
+    /// The colour of a value; [`NON_FINITE`] for infinities and NaN.
+    pub fn colour(self, value: f32, scale: Scale) -> Rgb {
+        match (value.is_finite(), self) {
+            (false, _) => NON_FINITE,
+            // All weights 0: the middle, which stands for 0.
+            (true, ColourMap::Diverging) if scale.low == scale.high => self.at(0.5),
+            (true, _) => self.at(scale.place(value)),
+        }
+    }
+
+    /// One pixel for each value.
+    pub fn paint(self, map: &Map, scale: Scale) -> Picture {
+        picture(map.width(), map.height(), |i| self.colour(map.values()[i], scale))
+    }
+}
+
+/// An image as it is, from `height x width x channels` bytes: 1 channel is grey, 3 are red, green and blue; of other
+/// counts the first channel is shown. Bytes that are missing are black.
+pub fn image(pixels_hwc: &[u8], shape: ImageShape) -> Picture {
+    let channels = shape.channels.max(1);
+    picture(shape.width, shape.height, |i| match pixels_hwc.get(i * channels..(i + 1) * channels) {
+        Some(&[r, g, b]) => [r, g, b],
+        Some(&[first, ..]) => [first; 3],
+        _ => [0; 3],
+    })
+}
+
+/// Signed values of red, green and blue, `[r, g, b]` maps of one size: 0 is the middle grey, the ends of a symmetric scale
+/// are black and full colour.
+pub fn signed_image([r, g, b]: [&Map; 3], scale: Scale) -> Picture {
+    picture(r.width(), r.height(), |i| {
+        let values = [r, g, b].map(|map| map.values().get(i).copied().unwrap_or(0.0));
+        if values.iter().all(|v| v.is_finite()) {
+            values.map(|v| if scale.low == scale.high { 128 } else { (scale.place(v) * 255.0).round() as u8 })
+        } else {
+            NON_FINITE
+        }
+    })
+}
+
+/// `weight` of 0 gives `under`, 1 gives `over`.
+pub fn blend(under: Rgb, over: Rgb, weight: f32) -> Rgb {
+    let mix = |u: u8, o: u8| (f32::from(u) + (f32::from(o) - f32::from(u)) * weight).round().clamp(0.0, 255.0) as u8;
+    [mix(under[0], over[0]), mix(under[1], over[1]), mix(under[2], over[2])]
+}
+
+/// Heat over the grey of an image of the same size. The weight of the heat grows with the value, from 0 at the low end of
+/// the scale to `alpha` at the high end (as its square root, so that weak heat is seen): where there is none, the image
+/// stands clear. Pixels of the image that the map lacks stay as they are.
+pub fn overlay(image: &Picture, heat: &Map, colours: ColourMap, scale: Scale, alpha: f32) -> Picture {
+    let mut out = image.clone();
+    for (index, &value) in heat.values().iter().enumerate() {
+        let (x, y) = (side(index % heat.width()), side(index / heat.width()));
+        if let Some(under) = image.get(x, y) {
+            let weight = if value.is_finite() { scale.place(value).sqrt() as f32 * alpha } else { 1.0 };
+            out.set(x, y, blend([luminance(under); 3], colours.colour(value, scale), weight));
+        }
+    }
+    out
+}
+
+/// Rec. 709 weights on sRGB values: good enough to show what lies below the heat.
+fn luminance([r, g, b]: Rgb) -> u8 {
+    (0.2126 * f32::from(r) + 0.7152 * f32::from(g) + 0.0722 * f32::from(b)).round() as u8
+}
+
+fn side(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn picture(width: usize, height: usize, colour: impl Fn(usize) -> Rgb) -> Picture {
+    let mut picture = Picture::filled(side(width), side(height), [0; 3]);
+    for y in 0..height {
+        for x in 0..width {
+            picture.set(side(x), side(y), colour(y * width + x));
+        }
+    }
+    picture
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(values: &[f32]) -> Map {
+        Map::new(1, values.len(), values.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn grey_is_linear_and_clamped() {
+        let scale = Scale::new(2.0, 0.0);
+        let painted = ColourMap::Grey.paint(&map(&[-1.0, 0.0, 1.0, 2.0, 3.0]), scale);
+        assert_eq!(painted.pixels(), [[0; 3], [0; 3], [128; 3], [255; 3], [255; 3]]);
+    }
+
+    #[test]
+    fn the_signed_map_has_its_middle_at_zero() {
+        let weights = map(&[-2.0, 0.0, 1.0]);
+        let scale = Scale::symmetric([&weights]);
+        assert_eq!((scale.low(), scale.high()), (-2.0, 2.0));
+        let [negative, zero, positive] = weights.values() else { unreachable!() };
+        let [r, _, b] = ColourMap::Diverging.colour(*negative, scale);
+        assert!(b > r, "negative is blue");
+        let [r, _, b] = ColourMap::Diverging.colour(*positive, scale);
+        assert!(r > b, "positive is red");
+        assert!(ColourMap::Diverging.colour(*zero, scale).iter().all(|&c| c > 235), "zero is nearly white");
+        let nothing = Scale::symmetric([&map(&[0.0, 0.0])]);
+        assert_eq!(ColourMap::Diverging.colour(0.0, nothing), ColourMap::Diverging.at(0.5));
+    }
+
+    #[test]
+    fn non_finite_values_have_their_own_colour_and_do_not_move_the_scale() {
+        let values = map(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.0]);
+        let scale = Scale::from_zero([&values]);
+        assert_eq!((scale.low(), scale.high()), (0.0, 1.0));
+        for colours in [ColourMap::Grey, ColourMap::Viridis, ColourMap::Magma, ColourMap::Turbo, ColourMap::Diverging] {
+            assert_eq!(colours.paint(&values, scale).pixels()[..3], [NON_FINITE; 3]);
+            for place in 0..=100 {
+                let distance: u32 = colours
+                    .at(f64::from(place) / 100.0)
+                    .iter()
+                    .zip(NON_FINITE)
+                    .map(|(a, b)| u32::from(a.abs_diff(b)))
+                    .sum();
+                assert!(distance > 100, "{colours:?} comes near the colour of NaN at {place} %");
+            }
+        }
+    }
+
+    #[test]
+    fn a_quantile_leaves_out_what_stands_out() {
+        let values = map(&[-5.0, 0.0, 0.0, 3.0, 1.0, f32::NAN, 2.0, 100.0, 4.0]);
+        let ends = |share| Scale::to_quantile([&values], share).high();
+        assert_eq!((ends(0.0), ends(0.5), ends(0.75), ends(1.0)), (1.0, 3.0, 4.0, 100.0), "of 1, 2, 3, 4, 100");
+        assert_eq!(Scale::to_quantile([&map(&[0.0, -1.0])], 0.5), Scale::new(0.0, 0.0));
+    }
+
+    #[test]
+    fn signed_colours_are_grey_at_zero() {
+        let (r, g, b) = (map(&[1.0, 0.0, 0.0]), map(&[-1.0, 0.0, f32::NAN]), map(&[0.0, 0.0, 0.0]));
+        let shown = signed_image([&r, &g, &b], Scale::symmetric([&r, &g, &b]));
+        assert_eq!(shown.pixels(), [[255, 0, 128], [128; 3], NON_FINITE]);
+        let nothing = map(&[0.0]);
+        assert_eq!(signed_image([&nothing; 3], Scale::symmetric([&nothing])).pixels(), [[128; 3]]);
+    }
+
+    #[test]
+    fn a_huge_scale_does_not_overflow() {
+        let values = map(&[f32::MIN, 0.0, f32::MAX]);
+        let painted = ColourMap::Grey.paint(&values, Scale::symmetric([&values]));
+        assert_eq!(painted.pixels(), [[0; 3], [128; 3], [255; 3]]);
+        assert_eq!(Scale::new(f32::NAN, f32::INFINITY), Scale::new(0.0, 0.0));
+    }
+
+    #[test]
+    fn an_image_is_shown_as_it_is() {
+        let shape = |channels| ImageShape { height: 1, width: 2, channels };
+        assert_eq!(image(&[1, 2], shape(1)).pixels(), [[1; 3], [2; 3]]);
+        assert_eq!(image(&[1, 2, 3, 4, 5, 6], shape(3)).pixels(), [[1, 2, 3], [4, 5, 6]]);
+        assert_eq!(image(&[1, 2, 3, 4], shape(2)).pixels(), [[1; 3], [3; 3]]);
+        assert_eq!(image(&[1], shape(1)).pixels(), [[1; 3], [0; 3]]);
+    }
+
+    #[test]
+    fn an_overlay_shows_heat_where_there_is_heat() {
+        let under = image(&[200; 4], ImageShape { height: 1, width: 4, channels: 1 });
+        let heat = map(&[0.0, 1.0, 4.0, f32::NAN]);
+        let over = overlay(&under, &heat, ColourMap::Grey, Scale::new(0.0, 4.0), 0.5);
+        // Grey of 1 of 4 is 64, with a weight of sqrt(1/4) / 2.
+        assert_eq!(over.pixels(), [[200; 3], [166; 3], [228; 3], NON_FINITE]);
+    }
+}

@@ -1,0 +1,201 @@
+//! The pictures of a run: which there are, that drawing them changes nothing, and a gallery to look at.
+
+#![allow(clippy::unwrap_used, reason = "a test program: whatever fails, fails the test")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+
+use trainer::data::{self, Dataset, DatasetName, Split};
+use trainer::eventlog::{Memory, Summary, Value, What};
+use trainer::model::{Architecture, Network, Parameters};
+use trainer::observe::{FeatureMaps, Filters, Findings, GradCam, Inputs};
+use trainer::picture::Picture;
+use trainer::train::{At, Metrics, Moment, Observer, Totals};
+use trainer::types::{FixedClock, ImageShape, Run, Seed, WallTime};
+
+/// Images that show where they come from: brighter with the label, and with the column.
+fn dataset(shape: ImageShape, classes: usize, count: usize) -> Dataset {
+    let split = |count: usize| {
+        let labels: Vec<u8> = (0..count).map(|i| (i % classes) as u8).collect();
+        let pixel = |i: usize, at: usize| ((i % classes) * 20 + at / shape.channels % shape.width * 8) as u8;
+        let pixels = (0..count).flat_map(|i| (0..shape.len()).map(move |at| pixel(i, at))).collect();
+        Split::new(shape, classes, pixels, labels).unwrap()
+    };
+    Dataset {
+        name: "test".to_owned(),
+        classes: (0..classes).map(|class| format!("class number {class}")).collect(),
+        train: split(count),
+        validation: split(count),
+    }
+}
+
+fn network(filters: &[usize], kernel_size: usize, dataset: &Dataset) -> Network {
+    let architecture = Architecture { conv_filters: filters.to_vec(), kernel_size, dense_units: 8 };
+    Network::build(&architecture, dataset.train.shape(), dataset.classes.len()).unwrap()
+}
+
+/// What the observers of pictures say of one moment.
+fn observe(network: &Network, parameters: &Parameters, dataset: &Dataset, epoch: u64) -> Vec<(u64, Value)> {
+    let gradient = Tensor::zeros([1], (Kind::Float, Device::Cpu));
+    let (train, validation, totals) = (Metrics::default(), Metrics::default(), Totals::default());
+    let at = At::Epoch { train, validation, totals };
+    let (iterations, learning_rate) = (1, 0.1);
+    let moment = Moment { at, epoch, iterations, learning_rate, network, parameters, gradient: &gradient, dataset };
+    let memory = Memory::default();
+    let clock = Arc::new(FixedClock(WallTime::from_secs(1.0).unwrap()));
+    let mut findings = Findings::new(memory.clone(), clock);
+    let observers: [Box<dyn Observer<Findings>>; 4] =
+        [Box::new(Inputs), Box::new(Filters::new(1)), Box::new(FeatureMaps::new(1, 3)), Box::new(GradCam::new(1, 10))];
+    for mut observer in observers {
+        observer.observe(&moment, &mut findings);
+    }
+    let values = memory.entries().into_iter().flat_map(|entry| {
+        assert_eq!(entry.run, Run::Train);
+        let step = entry.step.get();
+        match entry.what {
+            What::Values(values) => values.into_iter().map(move |value| (step, value)),
+            other => panic!("not a value: {other:?}"),
+        }
+    });
+    values.collect()
+}
+
+fn pictures(value: &Value) -> &[Picture] {
+    match &value.summary {
+        Summary::Images(pictures) => pictures,
+        other => panic!("{}: not pictures: {other:?}", value.tag),
+    }
+}
+
+fn bits(parameters: &Parameters) -> Vec<u32> {
+    parameters.host().flat_map(|(_, values)| values).map(f32::to_bits).collect()
+}
+
+#[test]
+fn every_layer_has_its_pictures() {
+    let dataset = dataset(ImageShape { height: 28, width: 28, channels: 1 }, 10, 40);
+    let network = network(&[4, 6], 3, &dataset);
+    let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+    let values = observe(&network, &parameters, &dataset, 7);
+    let found: Vec<(&str, u64, usize)> =
+        values.iter().map(|(step, value)| (value.tag.as_str(), *step, pictures(value).len())).collect();
+    let want = [
+        ("inputs/image", 0, 1),
+        ("filters/conv2d", 7, 1),
+        ("feature_maps/conv2d", 7, 3),
+        ("feature_maps/max_pooling2d", 7, 3),
+        ("feature_maps/conv2d_1", 7, 3),
+        ("feature_maps/max_pooling2d_1", 7, 3),
+        ("grad_cam/conv2d_1", 7, 10),
+    ];
+    assert_eq!(found, want);
+    assert!(values.iter().all(|(_, value)| value.description.is_some()));
+}
+
+#[test]
+fn looking_changes_nothing_and_sees_the_same_again() {
+    let dataset = dataset(ImageShape { height: 12, width: 12, channels: 3 }, 4, 12);
+    let network = network(&[3, 5], 3, &dataset);
+    let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+    let before = bits(&parameters);
+    let first = observe(&network, &parameters, &dataset, 0);
+    assert_eq!(bits(&parameters), before);
+    assert!(parameters.views().iter().all(|view| !view.requires_grad() && !view.grad().defined()));
+    assert_eq!(observe(&network, &parameters, &dataset, 0), first);
+}
+
+#[test]
+fn pictures_fit_the_images_tab_whatever_the_network() {
+    let cases = [
+        (ImageShape { height: 28, width: 28, channels: 1 }, 10, vec![32, 64], 3),
+        (ImageShape { height: 96, width: 96, channels: 3 }, 100, vec![8, 300], 5),
+        (ImageShape { height: 250, width: 40, channels: 3 }, 2, vec![70], 7),
+        (ImageShape { height: 5, width: 9, channels: 2 }, 3, vec![1], 1),
+        (ImageShape { height: 2, width: 2, channels: 1 }, 1, vec![1], 1),
+        (ImageShape { height: 2, width: 2, channels: 1 }, 2, vec![], 1),
+    ];
+    for (shape, classes, filters, kernel) in cases {
+        let dataset = dataset(shape, classes, classes);
+        let network = network(&filters, kernel, &dataset);
+        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        for (_, value) in observe(&network, &parameters, &dataset, 123_456) {
+            let pictures = pictures(&value);
+            let (first, tag) = (&pictures[0], &value.tag);
+            for picture in pictures {
+                assert_eq!(picture.width(), 348, "{tag} of {shape}");
+                // TensorBoard shows the size of the first for all.
+                assert_eq!(picture.height(), first.height(), "{tag} of {shape}");
+                assert!(picture.height() <= 1024, "{tag} of {shape} is {} pixels high", picture.height());
+                assert!(picture.png().unwrap().len() < 150_000, "{tag} of {shape}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_diverged_network_is_drawn() {
+    let dataset = dataset(ImageShape { height: 12, width: 12, channels: 1 }, 4, 8);
+    let network = network(&[3], 3, &dataset);
+    for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        let _ = parameters.flat().shallow_clone().fill_(wrong);
+        let values = observe(&network, &parameters, &dataset, 0);
+        let (_, filters) = values.iter().find(|(_, value)| value.tag.as_str() == "filters/conv2d").unwrap();
+        let magenta = pictures(filters)[0].pixels().iter().filter(|&&pixel| pixel == [255, 0, 255]).count();
+        assert!(magenta > 1000, "values that are not finite stand out");
+    }
+}
+
+/// A few hundred steps of stochastic gradient descent with momentum: enough for meaningful pictures.
+fn train(network: &Network, parameters: &Parameters, split: &Split, steps: usize) {
+    let leaves: Vec<Tensor> = parameters.views().iter().map(|view| view.detach().set_requires_grad(true)).collect();
+    let mut momenta: Vec<Tensor> = leaves.iter().map(Tensor::zeros_like).collect();
+    let batch = 64.min(split.len());
+    for step in 0..steps {
+        let start = step * batch % (split.len() - batch + 1);
+        let pixels = &split.pixels()[start * split.shape().len()..(start + batch) * split.shape().len()];
+        let images_nchw = data::images_nchw(pixels, batch, split.shape(), Device::Cpu);
+        let labels: Vec<i64> = split.labels()[start..start + batch].iter().map(|&label| i64::from(label)).collect();
+        let loss = network.forward(&leaves, &images_nchw).cross_entropy_for_logits(&Tensor::from_slice(&labels));
+        let gradients = Tensor::run_backward(&[loss], &leaves, false, false);
+        tch::no_grad(|| {
+            for ((leaf, gradient), momentum) in leaves.iter().zip(&gradients).zip(&mut momenta) {
+                *momentum = &*momentum * 0.9 + gradient;
+                let _ = leaf.shallow_clone().f_sub_(&(&*momentum * 0.03)).unwrap();
+            }
+        });
+    }
+}
+
+/// Trains for a moment on whichever data sets are there and leaves every picture in `target/gallery`, to be looked at:
+/// `cargo test --release --test pictures -- --ignored --nocapture`.
+#[test]
+#[ignore = "draws for people, checks nothing"]
+fn gallery() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = root.join("target/gallery");
+    std::fs::create_dir_all(&dir).unwrap();
+    for name in DatasetName::ALL {
+        let Ok(dataset) = data::load(name, &root.join("data"), Seed(0)) else {
+            println!("no data for {name}");
+            continue;
+        };
+        let network = Network::build(&Architecture::default(), dataset.train.shape(), 10).unwrap();
+        let parameters = Parameters::initialise(&network, Seed(0), Device::Cpu);
+        for (epoch, steps) in [(0, 20), (1, 300)] {
+            train(&network, &parameters, &dataset.train, steps);
+            let start = std::time::Instant::now();
+            let values = observe(&network, &parameters, &dataset, epoch);
+            println!("{name}, epoch {epoch}: drawn in {:?}", start.elapsed());
+            for (_, value) in values {
+                for (index, picture) in pictures(&value).iter().enumerate() {
+                    let tag = value.tag.as_str().replace('/', ".");
+                    std::fs::write(dir.join(format!("{name}.{epoch}.{tag}.{index}.png")), picture.png().unwrap())
+                        .unwrap();
+                }
+            }
+        }
+    }
+}
