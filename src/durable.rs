@@ -31,7 +31,8 @@ fn put(path: &Path, content: &[u8]) -> std::io::Result<()> {
         _ => Path::new("."),
     };
     let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
-    file.write_all(content)?;
+    // Past the wrapper, whose errors tell the name of the temporary.
+    file.as_file_mut().write_all(content)?;
     // A temporary is private; what is published follows the directory's readers.
     #[cfg(unix)]
     file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;

@@ -35,7 +35,7 @@ fn flag(knob: &'static Knob) -> Arg {
         "" => text.to_owned(),
         default => format!("{text} [default: {default}]"),
     };
-    arg.value_name(knob.value_name).allow_negative_numbers(true).help(shown(short)).long_help(shown(&long))
+    arg.value_name(knob.value_name).help(shown(short)).long_help(shown(&long))
 }
 
 /// Defaults, file, environment, command line.

@@ -38,12 +38,14 @@ impl Failure {
 
 /// Runs the program with the arguments of a command line, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    if let Some(argument) = arguments.iter().find(|argument| argument.to_str().is_none()) {
-        note(&format!("error: argument `{}` is not UTF-8", argument.to_string_lossy()));
-        return ExitCode::from(Exit::Usage.code());
-    }
-    let matches = match command().try_get_matches_from(arguments) {
+    let arguments: Vec<String> = match arguments.into_iter().map(OsString::into_string).collect() {
+        Ok(arguments) => arguments,
+        Err(argument) => {
+            note(&format!("error: argument `{}` is not UTF-8", argument.to_string_lossy()));
+            return ExitCode::from(Exit::Usage.code());
+        }
+    };
+    let matches = match command().try_get_matches_from(with_negative_numbers(arguments)) {
         Ok(matches) => matches,
         Err(error) => {
             let _ = error.print();
@@ -104,6 +106,23 @@ Exit codes: 0 done, 64 wrong command line, 65 wrong data or diverged training, 6
 69 device not available, 70 a bug, 73 output cannot be created, 74 reading or writing failed,
 77 no permission, 78 wrong configuration, 130 and 143 stopped by SIGINT and SIGTERM.";
 
+/// `--momentum -1e-3` as `--momentum=-1e-3`: for clap the number is a bundle of flags, and its message would not name the
+/// flag that the number is wrong for.
+fn with_negative_numbers(arguments: Vec<String>) -> Vec<String> {
+    let mut joined: Vec<String> = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        let is_number = argument.starts_with('-') && argument.parse::<f64>().is_ok();
+        match joined.last_mut() {
+            Some(flag) if is_number && flag.len() > 2 && flag.starts_with("--") && !flag.contains('=') => {
+                flag.push('=');
+                flag.push_str(&argument);
+            }
+            _ => joined.push(argument),
+        }
+    }
+    joined
+}
+
 /// The configuration that the command line, the environment and the file give together.
 fn resolve(matches: &ArgMatches) -> Result<Resolved, ConfigError> {
     flags::resolve(matches)
@@ -128,4 +147,23 @@ fn note(text: &str) {
 /// A flag that takes a value.
 fn option(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name(value_name).help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn negative_numbers_belong_to_the_flag_before_them() {
+        let joined = |line: &str| with_negative_numbers(line.split(' ').map(str::to_owned).collect()).join(" ");
+        assert_eq!(joined("t --momentum -1e-3 --seed -1"), "t --momentum=-1e-3 --seed=-1");
+        assert_eq!(joined("t --momentum=1 -1"), "t --momentum=1 -1");
+        assert_eq!(joined("t inspect -- -1"), "t inspect -- -1");
+        assert_eq!(joined("t -inf --momentum -h"), "t -inf --momentum -h");
+    }
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        command().debug_assert();
+    }
 }

@@ -8,11 +8,12 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 /// The number of the signal that came, 0 before.
 pub(super) fn watch() -> std::io::Result<Arc<AtomicUsize>> {
     let stop = Arc::new(AtomicUsize::new(0));
+    // One flag for both: who presses Ctrl-C and then says `kill` has asked twice.
+    let again = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        let again = Arc::new(AtomicBool::new(false));
         // Handlers run in this order: the first signal finds the flag unset, raises it, and is remembered.
         signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, again.clone())?;
-        signal_hook::flag::register(signal, again)?;
+        signal_hook::flag::register(signal, again.clone())?;
         signal_hook::flag::register_usize(signal, stop.clone(), signal as usize)?;
     }
     Ok(stop)

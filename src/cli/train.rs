@@ -70,7 +70,9 @@ fn tensorboard(logdir: &Path, image_steps: u64) -> String {
         Some(parent) if parent != Path::new("/") => parent,
         _ => logdir,
     };
-    let mut command = format!("tensorboard --logdir {}", quoted(&parent.to_string_lossy()));
+    let text = parent.to_string_lossy();
+    let text = if text.starts_with('-') { format!("./{text}") } else { text.into_owned() };
+    let mut command = format!("tensorboard --logdir {}", quoted(&text));
     if image_steps > TENSORBOARD_IMAGES {
         command.push_str(&format!(" --samples_per_plugin images={image_steps}"));
     }
@@ -99,6 +101,7 @@ mod tests {
         assert_eq!(tensorboard(Path::new("logs/fit/"), 0), "tensorboard --logdir logs");
         assert_eq!(tensorboard(Path::new("."), 0), "tensorboard --logdir .");
         assert_eq!(tensorboard(Path::new("runs/.."), 0), "tensorboard --logdir runs/..");
+        assert_eq!(tensorboard(Path::new("-runs/fit"), 0), "tensorboard --logdir ./-runs");
         assert_eq!(
             tensorboard(Path::new("my logs/fit"), 12),
             "tensorboard --logdir 'my logs' --samples_per_plugin images=12"

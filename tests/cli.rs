@@ -1,0 +1,432 @@
+//! Wrong invocations and damaged files: each ends with its exit code and the name of the culprit, and leaves no trace.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
+
+mod support;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use support::{Sandbox, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, finish, idx, is_root, skip, small_mnist};
+
+/// One thing that somebody does wrong.
+struct Mistake {
+    arguments: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
+    setup: Box<dyn Fn(&Sandbox) + Sync>,
+    code: i32,
+    says: Vec<String>,
+}
+
+/// Arguments have no spaces in them.
+fn mistake(arguments: &str, code: i32, says: &[&str]) -> Mistake {
+    Mistake {
+        arguments: arguments.split_whitespace().map(OsString::from).collect(),
+        environment: Vec::new(),
+        setup: Box::new(|_| {}),
+        code,
+        says: says.iter().map(|&text| text.to_owned()).collect(),
+    }
+}
+
+impl Mistake {
+    fn argument(mut self, argument: impl Into<OsString>) -> Mistake {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    fn with(mut self, variable: &'static str, value: impl Into<OsString>) -> Mistake {
+        self.environment.push((variable, value.into()));
+        self
+    }
+
+    fn in_a_place_where(mut self, setup: impl Fn(&Sandbox) + Sync + 'static) -> Mistake {
+        self.setup = Box::new(setup);
+        self
+    }
+
+    /// What the program should have done otherwise.
+    fn faults(&self) -> Vec<String> {
+        let sandbox = Sandbox::new();
+        (self.setup)(&sandbox);
+        let before = sandbox.tree();
+        let outcome = finish(sandbox.trainer(&self.arguments).envs(self.environment.iter().map(|(k, v)| (k, v))));
+        let mut faults = Vec::new();
+        if outcome.code() != self.code {
+            faults.push(format!("exit code {}, want {}", outcome.code(), self.code));
+        }
+        for text in self.says.iter().filter(|text| !outcome.says(text)) {
+            faults.push(format!("does not say {text:?}"));
+        }
+        if outcome.stderr.trim().is_empty() && outcome.stdout.trim().is_empty() {
+            faults.push("says nothing".to_owned());
+        }
+        if outcome.says("panicked") || outcome.says("this is a bug") {
+            faults.push("panics".to_owned());
+        }
+        let after = sandbox.tree();
+        for path in before.keys().chain(after.keys()).filter(|path| before.get(*path) != after.get(*path)) {
+            faults.push(format!("changes {}", path.display()));
+        }
+        if !faults.is_empty() {
+            let words: Vec<_> = self.arguments.iter().map(|word| word.to_string_lossy()).collect();
+            faults.insert(0, format!("\ntrainer {} {:?}", words.join(" "), self.environment));
+            faults.push(format!("stderr: {}", outcome.stderr.trim()));
+        }
+        faults
+    }
+}
+
+/// Makes every mistake, two at a time, and tells all that went wrong at once.
+fn check(mistakes: &[Mistake]) {
+    let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(mistake) = mistakes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let found = mistake.faults();
+                    faults.lock().unwrap().extend(found);
+                }
+            });
+        }
+    });
+    let faults = faults.into_inner().unwrap();
+    assert!(faults.is_empty(), "{}", faults.join("\n  "));
+}
+
+/// A run that would succeed, if it were not for what follows.
+const RUN: &str = "--dataset synthetic --logdir run --threads 1";
+
+#[test]
+fn wrong_command_lines() {
+    let value = |flag: &str, value: &str| {
+        let key = flag.trim_start_matches('-');
+        mistake(RUN, 64, &[&format!("{key} from command line: got `{value}`, want ")]).argument(flag).argument(value)
+    };
+    check(&[
+        value("--epochs", "0"),
+        value("--epochs", "-1"),
+        value("--epochs", "1.5"),
+        value("--epochs", "99999999999999999999999"),
+        value("--batch-size", "0"),
+        value("--batch-size", "1048577"),
+        value("--learning-rate", "0"),
+        value("--learning-rate", "-1e-3"),
+        value("--learning-rate", "NaN"),
+        value("--learning-rate", "inf"),
+        value("--learning-rate", "1e30"),
+        value("--momentum", "1"),
+        value("--momentum", "-0.5"),
+        value("--weight-decay", "-1"),
+        value("--seed", "18446744073709551616"),
+        value("--limit-train", "0"),
+        value("--limit-validation", "some"),
+        value("--kernel-size", "65"),
+        value("--dense-units", "0"),
+        value("--conv-filters", "32,,64"),
+        value("--conv-filters", ""),
+        value("--update-freq", "0"),
+        value("--histogram-freq", "-1"),
+        value("--image-freq", "often"),
+        value("--device", "cuda:-1"),
+        value("--data-dir", ""),
+        value("--log-format", "yaml"),
+        mistake("--dataset synthetic --logdir run --threads 0", 64, &["threads from command line: got `0`"]),
+        mistake("--logdir run --dataset minst", 64, &["dataset", "`minst`", "did you mean `mnist`?"]),
+        mistake(RUN, 64, &["optimizer", "`adma`", "did you mean `adam`?"]).argument("--optimizer").argument("adma"),
+        mistake(RUN, 64, &["'--epoch'", "'--epochs'"]).argument("--epoch").argument("3"),
+        mistake(RUN, 64, &["--epochs"]).argument("--epochs"),
+        mistake("--epochs 1 --epochs 2", 64, &["--epochs"]),
+        mistake("--dataset synthetic", 64, &["no log directory", "--logdir"]),
+        mistake("--dataset synthetic --logdir", 64, &["no log directory", "--logdir"]).argument(""),
+        mistake("trian", 64, &["'trian'", "'train'"]),
+        mistake("inspect run --epochs 3", 64, &["'--epochs'"]),
+        mistake("--logdir run inspect run", 64, &["'inspect'", "'--logdir <DIR>'"]),
+        mistake("inspect", 64, &["<PATH>"]),
+        mistake("data", 64, &["fetch", "verify"]),
+        mistake("data verify minst", 64, &["`minst`", "did you mean `mnist`?"]),
+        mistake("data fetch synthetic", 64, &["synthetic", "nothing to fetch"]),
+        mistake("data fetch mnist --mirror ftp://mirror.example", 64, &["`ftp://mirror.example`", "https://"]),
+        mistake("summary --input 28x28", 64, &["input", "`28x28`"]),
+        mistake("summary --input 0x28x1", 64, &["input", "`0x28x1`"]),
+        mistake("summary --classes 0", 64, &["classes", "`0`"]),
+        mistake(RUN, 64, &["argument `\u{fffd}` is not UTF-8"]).argument(OsString::from_vec(vec![0xff])),
+    ]);
+}
+
+#[test]
+fn wrong_configuration_files() {
+    let file = |content: &'static [u8], code, says: &[&str]| {
+        let mut mistake = mistake(RUN, code, says).argument("--config").argument("run.toml");
+        mistake.says.push("run.toml".to_owned());
+        mistake.in_a_place_where(move |s| {
+            s.write("run.toml", content);
+        })
+    };
+    check(&[
+        file(b"learning-rat = 0.1\n", 78, &["unknown key `learning-rat`", "did you mean `learning-rate`?"]),
+        file(b"batchsize = 3\n", 78, &["`batchsize`", "`batch-size`"]),
+        file(b"[train]\nepochs = 3\n", 78, &["unknown key `train`"]),
+        file(b"epochs = [1, 2\n", 78, &["is not TOML", "line 1"]),
+        file(b"epochs = 1\nepochs = 2\n", 78, &["is not TOML", "duplicate key"]),
+        file(b"batch_size = 1\nbatch-size = 2\n", 78, &["`batch_size`", "`batch-size`"]),
+        file(b"epochs = 0\n", 78, &["epochs from file run.toml: got `0`, want "]),
+        file(b"optimizer = \"SGD\"\n", 78, &["optimizer from file run.toml: got `SGD`, want "]),
+        file(b"epochs = 2026-01-01\n", 78, &["key `epochs`", "got a date"]),
+        file(b"conv-filters = [\"a\"]\n", 78, &["key `conv-filters`"]),
+        file(b"\xff\xfe\n", 78, &["UTF-8"]),
+        mistake(RUN, 66, &["none.toml", "No such file"]).argument("--config").argument("none.toml"),
+        mistake(RUN, 66, &["configuration file .:", "directory"]).argument("--config").argument("."),
+        mistake(RUN, 78, &["/dev/zero", "longer than"]).argument("--config").argument("/dev/zero"),
+    ]);
+}
+
+#[test]
+fn wrong_environment_variables() {
+    check(&[
+        mistake(RUN, 78, &["epochs from environment variable TRAINER_EPOCHS: got `many`, want "])
+            .with("TRAINER_EPOCHS", "many"),
+        mistake(RUN, 78, &["quiet", "TRAINER_QUIET", "`yes`"]).with("TRAINER_QUIET", "yes"),
+        mistake(RUN, 66, &["/no/such/run.toml"]).with("TRAINER_CONFIG", "/no/such/run.toml"),
+        mistake("--dataset synthetic", 78, &["TRAINER_LOGDIR", "UTF-8"])
+            .with("TRAINER_LOGDIR", OsString::from_vec(vec![b'a', 0xff])),
+        mistake("--dataset synthetic", 64, &["--logdir"]).with("TRAINER_LOGDIR", ""),
+    ]);
+}
+
+#[test]
+fn missing_and_damaged_data() {
+    /// A data set with one file written over, or removed.
+    fn damaged(name: &'static str, content: Option<Vec<u8>>, code: i32, says: &[&str]) -> Mistake {
+        let mut mistake = mistake("--logdir run --epochs 1 --threads 1", code, says);
+        mistake.says.push(name.to_owned());
+        mistake.in_a_place_where(move |s| {
+            small_mnist(s, 12, 6);
+            match &content {
+                Some(content) => {
+                    s.write(name, content);
+                }
+                None => std::fs::remove_file(s.path(name)).unwrap(),
+            }
+        })
+    }
+    let images = |count: u32| idx(&[count, 28, 28], &vec![7; count as usize * 784]);
+    let cut = |mut bytes: Vec<u8>, len: usize| {
+        bytes.truncate(len);
+        Some(bytes)
+    };
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let mut wrong_sum = gzip(&images(12));
+    let sum = wrong_sum.len() - 8;
+    wrong_sum[sum] ^= 1;
+    let mut long = images(12);
+    long.push(0);
+    let ways_on = ["trainer data fetch mnist", "make data"];
+    check(&[
+        mistake("--logdir run", 66, &["data/mnist", "train-images-idx3-ubyte", ways_on[0], ways_on[1]]),
+        mistake("--logdir run --data-dir elsewhere", 66, &["elsewhere/mnist", ways_on[0], ways_on[1]]),
+        mistake("--logdir run --dataset fashion-mnist --data-dir elsewhere", 66, &["fashion-mnist"]).in_a_place_where(
+            |s| {
+                s.write("elsewhere/fashion-mnist/train-images-idx3-ubyte", b"");
+            },
+        ),
+        mistake("--logdir run", 66, &["t10k-labels-idx1-ubyte"]).in_a_place_where(|s| {
+            small_mnist(s, 12, 6);
+            std::fs::remove_file(s.path(TEST_LABELS)).unwrap();
+        }),
+        damaged(TRAIN_IMAGES, Some(Vec::new()), 65, &["cut off", "got 0 bytes", "trainer data verify mnist"]),
+        damaged(TRAIN_IMAGES, cut(images(12), 15), 65, &["header is cut off", "got 15 bytes, want 16"]),
+        damaged(TRAIN_IMAGES, cut(images(12), 9_000), 65, &["cut off", "want 9408 for 12x28x28"]),
+        damaged(TRAIN_IMAGES, Some(long), 65, &["1 bytes too many"]),
+        damaged(TRAIN_IMAGES, Some(b"PNG, or what".to_vec()), 65, &["not an IDX file", "50 4e"]),
+        damaged(TRAIN_IMAGES, Some(idx(&[12], &[1; 12])), 65, &["looks like a label file"]),
+        damaged(TRAIN_LABELS, Some(images(12)), 65, &["looks like an image file"]),
+        damaged(TRAIN_IMAGES, Some(gzip(&images(12))[..60].to_vec()), 65, &["gzip data is damaged"]),
+        damaged(TRAIN_IMAGES, Some(wrong_sum), 65, &["gzip data is damaged"]),
+        damaged(TRAIN_IMAGES, Some(gzip(&images(12)[..9_000])), 65, &["cut off"]),
+        damaged(TRAIN_IMAGES, Some(idx(&[u32::MAX, 28, 28], &[0; 784])), 65, &["too large", "4294967295x28x28"]),
+        damaged(TRAIN_IMAGES, Some(idx(&[0, 28, 28], &[])), 65, &["empty"]),
+        damaged(TEST_IMAGES, Some(idx(&[6, 32, 32], &[0; 6 * 1024])), 65, &["32x32", "28x28x1"]),
+        damaged(TRAIN_IMAGES, Some(images(11)), 65, &["12 labels", "11 images"]),
+        damaged(TEST_LABELS, Some(idx(&[5], &[1; 5])), 65, &["5 labels", "6 images"]),
+        damaged(TRAIN_LABELS, Some(idx(&[12], &[10; 12])), 65, &["image 0 has label 10", "0 to 9"]),
+        mistake("--logdir run", 66, &[TRAIN_IMAGES, "directory"]).in_a_place_where(|s| {
+            small_mnist(s, 12, 6);
+            std::fs::remove_file(s.path(TRAIN_IMAGES)).unwrap();
+            s.create_dir(TRAIN_IMAGES);
+        }),
+        mistake("--logdir run --data-dir file", 66, &["file/mnist"]).in_a_place_where(|s| {
+            s.write("file", "");
+        }),
+        mistake("data verify mnist", 66, &[TRAIN_IMAGES, TEST_LABELS, "missing"]),
+        mistake("data verify mnist", 65, &[TEST_IMAGES, "SHA-256"]).in_a_place_where(|s| small_mnist(s, 12, 6)),
+        mistake("data fetch mnist --mirror http://127.0.0.1:1", 69, &["http://127.0.0.1:1/", "make data"])
+            .in_a_place_where(|s| s.create_dir("data/mnist")),
+    ]);
+}
+
+#[test]
+fn log_directories_that_cannot_be() {
+    let logdir = |path: &str, code: i32, says: &[&str]| {
+        mistake("--dataset synthetic --threads 1 --logdir", code, says).argument(path)
+    };
+    let mut mistakes = vec![
+        logdir("file", 73, &["log directory file: file is a file"]).in_a_place_where(|s| {
+            s.write("file", "mine");
+        }),
+        logdir("file/below/run", 73, &["file is a file"]).in_a_place_where(|s| {
+            s.write("file", "mine");
+        }),
+        logdir("run", 73, &["run/train is a file"]).in_a_place_where(|s| {
+            s.write("run/train", "mine");
+        }),
+        logdir("run", 73, &["run/model.safetensors is a directory"])
+            .in_a_place_where(|s| s.create_dir("run/model.safetensors")),
+        logdir("/no-such-mount/run", 73, &["/no-such-mount does not exist"]),
+        logdir("/", 73, &["root of the file system"]),
+        logdir("link", 73, &["link is a symbolic link to nowhere"]).in_a_place_where(|s| s.link("link", "nowhere")),
+        logdir("link/run", 73, &["link is a symbolic link to nowhere"]).in_a_place_where(|s| s.link("link", "nowhere")),
+        logdir("loop/run", 73, &["loop"]).in_a_place_where(|s| s.link("loop", "loop")),
+        logdir(&"long".repeat(100), 73, &["longlong", "too long"]),
+        logdir("/dev/null/run", 73, &["/dev/null is a file"]),
+        logdir("run", 73, &["a finished run (validation accuracy 98.76 %)", "--fresh", "--logdir"]).in_a_place_where(
+            |s| {
+                s.write("run/result.json", "{\"validation_accuracy\": 0.9876}");
+            },
+        ),
+        logdir("run", 73, &["a finished run;", "--fresh"]).in_a_place_where(|s| {
+            s.write("run/result.json", "half a fi");
+        }),
+        // The directory is looked at before the data.
+        mistake("--logdir file", 73, &["file is a file"]).in_a_place_where(|s| {
+            s.write("file", "mine");
+        }),
+        mistake("--logdir run", 73, &["a finished run"]).in_a_place_where(|s| {
+            s.write("run/result.json", "{}");
+        }),
+    ];
+    // Nobody can make a directory there, whoever they are.
+    let (code, why) = if is_root() { (73, "/proc/trainer") } else { (77, "/proc") };
+    mistakes.push(logdir("/proc/trainer/run", code, &[why, "cannot be written"]));
+    check(&mistakes);
+}
+
+#[test]
+fn a_directory_without_permission_is_found_before_the_data() {
+    if is_root() {
+        return skip("permission bits do not bind root");
+    }
+    let sandbox = Sandbox::new();
+    sandbox.create_dir("locked");
+    std::fs::set_permissions(sandbox.path("locked"), std::fs::Permissions::from_mode(0o555)).unwrap();
+    let outcome = sandbox.run("--logdir locked/run");
+    std::fs::set_permissions(sandbox.path("locked"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(outcome.code(), 77, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("locked cannot be written: Permission denied"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_read_only_file_system_is_found_before_the_data() {
+    let sandbox = Sandbox::new();
+    sandbox.create_dir("mount");
+    let script = "mount -t tmpfs -o ro none mount || exit 200; exec \"$0\" --logdir mount/run";
+    let mut command = sandbox.command("unshare");
+    let outcome = finish(command.args(["-rm", "sh", "-c", script, support::program()]));
+    if [200, 1, 127].contains(&outcome.code()) {
+        return skip("no mounting in a namespace of one's own here");
+    }
+    assert_eq!(outcome.code(), 73, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("mount cannot be written: Read-only file system"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_directory_in_use_is_left_alone() {
+    let sandbox = Sandbox::new();
+    let lock = File::open(sandbox.write("run/run.lock", "4711\n")).unwrap();
+    lock.try_lock().unwrap();
+    let before = sandbox.tree();
+    for fresh in ["", "--fresh"] {
+        let outcome = sandbox.run(&format!("{RUN} {fresh}"));
+        assert_eq!(outcome.code(), 73, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("run is in use by process 4711"), "{}", outcome.stderr);
+        assert_eq!(sandbox.tree(), before);
+    }
+}
+
+#[test]
+fn networks_and_devices_that_are_not_there() {
+    check(&[
+        mistake(RUN, 69, &["device cuda:99 is not there", "--device cpu"]).argument("--device").argument("cuda:99"),
+        mistake(RUN, 78, &["layer `conv2d_3`", "1x1x8", "3x3"]).argument("--conv-filters").argument("8,8,8,8,8"),
+        mistake(RUN, 78, &["layer `conv2d`", "28x28x1", "29x29"]).argument("--kernel-size").argument("29"),
+        mistake(RUN, 78, &["layer `max_pooling2d`", "1x1x32"]).argument("--kernel-size").argument("28"),
+        mistake(RUN, 78, &["layer `dense`", "too large"])
+            .argument("--conv-filters=8192")
+            .argument("--dense-units=65536"),
+        mistake("summary --input 4x4x1", 78, &["layer `conv2d_1`", "1x1x32", "3x3"]),
+        mistake("summary --input 16384x16384x16384 --conv-filters 65536 --kernel-size 64", 78, &["layer `conv2d`"]),
+    ]);
+}
+
+#[test]
+fn event_files_that_are_none() {
+    check(&[
+        mistake("inspect nothing", 66, &["nothing"]),
+        mistake("inspect empty", 66, &["empty", "tfevents"]).in_a_place_where(|s| s.create_dir("empty")),
+        mistake("inspect run", 65, &["run", "byte 0", "checksum"]).in_a_place_where(|s| {
+            s.write("run/events.out.tfevents.1.host", [7; 100]);
+        }),
+        mistake("inspect run --json", 65, &["run", "length_checksum"]).in_a_place_where(|s| {
+            s.write("run/events.out.tfevents.1.host", [7; 100]);
+        }),
+        mistake("inspect text", 65, &["text", "damaged"]).in_a_place_where(|s| {
+            s.write("text", "not an event file at all");
+        }),
+    ]);
+}
+
+#[test]
+fn a_changed_byte_in_an_event_file_is_found() {
+    let sandbox = Sandbox::new();
+    sandbox.run(&format!("{RUN} --epochs 1 --limit-train 32 --limit-validation 10 --image-freq 0")).succeeded();
+    sandbox.run("inspect run").succeeded();
+    let name = sandbox.tree().into_keys().find(|path| path.to_string_lossy().starts_with("run/validation/")).unwrap();
+    let name = name.to_str().unwrap();
+    let mut bytes = sandbox.read(name);
+    let last = bytes.len() - 5;
+    bytes[last] ^= 0x10;
+    sandbox.write(name, bytes);
+    let outcome = sandbox.run("inspect run");
+    assert_eq!(outcome.code(), 65);
+    assert!(outcome.says("payload checksum"), "{}{}", outcome.stdout, outcome.stderr);
+}
+
+#[test]
+fn a_changed_byte_in_the_published_data_is_found() {
+    let published = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/mnist");
+    let sandbox = Sandbox::new();
+    sandbox.create_dir("data/mnist");
+    let Ok(files) = std::fs::read_dir(&published) else { return skip("the data set is not fetched yet") };
+    for file in files.flatten() {
+        std::fs::copy(file.path(), sandbox.path("data/mnist").join(file.file_name())).unwrap();
+    }
+    if sandbox.run("data verify mnist").code() != 0 {
+        return skip("the data set is not fetched yet");
+    }
+    let name = sandbox.tree().into_keys().find(|path| path.to_string_lossy().contains("t10k-labels")).unwrap();
+    let mut bytes = std::fs::read(sandbox.path(&name)).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(sandbox.path(&name), bytes).unwrap();
+    let outcome = sandbox.run("data verify mnist");
+    assert_eq!(outcome.code(), 65);
+    assert!(outcome.says("t10k-labels") && outcome.says("SHA-256 is"), "{}", outcome.stdout);
+}
