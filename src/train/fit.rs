@@ -100,7 +100,7 @@ pub fn fit<Out>(
     out: &mut Out,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, FitError> {
-    // A batch never holds more than the data set does, and each shard of one has a gradient of its own.
+    // A batch never holds more than the data set does.
     let largest_batch = fit.batch_size.min(fit.dataset.train.len());
     let mut stepper = Stepper::new(fit.network, state, largest_batch, fit.threads)
         .map_err(|source| FitError::Threads { threads: fit.threads, source })?;
@@ -125,9 +125,10 @@ pub fn fit<Out>(
             let wanted = observers.iter().any(|observer| observer.trigger().fires_after_step(state.iterations));
             let looked = if wanted || state.iterations.is_multiple_of(CHECK_EVERY) {
                 let totals = sums.read(); // waits for the device
-                check(totals.loss_sum, state.iterations, epoch)?;
                 let looking = Instant::now();
                 look(fit, state, epoch, At::Step(totals), observers, out);
+                // After the look: a curve that ends in NaN says more than one that just ends.
+                check(totals.loss_sum, state.iterations, epoch)?;
                 sums.observed(looking.elapsed().as_secs_f64());
                 Some(totals.since(&before).metrics())
             } else {

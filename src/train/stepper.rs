@@ -41,11 +41,10 @@ impl Stepper {
         threads: usize,
     ) -> std::io::Result<Stepper> {
         let (shard, threads) = match state.parameters.device() {
-            Device::Cpu => (SHARD, threads),
+            Device::Cpu => (SHARD, threads.min(batch_size.div_ceil(SHARD))),
             _ => (batch_size.max(1), 1),
         };
-        let pool = Pool::start(network, &state.parameters, batch_size.div_ceil(shard), threads)?;
-        Ok(Stepper { pool, shard })
+        Ok(Stepper { pool: Pool::start(network, &state.parameters, threads)?, shard })
     }
 
     /// Gradient of the batch's mean loss, then one update of the optimizer.
@@ -57,29 +56,35 @@ impl Stepper {
     ) -> Result<StepOutput, WorkerLost> {
         let started = Instant::now();
         let samples = batch.len();
-        let shards = batch.split(self.shard);
-        let used = shards.len();
-        let outputs = self.pool.train(shards, 1.0 / samples as f64)?;
-        let forward = outputs.iter().step_by(self.pool.threads()).map(|shard| shard.forward_seconds).sum::<f64>();
-        let computed = started.elapsed().as_secs_f64();
-
-        tch::no_grad(|| {
-            state.gradient.copy_(&self.pool.gradients()[0]);
-            for gradient in &self.pool.gradients()[1..used] {
-                let _ = state.gradient.g_add_(gradient);
-            }
-        });
+        let mut outputs = Vec::new();
+        let (mut forward, mut backward) = (0.0, 0.0);
+        let mut shards = batch.split(self.shard).into_iter().peekable();
+        while shards.peek().is_some() {
+            let wave_started = Instant::now();
+            let wave: Vec<Batch> = shards.by_ref().take(self.pool.threads()).collect();
+            let done = self.pool.train(wave, 1.0 / samples as f64)?;
+            // The calling thread's share stands for all; what it waits for the others counts as backward.
+            let wave_forward = done.first().map_or(0.0, |shard| shard.forward_seconds);
+            forward += wave_forward;
+            backward += wave_started.elapsed().as_secs_f64() - wave_forward;
+            // In the order of the shards, however many there are in a wave.
+            tch::no_grad(|| {
+                for (index, gradient) in self.pool.gradients()[..done.len()].iter().enumerate() {
+                    if outputs.is_empty() && index == 0 {
+                        state.gradient.copy_(gradient);
+                    } else {
+                        let _ = state.gradient.g_add_(gradient);
+                    }
+                }
+            });
+            outputs.extend(done);
+        }
         state.optimizer.update(state.parameters.flat(), &state.gradient, learning_rate);
         state.iterations += 1;
 
         let total = started.elapsed().as_secs_f64();
-        let seconds = PhaseSeconds {
-            forward,
-            backward: computed - forward,
-            optimizer: total - computed,
-            total,
-            ..PhaseSeconds::default()
-        };
+        let optimizer = total - forward - backward;
+        let seconds = PhaseSeconds { forward, backward, optimizer, total, ..PhaseSeconds::default() };
         let (loss_sum, correct) = sums(outputs.into_iter().map(|shard| (shard.loss_sum, shard.correct)));
         Ok(StepOutput { loss_sum, correct, samples, seconds })
     }

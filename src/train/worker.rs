@@ -1,7 +1,7 @@
-//! Threads that run one shard of a batch each, and always the same shard in the same way.
+//! Threads that run one shard of a batch at a time, each shard always in the same way.
 //!
 //! A batch is cut into shards of a fixed size. Each shard's forward and backward pass runs on one thread inside
-//! libtorch and writes its gradient into a buffer of its own, so the number of threads decides who computes a shard and
+//! libtorch and leaves its gradient in the worker's buffer, so the number of threads decides who computes a shard and
 //! never what comes out. The calling thread is a worker too; with one thread there is no other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,9 +29,10 @@ pub(super) struct ShardOutput {
     pub forward_seconds: f64,
 }
 
+#[derive(Clone, Copy)]
 enum Task {
-    /// Forward and backward; the gradient of `sum of losses * scale` goes to the shard's buffer.
-    Train { shard: usize, scale: f64 },
+    /// Forward and backward; the gradient of `sum of losses * scale` goes to the worker's buffer.
+    Train { scale: f64 },
     /// Forward alone.
     Evaluate,
 }
@@ -48,12 +49,12 @@ struct Done {
     output: Option<ShardOutput>,
 }
 
-/// Workers and their shards' gradients.
+/// Workers and their gradients.
 pub(super) struct Pool {
     local: Worker,
     remote: Vec<Remote>,
     done: Receiver<Done>,
-    /// For each shard, the flat buffer that its backward pass writes.
+    /// For each worker, the flat buffer that its backward pass writes.
     gradients: Vec<Tensor>,
 }
 
@@ -63,28 +64,18 @@ struct Remote {
 }
 
 impl Pool {
-    /// `threads` workers, at least 1, for batches of up to `shards` shards.
-    pub fn start(
-        network: &Arc<Network>,
-        parameters: &Parameters,
-        shards: usize,
-        threads: usize,
-    ) -> std::io::Result<Pool> {
+    /// `threads` workers, at least 1.
+    pub fn start(network: &Arc<Network>, parameters: &Parameters, threads: usize) -> std::io::Result<Pool> {
         let threads = threads.max(1);
-        let mut workers: Vec<Worker> = (0..threads).map(|_| Worker::new(network, parameters)).collect();
-        let mut gradients = Vec::with_capacity(shards);
-        for shard in 0..shards {
-            let slot = Slot::new(network, parameters);
-            gradients.push(slot.gradient.shallow_clone());
-            workers[shard % threads].slots.push(slot);
-        }
-        // As many as can ever be under way, so that nobody waits to hand over.
-        let (finish, done) = sync_channel(shards.max(threads));
+        let workers: Vec<Worker> = (0..threads).map(|_| Worker::new(network, parameters)).collect();
+        let gradients = workers.iter().map(|worker| worker.gradient.shallow_clone()).collect();
+        // At most one job is under way for each worker, so nobody waits to hand over.
+        let (finish, done) = sync_channel(threads);
         let mut workers = workers.into_iter();
         let local = workers.next().unwrap_or_else(|| Worker::new(network, parameters));
         let mut remote = Vec::new();
         for (number, mut worker) in workers.enumerate() {
-            let (jobs, todo) = sync_channel::<Job>(shards.max(1));
+            let (jobs, todo) = sync_channel::<Job>(1);
             let finish = finish.clone();
             let work = move || {
                 single_threaded();
@@ -103,15 +94,15 @@ impl Pool {
         Ok(Pool { local, remote, done, gradients })
     }
 
-    /// One forward and backward pass; outputs in shard order. Gradients are then in [`Pool::gradients`].
+    /// One forward and backward pass of up to [`Pool::threads`] shards. The gradient of shard `i` is then number `i` of
+    /// [`Pool::gradients`].
     pub fn train(&mut self, shards: Vec<Batch>, scale: f64) -> Result<Vec<ShardOutput>, WorkerLost> {
-        let threads = self.threads();
-        self.run(shards, |index| Task::Train { shard: index / threads, scale })
+        self.run(shards, &Task::Train { scale })
     }
 
-    /// One forward pass without gradients; outputs in the order of the pieces.
+    /// One forward pass without gradients of up to [`Pool::threads`] pieces.
     pub fn evaluate(&mut self, pieces: Vec<Batch>) -> Result<Vec<ShardOutput>, WorkerLost> {
-        self.run(pieces, |_| Task::Evaluate)
+        self.run(pieces, &Task::Evaluate)
     }
 
     pub fn gradients(&self) -> &[Tensor] {
@@ -122,24 +113,20 @@ impl Pool {
         self.remote.len() + 1
     }
 
-    /// Deals the batches out in turn, does its own share, and collects.
-    fn run(&mut self, batches: Vec<Batch>, task: impl Fn(usize) -> Task) -> Result<Vec<ShardOutput>, WorkerLost> {
-        let threads = self.threads();
+    /// Gives each worker one batch, the first to the calling thread, and collects in order.
+    fn run(&mut self, batches: Vec<Batch>, task: &Task) -> Result<Vec<ShardOutput>, WorkerLost> {
+        debug_assert!(batches.len() <= self.threads());
         let mut outputs: Vec<Option<ShardOutput>> = batches.iter().map(|_| None).collect();
-        let mut own = Vec::new();
+        let mut batches = batches.into_iter().enumerate();
+        let own = batches.next();
         let mut pending = 0;
-        for (index, batch) in batches.into_iter().enumerate() {
-            match index % threads {
-                0 => own.push((index, batch)),
-                worker => {
-                    let jobs = self.remote[worker - 1].jobs.as_ref().ok_or(WorkerLost)?;
-                    jobs.send(Job { index, task: task(index), batch }).map_err(|_| WorkerLost)?;
-                    pending += 1;
-                }
-            }
+        for ((index, batch), remote) in batches.zip(&self.remote) {
+            let jobs = remote.jobs.as_ref().ok_or(WorkerLost)?;
+            jobs.send(Job { index, task: *task, batch }).map_err(|_| WorkerLost)?;
+            pending += 1;
         }
-        for (index, batch) in own {
-            outputs[index] = Some(self.local.perform(&task(index), &batch));
+        if let Some((index, batch)) = own {
+            outputs[index] = Some(self.local.perform(task, &batch));
         }
         for _ in 0..pending {
             let done = self.done.recv().map_err(|_| WorkerLost)?;
@@ -170,17 +157,14 @@ struct Worker {
     network: Arc<Network>,
     /// The weights, shared with everybody, for passes without gradients.
     weights: Vec<Tensor>,
-    slots: Vec<Slot>,
-}
-
-/// What one shard of a batch is computed with.
-struct Slot {
+    /// The weights again, as leaves of this worker's backward passes.
     leaves: Vec<Tensor>,
+    /// Where those passes leave their gradient.
     gradient: Tensor,
 }
 
-impl Slot {
-    fn new(network: &Network, parameters: &Parameters) -> Slot {
+impl Worker {
+    fn new(network: &Arc<Network>, parameters: &Parameters) -> Worker {
         let leaves = parameters.leaves();
         let (gradient, views) = parameters.like();
         // The first backward pass makes `.grad`; from then on passes add to it in place, so pointing it into the flat
@@ -192,23 +176,16 @@ impl Slot {
         for (leaf, view) in leaves.iter().zip(&views) {
             leaf.grad().set_data(view);
         }
-        Slot { leaves, gradient }
-    }
-}
-
-impl Worker {
-    fn new(network: &Arc<Network>, parameters: &Parameters) -> Worker {
         let weights = parameters.views().iter().map(Tensor::shallow_clone).collect();
-        Worker { network: network.clone(), weights, slots: Vec::new() }
+        Worker { network: network.clone(), weights, leaves, gradient }
     }
 
     fn perform(&mut self, task: &Task, batch: &Batch) -> ShardOutput {
         let started = Instant::now();
         match *task {
-            Task::Train { shard, scale } => {
-                let slot = &mut self.slots[shard];
-                let _ = slot.gradient.zero_();
-                let logits_nk = self.network.forward(&slot.leaves, &batch.images_nchw);
+            Task::Train { scale } => {
+                let _ = self.gradient.zero_();
+                let logits_nk = self.network.forward(&self.leaves, &batch.images_nchw);
                 let loss = loss_sum(&logits_nk, &batch.labels_n);
                 let forward_seconds = started.elapsed().as_secs_f64();
                 (&loss * scale).backward();
