@@ -10,6 +10,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match std::env::var("DEP_TCH_LIBTORCH_LIB") {
         Ok(dir) => {
             println!("cargo:rustc-link-arg=-Wl,-rpath,{dir}");
+            // libtorch.so brings CUDA in, where there is one, by being loaded: no symbol of it is called, so the linker
+            // would leave it out.
+            println!("cargo:rustc-link-arg=-Wl,--push-state,--no-as-needed,-ltorch,--pop-state");
             println!("cargo:rustc-env=TRAINER_LIBTORCH_VERSION={}", libtorch_version(Path::new(&dir)));
         }
         Err(_) => {

@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::{Classify, Exit};
 
-/// A file that could not be written. What stood there before is untouched.
+/// How the name of a file begins that is not yet whole.
+const TEMPORARY: &str = ".tmp-";
+
+/// A file that could not be written, or is not yet safe from a power cut. What stands there is the old content whole, or
+/// the new one.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {source}", path.display())]
 pub struct WriteError {
@@ -25,17 +29,29 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), WriteError> {
     put(path, content).map_err(|source| WriteError { path: path.to_owned(), source })
 }
 
+/// Temporaries in `dir` of processes that were killed while they wrote.
+pub fn leftovers(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY))
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect()
+}
+
 fn put(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
-    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    // What is published can be read by whom the umask lets; a temporary would be private.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(dir)?;
     // Past the wrapper, whose errors tell the name of the temporary.
     file.as_file_mut().write_all(content)?;
-    // A temporary is private; what is published follows the directory's readers.
-    #[cfg(unix)]
-    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     std::fs::File::open(dir)?.sync_all()

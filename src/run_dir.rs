@@ -22,6 +22,8 @@ const CONFIG: &str = "config.toml";
 const WEIGHTS: &str = "model.safetensors";
 const RESULT: &str = "result.json";
 const LOCK: &str = "run.lock";
+/// What makes a file an event file, to TensorBoard and to us.
+const MARK: &str = ".tfevents.";
 
 /// Why a directory cannot hold this run.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +101,10 @@ pub fn check(path: &Path, fresh: bool) -> Result<(), RunDirError> {
                 return Err(RunDirError::Directory { path: path.to_owned(), dir });
             }
         }
+        // Somebody else's first: nothing below may be looked at while it changes.
+        if let Ok(lock) = File::open(path.join(LOCK)) {
+            take(&lock, path)?;
+        }
         if !fresh {
             refuse_finished(path)?;
         }
@@ -134,18 +140,7 @@ impl RunDir {
             .write(true)
             .open(&lock_path)
             .map_err(|source| not_writable(&lock_path, source))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let owner = std::fs::read_to_string(&lock_path).unwrap_or_default();
-                let owner = match owner.trim().parse::<u32>() {
-                    Ok(pid) => format!(" by process {pid}"),
-                    Err(_) => String::new(),
-                };
-                return Err(RunDirError::InUse { path: path.to_owned(), owner });
-            }
-            Err(TryLockError::Error(source)) => return Err(not_writable(&lock_path, source)),
-        }
+        take(&lock, path)?;
         // For people and for the message above; the lock itself is the kernel's.
         let _ = std::fs::write(&lock_path, format!("{}\n", std::process::id()));
         let dir = RunDir { path: path.to_owned(), _lock: lock };
@@ -153,7 +148,10 @@ impl RunDir {
             dir.clear()?;
         } else {
             refuse_finished(path)?; // another process may have finished since the first look
+            // Weights without a result are those of a run that died between the two.
+            dir.remove([dir.weights()])?;
         }
+        dir.remove(durable::leftovers(path))?;
         for run in Run::ALL {
             let dir = path.join(run.dir());
             std::fs::create_dir_all(&dir).map_err(|source| not_writable(&dir, source))?;
@@ -187,6 +185,10 @@ impl RunDir {
         // The result first: a crash half-way leaves an unfinished run, never a finished one without its curves.
         let mut files = vec![self.path.join(RESULT), self.path.join(WEIGHTS), self.path.join(CONFIG)];
         files.extend(Run::ALL.iter().flat_map(|run| event_files(&self.path.join(run.dir()))));
+        self.remove(files)
+    }
+
+    fn remove(&self, files: impl IntoIterator<Item = PathBuf>) -> Result<(), RunDirError> {
         for file in files {
             match std::fs::remove_file(&file) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -199,9 +201,32 @@ impl RunDir {
     }
 }
 
+/// Takes the lock of the run directory `path`.
+fn take(lock: &File, path: &Path) -> Result<(), RunDirError> {
+    let lock_path = path.join(LOCK);
+    match lock.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            let owner = std::fs::read_to_string(&lock_path).unwrap_or_default();
+            let owner = match owner.trim().parse::<u32>() {
+                Ok(pid) => format!(" by process {pid}"),
+                Err(_) => String::new(),
+            };
+            Err(RunDirError::InUse { path: path.to_owned(), owner })
+        }
+        Err(TryLockError::Error(source)) => {
+            Err(RunDirError::NotWritable { path: path.to_owned(), dir: lock_path, source })
+        }
+    }
+}
+
+/// Whatever stands where the result belongs says that a run is finished, readable or not.
 fn refuse_finished(path: &Path) -> Result<(), RunDirError> {
-    let Ok(text) = std::fs::read_to_string(path.join(RESULT)) else { return Ok(()) };
-    let result: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    let result = match std::fs::read(path.join(RESULT)) {
+        Ok(bytes) => serde_json::from_slice::<serde_json::Value>(&bytes).ok(),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(_) => None,
+    };
     let accuracy = result.as_ref().and_then(|r| r.get("validation_accuracy")).and_then(serde_json::Value::as_f64);
     let outcome = accuracy.map_or_else(String::new, |a| format!(" (validation accuracy {:.2} %)", a * 100.0));
     Err(RunDirError::Finished { path: path.to_owned(), outcome })
@@ -211,7 +236,7 @@ fn event_files(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.path())
-        .filter(|path| path.to_string_lossy().contains(".tfevents.") && path.is_file())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(MARK)) && path.is_file())
         .collect()
 }
 
@@ -277,6 +302,36 @@ mod tests {
             assert!(error.to_string().contains(&format!("{} is a directory", path.join(name).display())), "{error}");
             assert_eq!(error.exit(), Exit::CantCreate);
         }
+    }
+
+    #[test]
+    fn fresh_removes_event_files_by_their_own_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.tfevents.b");
+        let run = RunDir::open(&path, false).unwrap();
+        let foreign = path.join("train/notes.txt");
+        std::fs::write(&foreign, "x").unwrap();
+        assert!(!run.has_events());
+        drop(run);
+        RunDir::open(&path, true).unwrap();
+        assert!(foreign.exists());
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_read_still_marks_a_finished_run() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(RESULT), [0xff, 0xfe]).unwrap();
+        assert!(matches!(check(dir.path(), false), Err(RunDirError::Finished { .. })));
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [WEIGHTS, ".tmp-x1y2z3"] {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+        }
+        drop(RunDir::open(dir.path(), false).unwrap());
+        assert!(!dir.path().join(WEIGHTS).exists() && !dir.path().join(".tmp-x1y2z3").exists());
     }
 
     #[test]

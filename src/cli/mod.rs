@@ -59,7 +59,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { exit, message }) => {
-            note(&format!("error: {message}"));
+            // Once the console is set up it knows the form: text or JSON.
+            if tracing::dispatcher::has_been_set() {
+                tracing::error!("{message}");
+            } else {
+                note(&format!("error: {message}"));
+            }
             ExitCode::from(exit.code())
         }
     }

@@ -87,7 +87,8 @@ pub const KNOBS: &[Knob] = &[
         value_name: "N",
         default: "auto",
         help: "Threads that train on the CPU; `auto` is all the process may use\n\nThe number changes the speed and \
-               nothing else: weights are equal to the last bit.",
+               nothing else: weights are equal to the last bit. A thread takes 32 images at a time, so more than \
+               batch-size / 32 threads are of no use.",
         heading: RUN,
         identity: false,
         set: |c, t| store(&mut c.threads, optional(t, "auto", |t| number(t, 1, 1024))),

@@ -125,11 +125,9 @@ impl Parameters {
         self.views.iter().map(|view| view.detach().set_requires_grad(true)).collect()
     }
 
-    /// A zeroed buffer laid out like this one, and its views: where gradients go.
-    pub(crate) fn like(&self) -> (Tensor, Vec<Tensor>) {
-        let flat = self.flat.zeros_like();
-        let views = views_of(&flat, &self.specs);
-        (flat, views)
+    /// Views of another buffer that is laid out like this one, such as a gradient: one for each [`ParameterSpec`].
+    pub fn views_of(&self, flat: &Tensor) -> Vec<Tensor> {
+        views_of(flat, &self.specs)
     }
 }
 

@@ -47,7 +47,8 @@ impl Findings {
 
     /// Closes the log and says how many entries it has lost.
     pub fn close(mut self) -> u64 {
-        if let Err(error) = self.sink.close() {
+        // On disk before a result says that the run is finished: a power cut must not leave one without its curves.
+        if let Err(error) = self.sink.sync().and_then(|()| self.sink.close()) {
             tracing::warn!("{error}");
         }
         self.sink.lost()

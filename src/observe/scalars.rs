@@ -1,5 +1,7 @@
 //! Curves: loss, accuracy and learning rate of each epoch, and of the steps on the way.
 
+use tch::Device;
+
 use super::{Findings, epoch_step};
 use crate::eventlog::Value;
 use crate::optim;
@@ -53,6 +55,8 @@ impl StepScalars {
         if seconds.total > 0.0 {
             let rate = "Training images a second since the last point, by the clock on the wall.";
             values.push(scalar("images_per_second", since.samples as f64 / seconds.total, rate.to_owned()));
+            // On CUDA the calls return before the work is done, and shares of their time would mislead.
+            let on_cpu = moment.parameters.device() == Device::Cpu;
             let shares = [
                 ("time/data", seconds.data, "assembling batches"),
                 ("time/forward", seconds.forward, "in the forward pass"),
@@ -60,7 +64,7 @@ impl StepScalars {
                 ("time/optimizer", seconds.optimizer, "summing gradients and updating weights"),
                 ("time/observers", seconds.observers, "looking at the run: histograms, pictures and these curves"),
             ];
-            for (tag, part, what) in shares {
+            for (tag, part, what) in shares.into_iter().filter(|_| on_cpu) {
                 let description = format!("Share of training time spent {what}, 0 to 1, since the last point.");
                 values.push(scalar(tag, part / seconds.total, description));
             }

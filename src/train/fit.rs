@@ -42,7 +42,8 @@ pub struct EpochReport {
     pub validation: Metrics,
     /// Training and evaluation together.
     pub seconds: f64,
-    /// Of training alone.
+    /// Of the training steps, by the clock on the wall: data, steps and what observers do between them, without
+    /// evaluation and what is looked at after the epoch.
     pub images_per_second: f64,
 }
 
@@ -52,7 +53,6 @@ pub struct Outcome {
     pub last: EpochReport,
     pub best_validation_accuracy: f64,
     pub iterations: u64,
-    pub seconds: PhaseSeconds,
 }
 
 /// Told how far the loop is; for people, not for logs.
@@ -91,8 +91,8 @@ impl Classify for FitError {
 
 /// Trains `state` in place and says what came of it.
 ///
-/// Weights depend on the network, the data, the optimizer and the fields of `fit` other than `threads`, bit for bit;
-/// observers see everything and change nothing.
+/// On the CPU, weights depend on the network, the data, the optimizer and the fields of `fit` other than `threads`, bit
+/// for bit; CUDA's kernels add in no fixed order. Observers see everything and change nothing.
 pub fn fit<Out>(
     fit: &Fit<'_>,
     state: &mut TrainState,
@@ -112,6 +112,7 @@ pub fn fit<Out>(
     for epoch in 0..fit.epochs {
         let epoch_started = Instant::now();
         let before = sums.read();
+        sums.start_clock();
         let order = order(fit.seed, epoch, fit.dataset.train.len());
         progress.epoch_starts(epoch, order.len());
 
@@ -124,12 +125,12 @@ pub fn fit<Out>(
 
             let wanted = observers.iter().any(|observer| observer.trigger().fires_after_step(state.iterations));
             let looked = if wanted || state.iterations.is_multiple_of(CHECK_EVERY) {
-                let totals = sums.read(); // waits for the device
+                let totals = sums.read();
                 let looking = Instant::now();
                 look(fit, state, epoch, At::Step(totals), observers, out);
+                sums.seconds.observers += looking.elapsed().as_secs_f64();
                 // After the look: a curve that ends in NaN says more than one that just ends.
                 check(totals.loss_sum, state.iterations, epoch)?;
-                sums.observed(looking.elapsed().as_secs_f64());
                 Some(totals.since(&before).metrics())
             } else {
                 None
@@ -142,15 +143,18 @@ pub fn fit<Out>(
         }
 
         let totals = sums.read();
+        sums.stop_clock();
         check(totals.loss_sum, state.iterations, epoch)?;
         let in_epoch = totals.since(&before);
         let validation = stepper.evaluate(&fit.dataset.validation, fit.device)?;
         // A loss is of the weights before its step: what the last step of an epoch did shows here first.
         check(validation.loss, state.iterations, epoch)?;
         best = best.max(validation.accuracy);
+        sums.start_clock();
         let looking = Instant::now();
         look(fit, state, epoch, At::Epoch { train: in_epoch.metrics(), validation, totals }, observers, out);
-        sums.observed(looking.elapsed().as_secs_f64());
+        sums.seconds.observers += looking.elapsed().as_secs_f64();
+        sums.stop_clock();
         let report = EpochReport {
             epoch,
             train: in_epoch.metrics(),
@@ -168,8 +172,7 @@ pub fn fit<Out>(
         seconds: 0.0,
         images_per_second: 0.0,
     });
-    let seconds = sums.read().seconds;
-    Ok(Outcome { last, best_validation_accuracy: best, iterations: state.iterations, seconds })
+    Ok(Outcome { last, best_validation_accuracy: best, iterations: state.iterations })
 }
 
 fn check(loss: f64, iterations: u64, epoch: u64) -> Result<(), FitError> {
@@ -214,6 +217,8 @@ struct Sums {
     correct: Tensor,
     samples: u64,
     seconds: PhaseSeconds,
+    /// When the stretch of training began that is running; the wall clock stands still between stretches.
+    running_since: Option<Instant>,
 }
 
 impl Sums {
@@ -223,29 +228,34 @@ impl Sums {
             correct: Tensor::zeros([], (Kind::Int64, device)),
             samples: 0,
             seconds: PhaseSeconds::default(),
+            running_since: None,
         }
+    }
+
+    fn start_clock(&mut self) {
+        self.running_since = Some(Instant::now());
+    }
+
+    fn stop_clock(&mut self) {
+        self.seconds.total += self.running_since.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
     }
 
     fn add(&mut self, output: &StepOutput, data_seconds: f64) {
         let _ = self.loss_sum.g_add_(&output.loss_sum);
         let _ = self.correct.g_add_(&output.correct);
         self.samples += output.samples as u64;
-        let data = PhaseSeconds { data: data_seconds, total: data_seconds, ..PhaseSeconds::default() };
-        self.seconds = self.seconds.plus(&output.seconds).plus(&data);
+        self.seconds = self.seconds.plus(&output.seconds);
+        self.seconds.data += data_seconds;
     }
 
-    fn observed(&mut self, seconds: f64) {
-        self.seconds.observers += seconds;
-        self.seconds.total += seconds;
-    }
-
-    fn read(&self) -> Totals {
-        Totals {
-            loss_sum: self.loss_sum.double_value(&[]),
-            correct: self.correct.int64_value(&[]) as u64,
-            samples: self.samples,
-            seconds: self.seconds,
+    /// Waits for the device.
+    fn read(&mut self) -> Totals {
+        let (loss_sum, correct) = (self.loss_sum.double_value(&[]), self.correct.int64_value(&[]) as u64);
+        if self.running_since.is_some() {
+            self.stop_clock();
+            self.start_clock();
         }
+        Totals { loss_sum, correct, samples: self.samples, seconds: self.seconds }
     }
 }
 

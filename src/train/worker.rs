@@ -166,7 +166,8 @@ struct Worker {
 impl Worker {
     fn new(network: &Arc<Network>, parameters: &Parameters) -> Worker {
         let leaves = parameters.leaves();
-        let (gradient, views) = parameters.like();
+        let gradient = parameters.flat().zeros_like();
+        let views = parameters.views_of(&gradient);
         // The first backward pass makes `.grad`; from then on passes add to it in place, so pointing it into the flat
         // buffer once is enough.
         let shape = network.input();
