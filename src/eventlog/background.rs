@@ -555,13 +555,12 @@ mod tests {
 
     #[test]
     fn a_sink_that_panicked_before_anybody_asked_is_told() {
-        let asks: [fn(&mut Background) -> Result<(), SinkError>; 2] = [Background::flush, Background::sync];
-        for ask in asks {
+        for barrier in [Barrier::Flush, Barrier::Sync] {
             let (mut log, permit) = panicking();
             permit_two(&permit);
             wait_for_the_end(&log);
             assert!(log.lost() > 0);
-            let first = ask(&mut log).unwrap_err();
+            let first = log.pass(barrier).unwrap_err();
             is_dead(log, &first);
         }
         let (mut log, permit) = panicking();
