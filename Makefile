@@ -31,7 +31,7 @@ tensorboard: venv ## Serve the log directory in TensorBoard on http://localhost:
 .PHONY: test
 test: data build ## Run all tests: Rust, then stock TensorBoard reading what the trainer wrote.
 	@$(step) 'cargo test' $(CARGO) test --release --locked
-	@$(step) 'conformance tests' $(VENV)/bin/python -m pytest -q tests/conformance
+	@$(step) 'Python tests' $(VENV)/bin/python -m pytest -q tests
 
 .PHONY: check
 check: setup ## Check formatting, lints, documentation and the architecture's rules.

@@ -20,8 +20,6 @@ pub enum Purpose {
     Synthetic = 3,
     /// The classes of drawn images; the epoch is the split's number, the index counts blocks of one image per class.
     SyntheticClasses = 4,
-    /// The choice of images that observers look at.
-    Probe = 5,
     /// Tests of other modules.
     Test = 1000,
 }
@@ -125,7 +123,7 @@ mod tests {
         let draws = [
             first(1, Purpose::Order, 1, 1),
             first(2, Purpose::Order, 1, 1),
-            first(1, Purpose::Probe, 1, 1),
+            first(1, Purpose::Synthetic, 1, 1),
             first(1, Purpose::Order, 2, 1),
             first(1, Purpose::Order, 1, 2),
             first(1 << 63, Purpose::Order, 1, 1),
@@ -142,7 +140,6 @@ mod tests {
             (Purpose::Order, 2),
             (Purpose::Synthetic, 3),
             (Purpose::SyntheticClasses, 4),
-            (Purpose::Probe, 5),
             (Purpose::Test, 1000),
         ];
         for (purpose, number) in numbers {

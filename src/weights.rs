@@ -1,6 +1,8 @@
 //! Trained weights as a safetensors file, under the names and in the shapes of PyTorch's `state_dict`.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -59,12 +61,7 @@ pub fn save(path: &Path, parameters: &Parameters) -> Result<(), WeightsError> {
 
 /// Fills `parameters` from a file. Every name, shape and type is compared before the first value is copied.
 pub fn load(path: &Path, parameters: &Parameters) -> Result<(), WeightsError> {
-    let read = |source| WeightsError::Read { path: path.to_owned(), source };
-    let len = std::fs::metadata(path).map_err(read)?.len();
-    if len > MAX_LEN {
-        return Err(WeightsError::Format { path: path.to_owned(), reason: format!("it is {len} bytes long") });
-    }
-    let bytes = std::fs::read(path).map_err(read)?;
+    let bytes = read(path, MAX_LEN)?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|error| WeightsError::Format { path: path.to_owned(), reason: error.to_string() })?;
     let mismatch = |name: &str, got: String, want: String| {
@@ -95,6 +92,18 @@ pub fn load(path: &Path, parameters: &Parameters) -> Result<(), WeightsError> {
     Ok(())
 }
 
+/// All of a file, which may be a pipe or a device: those have no length to look at first.
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, WeightsError> {
+    let failed = |source| WeightsError::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        let reason = format!("it is longer than {limit} bytes");
+        return Err(WeightsError::Format { path: path.to_owned(), reason });
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +115,14 @@ mod tests {
         let architecture = Architecture { conv_filters: vec![3], kernel_size: 3, dense_units };
         let input = ImageShape { height: 8, width: 8, channels: 2 };
         Parameters::initialise(&Network::build(&architecture, input, 4).unwrap(), Seed(seed), Device::Cpu)
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read_to_it() {
+        let error = read(Path::new("/dev/zero"), 1000).unwrap_err();
+        assert_eq!(error.to_string(), "/dev/zero is no safetensors file of weights: it is longer than 1000 bytes");
+        assert_eq!(error.exit(), Exit::Data);
+        assert!(read(Path::new("/dev/null"), 1000).unwrap().is_empty());
     }
 
     #[test]

@@ -232,7 +232,18 @@ fn missing_and_damaged_data() {
     let ways_on = ["trainer data fetch mnist", "make data"];
     check(&[
         mistake("--logdir run", 66, &["data/mnist", "train-images-idx3-ubyte", ways_on[0], ways_on[1]]),
-        mistake("--logdir run --data-dir elsewhere", 66, &["elsewhere/mnist", ways_on[0], ways_on[1]]),
+        mistake("--logdir run --data-dir elsewhere", 66, &["`trainer data fetch mnist --data-dir elsewhere`"]),
+        mistake("--logdir run", 66, &["`trainer data fetch mnist --data-dir elsewhere`"])
+            .with("TRAINER_DATA_DIR", "elsewhere"),
+        mistake("data verify mnist", 66, &["elsewhere/mnist/train-images-idx3-ubyte: missing"])
+            .with("TRAINER_DATA_DIR", "elsewhere"),
+        mistake("data verify mnist --data-dir here", 66, &["here/mnist/train-images-idx3-ubyte: missing"])
+            .with("TRAINER_DATA_DIR", "elsewhere"),
+        mistake("data verify mnist --config run.toml", 66, &["file/mnist/train-images-idx3-ubyte: missing"])
+            .in_a_place_where(|s| {
+                s.write("run.toml", "data-dir = \"file\"\n");
+            }),
+        mistake("data verify mnist --config none.toml", 66, &["none.toml"]),
         mistake("--logdir run --dataset fashion-mnist --data-dir elsewhere", 66, &["fashion-mnist"]).in_a_place_where(
             |s| {
                 s.write("elsewhere/fashion-mnist/train-images-idx3-ubyte", b"");
@@ -337,10 +348,10 @@ fn a_directory_without_permission_is_found_before_the_data() {
 fn a_read_only_file_system_is_found_before_the_data() {
     let sandbox = Sandbox::new();
     sandbox.create_dir("mount");
-    let script = "mount -t tmpfs -o ro none mount || exit 200; exec \"$0\" --logdir mount/run";
-    let mut command = sandbox.command("unshare");
-    let outcome = finish(command.args(["-rm", "sh", "-c", script, support::program()]));
-    if [200, 1, 127].contains(&outcome.code()) {
+    let script = "unshare -rm true || exit 200
+        exec unshare -rm bash -c 'mount -t tmpfs -o ro none mount || exit 200; exec \"$0\" --logdir mount/run' \"$0\"";
+    let outcome = finish(sandbox.command("bash").args(["-c", script, support::program()]));
+    if outcome.code() == 200 {
         return skip("no mounting in a namespace of one's own here");
     }
     assert_eq!(outcome.code(), 73, "{}", outcome.stderr);

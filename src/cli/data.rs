@@ -1,21 +1,15 @@
 //! `trainer data`: fetching and verifying data sets.
 
-use std::path::Path;
-
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::{Failure, note, option, print};
-use crate::config::Knob;
+use super::{Failure, flags, note, option, print, resolve};
 use crate::data::fetch::{Progress, fetch};
 use crate::data::{DatasetName, source};
 use crate::exit::Exit;
 
 pub(super) fn command() -> Command {
     let name = || Arg::new("name").value_name("NAME").required(true).help("`mnist` or `fashion-mnist`");
-    let dir = || {
-        let default = Knob::find("data-dir").map_or("data", |knob| knob.default);
-        option("data-dir", "DIR", "Where data sets lie, each in a directory of its name").default_value(default)
-    };
+    let dir = || flags::flags_of(&["data-dir"]);
     let mirror = option("mirror", "URL", "Fetch from this address instead of the public mirrors; may be given again");
     Command::new("data")
         .about("Fetch or verify the files of a data set")
@@ -26,12 +20,14 @@ pub(super) fn command() -> Command {
                 .about(
                     "Fetch a data set over HTTPS: each mirror in turn, resumed where it broke off, checked by SHA-256",
                 )
-                .args([name(), dir(), mirror.action(ArgAction::Append)]),
+                .args([name(), mirror.action(ArgAction::Append)])
+                .args(dir()),
         )
         .subcommand(
             Command::new("verify")
                 .about("Compare the files of a data set with the published SHA-256 sums")
-                .args([name(), dir()]),
+                .arg(name())
+                .args(dir()),
         )
 }
 
@@ -39,9 +35,13 @@ pub(super) fn data(matches: &ArgMatches) -> Result<(), Failure> {
     let Some((what, matches)) = matches.subcommand() else {
         return Err(Failure::new(Exit::Usage, "data: want `fetch` or `verify`"));
     };
-    let text = |name: &str| matches.get_one::<String>(name).map(String::as_str).unwrap_or_default();
-    let name: DatasetName = text("name").parse().map_err(|error| Failure::new(Exit::Usage, error))?;
-    let dir = Path::new(text("data-dir"));
+    let name = matches.get_one::<String>("name").map(String::as_str).unwrap_or_default();
+    let name: DatasetName = name.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
+    let resolved = resolve(matches)?;
+    for warning in &resolved.warnings {
+        note(&format!("warning: {warning}"));
+    }
+    let dir = resolved.config.data_dir.as_path();
     if what == "verify" {
         let report = source::verify(name, dir)?;
         print(&report.to_string())?;

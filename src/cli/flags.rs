@@ -9,9 +9,17 @@ use crate::config::{ConfigError, KNOBS, Knob, Layers, Resolved};
 
 /// One flag for each knob, and `--config`.
 pub(super) fn flags() -> Vec<Arg> {
+    KNOBS.iter().map(flag).chain([file()]).collect()
+}
+
+/// The flags of some knobs, and `--config`.
+pub(super) fn flags_of(keys: &[&str]) -> Vec<Arg> {
+    KNOBS.iter().filter(|knob| keys.contains(&knob.key)).map(flag).chain([file()]).collect()
+}
+
+fn file() -> Arg {
     let file = Arg::new("config").long("config").value_name("FILE").help_heading("Run");
-    let file = file.help("Read settings from a TOML file (also TRAINER_CONFIG)");
-    KNOBS.iter().map(flag).chain([file]).collect()
+    file.help("Read settings from a TOML file (also TRAINER_CONFIG)")
 }
 
 pub(super) fn fresh() -> Arg {
@@ -42,7 +50,7 @@ fn flag(knob: &'static Knob) -> Arg {
 pub(super) fn resolve(matches: &ArgMatches) -> Result<Resolved, ConfigError> {
     let mut layers = Layers::new();
     let named = matches.get_one::<String>("config").map(OsString::from);
-    // An empty variable is as good as none, as everywhere.
+    // An empty variable is as good as none, as it is for every knob.
     let file = named.or_else(|| std::env::var_os("TRAINER_CONFIG").filter(|path| !path.is_empty()));
     if let Some(path) = file {
         layers.file(Path::new(&path))?;
@@ -51,6 +59,10 @@ pub(super) fn resolve(matches: &ArgMatches) -> Result<Resolved, ConfigError> {
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
     layers.environment(variables.filter(|(name, _)| name != "TRAINER_CONFIG"))?;
     for knob in KNOBS {
+        // Not every subcommand has the flags of all knobs.
+        if !matches!(matches.try_contains_id(knob.key), Ok(true)) {
+            continue;
+        }
         if knob.is_switch() {
             if matches.get_flag(knob.key) {
                 layers.command_line(knob, "true".to_owned());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::{Config, DeviceChoice, LogFormat, OptimizerName, UpdateFreq};
-use crate::data::DatasetName;
+use crate::data::{DEFAULT_DATA_DIR, DatasetName};
 use crate::model::Architecture;
 use crate::types::Seed;
 
@@ -20,8 +20,6 @@ pub struct Knob {
     pub help: &'static str,
     /// The heading in the help text.
     pub heading: &'static str,
-    /// Part of what makes two runs the same run: everything that can change a weight.
-    pub identity: bool,
     /// Parses a text into the configuration, or says what it wants.
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
 }
@@ -58,7 +56,6 @@ pub const KNOBS: &[Knob] = &[
                directory or on one above it. Missing parents are created, but not below `/` itself, where a missing \
                directory is most often a mount that is not there.",
         heading: RUN,
-        identity: false,
         set: |c, t| {
             c.logdir = if t.is_empty() { None } else { Some(path(t)?) };
             Ok(())
@@ -70,7 +67,6 @@ pub const KNOBS: &[Knob] = &[
         default: "0",
         help: "What all chance in the run is derived from: initial weights, the order of images",
         heading: RUN,
-        identity: true,
         set: |c, t| store(&mut c.seed, number::<u64>(t, 0, u64::MAX).map(Seed)),
     },
     Knob {
@@ -79,7 +75,6 @@ pub const KNOBS: &[Knob] = &[
         default: "auto",
         help: "Where to train: `auto`, `cpu`, `cuda` or `cuda:N`",
         heading: RUN,
-        identity: false,
         set: |c, t| store(&mut c.device, device(t)),
     },
     Knob {
@@ -90,7 +85,6 @@ pub const KNOBS: &[Knob] = &[
                nothing else: weights are equal to the last bit. A thread takes 32 images at a time, so more than \
                batch-size / 32 threads are of no use.",
         heading: RUN,
-        identity: false,
         set: |c, t| store(&mut c.threads, optional(t, "auto", |t| number(t, 1, 1024))),
     },
     Knob {
@@ -100,16 +94,21 @@ pub const KNOBS: &[Knob] = &[
         help: "What to learn: `mnist`, `fashion-mnist` or `synthetic`\n\n`synthetic` draws shapes by itself and needs no \
                files.",
         heading: DATA,
-        identity: true,
-        set: |c, t| store(&mut c.dataset, DatasetName::from_str(t).map_err(|_| near_word(t, &DATASETS))),
+        set: |c, t| {
+            store(
+                &mut c.dataset,
+                DatasetName::from_str(t).map_err(|unknown| {
+                    wanted(&DatasetName::ALL.map(DatasetName::as_str), unknown.near().map(DatasetName::as_str))
+                }),
+            )
+        },
     },
     Knob {
         key: "data-dir",
         value_name: "DIR",
-        default: "data",
+        default: DEFAULT_DATA_DIR,
         help: "Where data sets lie, each in a directory of its name",
         heading: DATA,
-        identity: false,
         set: |c, t| store(&mut c.data_dir, path(t)),
     },
     Knob {
@@ -118,7 +117,6 @@ pub const KNOBS: &[Knob] = &[
         default: "all",
         help: "Train on the first N images only: the quick check of an architecture",
         heading: DATA,
-        identity: true,
         set: |c, t| store(&mut c.limit_train, optional(t, "all", |t| number(t, 1, u64::MAX))),
     },
     Knob {
@@ -127,7 +125,6 @@ pub const KNOBS: &[Knob] = &[
         default: "all",
         help: "Validate on the first N images only",
         heading: DATA,
-        identity: true,
         set: |c, t| store(&mut c.limit_validation, optional(t, "all", |t| number(t, 1, u64::MAX))),
     },
     Knob {
@@ -136,7 +133,6 @@ pub const KNOBS: &[Knob] = &[
         default: "5",
         help: "Passes over the training images",
         heading: TRAINING,
-        identity: true,
         set: |c, t| store(&mut c.epochs, number(t, 1, 1_000_000)),
     },
     Knob {
@@ -145,7 +141,6 @@ pub const KNOBS: &[Knob] = &[
         default: "64",
         help: "Images in a step; the last step of an epoch takes what is left",
         heading: TRAINING,
-        identity: true,
         set: |c, t| store(&mut c.batch_size, number(t, 1, 1 << 20)),
     },
     Knob {
@@ -154,7 +149,6 @@ pub const KNOBS: &[Knob] = &[
         default: "adam",
         help: "Update rule: `adam`, `adamw` or `sgd`",
         heading: TRAINING,
-        identity: true,
         set: |c, t| {
             let named = [("adam", OptimizerName::Adam), ("adamw", OptimizerName::AdamW), ("sgd", OptimizerName::Sgd)];
             store(&mut c.optimizer, one_of(t, &named))
@@ -166,7 +160,6 @@ pub const KNOBS: &[Knob] = &[
         default: "1e-3",
         help: "Step size of the update rule, above 0 and at most 100",
         heading: TRAINING,
-        identity: true,
         set: |c, t| store(&mut c.learning_rate, real(t, |v| v > 0.0 && v <= 100.0, "a number above 0 and at most 100")),
     },
     Knob {
@@ -175,7 +168,6 @@ pub const KNOBS: &[Knob] = &[
         default: "0",
         help: "Momentum of `--optimizer sgd`, from 0 up to but not including 1",
         heading: TRAINING,
-        identity: true,
         set: |c, t| {
             store(&mut c.momentum, real(t, |v| (0.0..1.0).contains(&v), "a number from 0 up to but not including 1"))
         },
@@ -187,7 +179,6 @@ pub const KNOBS: &[Knob] = &[
         help: "Weight decay, from 0 to 10; `auto` is 0.01 for adamw and 0 for the others\n\nWith adamw it shrinks the \
                weights directly (decoupled); with adam and sgd it is an L2 penalty in the gradient.",
         heading: TRAINING,
-        identity: true,
         set: |c, t| {
             let parsed = optional(t, "auto", |t| real(t, |v| (0.0..=10.0).contains(&v), "a number from 0 to 10"));
             store(&mut c.weight_decay, parsed)
@@ -199,7 +190,6 @@ pub const KNOBS: &[Knob] = &[
         default: "32,64",
         help: "Filters of each convolution, each followed by 2x2 max-pooling; `none` for no convolution",
         heading: NETWORK,
-        identity: true,
         set: |c, t| store(&mut c.architecture.conv_filters, widths(t)),
     },
     Knob {
@@ -208,7 +198,6 @@ pub const KNOBS: &[Knob] = &[
         default: "3",
         help: "Side of the convolutions' square kernels",
         heading: NETWORK,
-        identity: true,
         set: |c, t| store(&mut c.architecture.kernel_size, number(t, 1, 64)),
     },
     Knob {
@@ -217,7 +206,6 @@ pub const KNOBS: &[Knob] = &[
         default: "128",
         help: "Units of the hidden dense layer",
         heading: NETWORK,
-        identity: true,
         set: |c, t| store(&mut c.architecture.dense_units, number(t, 1, 65_536)),
     },
     Knob {
@@ -226,7 +214,6 @@ pub const KNOBS: &[Knob] = &[
         default: "50",
         help: "When to write iteration scalars: `epoch`, `batch`, or every N steps",
         heading: WATCHING,
-        identity: false,
         set: |c, t| {
             store(
                 &mut c.update_freq,
@@ -246,7 +233,6 @@ pub const KNOBS: &[Knob] = &[
         default: "1",
         help: "Write histograms of the weights every N epochs; 0 for never",
         heading: WATCHING,
-        identity: false,
         set: |c, t| store(&mut c.histogram_freq, number(t, 0, 1_000_000)),
     },
     Knob {
@@ -255,7 +241,6 @@ pub const KNOBS: &[Knob] = &[
         default: "1",
         help: "Write pictures (filters, feature maps, Grad-CAM) every N epochs; 0 for never",
         heading: WATCHING,
-        identity: false,
         set: |c, t| store(&mut c.image_freq, number(t, 0, 1_000_000)),
     },
     Knob {
@@ -264,7 +249,6 @@ pub const KNOBS: &[Knob] = &[
         default: "false",
         help: "Say nothing but warnings and errors",
         heading: CONSOLE,
-        identity: false,
         set: |c, t| store(&mut c.quiet, one_of(t, &[("true", true), ("false", false), ("1", true), ("0", false)])),
     },
     Knob {
@@ -273,12 +257,9 @@ pub const KNOBS: &[Knob] = &[
         default: "text",
         help: "Form of the messages on stderr: `text` or `json`",
         heading: CONSOLE,
-        identity: false,
         set: |c, t| store(&mut c.log_format, one_of(t, &[("text", LogFormat::Text), ("json", LogFormat::Json)])),
     },
 ];
-
-const DATASETS: [&str; 3] = ["mnist", "fashion-mnist", "synthetic"];
 
 impl Config {
     /// Where parsing starts; every field is then set from its knob.
@@ -343,17 +324,21 @@ fn optional<T>(text: &str, none: &str, parse: impl Fn(&str) -> Result<T, String>
 
 fn one_of<T: Copy>(text: &str, named: &[(&str, T)]) -> Result<T, String> {
     let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
-    named.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| near_word(text, &names))
+    named
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| wanted(&names, nearest(text, names.iter().copied())))
 }
 
 /// What was wanted, and which of it was probably meant.
-fn near_word(text: &str, names: &[&str]) -> String {
+fn wanted(names: &[&str], near: Option<&str>) -> String {
     let list: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     let want = match list.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
         _ => list.concat(),
     };
-    match nearest(text, names.iter().copied()) {
+    match near {
         Some(near) => format!("{want}; did you mean `{near}`?"),
         None => want,
     }

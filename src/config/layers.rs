@@ -77,9 +77,10 @@ impl Layers {
 
     /// Lays `TRAINER_*` variables over what is there.
     ///
-    /// An unknown one is only warned about: Kubernetes sets `TRAINER_PORT` and the like where a service has our name.
+    /// An empty one is as good as none. An unknown one is only warned about: Kubernetes sets `TRAINER_PORT` and the like where a service has our name.
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, OsString)>) -> Result<(), ConfigError> {
-        let mut variables: Vec<_> = variables.into_iter().filter(|(name, _)| name.starts_with("TRAINER_")).collect();
+        let mut variables: Vec<_> =
+            variables.into_iter().filter(|(name, value)| name.starts_with("TRAINER_") && !value.is_empty()).collect();
         variables.sort();
         for (name, value) in variables {
             match KNOBS.iter().find(|knob| knob.variable() == name) {
@@ -303,6 +304,16 @@ mod tests {
         layers.environment([variable("TRAINER_PORT", "tcp://10.0.0.1:80"), variable("HOME", "/")]).unwrap();
         let warnings = layers.resolve().unwrap().warnings;
         assert_eq!(warnings, ["environment variable TRAINER_PORT is no setting of trainer and is ignored"]);
+    }
+
+    #[test]
+    fn an_empty_variable_is_as_good_as_none() {
+        for knob in KNOBS {
+            let mut layers = Layers::new();
+            layers.environment([variable(&knob.variable(), "")]).unwrap();
+            let resolved = layers.resolve().unwrap();
+            assert!(resolved.values().all(|(_, _, source)| *source == Source::Default), "{}", knob.key);
+        }
     }
 
     #[test]

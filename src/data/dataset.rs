@@ -23,7 +23,7 @@ pub enum DatasetName {
 
 /// A text that names no data set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown dataset `{text}`{}; known are {}", suggestion(text), known())]
+#[error("unknown dataset `{text}`{}; known are {}", suggestion(self.near()), known())]
 pub struct UnknownDataset {
     pub text: String,
 }
@@ -68,17 +68,24 @@ pub struct Dataset {
 pub enum LoadError {
     #[error(transparent)]
     Locate(#[from] LocateError),
-    #[error("{error}; {}", advice(*name))]
-    Idx { name: DatasetName, error: IdxError },
+    #[error("{error}; {}", advice(*name, data_dir))]
+    Idx { name: DatasetName, data_dir: PathBuf, error: IdxError },
     #[error(
         "{} and {} do not belong together: got {labels} labels, want one for each of {images} images; {}",
-        images_path.display(), labels_path.display(), advice(*name)
+        images_path.display(), labels_path.display(), advice(*name, data_dir)
     )]
-    CountMismatch { name: DatasetName, images_path: PathBuf, labels_path: PathBuf, images: usize, labels: usize },
-    #[error("{}: images are {height}x{width}, want {want} for {name}; {}", path.display(), advice(*name))]
-    ImageSize { name: DatasetName, path: PathBuf, height: usize, width: usize, want: ImageShape },
-    #[error("{}: {error}; {}", path.display(), advice(*name))]
-    Split { name: DatasetName, path: PathBuf, error: SplitError },
+    CountMismatch {
+        name: DatasetName,
+        data_dir: PathBuf,
+        images_path: PathBuf,
+        labels_path: PathBuf,
+        images: usize,
+        labels: usize,
+    },
+    #[error("{}: images are {height}x{width}, want {want} for {name}; {}", path.display(), advice(*name, data_dir))]
+    ImageSize { name: DatasetName, data_dir: PathBuf, path: PathBuf, height: usize, width: usize, want: ImageShape },
+    #[error("{}: {error}; {}", path.display(), advice(*name, data_dir))]
+    Split { name: DatasetName, data_dir: PathBuf, path: PathBuf, error: SplitError },
 }
 
 impl Classify for LoadError {
@@ -143,6 +150,19 @@ impl FromStr for DatasetName {
             .into_iter()
             .find(|name| name.as_str() == text)
             .ok_or_else(|| UnknownDataset { text: text.to_owned() })
+    }
+}
+
+impl UnknownDataset {
+    /// The data set that was probably meant, when one name is near enough.
+    pub fn near(&self) -> Option<DatasetName> {
+        let typed = self.text.to_lowercase().replace(['_', ' '], "-");
+        DatasetName::ALL
+            .into_iter()
+            .map(|name| (strsim::jaro_winkler(&typed, name.as_str()), name))
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .filter(|(likeness, _)| *likeness > 0.75)
+            .map(|(_, name)| name)
     }
 }
 
@@ -240,23 +260,26 @@ pub fn load(name: DatasetName, data_dir: &Path, seed: Seed) -> Result<Dataset, L
     Ok(Dataset {
         name: name.to_string(),
         classes: name.classes().map(str::to_owned).to_vec(),
-        train: read_split(name, &files.train_images, &files.train_labels)?,
-        validation: read_split(name, &files.validation_images, &files.validation_labels)?,
+        train: read_split(name, data_dir, &files.train_images, &files.train_labels)?,
+        validation: read_split(name, data_dir, &files.validation_images, &files.validation_labels)?,
     })
 }
 
-fn read_split(name: DatasetName, images_path: &Path, labels_path: &Path) -> Result<Split, LoadError> {
+fn read_split(name: DatasetName, data_dir: &Path, images_path: &Path, labels_path: &Path) -> Result<Split, LoadError> {
     let shape = name.shape();
+    let data_dir = data_dir.to_owned();
+    let idx = |error| LoadError::Idx { name, data_dir: data_dir.clone(), error };
     // Labels first: they are small, and a mix-up is found before the images take their memory.
-    let labels = idx::read_labels(labels_path).map_err(|error| LoadError::Idx { name, error })?;
-    let images = idx::read_images(images_path).map_err(|error| LoadError::Idx { name, error })?;
+    let labels = idx::read_labels(labels_path).map_err(idx)?;
+    let images = idx::read_images(images_path).map_err(idx)?;
     if (images.height, images.width) != (shape.height, shape.width) {
-        let (height, width) = (images.height, images.width);
-        return Err(LoadError::ImageSize { name, path: images_path.to_owned(), height, width, want: shape });
+        let (path, height, width) = (images_path.to_owned(), images.height, images.width);
+        return Err(LoadError::ImageSize { name, data_dir, path, height, width, want: shape });
     }
     if images.count != labels.len() {
         return Err(LoadError::CountMismatch {
             name,
+            data_dir,
             images_path: images_path.to_owned(),
             labels_path: labels_path.to_owned(),
             images: images.count,
@@ -265,30 +288,23 @@ fn read_split(name: DatasetName, images_path: &Path, labels_path: &Path) -> Resu
     }
     Split::new(shape, name.classes().len(), images.pixels, labels).map_err(|error| LoadError::Split {
         name,
+        data_dir,
         path: labels_path.to_owned(),
         error,
     })
 }
 
-fn advice(name: DatasetName) -> String {
-    format!(
-        "see which files are sound with `trainer data verify {name}`, replace the others with `trainer data fetch {name}`"
-    )
+fn advice(name: DatasetName, data_dir: &Path) -> String {
+    let command = |what| source::command(what, name, data_dir);
+    format!("see which files are sound with `{}`, replace the others with `{}`", command("verify"), command("fetch"))
 }
 
 fn known() -> String {
     DatasetName::ALL.map(|name| format!("`{name}`")).join(", ")
 }
 
-/// `: did you mean ..`, when one name is near enough to be what was meant.
-fn suggestion(text: &str) -> String {
-    let typed = text.to_lowercase().replace(['_', ' '], "-");
-    DatasetName::ALL
-        .into_iter()
-        .map(|name| (strsim::jaro_winkler(&typed, name.as_str()), name))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .map_or_else(String::new, |(_, name)| format!(": did you mean `{name}`?"))
+fn suggestion(near: Option<DatasetName>) -> String {
+    near.map_or_else(String::new, |name| format!(": did you mean `{name}`?"))
 }
 
 #[cfg(test)]
@@ -365,7 +381,8 @@ mod tests {
 
     fn refusal(dir: &tempfile::TempDir) -> (String, Exit) {
         let error = load(DatasetName::Mnist, dir.path(), Seed(0)).unwrap_err();
-        (error.to_string().replace(&format!("{}/", dir.path().display()), ""), error.exit())
+        let text = error.to_string().replace(&format!("{}/", dir.path().display()), "");
+        (text.replace(&dir.path().display().to_string(), "elsewhere"), error.exit())
     }
 
     #[test]
@@ -387,8 +404,8 @@ mod tests {
 
     #[test]
     fn files_that_do_not_fit_together_are_refused() {
-        let advice = "; see which files are sound with `trainer data verify mnist`, replace the others with \
-                      `trainer data fetch mnist`";
+        let advice = "; see which files are sound with `trainer data verify mnist --data-dir elsewhere`, replace the others \
+                      with `trainer data fetch mnist --data-dir elsewhere`";
         let cases: [(&str, Vec<u8>, &str); 5] = [
             (
                 "train-images-idx3-ubyte",

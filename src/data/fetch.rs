@@ -422,7 +422,7 @@ impl Part {
             Ok(got) if got == file.sha256 => Ok(Ok(out)),
             Ok(got) => Ok(Err(format!("not the published file: SHA-256 is {got}, want {}", file.sha256))),
             // Reading fails on damaged gzip data only, and writing with an error of the operating system.
-            Err(error) if error.raw_os_error().is_none() => Ok(Err(format!("damaged gzip data: {error}"))),
+            Err(error) if crate::data::idx::is_damage(&error) => Ok(Err(format!("damaged gzip data: {error}"))),
             Err(error) => Err(error),
         }
     }

@@ -167,12 +167,21 @@ fn read(path: &Path, kind: Kind) -> Result<Array, IdxError> {
         true => None,
         false => Some(std::fs::metadata(path).map_err(|error| fail(IdxFault::Open(error)))?.len()),
     };
-    parse(reader, length, kind, MAX_BYTES).map_err(|fault| {
-        fail(match fault {
-            IdxFault::Read(error) if gzipped => IdxFault::Gzip(error),
+    parse(reader, length, kind, MAX_BYTES).map_err(|fault| fail(if gzipped { fault.of_gzip() } else { fault }))
+}
+
+/// Whether an error in reading gzipped data lies with the data; otherwise the operating system has reported it.
+pub(crate) fn is_damage(error: &io::Error) -> bool {
+    error.raw_os_error().is_none()
+}
+
+impl IdxFault {
+    fn of_gzip(self) -> IdxFault {
+        match self {
+            IdxFault::Read(error) if is_damage(&error) => IdxFault::Gzip(error),
             other => other,
-        })
-    })
+        }
+    }
 }
 
 /// Reads one array and expects the end after it. `length` is that of the whole input, where it is known.
@@ -283,6 +292,18 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// The bytes, then EIO, as a disk that fails gives it.
+#[cfg(test)]
+pub(crate) fn failing_after(bytes: &[u8]) -> impl Read + use<> {
+    struct Failing;
+    impl Read for Failing {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::from_raw_os_error(libc::EIO))
+        }
+    }
+    io::Cursor::new(bytes.to_vec()).chain(Failing)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,6 +409,17 @@ mod tests {
             let (text, exit) = refusal(&bytes, Kind::Images);
             assert!(text.starts_with("the gzip data is damaged: "), "{text}");
             assert_eq!(exit, Exit::Data);
+        }
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_not_blamed_on_the_gzip_data() {
+        for cut in [0, 5, 30] {
+            let failing = MultiGzDecoder::new(BufReader::new(failing_after(&gzip(&images())[..cut])));
+            let fault = parse(failing, None, Kind::Images, MAX_BYTES).err().unwrap().of_gzip();
+            let error = IdxError { path: "x.gz".into(), fault };
+            assert!(error.to_string().starts_with("x.gz: cannot be read: "), "{error}");
+            assert_eq!(error.exit(), Exit::Io);
         }
     }
 

@@ -9,3 +9,4 @@ pub mod synthetic;
 
 pub use self::batches::{Batch, images_nchw, order};
 pub use self::dataset::{Dataset, DatasetName, LoadError, Split, load};
+pub use self::source::DEFAULT_DATA_DIR;

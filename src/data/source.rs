@@ -68,6 +68,9 @@ const FASHION_MNIST_FILES: [File; 4] = [
     },
 ];
 
+/// Where data sets lie unless something else is said; the scripts put them there too.
+pub const DEFAULT_DATA_DIR: &str = "data";
+
 /// Where Debian's package `dataset-fashion-mnist` puts its files.
 const DEBIAN_FASHION_MNIST: &str = "/usr/share/datasets/fashion-mnist";
 
@@ -94,12 +97,12 @@ pub enum LocateError {
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     #[error(
-        "the files of {name} are missing: looked for {} (also with `.gz`); get them with `trainer data fetch {name}`, or \
-         with `{}`, which can also take them from a package",
-        searched(places), make_command(*name)
+        "the files of {name} are missing: looked for {} (also with `.gz`); get them with {}",
+        searched(places), ways(*name, data_dir, ", or with ", ", which can also take them from a package")
     )]
     Missing {
         name: DatasetName,
+        data_dir: PathBuf,
         /// Each directory that was searched, with what it lacks.
         places: Vec<(PathBuf, Vec<&'static str>)>,
     },
@@ -124,7 +127,7 @@ impl Classify for LocateError {
 ///
 /// `synthetic` has no files, and so none are found.
 pub fn locate(name: DatasetName, data_dir: &Path) -> Result<Files, LocateError> {
-    locate_in(name, directories(name, data_dir))
+    locate_in(name, data_dir, directories(name, data_dir))
 }
 
 /// What became of one file's check.
@@ -153,6 +156,7 @@ pub struct FileReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyReport {
     pub name: DatasetName,
+    pub data_dir: PathBuf,
     pub files: Vec<FileReport>,
 }
 
@@ -188,9 +192,9 @@ impl fmt::Display for VerifyReport {
             (None, false) => write!(f, "{}: all {} files are as published", self.name, self.files.len()),
             (Some(_), _) => write!(
                 f,
-                "{0}: not complete; `trainer data fetch {0}` or `{1}` fetches what is wrong or missing",
+                "{}: not complete; {} fetches what is wrong or missing",
                 self.name,
-                make_command(self.name)
+                ways(self.name, &self.data_dir, " or ", "")
             ),
         }
     }
@@ -198,7 +202,7 @@ impl fmt::Display for VerifyReport {
 
 /// Compares the files of a data set with what was published.
 pub fn verify(name: DatasetName, data_dir: &Path) -> Result<VerifyReport, Unreadable> {
-    verify_in(name, &directories(name, data_dir))
+    verify_in(name, data_dir, &directories(name, data_dir))
 }
 
 pub(crate) fn files(name: DatasetName) -> &'static [File] {
@@ -207,6 +211,21 @@ pub(crate) fn files(name: DatasetName) -> &'static [File] {
         DatasetName::FashionMnist => &FASHION_MNIST_FILES,
         DatasetName::Synthetic => &[],
     }
+}
+
+/// `trainer data fetch mnist`, for the data directory that it is about.
+pub(crate) fn command(what: &str, name: DatasetName, data_dir: &Path) -> String {
+    if data_dir == Path::new(DEFAULT_DATA_DIR) {
+        format!("trainer data {what} {name}")
+    } else {
+        format!("trainer data {what} {name} --data-dir {}", data_dir.display())
+    }
+}
+
+/// The commands that get the files; `make` knows the default directory only.
+fn ways(name: DatasetName, data_dir: &Path, or: &str, after: &str) -> String {
+    let fetch = format!("`{}`", command("fetch", name, data_dir));
+    if data_dir == Path::new(DEFAULT_DATA_DIR) { format!("{fetch}{or}`{}`{after}", make_command(name)) } else { fetch }
 }
 
 /// The other way to get the files, which also knows packages that hold them.
@@ -249,11 +268,15 @@ pub(crate) fn find(dir: &Path, file: &File) -> Result<Option<PathBuf>, Unreadabl
 pub(crate) fn check(path: &Path, file: &File) -> Result<FileState, Unreadable> {
     let unreadable = |error| Unreadable { path: path.to_owned(), error };
     let (mut reader, gzipped) = idx::open(path).map_err(unreadable)?;
-    match digest(&mut reader, &mut io::sink(), file.bytes) {
+    state(&mut reader, gzipped, file).map_err(unreadable)
+}
+
+fn state(reader: &mut dyn Read, gzipped: bool, file: &File) -> io::Result<FileState> {
+    match digest(reader, &mut io::sink(), file.bytes) {
         Ok(got) if got == file.sha256 => Ok(FileState::Verified),
         Ok(got) => Ok(FileState::Mismatch { got, want: file.sha256 }),
-        Err(error) if gzipped => Ok(FileState::Damaged(error.to_string())),
-        Err(error) => Err(unreadable(error)),
+        Err(error) if gzipped && idx::is_damage(&error) => Ok(FileState::Damaged(error.to_string())),
+        Err(error) => Err(error),
     }
 }
 
@@ -276,7 +299,7 @@ pub(crate) fn digest(reader: &mut dyn Read, copy: &mut dyn io::Write, want: u64)
     Ok(sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn locate_in(name: DatasetName, directories: Vec<PathBuf>) -> Result<Files, LocateError> {
+fn locate_in(name: DatasetName, data_dir: &Path, directories: Vec<PathBuf>) -> Result<Files, LocateError> {
     let mut places = Vec::new();
     for dir in directories {
         let mut found = Vec::new();
@@ -292,11 +315,11 @@ fn locate_in(name: DatasetName, directories: Vec<PathBuf>) -> Result<Files, Loca
         }
         places.push((dir, lacking));
     }
-    Err(LocateError::Missing { name, places })
+    Err(LocateError::Missing { name, data_dir: data_dir.to_owned(), places })
 }
 
-fn verify_in(name: DatasetName, directories: &[PathBuf]) -> Result<VerifyReport, Unreadable> {
-    let found = match locate_in(name, directories.to_vec()) {
+fn verify_in(name: DatasetName, data_dir: &Path, directories: &[PathBuf]) -> Result<VerifyReport, Unreadable> {
+    let found = match locate_in(name, data_dir, directories.to_vec()) {
         Ok(files) => [files.train_images, files.train_labels, files.validation_images, files.validation_labels]
             .map(Some)
             .to_vec(),
@@ -311,7 +334,7 @@ fn verify_in(name: DatasetName, directories: &[PathBuf]) -> Result<VerifyReport,
         None => Ok(FileReport { path: directories[0].join(file.stem), state: FileState::Missing }),
     };
     let files = files(name).iter().zip(found).map(check_one).collect::<Result<_, _>>()?;
-    Ok(VerifyReport { name, files })
+    Ok(VerifyReport { name, data_dir: data_dir.to_owned(), files })
 }
 
 /// `a, b in data/mnist and for c in /usr/share/..`.
@@ -366,7 +389,8 @@ mod tests {
         let (own, system) = (dir.path().join("own"), dir.path().join("system"));
         make(&own, &NAMES[..3]);
         make(&system, &NAMES);
-        let find = || locate_in(DatasetName::FashionMnist, vec![own.clone(), system.clone()]).unwrap();
+        let find =
+            || locate_in(DatasetName::FashionMnist, Path::new("data"), vec![own.clone(), system.clone()]).unwrap();
         assert_eq!(find().train_images, system.join(NAMES[0]));
         make(&own, &NAMES);
         assert_eq!(find().train_images, own.join(NAMES[0]));
@@ -387,7 +411,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         make(&dir.path().join("own"), &NAMES[..3]);
         let places = vec![dir.path().join("own"), dir.path().join("system")];
-        let error = locate_in(DatasetName::FashionMnist, places).unwrap_err();
+        let error = locate_in(DatasetName::FashionMnist, Path::new("data"), places).unwrap_err();
         assert_eq!(
             error.to_string().replace(&format!("{}/", dir.path().display()), ""),
             "the files of fashion-mnist are missing: looked for t10k-labels-idx1-ubyte in own and for \
@@ -396,6 +420,12 @@ mod tests {
              which can also take them from a package"
         );
         assert_eq!(error.exit(), Exit::NoInput);
+    }
+
+    #[test]
+    fn advice_is_for_the_directory_that_was_given() {
+        let error = locate(DatasetName::Mnist, Path::new("/no/such")).unwrap_err().to_string();
+        assert!(error.ends_with("; get them with `trainer data fetch mnist --data-dir /no/such`"), "{error}");
     }
 
     #[test]
@@ -423,12 +453,27 @@ mod tests {
             shown.contains(&format!("train-images-idx3-ubyte: not the published file: SHA-256 is {got}, want ba89"))
         );
         assert!(shown.contains("train-labels-idx1-ubyte: missing\n"), "{shown}");
-        assert!(shown.ends_with("`trainer data fetch mnist` or `make data` fetches what is wrong or missing"));
+        let command = format!("`trainer data fetch mnist --data-dir {}`", dir.path().display());
+        assert!(
+            shown.ends_with(&format!("mnist: not complete; {command} fetches what is wrong or missing")),
+            "{shown}"
+        );
+        let usual = VerifyReport { data_dir: DEFAULT_DATA_DIR.into(), ..report }.to_string();
+        assert!(usual.ends_with("`trainer data fetch mnist` or `make data` fetches what is wrong or missing"));
 
         fs::remove_dir_all(&mnist).unwrap();
         assert_eq!(verify(DatasetName::Mnist, dir.path()).unwrap().exit(), Some(Exit::NoInput));
         let drawn = verify(DatasetName::Synthetic, dir.path()).unwrap();
         assert_eq!((drawn.exit(), drawn.files.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_no_damaged_file() {
+        let packed = gzip(b"some bytes");
+        let failing = idx::failing_after(&packed[..packed.len() - 4]);
+        let mut reader = flate2::bufread::MultiGzDecoder::new(io::BufReader::new(failing));
+        let error = state(&mut reader, true, &MNIST_FILES[0]).unwrap_err();
+        assert_eq!(Unreadable { path: "x.gz".into(), error }.exit(), Exit::Io);
     }
 
     #[test]

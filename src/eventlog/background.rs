@@ -5,6 +5,8 @@
 //! 3. The queue is bounded by entries and by bytes. When it is full, `write` waits; nothing is dropped.
 //! 4. An error is told by the next `write` (at most one a minute), `flush`, `sync` or `close`, and says how many
 //!    entries were lost. The entry that such a `write` was given is in the queue all the same.
+//!    If the thread has ended before it was told to, all that was queued is lost, and each `flush`, `sync` and the
+//!    `close` say so.
 //! 5. Dropping it closes it: all that is queued is written first.
 
 use std::collections::VecDeque;
@@ -63,6 +65,8 @@ struct Queue {
     barriers_passed: u64,
     barriers_set: u64,
     ended: bool,
+    /// It has ended without having been told to close.
+    stopped: bool,
     error: Option<SinkError>,
     lost: u64,
 }
@@ -113,9 +117,9 @@ impl Background {
             while queue.barriers_passed < mine && !queue.ended {
                 queue = self.shared.wait(queue);
             }
-            if queue.barriers_passed < mine {
-                queue.fail();
-            }
+        }
+        if queue.stopped {
+            queue.lose(0, Cause::Stopped);
         }
         self.told = None;
         queue.error.take().map_or(Ok(()), Err)
@@ -132,17 +136,15 @@ impl Sink for Background {
             queue = self.shared.wait(queue);
         }
         if queue.ended {
-            queue.lost += 1;
-            let cause = if self.thread.is_some() { Cause::Stopped } else { Cause::Closed };
-            let mut all = queue.error.take();
-            SinkError::add(&mut all, SinkError::new(1, cause));
-            return all.map_or(Ok(()), Err);
-        }
-        queue.bytes += size;
-        queue.items.push_back(Item::Entry(entry, size));
-        if queue.wake_at > 0 && queue.items.len() >= queue.wake_at {
-            queue.wake_at = 0;
-            self.shared.work.notify_one();
+            let cause = if queue.stopped { Cause::Stopped } else { Cause::Closed };
+            queue.lose(1, cause);
+        } else {
+            queue.bytes += size;
+            queue.items.push_back(Item::Entry(entry, size));
+            if queue.wake_at > 0 && queue.items.len() >= queue.wake_at {
+                queue.wake_at = 0;
+                self.shared.work.notify_one();
+            }
         }
         if queue.error.is_some() && self.told.is_none_or(|at| at.elapsed() >= self.limits.tell_every) {
             self.told = Some(Instant::now());
@@ -228,12 +230,18 @@ impl Queue {
         self.items.len() < limits.entries.max(1) && (self.bytes == 0 || self.bytes + size <= limits.bytes)
     }
 
-    /// What is still queued will not be written any more.
-    fn fail(&mut self) {
+    fn lose(&mut self, entries: u64, cause: Cause) {
+        self.lost += entries;
+        SinkError::add(&mut self.error, SinkError::new(entries, cause));
+    }
+
+    /// Nobody will write what is queued or in work any more.
+    fn stop(&mut self) {
         let queued = self.items.drain(..).filter(|item| matches!(item, Item::Entry(..))).count() as u64;
         let lost = queued + std::mem::take(&mut self.in_work);
-        self.lost += lost;
-        SinkError::add(&mut self.error, SinkError::new(lost, Cause::Stopped));
+        self.bytes = 0;
+        self.stopped = true;
+        self.lose(lost, Cause::Stopped);
     }
 }
 
@@ -256,14 +264,22 @@ struct Done {
 impl<S: Sink> Worker<S> {
     fn run(mut self) {
         /// Lets the other side go on, also after a panic.
-        struct End(Arc<Shared>);
+        struct End {
+            shared: Arc<Shared>,
+            closed: bool,
+        }
         impl Drop for End {
             fn drop(&mut self) {
-                self.0.lock().ended = true;
-                self.0.progress.notify_all();
+                let mut queue = self.shared.lock();
+                if !self.closed {
+                    queue.stop();
+                }
+                queue.ended = true;
+                drop(queue);
+                self.shared.progress.notify_all();
             }
         }
-        let _end = End(Arc::clone(&self.shared));
+        let mut end = End { shared: Arc::clone(&self.shared), closed: false };
 
         let mut batch = Vec::with_capacity(BATCH);
         loop {
@@ -289,6 +305,7 @@ impl<S: Sink> Worker<S> {
                         self.flushed(result, &mut errors);
                         self.report(&std::mem::take(&mut done), errors.take(), true);
                         if barrier == Barrier::Close {
+                            end.closed = true;
                             return;
                         }
                     }
@@ -482,18 +499,75 @@ mod tests {
         assert_eq!((steps(&memory), log.lost()), (vec![0, 2], 1));
     }
 
-    #[test]
-    fn a_sink_that_panics_does_not_take_the_writer_with_it() {
-        let memory = Memory::default();
-        let sink = Scripted { panic_at: Some(1), ..Scripted::new(&memory) };
+    /// A log whose sink panics at the second of two entries, as soon as two permits are sent.
+    fn panicking() -> (Background, std::sync::mpsc::Sender<()>) {
+        let (permit, gate) = std::sync::mpsc::channel();
+        let sink = Scripted { panic_at: Some(1), gate: Some(gate), ..Scripted::new(&Memory::default()) };
         let mut log = Background::spawn(sink, Limits::default()).unwrap();
         log.write(entry(0)).unwrap();
         log.write(entry(1)).unwrap();
-        let error = log.flush().unwrap_err();
-        assert!(error.to_string().ends_with(" lost: the thread that writes the log has ended too early"), "{error}");
+        (log, permit)
+    }
+
+    fn permit_two(permit: &std::sync::mpsc::Sender<()>) {
+        permit.send(()).unwrap();
+        permit.send(()).unwrap();
+    }
+
+    fn wait_for_the_end(log: &Background) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !log.shared.lock().ended {
+            assert!(Instant::now() < deadline, "the thread goes on");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// What holds from the first error on, whoever told it.
+    fn is_dead(mut log: Background, first: &SinkError) {
+        assert!(first.to_string().ends_with(" lost: the thread that writes the log has ended too early"), "{first}");
         // How many were in work when it happened depends on the moment; each that is not written is counted or more.
+        assert!((1..=2).contains(&first.lost), "{first}");
+        assert_eq!(log.lost(), first.lost);
+        for _ in 0..5 {
+            assert_eq!(
+                log.flush().unwrap_err().to_string(),
+                "event log: the thread that writes the log has ended too early"
+            );
+        }
+        // At most one of many writes tells; what the others lose is told by the close.
+        let told: Vec<u64> = (2..12).filter_map(|step| log.write(entry(step)).err()).map(|error| error.lost).collect();
+        assert_eq!(told, [1]);
+        assert_eq!(log.close().unwrap_err().lost, 9);
+        assert_eq!(log.lost(), first.lost + 10);
+    }
+
+    #[test]
+    fn a_sink_that_panics_while_somebody_waits_is_told() {
+        let (mut log, permit) = panicking();
+        let later = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            permit_two(&permit);
+        });
+        let first = log.flush().unwrap_err();
+        later.join().unwrap();
+        is_dead(log, &first);
+    }
+
+    #[test]
+    fn a_sink_that_panicked_before_anybody_asked_is_told() {
+        for barrier in [Barrier::Flush, Barrier::Sync] {
+            let (mut log, permit) = panicking();
+            permit_two(&permit);
+            wait_for_the_end(&log);
+            assert!(log.lost() > 0);
+            let first = log.pass(barrier).unwrap_err();
+            is_dead(log, &first);
+        }
+        let (mut log, permit) = panicking();
+        permit_two(&permit);
+        wait_for_the_end(&log);
+        let error = log.close().unwrap_err();
+        assert_eq!(log.lost(), error.lost);
         assert!((1..=2).contains(&error.lost), "{error}");
-        assert_eq!(log.write(entry(2)).unwrap_err().lost, 1);
-        assert_eq!(log.lost(), error.lost + 1);
     }
 }

@@ -36,9 +36,7 @@ pub enum Attr {
     Text(String),
     Int(i64),
     Float(f32),
-    Bool(bool),
     Ints(Vec<i64>),
-    Shape(Shape),
     Type(DType),
 }
 
@@ -46,13 +44,7 @@ pub enum Attr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DType {
     F32,
-    F64,
-    I32,
     I64,
-    U8,
-    Bool,
-    Bf16,
-    F16,
 }
 
 /// Why nodes do not make a graph.
@@ -155,9 +147,7 @@ impl Attr {
             Attr::Text(text) => Wire::S(text.clone().into_bytes()),
             Attr::Int(int) => Wire::I(*int),
             Attr::Float(float) => Wire::F(*float),
-            Attr::Bool(bool) => Wire::B(*bool),
             Attr::Ints(ints) => Wire::List(ListValue { i: ints.clone(), ..Default::default() }),
-            Attr::Shape(shape) => Wire::Shape(shape_to_wire(shape)),
             Attr::Type(dtype) => Wire::Type(dtype.to_wire().into()),
         };
         proto::AttrValue { value: Some(value) }
@@ -168,13 +158,7 @@ impl DType {
     fn to_wire(self) -> proto::DataType {
         match self {
             DType::F32 => proto::DataType::DtFloat,
-            DType::F64 => proto::DataType::DtDouble,
-            DType::I32 => proto::DataType::DtInt32,
             DType::I64 => proto::DataType::DtInt64,
-            DType::U8 => proto::DataType::DtUint8,
-            DType::Bool => proto::DataType::DtBool,
-            DType::Bf16 => proto::DataType::DtBfloat16,
-            DType::F16 => proto::DataType::DtHalf,
         }
     }
 }
@@ -241,7 +225,7 @@ mod tests {
     fn conv() -> Vec<Node> {
         vec![
             Node::new("input", "Placeholder").outputs([vec![None, Some(28), Some(28), Some(1)]]),
-            Node::new("cnn/conv2d/kernel", "VariableV2").attr("shape", Attr::Shape(vec![Some(3), Some(3)])),
+            Node::new("cnn/conv2d/kernel", "VariableV2").attr("shape", Attr::Ints(vec![3, 3])),
             Node::new("cnn/conv2d/Conv2D", "Conv2D")
                 .input("input")
                 .input("cnn/conv2d/kernel:0")
@@ -271,8 +255,8 @@ mod tests {
 
     #[test]
     fn equal_graphs_are_equal_bytes() {
-        let turned = Node::new("n", "Op").attr("b", Attr::Int(1)).attr("a", Attr::Bool(true));
-        let node = Node::new("n", "Op").attr("a", Attr::Bool(true)).attr("b", Attr::Int(1));
+        let turned = Node::new("n", "Op").attr("b", Attr::Int(1)).attr("a", Attr::Int(2));
+        let node = Node::new("n", "Op").attr("a", Attr::Int(2)).attr("b", Attr::Int(1));
         assert_eq!(Graph::new(vec![node]).unwrap().encode(), Graph::new(vec![turned]).unwrap().encode());
     }
 

@@ -7,11 +7,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::file::{Backlog, CreateError, EventFile, Origin, WriteError};
+use super::file::{Backlog, EventFile, Origin, WriteError};
 use super::sink::{Cause, Entry, Sink, SinkError};
 use crate::types::{Run, Step, WallTime};
 
@@ -59,7 +58,7 @@ impl fmt::Debug for LogDir {
 }
 
 impl LogDir {
-    /// Nothing is created yet: see [`LogDir::probe`].
+    /// Nothing is created yet.
     pub fn new(root: impl Into<PathBuf>, origin: Origin) -> LogDir {
         LogDir {
             root: root.into(),
@@ -78,21 +77,6 @@ impl LogDir {
     pub fn starting_at(mut self, run: Run, step: Step) -> LogDir {
         self.starts.insert(run, step);
         self
-    }
-
-    /// Creates the directory, and finds out whether files can be created in it; leaves no file.
-    pub fn probe(&self) -> Result<(), CreateError> {
-        fs::create_dir_all(&self.root).map_err(|source| CreateError::Directory { dir: self.root.clone(), source })?;
-        // Without `tfevents` in its name, which would make it data.
-        match tempfile::Builder::new().prefix(".probe").tempfile_in(&self.root).and_then(tempfile::NamedTempFile::close)
-        {
-            Ok(()) => Ok(()),
-            Err(source) => Err(CreateError::File { path: self.root.join(".probe"), source }),
-        }
-    }
-
-    pub fn root(&self) -> &Path {
-        &self.root
     }
 
     /// Opens the file of `run` if it has none and the time has come.
@@ -217,7 +201,8 @@ impl Drop for LogDir {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::OpenOptions;
+    use std::fs::{self, OpenOptions};
+    use std::path::Path;
 
     use super::*;
     use crate::eventlog::event::What;
@@ -354,17 +339,5 @@ mod tests {
         };
         let lost: Vec<u64> = (0..4).map(|_| log.write(text()).unwrap_err().lost).collect();
         assert_eq!(lost, [0, 0, 1, 1]);
-    }
-
-    #[test]
-    fn a_probe_leaves_only_the_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("logs/fit");
-        log(&root).probe().unwrap();
-        assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
-        fs::write(root.join("file"), b"").unwrap();
-        let error = log(&root.join("file")).probe().unwrap_err();
-        assert_eq!(error.exit(), Exit::CantCreate);
-        assert!(error.to_string().starts_with("cannot create the run directory "), "{error}");
     }
 }

@@ -9,7 +9,6 @@
 //!
 //! let clock = SystemClock;
 //! let logdir = LogDir::new("logs/fit", Origin::here());
-//! logdir.probe()?;
 //! let mut log = Background::spawn(logdir, Limits::default())?;
 //! let what = What::Values(vec![Value::scalar(Tag::of("epoch_loss"), 0.25)]);
 //! log.write(Entry { run: Run::Train, wall_time: clock.now(), step: Step::ZERO, what })?;

@@ -5,7 +5,7 @@ use std::io::Read;
 use prost::Message;
 
 use super::proto::Event;
-use super::record::{DEFAULT_LIMIT, RecordError, RecordReader};
+use super::record::{RecordError, RecordReader};
 use crate::exit::{Classify, Exit};
 
 /// The events of a file, each with the byte at which its record begins.
@@ -56,22 +56,12 @@ impl Classify for EventError {
 impl<R: Read> EventReader<R> {
     /// Reads from `input`, which is at its first byte, and ought to be buffered.
     pub fn new(input: R) -> EventReader<R> {
-        EventReader::with_limit(input, DEFAULT_LIMIT)
-    }
-
-    /// Refuses events longer than `limit` bytes.
-    pub fn with_limit(input: R, limit: u64) -> EventReader<R> {
-        EventReader { records: RecordReader::with_limit(input, limit), payload: Vec::new() }
+        EventReader { records: RecordReader::new(input), payload: Vec::new() }
     }
 
     /// Where the next record begins; at the end, how many bytes were read.
     pub fn offset(&self) -> u64 {
         self.records.offset()
-    }
-
-    /// Bytes of the payload of the event that was read last.
-    pub fn payload_len(&self) -> u64 {
-        self.payload.len() as u64
     }
 }
 

@@ -87,6 +87,7 @@ impl SinkError {
 impl fmt::Display for SinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.lost {
+            0 if matches!(self.cause, Cause::Stopped) => write!(f, "event log: {}", self.cause),
             0 => write!(f, "event log: {}; nothing is lost yet", self.cause),
             1 => write!(f, "event log: 1 entry is lost: {}", self.cause),
             lost => write!(f, "event log: {lost} entries are lost: {}", self.cause),

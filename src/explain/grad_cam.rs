@@ -48,8 +48,8 @@ pub fn grad_cam(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::host_values;
     use crate::model::Architecture;
+    use crate::model::host_values;
     use crate::types::ImageShape;
 
     /// Weights that any language can compute: `sin(0.7 i^2 + p)` for value `i` of parameter `p`.

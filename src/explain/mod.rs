@@ -5,20 +5,13 @@
 mod feature_maps;
 mod grad_cam;
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
+use crate::model::host_values;
 use crate::render::Map;
 
 pub use feature_maps::{FeatureMaps, feature_maps};
 pub use grad_cam::grad_cam;
-
-/// A tensor's values on the host, in the order of its logical shape.
-fn host_values(tensor: &Tensor) -> Vec<f32> {
-    let dense = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous();
-    let mut values = vec![0.0; dense.numel()];
-    dense.copy_data(&mut values, dense.numel());
-    values
-}
 
 /// The planes of a tensor whose last two axes are `height` x `width`, the rest in order.
 fn planes(tensor: &Tensor, height: usize, width: usize) -> Vec<Map> {

@@ -7,5 +7,7 @@ mod summary;
 
 pub use layer::{Layer, LayerKind, Shape, ShapeError};
 pub use network::{Architecture, Network, Tap};
+pub(crate) use parameters::host_values;
 pub use parameters::{ParameterSpec, Parameters};
+pub(crate) use summary::grouped;
 pub use summary::summary;

@@ -37,7 +37,7 @@ pub fn summary(network: &Network) -> String {
 }
 
 /// A count with commas between thousands.
-fn grouped(count: usize) -> String {
+pub(crate) fn grouped(count: usize) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

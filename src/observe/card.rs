@@ -3,6 +3,7 @@
 //! The Images tab shows every picture 348 pixels wide and scales others without smoothing, which tears text apart. Cards
 //! have that width, so that what is drawn is what is seen.
 
+use crate::model::grouped;
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted};
 use crate::render::{Canvas, ColourMap, NON_FINITE, Rgb, Scale, Zoom, number};
@@ -90,10 +91,6 @@ pub fn counted(count: usize, noun: &str) -> String {
 /// `64 channels`, or `64 of 512 channels` when not all are shown.
 pub fn shown_of(shown: usize, count: usize, noun: &str) -> String {
     if shown < count { format!("{shown} of {}", counted(count, noun)) } else { counted(count, noun) }
-}
-
-fn grouped(count: usize) -> String {
-    if count < 1000 { count.to_string() } else { format!("{},{:03}", grouped(count / 1000), count % 1000) }
 }
 
 /// A class's name, or its number if it has none.

@@ -7,7 +7,7 @@ use super::probe::Probes;
 use super::{Findings, epoch_step};
 use crate::eventlog::Value;
 use crate::explain;
-use crate::model::LayerKind;
+use crate::model::{LayerKind, host_values};
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted, width};
 use crate::render::{self, Canvas, ColourMap, Map, Rgb, Scale, Zoom, number};
@@ -137,10 +137,9 @@ impl Verdict {
 }
 
 fn probabilities(logits_nk: &Tensor) -> Vec<Vec<f32>> {
-    let probabilities = tch::no_grad(|| logits_nk.softmax(-1, Kind::Float)).to_device(tch::Device::Cpu).contiguous();
+    let probabilities = tch::no_grad(|| logits_nk.softmax(-1, Kind::Float));
     let classes = logits_nk.size().last().map_or(1, |&k| k as usize).max(1);
-    let mut values = vec![0.0; probabilities.numel()];
-    probabilities.copy_data(&mut values, probabilities.numel());
+    let values = host_values(&probabilities);
     values.chunks_exact(classes).map(<[f32]>::to_vec).collect()
 }
 

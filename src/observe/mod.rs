@@ -12,10 +12,11 @@ mod probe;
 mod scalars;
 mod texts;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::eventlog::{Entry, Sink, Value, What};
-use crate::types::{Clock, Run, Step};
+use crate::types::{Clock, Run, Step, WallTime};
 
 pub use feature_maps::FeatureMaps;
 pub use filters::Filters;
@@ -31,11 +32,12 @@ pub use texts::{Table, Texts};
 pub struct Findings {
     sink: Box<dyn Sink>,
     clock: Arc<dyn Clock>,
+    latest: BTreeMap<Run, WallTime>,
 }
 
 impl Findings {
     pub fn new(sink: impl Sink + 'static, clock: Arc<dyn Clock>) -> Findings {
-        Findings { sink: Box::new(sink), clock }
+        Findings { sink: Box::new(sink), clock, latest: BTreeMap::new() }
     }
 
     /// Values of one moment share one event.
@@ -55,15 +57,132 @@ impl Findings {
     }
 
     fn write(&mut self, run: Run, step: Step, what: What) {
-        let entry = Entry { run, wall_time: self.clock.now(), step, what };
+        let wall_time = self.now(run);
+        let entry = Entry { run, wall_time, step, what };
         // Training does not stop for its log. The sink counts what it loses and the end of the run reports it.
         if let Err(error) = self.sink.write(entry) {
             tracing::warn!("{error}");
         }
+    }
+
+    /// The time, or that of the run's last entry if the clock was set back since: TensorBoard's relative and wall-time
+    /// axes would draw the curve backwards.
+    fn now(&mut self, run: Run) -> WallTime {
+        let now = self.clock.now();
+        let latest = self.latest.entry(run).or_insert(now);
+        if now > *latest {
+            *latest = now;
+        }
+        *latest
     }
 }
 
 /// The step of a moment in a run whose steps are epochs.
 fn epoch_step(epoch: u64) -> Step {
     Step::new(epoch).unwrap_or(Step::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::data::{Dataset, Split};
+    use crate::eventlog::{Memory, Summary};
+    use crate::model::{Architecture, Network};
+    use crate::optim::Rule;
+    use crate::train::{EpochReport, Fit, Metrics, Observer, Outcome, Progress, TrainState, fit};
+    use crate::types::{FixedClock, ImageShape, Seed, Tag};
+
+    /// One value in a log.
+    pub struct Seen {
+        pub run: Run,
+        pub step: u64,
+        pub tag: String,
+        pub described: bool,
+        summary: Summary,
+    }
+
+    impl Seen {
+        pub fn scalar(&self) -> f64 {
+            match self.summary {
+                Summary::Scalar(value) => value.into(),
+                ref other => panic!("{} is no scalar: {other:?}", self.tag),
+            }
+        }
+    }
+
+    struct Silent;
+
+    impl Progress for Silent {
+        fn epoch_starts(&mut self, _: u64, _: usize) {}
+        fn samples_done(&mut self, _: usize, _: Option<Metrics>) {}
+        fn epoch_ends(&mut self, _: &EpochReport) {}
+    }
+
+    /// What observers see of two epochs of three steps, of a network with one convolution.
+    pub fn rehearse(mut observers: Vec<Box<dyn Observer<Findings>>>) -> (Vec<Seen>, Outcome) {
+        let shape = ImageShape { height: 6, width: 6, channels: 1 };
+        let split = |count: usize| {
+            // A class is a brightness.
+            let labels: Vec<u8> = (0..count).map(|i| (i % 2) as u8).collect();
+            let pixels = labels.iter().flat_map(|label| vec![label * 200; shape.len()]).collect();
+            Split::new(shape, 2, pixels, labels).unwrap()
+        };
+        let classes = vec!["dark".to_owned(), "bright".to_owned()];
+        let dataset = Dataset { name: "two".to_owned(), classes, train: split(50), validation: split(20) };
+        let architecture = Architecture { conv_filters: vec![2], kernel_size: 3, dense_units: 4 };
+        let network = Arc::new(Network::build(&architecture, shape, 2).unwrap());
+        let rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
+        let mut state = TrainState::initialise(&network, rule, Seed(1), tch::Device::Cpu);
+        let how = Fit {
+            network: &network,
+            dataset: &dataset,
+            device: tch::Device::Cpu,
+            epochs: 2,
+            batch_size: 20,
+            learning_rate: 0.1,
+            seed: Seed(1),
+            threads: 1,
+            stop: &AtomicUsize::new(0),
+        };
+        let memory = Memory::default();
+        let clock = FixedClock(WallTime::from_secs(1.0).unwrap());
+        let mut findings = Findings::new(memory.clone(), Arc::new(clock));
+        let outcome = fit(&how, &mut state, &mut observers, &mut findings, &mut Silent).unwrap();
+        let mut seen = Vec::new();
+        for Entry { run, step, what, .. } in memory.entries() {
+            let What::Values(values) = what else { panic!("{what:?}") };
+            seen.extend(values.into_iter().map(|Value { tag, summary, description }| Seen {
+                run,
+                step: step.get(),
+                tag: tag.to_string(),
+                described: description.is_some(),
+                summary,
+            }));
+        }
+        (seen, outcome)
+    }
+
+    /// Says what it is told to, last time first.
+    struct Scripted(Mutex<Vec<f64>>);
+
+    impl Clock for Scripted {
+        fn now(&self) -> WallTime {
+            WallTime::from_secs(self.0.lock().unwrap().pop().unwrap()).unwrap()
+        }
+    }
+
+    #[test]
+    fn times_of_a_run_do_not_go_back_when_the_clock_does() {
+        let memory = Memory::default();
+        let clock = Scripted(Mutex::new(vec![12.0, 8.0, 7.0, 9.0, 10.0]));
+        let mut findings = Findings::new(memory.clone(), Arc::new(clock));
+        for run in [Run::Train, Run::Train, Run::Steps, Run::Train, Run::Train] {
+            findings.push(run, Step::ZERO, vec![Value::scalar(Tag::of("loss"), 0.5)]);
+        }
+        let times: Vec<f64> = memory.entries().iter().map(|entry| entry.wall_time.as_secs()).collect();
+        assert_eq!(times, [10.0, 10.0, 7.0, 10.0, 12.0]);
+    }
 }

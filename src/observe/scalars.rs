@@ -112,3 +112,76 @@ fn metrics([loss, accuracy]: [&str; 2], metrics: Metrics, over: &str) -> Vec<Val
 fn scalar(tag: &str, value: f64, description: String) -> Value {
     Value::scalar(Tag::of(tag), value as f32).described(description)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::tests::{Seen, rehearse};
+
+    fn tags(seen: &[Seen], run: Run) -> Vec<(u64, String)> {
+        seen.iter().filter(|seen| seen.run == run).map(|seen| (seen.step, seen.tag.clone())).collect()
+    }
+
+    fn value(seen: &[Seen], run: Run, step: u64, tag: &str) -> f64 {
+        let found = seen.iter().find(|seen| (seen.run, seen.step, seen.tag.as_str()) == (run, step, tag));
+        found.unwrap_or_else(|| panic!("no {tag} at {step} of {run:?}")).scalar()
+    }
+
+    #[test]
+    fn epochs_have_keras_tags_and_the_numbers_of_the_outcome() {
+        let (seen, outcome) = rehearse(vec![Box::new(EpochScalars)]);
+        let want = |names: &[&str]| -> Vec<(u64, String)> {
+            [0, 1].iter().flat_map(|&step| names.iter().map(move |name| (step, (*name).to_owned()))).collect()
+        };
+        assert_eq!(tags(&seen, Run::Train), want(&["epoch_loss", "epoch_accuracy", "epoch_learning_rate"]));
+        assert_eq!(tags(&seen, Run::Validation), want(&["epoch_loss", "epoch_accuracy"]));
+        assert!(tags(&seen, Run::Steps).is_empty());
+        let last = outcome.last;
+        for (run, tag, number) in [
+            (Run::Train, "epoch_loss", last.train.loss),
+            (Run::Train, "epoch_accuracy", last.train.accuracy),
+            (Run::Train, "epoch_learning_rate", 0.1),
+            (Run::Validation, "epoch_loss", last.validation.loss),
+            (Run::Validation, "epoch_accuracy", last.validation.accuracy),
+        ] {
+            assert_eq!(value(&seen, run, 1, tag), f64::from(number as f32), "{tag} of {run:?}");
+        }
+        assert!(seen.iter().all(|seen| seen.described), "every curve says what it is");
+    }
+
+    #[test]
+    fn steps_are_written_when_asked_for() {
+        // Two epochs of three steps each.
+        for (every_steps, steps) in [(Some(2), vec![2, 4, 6]), (Some(4), vec![4]), (None, vec![3, 6])] {
+            let (seen, outcome) = rehearse(vec![Box::new(StepScalars::new(every_steps))]);
+            assert!(seen.iter().all(|seen| seen.run == Run::Steps));
+            let at =
+                |tag: &str| -> Vec<u64> { seen.iter().filter(|seen| seen.tag == tag).map(|seen| seen.step).collect() };
+            for tag in ["batch_loss", "batch_accuracy", "gradient_norm", "images_per_second", "time/forward"] {
+                assert_eq!(at(tag), steps, "{tag} with {every_steps:?}");
+            }
+            for tag in ["evaluation_loss_vs_iterations", "evaluation_accuracy_vs_iterations"] {
+                assert_eq!(at(tag), [3, 6], "{tag} with {every_steps:?}");
+            }
+            let loss = value(&seen, Run::Steps, 6, "evaluation_loss_vs_iterations");
+            assert_eq!(loss, f64::from(outcome.last.validation.loss as f32));
+            for &step in &steps {
+                let shares = ["data", "forward", "backward", "optimizer", "observers"];
+                let sum: f64 = shares.iter().map(|part| value(&seen, Run::Steps, step, &format!("time/{part}"))).sum();
+                assert!((0.5..=1.001).contains(&sum), "shares of time add up to {sum}");
+                assert!(value(&seen, Run::Steps, step, "gradient_norm") > 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_point_is_of_the_steps_since_the_one_before() {
+        let (seen, outcome) = rehearse(vec![Box::new(EpochScalars), Box::new(StepScalars::new(None))]);
+        for (step, epoch) in [(3, 0), (6, 1)] {
+            let (batch, whole) =
+                (value(&seen, Run::Steps, step, "batch_loss"), value(&seen, Run::Train, epoch, "epoch_loss"));
+            assert!((batch - whole).abs() < 1e-6, "{batch} is not {whole}");
+        }
+        assert_eq!(outcome.iterations, 6);
+    }
+}

@@ -15,8 +15,6 @@ pub const NON_FINITE: Rgb = [255, 0, 255];
 pub enum ColourMap {
     /// Black to white.
     Grey,
-    /// Dark blue to yellow; even steps for every eye.
-    Viridis,
     /// Black through purple to pale yellow.
     Magma,
     /// Blue through green to red.
@@ -86,7 +84,6 @@ impl ColourMap {
     pub fn at(self, place: f64) -> Rgb {
         let gradient = match self {
             ColourMap::Grey => return [(place.clamp(0.0, 1.0) * 255.0).round() as u8; 3],
-            ColourMap::Viridis => colorous::VIRIDIS,
             ColourMap::Magma => colorous::MAGMA,
             ColourMap::Turbo => colorous::TURBO,
             // The scheme runs from red to blue; people expect positive to be red.
@@ -210,7 +207,7 @@ mod tests {
         let values = map(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.0]);
         let scale = Scale::from_zero([&values]);
         assert_eq!((scale.low(), scale.high()), (0.0, 1.0));
-        for colours in [ColourMap::Grey, ColourMap::Viridis, ColourMap::Magma, ColourMap::Turbo, ColourMap::Diverging] {
+        for colours in [ColourMap::Grey, ColourMap::Magma, ColourMap::Turbo, ColourMap::Diverging] {
             assert_eq!(colours.paint(&values, scale).pixels()[..3], [NON_FINITE; 3]);
             for place in 0..=100 {
                 let distance: u32 = colours
