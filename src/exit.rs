@@ -36,9 +36,10 @@ impl Exit {
     /// The status for an error met while opening or reading an input.
     pub fn of_input(error: &std::io::Error) -> Exit {
         match error.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::IsADirectory | std::io::ErrorKind::NotADirectory => {
-                Exit::NoInput
-            }
+            std::io::ErrorKind::NotFound
+            | std::io::ErrorKind::InvalidInput
+            | std::io::ErrorKind::IsADirectory
+            | std::io::ErrorKind::NotADirectory => Exit::NoInput,
             std::io::ErrorKind::PermissionDenied => Exit::NoPermission,
             _ => Exit::Io,
         }

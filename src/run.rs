@@ -100,12 +100,12 @@ pub fn run(
     }
     dir.write_config(&resolved.to_toml())?;
     tracing::info!(
-        "training {} on {}: {} images, {} parameters, {} epochs, logs in {}",
+        "training {} on {}: {} images, {} parameters, {}, logs in {}",
         device_text(device, threads),
         dataset.name,
         dataset.train.len(),
         network.parameter_count(),
-        config.epochs,
+        if config.epochs == 1 { "1 epoch".to_owned() } else { format!("{} epochs", config.epochs) },
         logdir.display()
     );
 

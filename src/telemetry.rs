@@ -18,14 +18,16 @@ use crate::train::{EpochReport, Metrics, Progress};
 #[derive(Clone)]
 pub struct Console {
     bar: ProgressBar,
+    /// Whether there is a terminal to draw the bar on.
+    draw: bool,
 }
 
 impl Console {
     /// Sets up tracing for the whole process; a second call keeps the first set-up.
     pub fn start(quiet: bool, format: LogFormat) -> Console {
         let draw = !quiet && format == LogFormat::Text && io::stderr().is_terminal();
-        let target = if draw { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
-        let console = Console { bar: ProgressBar::with_draw_target(None, target) };
+        // Hidden until there is something to show.
+        let console = Console { bar: ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()), draw };
         let level = if quiet { Level::WARN } else { Level::INFO };
         let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(console.clone());
         let _ = match format {
@@ -37,7 +39,7 @@ impl Console {
 
     /// Progress of a run of `epochs` epochs.
     pub fn progress(&self, epochs: u64) -> TrainingProgress {
-        TrainingProgress { bar: self.bar.clone(), epochs, epoch: 0 }
+        TrainingProgress { bar: self.bar.clone(), draw: self.draw, epochs }
     }
 }
 
@@ -100,16 +102,16 @@ impl Visit for Parts {
 /// A bar for the epoch that is running, a line for each that is done.
 pub struct TrainingProgress {
     bar: ProgressBar,
+    draw: bool,
     epochs: u64,
-    epoch: u64,
 }
 
 impl Progress for TrainingProgress {
     fn epoch_starts(&mut self, epoch: u64, samples: usize) {
-        self.epoch = epoch;
         self.bar.reset();
         self.bar.set_length(samples as u64);
-        let template = "{prefix} {bar:30} {pos}/{len} images  {per_sec}  {eta} left  {msg}";
+        // The message takes what is left of the line and is cut there: a bar that wraps cannot be redrawn.
+        let template = "{prefix} {bar:16} {percent:>3} %  {per_sec}  {eta} left  {wide_msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             let style = style.with_key("per_sec", |state: &indicatif::ProgressState, out: &mut dyn fmt::Write| {
                 let _ = write!(out, "{:.0} images/s", state.per_sec());
@@ -117,6 +119,9 @@ impl Progress for TrainingProgress {
             self.bar.set_style(style.progress_chars("━╸ "));
         }
         self.bar.set_prefix(format!("epoch {}/{}", epoch + 1, self.epochs));
+        if std::mem::take(&mut self.draw) {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+        }
     }
 
     fn samples_done(&mut self, samples: usize, metrics: Option<Metrics>) {
@@ -158,6 +163,11 @@ impl Drop for TrainingProgress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// `1 epoch`, `5 epochs`.
+pub fn epochs(count: u64) -> String {
+    if count == 1 { "1 epoch".to_owned() } else { format!("{count} epochs") }
 }
 
 /// `1 min 52 s`, `12.3 s`.

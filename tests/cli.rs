@@ -140,7 +140,7 @@ fn wrong_command_lines() {
         mistake(RUN, 64, &["optimizer", "`adma`", "did you mean `adam`?"]).argument("--optimizer").argument("adma"),
         mistake(RUN, 64, &["'--epoch'", "'--epochs'"]).argument("--epoch").argument("3"),
         mistake(RUN, 64, &["--epochs"]).argument("--epochs"),
-        mistake("--epochs 1 --epochs 2", 64, &["--epochs"]),
+        mistake("--logdir run --epochs 1 --epochs zero", 64, &["epochs", "`zero`"]),
         mistake("--dataset synthetic", 64, &["no log directory", "--logdir"]),
         mistake("--dataset synthetic --logdir", 64, &["no log directory", "--logdir"]).argument(""),
         mistake("trian", 64, &["'trian'", "'train'"]),

@@ -88,6 +88,7 @@ fn command() -> Command {
         .about("Trains a convolutional network on libtorch and lets you watch it learn in TensorBoard")
         .after_help(EXIT_CODES)
         .args_conflicts_with_subcommands(true)
+        .args_override_self(true)
         .disable_help_subcommand(true)
         .args(flags::flags())
         .arg(flags::fresh())

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+/// A file has grown to the size that `ulimit -f` allows. Of no number in signal-hook's list.
+const SIGXFSZ: i32 = libc::SIGXFSZ;
+
 /// The number of the signal that came, 0 before.
 pub(super) fn watch() -> std::io::Result<Arc<AtomicUsize>> {
     let stop = Arc::new(AtomicUsize::new(0));
@@ -16,5 +19,7 @@ pub(super) fn watch() -> std::io::Result<Arc<AtomicUsize>> {
         signal_hook::flag::register(signal, again.clone())?;
         signal_hook::flag::register_usize(signal, stop.clone(), signal as usize)?;
     }
+    // Caught, it leaves the write to fail with an error that has a path; uncaught, it ends the process without a word.
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     Ok(stop)
 }

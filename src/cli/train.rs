@@ -5,9 +5,10 @@ use std::path::Path;
 use clap::ArgMatches;
 
 use super::{Failure, resolve, signals};
+use crate::config::LogFormat;
 use crate::exit::Exit;
 use crate::run::{self, Finished, RunError};
-use crate::telemetry::{Console, duration_text};
+use crate::telemetry::{Console, duration_text, epochs};
 use crate::train::FitError;
 
 pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
@@ -23,7 +24,7 @@ pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
     drop(progress);
     match finished {
         Ok(finished) => {
-            report(&finished);
+            report(&finished, resolved.config.log_format);
             Ok(())
         }
         Err(error @ RunError::Fit(FitError::Stopped { .. })) => {
@@ -36,12 +37,25 @@ pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
 }
 
 /// The last words of a run that went well.
-fn report(finished: &Finished) {
+fn report(finished: &Finished, format: LogFormat) {
     let last = &finished.outcome.last;
     let logdir = finished.logdir.display();
+    let tensorboard = tensorboard(&finished.logdir, finished.image_steps);
+    let weights = finished.logdir.join("model.safetensors");
     if finished.lost_entries > 0 {
         tracing::warn!("{} entries of the event log could not be written; the curves have gaps", finished.lost_entries);
     }
+    let words = match format {
+        LogFormat::Json => "finished".to_owned(),
+        LogFormat::Text => format!(
+            "\nValidation accuracy {:.2} % after {}, in {}. Logs are in {logdir}, the weights in {}. To watch what was \
+             learned:\n\n    {tensorboard}\n",
+            last.validation.accuracy * 100.0,
+            epochs(last.epoch + 1),
+            duration_text(finished.seconds),
+            weights.display(),
+        ),
+    };
     tracing::info!(
         accuracy = last.validation.accuracy,
         loss = last.validation.loss,
@@ -49,12 +63,10 @@ fn report(finished: &Finished) {
         iterations = finished.outcome.iterations,
         seconds = finished.seconds,
         logdir = %logdir,
-        "\nValidation accuracy {:.2} % after {} epochs, in {}. The weights are in {}; to watch what was learned:\n\n    {}\n",
-        last.validation.accuracy * 100.0,
-        last.epoch + 1,
-        duration_text(finished.seconds),
-        finished.logdir.join("model.safetensors").display(),
-        tensorboard(&finished.logdir, finished.image_steps),
+        weights = %weights.display(),
+        tensorboard = %tensorboard,
+        lost_entries = finished.lost_entries,
+        "{words}"
     );
 }
 

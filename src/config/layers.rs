@@ -13,6 +13,9 @@ use super::{Config, ConfigError};
 /// Longer files are no configuration.
 const MAX_FILE: u64 = 1 << 20;
 
+/// How the names of our environment variables begin.
+const PREFIX: &str = "TRAINER_";
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -80,7 +83,7 @@ impl Layers {
     /// An empty one is as good as none. An unknown one is only warned about: Kubernetes sets `TRAINER_PORT` and the like where a service has our name.
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, OsString)>) -> Result<(), ConfigError> {
         let mut variables: Vec<_> =
-            variables.into_iter().filter(|(name, value)| name.starts_with("TRAINER_") && !value.is_empty()).collect();
+            variables.into_iter().filter(|(name, value)| name.starts_with(PREFIX) && !value.is_empty()).collect();
         variables.sort();
         for (name, value) in variables {
             match KNOBS.iter().find(|knob| knob.variable() == name) {
@@ -95,7 +98,11 @@ impl Layers {
                     self.put(knob, text, origin);
                 }
                 None => {
-                    self.warnings.push(format!("environment variable {name} is no setting of trainer and is ignored"));
+                    let key = name.trim_start_matches(PREFIX).to_lowercase().replace('_', "-");
+                    let hint = nearest(&key, KNOBS.iter().map(|knob| knob.key)).and_then(Knob::find);
+                    let hint = hint.map_or_else(String::new, |knob| format!("; did you mean {}?", knob.variable()));
+                    self.warnings
+                        .push(format!("environment variable {name} is no setting of trainer and is ignored{hint}"));
                 }
             }
         }
@@ -304,6 +311,11 @@ mod tests {
         layers.environment([variable("TRAINER_PORT", "tcp://10.0.0.1:80"), variable("HOME", "/")]).unwrap();
         let warnings = layers.resolve().unwrap().warnings;
         assert_eq!(warnings, ["environment variable TRAINER_PORT is no setting of trainer and is ignored"]);
+        let mut layers = Layers::new();
+        layers.environment([variable("TRAINER_LERNING_RATE", "1")]).unwrap();
+        let warning = "environment variable TRAINER_LERNING_RATE is no setting of trainer and is ignored; did you mean \
+                       TRAINER_LEARNING_RATE?";
+        assert_eq!(layers.resolve().unwrap().warnings, [warning]);
     }
 
     #[test]

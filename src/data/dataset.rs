@@ -23,7 +23,7 @@ pub enum DatasetName {
 
 /// A text that names no data set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown dataset `{text}`{}; known are {}", suggestion(self.near()), known())]
+#[error("unknown dataset `{text}`; known are {}{}", known(), suggestion(self.near()))]
 pub struct UnknownDataset {
     pub text: String,
 }
@@ -304,7 +304,7 @@ fn known() -> String {
 }
 
 fn suggestion(near: Option<DatasetName>) -> String {
-    near.map_or_else(String::new, |name| format!(": did you mean `{name}`?"))
+    near.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
 #[cfg(test)]
@@ -326,13 +326,13 @@ mod tests {
     fn a_typo_is_answered_with_what_was_meant() {
         let refuse = |text: &str| text.parse::<DatasetName>().unwrap_err().to_string();
         let known = "known are `mnist`, `fashion-mnist`, `synthetic`";
-        assert_eq!(refuse("minst"), format!("unknown dataset `minst`: did you mean `mnist`?; {known}"));
-        assert_eq!(refuse("MNIST"), format!("unknown dataset `MNIST`: did you mean `mnist`?; {known}"));
+        assert_eq!(refuse("minst"), format!("unknown dataset `minst`; {known}; did you mean `mnist`?"));
+        assert_eq!(refuse("MNIST"), format!("unknown dataset `MNIST`; {known}; did you mean `mnist`?"));
         assert_eq!(
             refuse("fashion_mnist"),
-            format!("unknown dataset `fashion_mnist`: did you mean `fashion-mnist`?; {known}")
+            format!("unknown dataset `fashion_mnist`; {known}; did you mean `fashion-mnist`?")
         );
-        assert_eq!(refuse("sintetic"), format!("unknown dataset `sintetic`: did you mean `synthetic`?; {known}"));
+        assert_eq!(refuse("sintetic"), format!("unknown dataset `sintetic`; {known}; did you mean `synthetic`?"));
         assert_eq!(refuse("cifar10"), format!("unknown dataset `cifar10`; {known}"));
         assert_eq!(refuse(""), format!("unknown dataset ``; {known}"));
     }

@@ -110,7 +110,11 @@ impl Classify for IdxError {
     fn exit(&self) -> Exit {
         match &self.fault {
             IdxFault::Open(error) => Exit::of_input(error),
-            IdxFault::Read(error) if error.kind() == io::ErrorKind::IsADirectory => Exit::NoInput,
+            IdxFault::Read(error)
+                if matches!(error.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput) =>
+            {
+                Exit::NoInput
+            }
             IdxFault::Read(_) | IdxFault::Memory(_) => Exit::Io,
             _ => Exit::Data,
         }
@@ -138,6 +142,11 @@ pub fn read_labels(path: &Path) -> Result<Vec<u8>, IdxError> {
 
 /// Opens a file for reading what it says, gzipped or not. The flag tells whether it is gzipped.
 pub(crate) fn open(path: &Path) -> io::Result<(Box<dyn Read>, bool)> {
+    // Opening a named pipe would wait for its other end, perhaps for ever.
+    let kind = std::fs::metadata(path)?;
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
     let mut file = File::open(path)?;
     let mut head = [0; 2];
     let got = read_up_to(&mut file, &mut head)?;

@@ -25,6 +25,7 @@ pub mod histogram;
 pub mod inspect;
 pub mod logdir;
 pub mod proto;
+pub mod png;
 pub mod reader;
 pub mod record;
 pub mod sink;

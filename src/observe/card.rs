@@ -30,6 +30,11 @@ pub const NOTE: Style = Style { face: Face::Regular, size: 11, colour: GREY };
 /// The baselines of the title and of the lines below it.
 pub const LINES: [u32; 3] = [21, 39, 55];
 
+/// When a picture was taken. The console counts epochs from 1; the step in TensorBoard, as Keras has it, from 0.
+pub fn moment(epoch: u64) -> String {
+    format!("after epoch {}", epoch + 1)
+}
+
 /// An empty card with its title, and on the same line, at the right, when the picture was taken.
 pub fn card(height: u32, left: u32, title: &str, when: &str) -> Canvas {
     let mut canvas = Canvas::new(WIDTH, height, PAPER);

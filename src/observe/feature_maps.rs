@@ -74,12 +74,14 @@ fn picture(layer: &str, epoch: u64, input: &Picture, class: &str, maps: &[Map]) 
     let shown = &maps[..maps.len().min(SHOWN)];
     let scale = Scale::to_quantile(maps, BRIGHTEST);
     let (height, width) = maps.first().map_or((1, 1), |map| (map.height(), map.width()));
-    let grid = Grid::fitting(shown.len(), (height, width), (WIDE, 348), 112, 2);
+    let grid = |tallest| Grid::fitting(shown.len(), (height, width), (WIDE, tallest), 112, 2);
+    // Square where it can be; taller rather than with maps below their own size.
+    let grid = Some(grid(348)).filter(|grid| matches!(grid.zoom, Zoom::In(_))).unwrap_or_else(|| grid(900));
 
     let zoom = Zoom::fitting(input.height() as usize, input.width() as usize, THUMBNAIL);
     let text = MARGIN + zoom.apply(input.width() as usize) + 10;
     let top = (MARGIN + zoom.apply(input.height() as usize)).max(LINES[2] + 6) + 10;
-    let mut canvas = card::card(top + grid.height() + MARGIN, text, layer, &format!("epoch {epoch}"));
+    let mut canvas = card::card(top + grid.height() + MARGIN, text, layer, &card::moment(epoch));
     card::framed(&mut canvas, (MARGIN, MARGIN), input, zoom);
 
     let x = canvas.text(text, LINES[1], "class ", NOTE);

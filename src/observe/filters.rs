@@ -95,7 +95,7 @@ impl Kernels {
         let grid = Grid::fitting(self.tiles.len(), (self.height, self.width), (RIGHT - MARGIN, 340), 48, 6);
         let top = LINES[2] + 12;
         let height = top + grid.height() + MARGIN;
-        let mut canvas = card::card(height, MARGIN, &format!("Filters of {layer}"), &format!("epoch {epoch}"));
+        let mut canvas = card::card(height, MARGIN, &format!("Filters of {layer}"), &card::moment(epoch));
         let count = card::shown_of(self.tiles.len(), self.count, "filter");
         let note = format!("{count}, {}x{}{}", self.height, self.width, self.channels);
         card::line(&mut canvas, MARGIN, LINES[1], RIGHT, &note, NOTE);

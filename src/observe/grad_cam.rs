@@ -162,7 +162,7 @@ impl View<'_> {
         let second = first + row_height + 24;
         let height = second + row_height + MARGIN;
         let title = format!("Grad-CAM of {}", self.layer);
-        let mut canvas = card::card(height, MARGIN, &title, &format!("epoch {}", self.epoch));
+        let mut canvas = card::card(height, MARGIN, &title, &card::moment(self.epoch));
 
         canvas.text(MARGIN, LINES[1], "input", NOTE);
         card::framed(&mut canvas, (MARGIN, first), input, Zoom::fitting(sides.0, sides.1, SIDE));

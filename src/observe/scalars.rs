@@ -93,7 +93,8 @@ impl Observer<Findings> for StepScalars {
                     validation,
                     "on the validation images, against optimizer steps",
                 );
-                if self.every_steps.is_none() {
+                // The end of an epoch closes a window, or short runs would have no curves.
+                if totals.samples > self.earlier.samples {
                     values.extend(self.report(moment, totals));
                 }
                 out.push(Run::Steps, step, values);
@@ -152,7 +153,7 @@ mod tests {
     #[test]
     fn steps_are_written_when_asked_for() {
         // Two epochs of three steps each.
-        for (every_steps, steps) in [(Some(2), vec![2, 4, 6]), (Some(4), vec![4]), (None, vec![3, 6])] {
+        for (every_steps, steps) in [(Some(2), vec![2, 3, 4, 6]), (Some(4), vec![3, 4, 6]), (None, vec![3, 6])] {
             let (seen, outcome) = rehearse(vec![Box::new(StepScalars::new(every_steps))]);
             assert!(seen.iter().all(|seen| seen.run == Run::Steps));
             let at =

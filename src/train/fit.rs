@@ -16,7 +16,10 @@ use crate::model::Network;
 use crate::types::Seed;
 
 /// Steps between looks at the loss: each look waits for the device, and a diverged run should not go on for long.
-const CHECK_EVERY: u64 = 50;
+const CHECK_EVERY: u64 = 20;
+/// Mean cross-entropy, in nats, from which a run counts as diverged. Guessing costs the logarithm of the number of
+/// classes; a network that is this sure of what is wrong does not come back, and running sums would drown what follows.
+const DIVERGED: f64 = 1e6;
 const SIGTERM: usize = libc::SIGTERM as usize;
 
 /// What to train on what, for how long.
@@ -67,7 +70,7 @@ pub trait Progress {
 /// Why training did not go to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum FitError {
-    #[error("training diverged: the loss is {loss} after step {iterations} (epoch {}); use a smaller learning rate", epoch + 1)]
+    #[error("training diverged: the loss is {loss:.4e} after step {iterations} (epoch {}); use a smaller learning rate", epoch + 1)]
     Diverged { loss: f64, iterations: u64, epoch: u64 },
     #[error("stopped after step {iterations} (epoch {})", epoch + 1)]
     Stopped { iterations: u64, epoch: u64, signal: usize },
@@ -112,6 +115,7 @@ pub fn fit<Out>(
     for epoch in 0..fit.epochs {
         let epoch_started = Instant::now();
         let before = sums.read();
+        let mut checked = before;
         sums.start_clock();
         let order = order(fit.seed, epoch, fit.dataset.train.len());
         progress.epoch_starts(epoch, order.len());
@@ -130,7 +134,8 @@ pub fn fit<Out>(
                 look(fit, state, epoch, At::Step(totals), observers, out);
                 sums.seconds.observers += looking.elapsed().as_secs_f64();
                 // After the look: a curve that ends in NaN says more than one that just ends.
-                check(totals.loss_sum, state.iterations, epoch)?;
+                check(totals.since(&checked).metrics().loss, state.iterations, epoch)?;
+                checked = totals;
                 Some(totals.since(&before).metrics())
             } else {
                 None
@@ -144,7 +149,7 @@ pub fn fit<Out>(
 
         let totals = sums.read();
         sums.stop_clock();
-        check(totals.loss_sum, state.iterations, epoch)?;
+        check(totals.since(&checked).metrics().loss, state.iterations, epoch)?;
         let in_epoch = totals.since(&before);
         let validation = stepper.evaluate(&fit.dataset.validation, fit.device)?;
         // A loss is of the weights before its step: what the last step of an epoch did shows here first.
@@ -176,7 +181,8 @@ pub fn fit<Out>(
 }
 
 fn check(loss: f64, iterations: u64, epoch: u64) -> Result<(), FitError> {
-    if loss.is_finite() { Ok(()) } else { Err(FitError::Diverged { loss, iterations, epoch }) }
+    // Not `loss >= DIVERGED`, which a NaN would pass.
+    if loss < DIVERGED { Ok(()) } else { Err(FitError::Diverged { loss, iterations, epoch }) }
 }
 
 /// Shows one moment to every observer that wants it.

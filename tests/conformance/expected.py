@@ -14,8 +14,9 @@ COMMAND = [
 
 # Steps of a series: what they count, and which of them must be there.
 EVERY_EPOCH = list(range(EPOCHS))
-EVERY_UPDATE = list(range(UPDATE_FREQ, ITERATIONS + 1, UPDATE_FREQ))
 EVERY_EVALUATION = [ITERATIONS // EPOCHS * (epoch + 1) for epoch in range(EPOCHS)]
+# The end of an epoch closes a window, too.
+EVERY_UPDATE = sorted({*range(UPDATE_FREQ, ITERATIONS + 1, UPDATE_FREQ), *EVERY_EVALUATION})
 ONCE = [0]
 
 # Keras's names, in the order of the network.
