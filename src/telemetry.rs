@@ -110,8 +110,8 @@ impl Progress for TrainingProgress {
     fn epoch_starts(&mut self, epoch: u64, samples: usize) {
         self.bar.reset();
         self.bar.set_length(samples as u64);
-        // The message takes what is left of the line and is cut there: a bar that wraps cannot be redrawn.
-        let template = "{prefix} {bar:16} {percent:>3} %  {per_sec}  {eta} left  {wide_msg}";
+        // Shorter than 80 columns, with room for the `^C` that a terminal echoes: a bar that wraps cannot be redrawn.
+        let template = "{prefix} {bar:12} {percent:>3} %  {per_sec}  {eta} left  {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             let style = style.with_key("per_sec", |state: &indicatif::ProgressState, out: &mut dyn fmt::Write| {
                 let _ = write!(out, "{:.0} images/s", state.per_sec());
@@ -126,7 +126,7 @@ impl Progress for TrainingProgress {
 
     fn samples_done(&mut self, samples: usize, metrics: Option<Metrics>) {
         if let Some(Metrics { loss, accuracy }) = metrics {
-            self.bar.set_message(format!("loss {loss:.4}  accuracy {:.2} %", accuracy * 100.0));
+            self.bar.set_message(format!("loss {loss:.3}  {:.1} % right", accuracy * 100.0));
         }
         self.bar.inc(samples as u64);
     }
