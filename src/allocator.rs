@@ -1,4 +1,4 @@
-//! Keeps freed memory: the allocator's habit of giving large blocks back costs a step a tenth of its time.
+//! Keeps freed memory: the allocator's habit of giving large blocks back costs fresh pages in every step.
 
 /// Tells glibc to serve large blocks from the heap and to keep what is freed, so that the activations of each step find
 /// their pages mapped. Does nothing on other systems.
