@@ -50,7 +50,9 @@ impl Findings {
     /// Closes the log and says how many entries it has lost.
     pub fn close(mut self) -> u64 {
         // On disk before a result says that the run is finished: a power cut must not leave one without its curves.
-        if let Err(error) = self.sink.sync().and_then(|()| self.sink.close()) {
+        let synced = self.sink.sync();
+        // Whatever came of that: only the close knows what is lost for good.
+        if let Err(error) = self.sink.close().and(synced) {
             tracing::warn!("{error}");
         }
         self.sink.lost()
