@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Command};
 
-use super::{Failure, flags, note, print, resolve};
+use super::{Failure, flags, note, print};
 
 pub(super) fn command() -> Command {
     Command::new("config")
@@ -11,7 +11,7 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn config(matches: &ArgMatches) -> Result<(), Failure> {
-    let resolved = resolve(matches)?;
+    let resolved = flags::resolve(matches)?;
     for warning in &resolved.warnings {
         note(&format!("warning: {warning}"));
     }

@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::{Failure, flags, note, option, print, resolve};
+use super::{Failure, flags, note, option, print};
 use crate::data::fetch::{Progress, fetch};
 use crate::data::{DatasetName, source};
 use crate::exit::Exit;
@@ -37,7 +37,7 @@ pub(super) fn data(matches: &ArgMatches) -> Result<(), Failure> {
     };
     let name = matches.get_one::<String>("name").map(String::as_str).unwrap_or_default();
     let name: DatasetName = name.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
-    let resolved = resolve(matches)?;
+    let resolved = flags::resolve(matches)?;
     for warning in &resolved.warnings {
         note(&format!("warning: {warning}"));
     }

@@ -15,7 +15,6 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 
-use crate::config::{ConfigError, Resolved};
 use crate::exit::{Classify, Exit};
 
 /// What a subcommand ends with when it fails: the message is printed once, here.
@@ -127,11 +126,6 @@ fn with_negative_numbers(arguments: Vec<String>) -> Vec<String> {
         }
     }
     joined
-}
-
-/// The configuration that the command line, the environment and the file give together.
-fn resolve(matches: &ArgMatches) -> Result<Resolved, ConfigError> {
-    flags::resolve(matches)
 }
 
 /// Prints data on stdout, ending in a newline; a reader that has gone away is not an error.

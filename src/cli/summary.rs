@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Command};
 
-use super::{Failure, flags, option, print, resolve};
+use super::{Failure, flags, option, print};
 use crate::exit::Exit;
 use crate::model::{Network, summary as table};
 use crate::types::ImageShape;
@@ -16,7 +16,7 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn summary(matches: &ArgMatches) -> Result<(), Failure> {
-    let config = resolve(matches)?.config;
+    let config = flags::resolve(matches)?.config;
     let input = match matches.get_one::<String>("input") {
         Some(text) => shape(text)?,
         None => config.dataset.shape(),

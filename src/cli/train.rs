@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::ArgMatches;
 
-use super::{Failure, resolve, signals};
+use super::{Failure, flags, signals};
 use crate::config::LogFormat;
 use crate::exit::Exit;
 use crate::run::{self, Finished, RunError};
@@ -12,7 +12,7 @@ use crate::telemetry::{Console, duration_text, epochs};
 use crate::train::FitError;
 
 pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
-    let resolved = resolve(matches)?;
+    let resolved = flags::resolve(matches)?;
     let console = Console::start(resolved.config.quiet, resolved.config.log_format);
     for warning in &resolved.warnings {
         tracing::warn!("{warning}");
