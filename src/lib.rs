@@ -6,11 +6,13 @@
 pub mod types;
 pub mod exit;
 pub mod rng;
+pub mod trigger;
 pub mod durable;
 pub mod config;
 pub mod data;
 pub mod model;
 pub mod optim;
+pub mod evaluation;
 pub mod train;
 pub mod picture;
 pub mod render;

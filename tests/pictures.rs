@@ -42,12 +42,30 @@ fn observe(network: &Network, parameters: &Parameters, dataset: &Dataset, epoch:
     let (train, validation, totals) = (Metrics::default(), Metrics::default(), Totals::default());
     let at = At::Epoch { train, validation, totals };
     let (iterations, learning_rate) = (1, 0.1);
-    let moment = Moment { at, epoch, iterations, learning_rate, network, parameters, gradient: &gradient, dataset };
+    let (gradient, previous) = (&gradient, parameters.flat());
+    let (predictions, last) = (None, false);
+    let moment = Moment {
+        at,
+        epoch,
+        iterations,
+        learning_rate,
+        network,
+        parameters,
+        gradient,
+        previous,
+        dataset,
+        predictions,
+        last,
+    };
     let memory = Memory::default();
     let clock = Arc::new(FixedClock(WallTime::from_secs(1.0).unwrap()));
     let mut findings = Findings::new(memory.clone(), clock);
-    let observers: [Box<dyn Observer<Findings>>; 4] =
-        [Box::new(Inputs), Box::new(Filters::new(1)), Box::new(FeatureMaps::new(1, 3)), Box::new(GradCam::new(1, 10))];
+    let observers: [Box<dyn Observer<Findings>>; 4] = [
+        Box::new(Inputs),
+        Box::new(Filters),
+        Box::new(FeatureMaps::new(3, Seed(0))),
+        Box::new(GradCam::new(10, Seed(0))),
+    ];
     for mut observer in observers {
         observer.observe(&moment, &mut findings);
     }
