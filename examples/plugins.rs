@@ -7,7 +7,10 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use trainer::eventlog::{Category, Chart, Counts, Entry, LogDir, Margin, Origin, Pattern, PrCurve, Sink, Value, What};
+use trainer::eventlog::{
+    Category, Chart, Counts, Entry, Graph, Layout, LogDir, Margin, Node, NodeCost, Origin, Pattern, PrCurve, Profile,
+    Shape, Sink, Value, What,
+};
 use trainer::types::{Run, Step, Tag, WallTime};
 
 /// Steps of everything that is written more than once.
@@ -22,6 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         log.values(step, vec![scalar("band/low", step, -0.1), scalar("band/high", step, 0.1)])?;
     }
     log.values(0, vec![Value::layout(layout())])?;
+    let (graph, profile) = graph()?;
+    log.write(0, What::Graph(graph))?;
+    log.write(0, What::Profile { tag: Tag::of("profile/one_step"), profile })?;
     log.dir.close()?;
     Ok(())
 }
@@ -62,9 +68,22 @@ fn curve(step: u64) -> Result<PrCurve, Box<dyn Error>> {
     Ok(PrCurve::of_counts(&counts)?)
 }
 
-fn layout() -> trainer::eventlog::Layout {
+/// A graph of two nodes in a scope, and what they cost.
+fn graph() -> Result<(Graph, Profile), Box<dyn Error>> {
+    let shape: Shape = vec![Some(64), Some(10)];
+    let node = |name: &str, op: &str| Node::new(name, op).outputs([shape.clone()]).device("/device:CPU:0");
+    let nodes = vec![node("dense/MatMul", "MatMul"), node("dense/Relu", "Relu").input("dense/MatMul")];
+    let cost = |name: &str, start_micros, end_micros| {
+        let outputs = vec![shape.clone()];
+        NodeCost { name: name.to_owned(), start_micros, end_micros, bytes: 2560, outputs }
+    };
+    let costs = vec![cost("dense/MatMul", 1, 9), cost("dense/Relu", 9, 12)];
+    Ok((Graph::new(nodes)?, Profile::new("/device:CPU:0", costs)?))
+}
+
+fn layout() -> Layout {
     let margin = Margin { value: Tag::of("loss"), lower: Tag::of("band/low"), upper: Tag::of("band/high") };
-    trainer::eventlog::Layout::new([
+    Layout::new([
         Category::new(
             "Lines",
             [Chart::lines("exact", [Pattern::tag("loss")]), Chart::lines("band", [Pattern::prefix("band/")])],

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 import reading
+from google.protobuf import text_format
 from serving import TensorBoard
+from tensorboard.compat.proto.config_pb2 import RunMetadata
+from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.util.tensor_util import make_ndarray
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +79,24 @@ def lines(board, pattern):
     answer = board.json("plugin/custom_scalars/scalars", run=RUN, tag=pattern)
     assert answer["regex_valid"]
     return {tag: points for tag, points in answer["tag_to_events"].items() if points}
+
+
+def test_the_profile_joins_the_graph(plugins):
+    info = plugins.json("plugin/graphs/info")[RUN]
+    assert info["run_graph"] is True
+    assert info["tags"]["profile/one_step"]["profile"] is True
+    graph, _ = plugins.get("plugin/graphs/graph", run=RUN)
+    nodes = {node.name for node in text_format.Parse(graph.decode(), GraphDef()).node}
+    profile, _ = plugins.get("plugin/graphs/run_metadata", run=RUN, tag="profile/one_step")
+    (device,) = text_format.Parse(profile.decode(), RunMetadata()).step_stats.dev_stats
+    assert device.device == "/device:CPU:0"
+    costs = {cost.node_name: cost for cost in device.node_stats}
+    assert set(costs) == nodes
+    relu = costs["dense/Relu"]
+    assert (relu.all_start_micros, relu.all_end_rel_micros) == (9, 3)
+    assert [memory.total_bytes for memory in relu.memory] == [2560]
+    (output,) = relu.output
+    assert [dim.size for dim in output.tensor_description.shape.dim] == [64, 10]
 
 
 def test_no_loader_complains(plugins):
