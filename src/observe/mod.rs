@@ -10,6 +10,7 @@ mod graph;
 mod histograms;
 mod inputs;
 mod probe;
+mod profile;
 mod scalars;
 mod texts;
 
