@@ -99,6 +99,28 @@ pub(super) fn append_values(
     })
 }
 
+/// Appends a record whose one value holds nothing but what `plugin` wants to know.
+pub(super) fn append_metadata(
+    buffer: &mut Vec<u8>,
+    wall_time: WallTime,
+    tag: &str,
+    plugin: &str,
+    content: Vec<u8>,
+) -> Result<(), EncodeError> {
+    // As TensorFlow writes it: a tensor without elements.
+    let empty = proto::TensorShapeProto { dim: vec![proto::tensor_shape_proto::Dim::default()], unknown_rank: false };
+    let tensor =
+        proto::TensorProto { dtype: proto::DataType::DtFloat.into(), tensor_shape: Some(empty), ..Default::default() };
+    let plugin_data = Some(proto::summary_metadata::PluginData { plugin_name: plugin.to_owned(), content });
+    let value = proto::summary::Value {
+        tag: tag.to_owned(),
+        metadata: Some(proto::SummaryMetadata { plugin_data, ..Default::default() }),
+        value: Some(proto::summary::value::Value::Tensor(tensor)),
+        ..Default::default()
+    };
+    append(buffer, &event(wall_time, Step::ZERO, Wire::Summary(proto::Summary { value: vec![value] })))
+}
+
 /// Appends the record that every file begins with; it also tells readers how to treat steps that come twice.
 pub(super) fn append_version(buffer: &mut Vec<u8>, wall_time: WallTime, writer: &str) -> Result<(), EncodeError> {
     let mut event = event(wall_time, Step::ZERO, Wire::FileVersion("brain.Event:2".to_owned()));

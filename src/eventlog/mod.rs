@@ -22,6 +22,7 @@ pub mod event;
 pub mod file;
 pub mod graph;
 pub mod histogram;
+pub mod hparams;
 pub mod inspect;
 pub mod layout;
 pub mod logdir;

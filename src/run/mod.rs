@@ -11,11 +11,13 @@ use tch::Device;
 use crate::allocator::keep_freed_memory;
 use crate::config::{Config, DeviceChoice, Resolved};
 use crate::data::{self, Dataset, LoadError, Split};
+use crate::eventlog::hparams::Status;
 use crate::eventlog::{Background, Limits, LogDir, Origin, SinkError};
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, ShapeError};
 use crate::observe::Findings;
 use crate::run_dir::{self, RunDir, RunDirError};
+use crate::session::Session;
 use crate::train::{self, Fit, FitError, Outcome, Progress, TrainState};
 use crate::types::{Clock, SystemClock};
 use crate::weights::{self, WeightsError};
@@ -94,6 +96,8 @@ pub fn run(
         );
     }
     dir.write_config(&resolved.to_toml())?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut session = Session::begin(&dir, resolved, clock.now());
     tracing::info!(
         "training {} on {}: {} images, {} parameters, {}, logs in {}",
         device_text(device, threads),
@@ -105,9 +109,8 @@ pub fn run(
     );
 
     let mut state = TrainState::initialise(&network, config.rule(), config.seed, device);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let log = Background::spawn(LogDir::new(dir.path(), Origin::here()), Limits::default())?;
-    let mut findings = Findings::new(log, clock);
+    let mut findings = Findings::new(log, Arc::clone(&clock));
     let mut watches = observers::watches(resolved, device, threads);
     let fit = Fit {
         network: &network,
@@ -124,9 +127,16 @@ pub fn run(
     drop(watches);
     // The log is closed whether training went to its end or not: what was seen so far is worth keeping.
     let lost_entries = findings.close();
-    let outcome = fitted?;
-
-    weights::save(&dir.weights(), &state.parameters)?;
+    let trained = fitted.map_err(RunError::from).and_then(|outcome| {
+        weights::save(&dir.weights(), &state.parameters)?;
+        Ok(outcome)
+    });
+    match &trained {
+        Ok(_) => session.end(Status::Success, clock.now()),
+        Err(RunError::Fit(FitError::Stopped { .. })) => {}
+        Err(_) => session.end(Status::Failure, clock.now()),
+    }
+    let outcome = trained?;
     let seconds = started.elapsed().as_secs_f64();
     dir.write_result(&result_json(&outcome, seconds, lost_entries))?;
     let image_steps = if config.image_freq == 0 { 0 } else { config.epochs.div_ceil(config.image_freq) };

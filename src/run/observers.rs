@@ -37,7 +37,7 @@ fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: us
             Box::new(Texts { configuration, environment })
         }
         Observed::Graph => Box::new(graphs(config, device)),
-        Observed::Scalars => Box::new(EpochScalars),
+        Observed::Scalars => Box::new(EpochScalars::default()),
         Observed::Steps => Box::new(StepScalars::default()),
         Observed::Weights => Box::new(WeightHistograms),
         Observed::Inputs => Box::new(Inputs),

@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 import reading
-from expected import EXPECTED, GRAPH_RUN, LAYERS
+from expected import EXPECTED, GRAPH_RUN, HPARAMS, LAYERS
 from google.protobuf import text_format
 from serving import TensorBoard, served_series, steps_of
 from tensorboard.compat.proto.config_pb2 import RunMetadata
@@ -23,7 +23,7 @@ def test_the_loader_is_the_one_asked_for(board, request):
 
 
 def test_every_run_is_listed(board):
-    assert sorted(board.json("runs")) == sorted(EXPECTED)
+    assert sorted(board.json("runs")) == sorted([*EXPECTED, *HPARAMS])
 
 
 def test_every_tag_is_served_with_every_step(served):
@@ -36,7 +36,7 @@ def check_series(served):
 
 def test_every_tab_is_active(board):
     plugins = board.json("plugins_listing")
-    for plugin in ("timeseries", "scalars", "images", "graphs", "distributions", "histograms", "text"):
+    for plugin in ("timeseries", "scalars", "images", "graphs", "distributions", "histograms", "text", "hparams"):
         assert plugins[plugin]["enabled"], plugin
 
 
