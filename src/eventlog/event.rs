@@ -10,9 +10,8 @@ use super::projector::Embeddings;
 use super::proto;
 use super::proto::event::What as Wire;
 use super::record::{self, TooLong};
-use super::summary::{Summary, Value, plugin};
+use super::summary::{PictureError, Summary, Value, plugin};
 use crate::exit::{Classify, Exit};
-use crate::picture::PngError;
 use crate::types::{Step, Tag, WallTime};
 
 /// What an event says.
@@ -33,7 +32,7 @@ pub enum What {
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     #[error("tag `{tag}`: {source}")]
-    Png { tag: Tag, source: PngError },
+    Picture { tag: Tag, source: PictureError },
     #[error(transparent)]
     TooLong(#[from] TooLong),
     #[error("embeddings are no event: a log directory keeps them in files of their own")]
@@ -91,7 +90,7 @@ pub(super) fn append_values(
         }
         let mut summary = proto::Summary { value: Vec::with_capacity(values.len()) };
         for value in values {
-            let wire = value.to_wire().map_err(|source| EncodeError::Png { tag: value.tag.clone(), source })?;
+            let wire = value.to_wire().map_err(|source| EncodeError::Picture { tag: value.tag.clone(), source })?;
             summary.value.push(wire);
         }
         put(payload, &event(wall_time, step, Wire::Summary(summary)));

@@ -16,6 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod animation;
 pub mod background;
 pub mod crc;
 pub mod event;
@@ -36,6 +37,7 @@ pub mod record;
 pub mod sink;
 pub mod summary;
 
+pub use animation::Animation;
 pub use background::{Background, Limits};
 pub use event::What;
 pub use file::{EventFile, Origin};
