@@ -49,12 +49,13 @@ fn report(finished: &Finished, format: LogFormat) {
     let words = match format {
         LogFormat::Json => "finished".to_owned(),
         LogFormat::Text => format!(
-            "\nValidation accuracy {:.2} % after {}, in {}. Logs are in {logdir}, the weights in {}. To watch what was \
-             learned:\n\n    {tensorboard}\n",
+            "\nValidation accuracy {:.2} % after {}, in {}. Logs are in {logdir}, the weights in {}. The event log \
+             takes {}. To watch what was learned:\n\n    {tensorboard}\n",
             last.validation.accuracy * 100.0,
             epochs(last.epoch + 1),
             duration_text(finished.seconds),
             weights.display(),
+            finished.log_bytes,
         ),
     };
     tracing::info!(
@@ -67,6 +68,8 @@ fn report(finished: &Finished, format: LogFormat) {
         weights = %weights.display(),
         tensorboard = %tensorboard,
         lost_entries = finished.lost_entries,
+        log_bytes = finished.log_bytes.total(),
+        log_bytes_by_kind = %finished.log_bytes,
         "{words}"
     );
 }

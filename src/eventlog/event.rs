@@ -11,6 +11,7 @@ use super::proto;
 use super::proto::event::What as Wire;
 use super::record::{self, TooLong};
 use super::summary::{PictureError, Summary, Value, plugin};
+use super::tally::{Kind, Tally};
 use crate::exit::{Classify, Exit};
 use crate::types::{Step, Tag, WallTime};
 
@@ -63,9 +64,10 @@ pub(super) fn append_what(
     wall_time: WallTime,
     step: Step,
     what: &What,
+    tally: &mut Tally,
 ) -> Result<(), EncodeError> {
     let wire = match what {
-        What::Values(values) => return append_values(buffer, wall_time, step, values),
+        What::Values(values) => return append_values(buffer, wall_time, step, values, tally),
         What::Graph(graph) => Wire::GraphDef(graph.encode()),
         What::Profile { tag, profile } => {
             let (tag, run_metadata) = (tag.as_str().to_owned(), profile.encode());
@@ -73,7 +75,10 @@ pub(super) fn append_what(
         }
         What::Embeddings(_) => return Err(EncodeError::NotAnEvent),
     };
-    append(buffer, &event(wall_time, step, wire))
+    let before = buffer.len();
+    append(buffer, &event(wall_time, step, wire))?;
+    tally.add(Kind::Graphs, (buffer.len() - before) as u64);
+    Ok(())
 }
 
 /// Appends a record that says `values` to `buffer`, which is as it was if that fails.
@@ -82,8 +87,11 @@ pub(super) fn append_values(
     wall_time: WallTime,
     step: Step,
     values: &[Value],
+    tally: &mut Tally,
 ) -> Result<(), EncodeError> {
-    record::append(buffer, |payload| {
+    let before = buffer.len();
+    let mut sizes = Tally::default();
+    record::append::<EncodeError>(buffer, |payload| {
         if values.iter().all(|value| matches!(value.summary, Summary::Scalar(_))) {
             put_scalars(payload, wall_time, step, values);
             return Ok(());
@@ -91,11 +99,17 @@ pub(super) fn append_values(
         let mut summary = proto::Summary { value: Vec::with_capacity(values.len()) };
         for value in values {
             let wire = value.to_wire().map_err(|source| EncodeError::Picture { tag: value.tag.clone(), source })?;
+            sizes.add(value.summary.kind(), wire.encoded_len() as u64);
             summary.value.push(wire);
         }
         put(payload, &event(wall_time, step, Wire::Summary(summary)));
         Ok(())
-    })
+    })?;
+    // What the values share goes with the first.
+    let shared = ((buffer.len() - before) as u64).saturating_sub(sizes.total());
+    sizes.add(values.first().map_or(Kind::Headers, |value| value.summary.kind()), shared);
+    tally.merge(&sizes);
+    Ok(())
 }
 
 /// Appends a record whose one value holds nothing but what `plugin` wants to know.
@@ -236,7 +250,14 @@ mod tests {
     #[test]
     fn a_scalar_that_stock_tensorboard_was_seen_to_read() {
         let mut buffer = Vec::new();
-        append_values(&mut buffer, time(2.0), Step::new(7).unwrap(), &[Value::scalar(Tag::of("a"), 0.5)]).unwrap();
+        append_values(
+            &mut buffer,
+            time(2.0),
+            Step::new(7).unwrap(),
+            &[Value::scalar(Tag::of("a"), 0.5)],
+            &mut Tally::default(),
+        )
+        .unwrap();
         let want = b"\x2d\0\0\0\0\0\0\0\x3c\x41\x8a\xfb\
             \x09\0\0\0\0\0\0\0\x40\x10\x07\x2a\x20\x0a\x1e\x0a\x01a\x42\x0a\x08\x01\x12\0\x2a\x04\0\0\0\x3f\
             \x4a\x0d\x0a\x09\x0a\x07scalars\x20\x01\
@@ -256,7 +277,13 @@ mod tests {
     fn an_event_too_long_to_be_read_back_is_refused() {
         let text = "x".repeat(record::DEFAULT_LIMIT as usize);
         let mut buffer = b"before".to_vec();
-        let result = append_values(&mut buffer, time(1.0), Step::ZERO, &[Value::text(Tag::of("t"), text)]);
+        let result = append_values(
+            &mut buffer,
+            time(1.0),
+            Step::ZERO,
+            &[Value::text(Tag::of("t"), text)],
+            &mut Tally::default(),
+        );
         assert!(matches!(result, Err(EncodeError::TooLong(TooLong { limit: record::DEFAULT_LIMIT, .. }))));
         assert_eq!(buffer, b"before");
     }

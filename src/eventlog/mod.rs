@@ -36,6 +36,7 @@ pub mod reader;
 pub mod record;
 pub mod sink;
 pub mod summary;
+pub mod tally;
 
 pub use animation::Animation;
 pub use background::{Background, Limits};
@@ -52,3 +53,4 @@ pub use projector::{Embeddings, Sprite};
 pub use reader::EventReader;
 pub use sink::{Entry, Memory, Sink, SinkError};
 pub use summary::{Summary, Value};
+pub use tally::{Kind, Tally};

@@ -10,6 +10,7 @@ use super::layout::{self, Layout};
 use super::pr_curve::PrCurve;
 use super::proto;
 use super::proto::summary::value::Value as Wire;
+use super::tally::Kind;
 use crate::picture::{Picture, PngError};
 use crate::types::Tag;
 
@@ -129,6 +130,18 @@ impl Value {
 }
 
 impl Summary {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Summary::Scalar(_) => Kind::Scalars,
+            Summary::Histogram(_) => Kind::Histograms,
+            Summary::Images(_) | Summary::Animation(_) => Kind::Images,
+            Summary::Text(_) => Kind::Text,
+            Summary::KerasGraph(_) => Kind::Graphs,
+            Summary::PrCurve(_) => Kind::PrCurves,
+            Summary::Layout(_) => Kind::CustomScalars,
+        }
+    }
+
     fn size(&self) -> usize {
         match self {
             Summary::Scalar(_) => 0,

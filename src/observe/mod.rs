@@ -17,7 +17,7 @@ mod texts;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::eventlog::{Entry, Sink, Value, What};
+use crate::eventlog::{Entry, Sink, Tally, Value, What};
 use crate::types::{Clock, Run, Step, WallTime};
 
 pub use explanations::{Explanations, Question, sheet, tile};
@@ -38,6 +38,15 @@ pub struct Findings {
     latest: BTreeMap<Run, WallTime>,
 }
 
+/// A log that takes nothing more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// Entries that could not be written.
+    pub lost_entries: u64,
+    /// Bytes written of each kind.
+    pub bytes: Tally,
+}
+
 impl Findings {
     pub fn new(sink: impl Sink + 'static, clock: Arc<dyn Clock>) -> Findings {
         Findings { sink: Box::new(sink), clock, latest: BTreeMap::new() }
@@ -50,15 +59,15 @@ impl Findings {
         }
     }
 
-    /// Closes the log and says how many entries it has lost.
-    pub fn close(mut self) -> u64 {
+    /// Closes the log and says what became of it.
+    pub fn close(mut self) -> Closed {
         // On disk before a result says that the run is finished: a power cut must not leave one without its curves.
         let synced = self.sink.sync();
         // Whatever came of that: only the close knows what is lost for good.
         if let Err(error) = self.sink.close().and(synced) {
             tracing::warn!("{error}");
         }
-        self.sink.lost()
+        Closed { lost_entries: self.sink.lost(), bytes: self.sink.tally() }
     }
 
     fn write(&mut self, run: Run, step: Step, what: What) {

@@ -1,5 +1,6 @@
 """The files themselves, judged by readers that are not ours."""
 
+import json
 import re
 import subprocess
 import sys
@@ -62,6 +63,14 @@ def test_what_hparams_want_to_know_stands_in_files_of_its_own(logs):
             assert version.file_version == "brain.Event:2"
             (value,) = event.summary.value
             assert (value.tag, value.metadata.plugin_data.plugin_name, event.step) == (tag, "hparams", 0)
+
+
+def test_the_result_counts_every_byte_of_the_log(logs):
+    log_bytes = json.loads((logs / "fit" / "result.json").read_text())["log_bytes"]
+    written = sum(path.stat().st_size for path in logs.rglob("*")
+                  if path.is_file() and ("tfevents" in path.name or "projector" in path.parts))
+    assert sum(log_bytes.values()) == written
+    assert set(log_bytes) >= {"scalars", "histograms", "images", "text", "graphs", "hparams", "headers"}
 
 
 @pytest.mark.parametrize("run", RUNS)
