@@ -21,6 +21,7 @@ pub mod eventlog;
 pub mod observe;
 pub mod weights;
 pub mod run_dir;
+pub mod saved;
 pub mod allocator;
 pub mod run;
 pub mod telemetry;
