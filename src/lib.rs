@@ -22,6 +22,7 @@ pub mod observe;
 pub mod weights;
 pub mod run_dir;
 pub mod saved;
+pub mod inquiry;
 pub mod allocator;
 pub mod run;
 pub mod telemetry;

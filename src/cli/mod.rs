@@ -2,6 +2,7 @@
 
 mod config;
 mod data;
+mod explain;
 mod flags;
 mod inspect;
 mod predict;
@@ -79,6 +80,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("predict", matches)) => predict::predict(matches),
         Some(("inspect", matches)) => inspect::inspect(matches),
         Some(("data", matches)) => data::data(matches),
+        Some(("explain", matches)) => explain::explain(matches),
         Some((other, _)) => Err(Failure::new(Exit::Software, format!("subcommand `{other}` is not wired up"))),
     }
 }
@@ -104,6 +106,7 @@ fn command() -> Command {
         .subcommand(predict::command())
         .subcommand(inspect::command())
         .subcommand(data::command())
+        .subcommand(explain::command())
 }
 
 const EXIT_CODES: &str = "\
