@@ -18,6 +18,11 @@ pub enum Observed {
     Filters,
     FeatureMaps,
     GradCam,
+    Confusion,
+    Classes,
+    PrCurves,
+    Calibration,
+    Errors,
 }
 
 /// One row of the table.
@@ -80,6 +85,35 @@ pub const OBSERVERS: &[Observable] = &[
     row(Observed::Filters, "filters", Usually::ImageFreq, Moments::Any, "the first convolution's kernels as pictures"),
     row(Observed::FeatureMaps, "feature-maps", Usually::ImageFreq, Moments::Any, "what each layer answers, by channel"),
     row(Observed::GradCam, "gradcam", Usually::ImageFreq, Moments::Any, "Grad-CAM of the last convolution"),
+    row(
+        Observed::Confusion,
+        "confusion",
+        Usually::ImageFreq,
+        Moments::Epochs,
+        "which class is taken for which, as pictures",
+    ),
+    row(
+        Observed::Classes,
+        "classes",
+        Usually::EveryEpoch,
+        Moments::Epochs,
+        "precision, recall and F1 of each class, and their means",
+    ),
+    row(
+        Observed::PrCurves,
+        "pr-curves",
+        Usually::EveryEpoch,
+        Moments::Epochs,
+        "precision against recall of each class",
+    ),
+    row(
+        Observed::Calibration,
+        "calibration",
+        Usually::ImageFreq,
+        Moments::Epochs,
+        "whether the network is as often right as it is sure",
+    ),
+    row(Observed::Errors, "errors", Usually::ImageFreq, Moments::Epochs, "the surest errors, with Grad-CAM"),
 ];
 
 /// What `--observe` says: a base, and triggers of single observers over it.

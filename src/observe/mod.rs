@@ -1,13 +1,19 @@
 //! What is looked at during a run, one observer a file: each borrows the run read-only and says what it saw as values
 //! for the event log.
 
+mod calibration;
 mod card;
+mod class_tags;
+mod classes;
+mod confusion;
+mod errors;
 mod feature_maps;
 mod filters;
 mod grad_cam;
 mod graph;
 mod histograms;
 mod inputs;
+mod pr_curves;
 mod probe;
 mod scalars;
 mod texts;
@@ -18,12 +24,17 @@ use std::sync::Arc;
 use crate::eventlog::{Entry, Sink, Value, What};
 use crate::types::{Clock, Run, Step, WallTime};
 
+pub use calibration::Calibration;
+pub use classes::Classes;
+pub use confusion::Confusion;
+pub use errors::Errors;
 pub use feature_maps::FeatureMaps;
 pub use filters::Filters;
 pub use grad_cam::GradCam;
 pub use graph::Graphs;
 pub use histograms::WeightHistograms;
 pub use inputs::Inputs;
+pub use pr_curves::PrCurves;
 pub use probe::Probes;
 pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Table, Texts};

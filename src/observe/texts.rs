@@ -1,4 +1,4 @@
-//! Texts that describe the run: written once, at its start.
+//! Texts that describe the run, written once, at its start; and tables for people.
 
 use super::Findings;
 use crate::eventlog::Value;
@@ -35,7 +35,7 @@ impl Observer<Findings> for Texts {
 
 impl<const COLUMNS: usize> Table<COLUMNS> {
     /// Cells but those of the first column are code, so that nothing in them is taken for markup.
-    fn markdown(&self) -> String {
+    pub(super) fn markdown(&self) -> String {
         let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
         let mut text = line(self.headings.map(str::to_owned).to_vec());
         text.push_str(&line(vec!["---".to_owned(); COLUMNS]));

@@ -7,7 +7,8 @@ use tch::Device;
 use super::device_text;
 use crate::config::{Config, OBSERVERS, Observed, Resolved};
 use crate::observe::{
-    EpochScalars, FeatureMaps, Filters, Findings, GradCam, Graphs, Inputs, StepScalars, Table, Texts, WeightHistograms,
+    Calibration, Classes, Confusion, EpochScalars, Errors, FeatureMaps, Filters, Findings, GradCam, Graphs, Inputs,
+    PrCurves, StepScalars, Table, Texts, WeightHistograms,
 };
 use crate::train::{Observer, Watch};
 
@@ -40,6 +41,11 @@ fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: us
         Observed::Filters => Box::new(Filters),
         Observed::FeatureMaps => Box::new(FeatureMaps::new(probes.min(FEATURE_MAP_PROBES), seed)),
         Observed::GradCam => Box::new(GradCam::new(probes, seed)),
+        Observed::Confusion => Box::new(Confusion),
+        Observed::Classes => Box::new(Classes),
+        Observed::PrCurves => Box::new(PrCurves),
+        Observed::Calibration => Box::new(Calibration),
+        Observed::Errors => Box::new(Errors),
     }
 }
 
