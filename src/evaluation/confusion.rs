@@ -10,6 +10,8 @@ pub struct Confusion {
     classes: usize,
     /// `K x K`, a row for each true class.
     counts: Vec<u64>,
+    /// Sums of the rows.
+    supports: Vec<u64>,
 }
 
 /// Samples of one class that are taken for another.
@@ -24,13 +26,16 @@ impl Confusion {
     pub fn of(predictions: &Predictions) -> Confusion {
         let classes = predictions.classes();
         let mut counts = vec![0; classes * classes];
+        let mut supports = vec![0; classes];
         for sample in 0..predictions.len() {
             let (label, predicted) = (predictions.label(sample), predictions.predicted(sample));
-            if let Some(count) = counts.get_mut(label * classes + predicted) {
+            if let (Some(count), Some(support)) = (counts.get_mut(label * classes + predicted), supports.get_mut(label))
+            {
                 *count += 1;
+                *support += 1;
             }
         }
-        Confusion { classes, counts }
+        Confusion { classes, counts, supports }
     }
 
     pub fn classes(&self) -> usize {
@@ -50,7 +55,7 @@ impl Confusion {
 
     /// Samples of a class.
     pub fn support(&self, label: usize) -> u64 {
-        self.counts[label * self.classes..][..self.classes].iter().sum()
+        self.supports[label]
     }
 
     /// Samples that are taken for a class.
@@ -59,7 +64,7 @@ impl Confusion {
     }
 
     pub fn samples(&self) -> u64 {
-        self.counts.iter().sum()
+        self.supports.iter().sum()
     }
 
     /// Samples whose class is found.

@@ -20,12 +20,14 @@ const LEFT: u32 = 34;
 const TOP: u32 = LINES[2] + 14;
 const BASE: u32 = TOP + 200;
 const COUNTS: u32 = BASE + 74;
-const HEIGHT: u32 = COUNTS + 34;
+const HEIGHT: u32 = COUNTS + 54;
 /// Pixels of the largest count.
 const TALLEST: f64 = 44.0;
 
 const BAR: Rgb = [138, 180, 248];
-const GAP_COLOUR: Rgb = [217, 48, 37];
+/// Where the bar ends below the confidence, and where it ends above.
+const TOO_SURE: Rgb = [242, 184, 181];
+const NOT_SURE_ENOUGH: Rgb = [215, 174, 251];
 const AXIS: Rgb = [154, 160, 166];
 const SMALL: Style = Style { face: Face::Regular, size: 9, colour: card::GREY };
 const TINY: Style = Style { face: Face::Regular, size: 8, colour: card::GREY };
@@ -49,11 +51,11 @@ impl Observer<Findings> for Calibration {
             )),
             Value::images(Tag::of("calibration/reliability"), vec![picture(&calibration, moment.epoch)]).described(
                 "Is the network as often right as it is sure? Validation images by the probability of the predicted \
-                 class; a blue bar is the share of them that are right, red what is missing or too much to the mean \
-                 probability, which is the black mark. A well calibrated network's bars end at the dashed diagonal; it is \
-                 too sure where they end below. The thin line is where the bar would end with more images, with 95 % \
-                 confidence (Wilson 1927): a wide one says that there are too few to tell. Below, how many images are in \
-                 each bin; heights are logarithmic.",
+                 class; a bar is the share of them that are right, the black mark their mean probability, and the gap \
+                 between them is red where the network is too sure, violet where it is not sure enough. A well \
+                 calibrated network's bars end at the dashed diagonal. The thin line is where the bar would end with more \
+                 images, with 95 % confidence (Wilson 1927): a long one says that there are too few to tell. Below, how \
+                 many images are in each bin; heights are logarithmic.",
             ),
         ];
         out.push(Run::Validation, epoch_step(moment.epoch), values);
@@ -73,6 +75,7 @@ fn picture(calibration: &evaluation::Calibration, epoch: u64) -> Picture {
         marks(&mut canvas, LEFT + 1 + index as u32 * BIN, bin);
     }
     counts(&mut canvas, calibration);
+    legend(&mut canvas);
     canvas.into_picture()
 }
 
@@ -131,9 +134,8 @@ fn accuracy(canvas: &mut Canvas, x: u32, bin: &evaluation::Bin) {
     let (right, sure) = (height(accuracy), height(confidence));
     let wide = BIN - GAP;
     canvas.fill((x, right), (wide, BASE - right), BAR);
-    let (from, to) = (right.min(sure), right.max(sure));
-    let under = if right <= sure { BAR } else { PAPER };
-    canvas.fill((x, from), (wide, to - from), blend(under, GAP_COLOUR, 0.35));
+    let colour = if accuracy < confidence { TOO_SURE } else { NOT_SURE_ENOUGH };
+    canvas.fill((x, right.min(sure)), (wide, right.abs_diff(sure)), colour);
 }
 
 /// Where a well calibrated network's bars end.
@@ -166,6 +168,17 @@ fn counts(canvas: &mut Canvas, calibration: &evaluation::Calibration) {
         let tall = (size(bin.count) / largest * TALLEST).round().max(1.0) as u32;
         canvas.fill((x, COUNTS - tall), (BIN - GAP, tall), LINE);
         canvas.text_centred(x + BIN / 2, COUNTS - tall - 3, &short(bin.count), TINY);
+    }
+}
+
+fn legend(canvas: &mut Canvas) {
+    let baseline = HEIGHT - MARGIN;
+    let mut x = LEFT;
+    for (colour, height, text) in
+        [(BAR, 8, "right"), (TOO_SURE, 8, "too sure"), (NOT_SURE_ENOUGH, 8, "not sure enough"), (INK, 2, "probability")]
+    {
+        canvas.fill((x, baseline - height - (8 - height) / 2), (8, height), colour);
+        x = canvas.text(x + 12, baseline, text, SMALL) + 12;
     }
 }
 

@@ -16,7 +16,7 @@ const NAMES: u32 = MARGIN + 15;
 /// Pixels of a class's name, at most.
 const NAME: u32 = 78;
 /// Pixels of a cell's side, at most: two classes need not fill the card.
-const CELL: u32 = 64;
+const CELL: u32 = 90;
 /// Mistakes listed below the matrix, at most.
 const LISTED: usize = 5;
 const LIST_LINE: u32 = 18;
@@ -92,12 +92,12 @@ impl Matrix<'_> {
     fn picture(&self, epoch: u64) -> Picture {
         let layout = self.layout();
         let mistakes = self.mistakes();
-        let (_, bottom) = layout.cell(0, self.confusion.classes());
-        let list = bottom + 24;
+        let (_, bottom) = layout.cell(self.confusion.classes(), 0);
+        let list = bottom + 12;
         let lines = mistakes.len().clamp(1, LISTED) as u32;
         let title = match self.shown {
             Shown::Counts => "Confusion, images",
-            Shown::Shares => "Confusion, % of a class",
+            Shown::Shares => "Confusion, % of true class",
         };
         let mut canvas = card::card(list + lines * LIST_LINE + MARGIN, MARGIN, title, &card::moment(epoch));
         let (samples, wrong) =
@@ -157,17 +157,20 @@ impl Matrix<'_> {
         let classes = self.confusion.classes();
         let each = (0..classes).flat_map(|label| (0..classes).map(move |predicted| (label, predicted)));
         each.map(|(label, predicted)| {
-            let count = self.confusion.count(label, predicted);
-            let (value, text) = match self.shown {
-                Shown::Counts => (count as f32, count.to_string()),
-                Shown::Shares => {
-                    let percent = self.confusion.share(label, predicted).unwrap_or(0.0) * 100.0;
-                    (percent as f32, percentage(percent))
-                }
+            let value = match self.shown {
+                Shown::Counts => self.confusion.count(label, predicted) as f32,
+                Shown::Shares => self.confusion.share(label, predicted).unwrap_or(0.0) as f32 * 100.0,
             };
-            Cell { label, predicted, value, text }
+            Cell { label, predicted, value }
         })
         .collect()
+    }
+
+    fn text(&self, value: f32) -> String {
+        match self.shown {
+            Shown::Counts => format!("{value:.0}"),
+            Shown::Shares => percentage(value.into()),
+        }
     }
 
     /// What a scale means, and its ends.
@@ -225,7 +228,8 @@ impl Matrix<'_> {
         let style = |diagonal: bool| {
             let fits = |style: &Style| {
                 let some = cells.iter().filter(|cell| (cell.label == cell.predicted) == diagonal);
-                u32::from(style.size) <= high && some.map(|cell| width(&cell.text, *style)).max() <= Some(wide)
+                u32::from(style.size) <= high
+                    && some.map(|cell| width(&self.text(cell.value), *style)).max() < Some(wide.saturating_sub(1))
             };
             let face = if diagonal { Face::Regular } else { Face::Bold };
             [11, 10, 9, 8].map(|size| Style { face, size, colour: INK }).into_iter().find(fits)
@@ -243,7 +247,8 @@ impl Matrix<'_> {
             if let Some(style) = styles[usize::from(diagonal)].filter(|_| cell.value > 0.0) {
                 let colour = if is_light(background) { INK } else { PAPER };
                 let baseline = y + high / 2 + (u32::from(style.size) * 3 / 8);
-                canvas.text_centred(x + wide / 2 + 1, baseline, &cell.text, Style { colour, ..style });
+                let text = self.text(cell.value);
+                canvas.text_centred(x + wide / 2 + 1, baseline, &text, Style { colour, ..style });
             }
         }
     }
@@ -277,7 +282,7 @@ impl Matrix<'_> {
                 Shown::Shares => self.share(mistake) / self.share(longest).max(f64::MIN_POSITIVE),
             };
             let length = (f64::from(across) * part).round().max(1.0) as u32;
-            canvas.fill((MARGIN, y), (length, LIST_LINE - 2), blend(PAPER, WRONG.at(0.4), 0.5));
+            canvas.fill((MARGIN, y), (length, LIST_LINE - 2), blend(PAPER, WRONG.at(0.4), 0.35));
             let support = self.confusion.support(mistake.label);
             let amount = match self.shown {
                 Shown::Counts => format!("{} of {}", grouped(mistake.count as usize), grouped(support as usize)),
@@ -296,7 +301,6 @@ struct Cell {
     label: usize,
     predicted: usize,
     value: f32,
-    text: String,
 }
 
 impl Layout {

@@ -168,7 +168,7 @@ fn overlay(input: &Picture, map: &Map, zoom: Zoom) -> Picture {
 /// No probability below 1 that reads as certain, none above 0 that reads as none.
 fn percent(probability: f32) -> String {
     match probability {
-        p if p < 1.0 && p >= 0.9995 => ">99.9 %".to_owned(),
+        p if (0.9995..1.0).contains(&p) => ">99.9 %".to_owned(),
         p if p > 0.0 && p < 0.0005 => "<0.1 %".to_owned(),
         p => format!("{:.1} %", p * 100.0),
     }
