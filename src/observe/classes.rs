@@ -99,7 +99,7 @@ mod tests {
         let want = "|  | class | precision | recall | F1 | images | most often taken for |\n\
                     | --- | --- | --- | --- | --- | --- | --- |\n\
                     | **lowest precision** | `cat` | `0.6667` | `1.0000` | `0.8000` | `2` |  |\n\
-                    | **lowest f1, recall** | `a\\|b` | `1.0000` | `0.5000` | `0.6667` | `2` | `cat (1 image)` |\n\
+                    | **lowest f1, recall** | `a|b` | `1.0000` | `0.5000` | `0.6667` | `2` | `cat (1 image)` |\n\
                     |  | `dog` | `1.0000` | `1.0000` | `1.0000` | `1` |  |\n\
                     |  | `none` | `0.0000` | `0.0000` | `0.0000` | `0` |  |\n";
         assert_eq!(table(&confusion, &Scores::of(&confusion), &classes), want);
