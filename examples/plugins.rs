@@ -6,11 +6,13 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use trainer::eventlog::{
-    Category, Chart, Counts, Entry, Graph, Layout, LogDir, Margin, Node, NodeCost, Origin, Pattern, PrCurve, Profile,
-    Shape, Sink, Value, What,
+    Category, Chart, Counts, Embeddings, Entry, Graph, Layout, LogDir, Margin, Node, NodeCost, Origin, Pattern,
+    PrCurve, Profile, Shape, Sink, Sprite, Value, What,
 };
+use trainer::picture::Picture;
 use trainer::types::{Run, Step, Tag, WallTime};
 
 /// Steps of everything that is written more than once.
@@ -28,6 +30,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (graph, profile) = graph()?;
     log.write(0, What::Graph(graph))?;
     log.write(0, What::Profile { tag: Tag::of("profile/one_step"), profile })?;
+    for step in 0..2 {
+        log.write(step, What::Embeddings(Arc::new(embeddings(step)?)))?;
+    }
     log.dir.close()?;
     Ok(())
 }
@@ -79,6 +84,15 @@ fn graph() -> Result<(Graph, Profile), Box<dyn Error>> {
     };
     let costs = vec![cost("dense/MatMul", 1, 9), cost("dense/Relu", 9, 12)];
     Ok((Graph::new(nodes)?, Profile::new("/device:CPU:0", costs)?))
+}
+
+/// Points on a circle, each with a name, a class and a picture of its own colour.
+fn embeddings(step: u64) -> Result<Embeddings, Box<dyn Error>> {
+    let angle = |point: u8| f32::from(point) / 7.0 * std::f32::consts::TAU + step as f32;
+    let vectors = (0..7).flat_map(|point| [angle(point).sin(), angle(point).cos(), 0.0]).collect();
+    let rows = (0..7).map(|point| vec![format!("point\t{point}"), (point % 2).to_string()]).collect();
+    let cells: Vec<Picture> = (0..7).map(|point| Picture::filled(5, 4, [40 * point, 0, 0])).collect();
+    Ok(Embeddings::new("circle", 3, vectors)?.labelled(["name", "class"], rows)?.pictured(Sprite::of(&cells))?)
 }
 
 fn layout() -> Layout {

@@ -21,6 +21,8 @@ pub mod eventlog;
 pub mod observe;
 pub mod weights;
 pub mod run_dir;
+pub mod saved;
+pub mod inquiry;
 pub mod allocator;
 pub mod run;
 pub mod telemetry;

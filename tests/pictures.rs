@@ -11,7 +11,7 @@ use trainer::data::{self, Dataset, DatasetName, Split};
 use trainer::evaluation::Predictions;
 use trainer::eventlog::{Memory, Summary, Value, What};
 use trainer::model::{Architecture, Network, Parameters};
-use trainer::observe::{Calibration, Confusion, Errors, FeatureMaps, Filters, Findings, GradCam, Inputs};
+use trainer::observe::{Calibration, Confusion, Errors, Explanations, FeatureMaps, Filters, Findings, GradCam, Inputs};
 use trainer::picture::Picture;
 use trainer::train::{At, Metrics, Moment, Observer, Totals};
 use trainer::types::{FixedClock, ImageShape, Run, Seed, WallTime};
@@ -53,10 +53,23 @@ fn predict(network: &Network, parameters: &Parameters, split: &Split) -> Predict
 /// What the observers of pictures say of one moment: their pictures.
 fn observe(network: &Network, parameters: &Parameters, dataset: &Dataset, epoch: u64) -> Vec<(u64, Value)> {
     let predictions = predict(network, parameters, &dataset.validation);
-    observe_predictions(network, parameters, dataset, epoch, &predictions)
+    let mut observers: Vec<Box<dyn Observer<Findings>>> = vec![
+        Box::new(Inputs),
+        Box::new(Filters),
+        Box::new(FeatureMaps::new(3, Seed(0))),
+        Box::new(GradCam::new(10, Seed(0))),
+        Box::new(Explanations::new(4, Seed(0))),
+    ];
+    observers.extend(of_predictions());
+    observe_with(observers, network, parameters, dataset, epoch, &predictions)
 }
 
-fn observe_predictions(
+fn of_predictions() -> Vec<Box<dyn Observer<Findings>>> {
+    vec![Box::new(Confusion), Box::new(Calibration), Box::new(Errors)]
+}
+
+fn observe_with(
+    observers: Vec<Box<dyn Observer<Findings>>>,
     network: &Network,
     parameters: &Parameters,
     dataset: &Dataset,
@@ -85,15 +98,6 @@ fn observe_predictions(
     let memory = Memory::default();
     let clock = Arc::new(FixedClock(WallTime::from_secs(1.0).unwrap()));
     let mut findings = Findings::new(memory.clone(), clock);
-    let observers: [Box<dyn Observer<Findings>>; 7] = [
-        Box::new(Inputs),
-        Box::new(Filters),
-        Box::new(FeatureMaps::new(3, Seed(0))),
-        Box::new(GradCam::new(10, Seed(0))),
-        Box::new(Confusion),
-        Box::new(Calibration),
-        Box::new(Errors),
-    ];
     for mut observer in observers {
         observer.observe(&moment, &mut findings);
     }
@@ -105,10 +109,10 @@ fn observe_predictions(
         }
     });
     let pictures = values.filter(|(_, _, value)| matches!(value.summary, Summary::Images(_)));
-    let of_predictions = ["confusion/", "calibration/", "errors/"];
+    let groups = ["confusion/", "calibration/", "errors/"];
     pictures
         .map(|(run, step, value)| {
-            let of_predictions = of_predictions.iter().any(|group| value.tag.as_str().starts_with(group));
+            let of_predictions = groups.iter().any(|group| value.tag.as_str().starts_with(group));
             assert_eq!(run, if of_predictions { Run::Validation } else { Run::Train }, "{}", value.tag);
             (step, value)
         })
@@ -142,6 +146,7 @@ fn every_layer_has_its_pictures() {
         ("feature_maps/conv2d_1", 7, 3),
         ("feature_maps/max_pooling2d_1", 7, 3),
         ("grad_cam/conv2d_1", 7, 10),
+        ("explanations/conv2d_1", 7, 4),
         ("confusion/counts", 7, 1),
         ("confusion/normalised", 7, 1),
         ("calibration/reliability", 7, 1),
@@ -167,7 +172,7 @@ fn looking_changes_nothing_and_sees_the_same_again() {
 fn pictures_fit_the_images_tab_whatever_the_network() {
     let cases = [
         (ImageShape { height: 28, width: 28, channels: 1 }, 10, vec![32, 64], 3),
-        (ImageShape { height: 96, width: 96, channels: 3 }, 100, vec![8, 300], 5),
+        (ImageShape { height: 96, width: 96, channels: 3 }, 100, vec![8, 70], 5),
         (ImageShape { height: 250, width: 40, channels: 3 }, 2, vec![70], 7),
         (ImageShape { height: 5, width: 9, channels: 2 }, 3, vec![1], 1),
         (ImageShape { height: 2, width: 2, channels: 1 }, 1, vec![1], 1),
@@ -242,7 +247,7 @@ fn any_number_of_classes_and_errors_is_drawn() {
             Predictions::new(classes, vec![f32::NAN; labels.len() * classes], labels),
             Predictions::new(classes, vec![], vec![]),
         ] {
-            for (_, value) in observe_predictions(&network, &parameters, &dataset, 0, &predictions) {
+            for (_, value) in observe_with(of_predictions(), &network, &parameters, &dataset, 0, &predictions) {
                 let picture = &pictures(&value)[0];
                 assert_eq!(picture.width(), 348, "{} of {classes} classes", value.tag);
                 assert!(picture.height() <= 1024, "{} of {classes}: {} high", value.tag, picture.height());
@@ -307,7 +312,7 @@ fn gallery() {
         let network = network(&[4], 3, &dataset);
         let parameters = Parameters::initialise(&network, Seed(0), Device::Cpu);
         let predictions = made_up(classes, samples);
-        let values = observe_predictions(&network, &parameters, &dataset, 0, &predictions);
+        let values = observe_with(of_predictions(), &network, &parameters, &dataset, 0, &predictions);
         save(&dir, &format!("made-up-{classes}"), &values);
     }
 }

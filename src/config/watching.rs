@@ -18,6 +18,7 @@ pub enum Observed {
     Filters,
     FeatureMaps,
     GradCam,
+    Explanations,
     Confusion,
     Classes,
     PrCurves,
@@ -85,6 +86,13 @@ pub const OBSERVERS: &[Observable] = &[
     row(Observed::Filters, "filters", Usually::ImageFreq, Moments::Any, "the first convolution's kernels as pictures"),
     row(Observed::FeatureMaps, "feature-maps", Usually::ImageFreq, Moments::Any, "what each layer answers, by channel"),
     row(Observed::GradCam, "gradcam", Usually::ImageFreq, Moments::Any, "Grad-CAM of the last convolution"),
+    row(
+        Observed::Explanations,
+        "explanations",
+        Usually::ImageFreq,
+        Moments::Any,
+        "nine methods that say why, side by side",
+    ),
     row(
         Observed::Confusion,
         "confusion",

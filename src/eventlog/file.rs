@@ -17,7 +17,7 @@ use crate::types::{Step, WallTime};
 pub const MARK: &str = "tfevents";
 
 const PREFIX: &str = "events.out.tfevents.";
-const WRITER: &str = "trainer";
+pub(super) const WRITER: &str = "trainer";
 /// Bytes gathered before they are written.
 const BUFFER: usize = 64 << 10;
 

@@ -50,6 +50,7 @@ pub(super) mod plugin {
     pub const TEXT: &str = "text";
     pub const PR_CURVES: &str = "pr_curves";
     pub const CUSTOM_SCALARS: &str = "custom_scalars";
+    pub const PROJECTOR: &str = "projector";
     pub const GRAPHS: &str = "graphs";
     pub const RUN_METADATA: &str = "graph_run_metadata";
     pub const KERAS_GRAPH: &str = "graph_keras_model";

@@ -1,7 +1,9 @@
 """Every kind that the event log can write, as stock TensorBoard serves it with both of its loaders."""
 
 import json
+import math
 import os
+import struct
 import subprocess
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from serving import TensorBoard
 from tensorboard.compat.proto.config_pb2 import RunMetadata
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.util.tensor_util import make_ndarray
+from test_served import decode_png
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITER = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "examples" / "plugins"
@@ -97,6 +100,40 @@ def test_the_profile_joins_the_graph(plugins):
     assert [memory.total_bytes for memory in relu.memory] == [2560]
     (output,) = relu.output
     assert [dim.size for dim in output.tensor_description.shape.dim] == [64, 10]
+
+
+def test_each_snapshot_of_embeddings_is_a_run_of_the_projector(plugins, plugin_logs):
+    snapshots = ["all/projector/epoch_0000", "all/projector/epoch_0001"]
+    assert set(snapshots) < set(plugins.json("runs"))
+    plugins.wait_for(lambda: plugins.json("plugins_listing")["projector"]["enabled"], "the projector's tab")
+    assert sorted(plugins.json("plugin/projector/runs")) == snapshots
+    for run in snapshots:
+        (embedding,) = plugins.json("plugin/projector/info", run=run)["embeddings"]
+        assert (embedding["tensorName"], embedding["tensorShape"]) == ("circle", [7, 3])
+        assert embedding["sprite"]["singleImageDim"] == [5, 4]
+        body, _ = plugins.get("plugin/projector/tensor", run=run, name="circle", num_rows=100)
+        points = list(struct.iter_unpack("<3f", body))
+        step = snapshots.index(run)
+        want = [(math.sin(angle), math.cos(angle), 0) for angle in (i / 7 * math.tau + step for i in range(7))]
+        assert points == [pytest.approx(point, rel=1e-4, abs=1e-6) for point in want]
+        labels, _ = plugins.get("plugin/projector/metadata", run=run, name="circle", num_rows=100)
+        assert labels.decode().split("\n") == [
+            "name\tclass", *(f"point {i}\t{i % 2}" for i in range(7)), ""]
+        sheet, content_type = plugins.get("plugin/projector/sprite_image", run=run, name="circle")
+        assert content_type == "image/png"
+        assert decode_png(sheet) == (15, 12)
+        assert sheet == (plugin_logs / run / "sprite.png").read_bytes()
+
+
+def test_inspect_names_every_kind(trainer, plugin_logs):
+    runs = {run["name"]: run for run in json.loads(trainer("inspect", plugin_logs, "--json").stdout)["runs"]}
+    kinds = {tag["name"]: tag["plugin"] for tag in runs[RUN]["tags"]}
+    assert kinds["pr_curve/three"] == "pr_curves"
+    assert kinds["custom_scalars__config__"] == "custom_scalars"
+    assert kinds["profile/one_step"] == "graph_run_metadata"
+    (points,) = runs["all/projector/epoch_0001"]["tags"]
+    assert (points["name"], points["plugin"], points["form"]) == ("circle", "projector", "files")
+    assert points["bytes"] > 0
 
 
 def test_no_loader_complains(plugins):
