@@ -19,6 +19,11 @@ pub enum Observed {
     FeatureMaps,
     GradCam,
     Explanations,
+    Confusion,
+    Classes,
+    PrCurves,
+    Calibration,
+    Errors,
 }
 
 /// One row of the table.
@@ -88,6 +93,35 @@ pub const OBSERVERS: &[Observable] = &[
         Moments::Any,
         "nine methods that say why, side by side",
     ),
+    row(
+        Observed::Confusion,
+        "confusion",
+        Usually::ImageFreq,
+        Moments::Epochs,
+        "which class is taken for which, as pictures",
+    ),
+    row(
+        Observed::Classes,
+        "classes",
+        Usually::EveryEpoch,
+        Moments::Epochs,
+        "precision, recall and F1 of each class, and their means",
+    ),
+    row(
+        Observed::PrCurves,
+        "pr-curves",
+        Usually::EveryEpoch,
+        Moments::Epochs,
+        "precision against recall of each class",
+    ),
+    row(
+        Observed::Calibration,
+        "calibration",
+        Usually::ImageFreq,
+        Moments::Epochs,
+        "whether the network is as often right as it is sure",
+    ),
+    row(Observed::Errors, "errors", Usually::ImageFreq, Moments::Epochs, "the surest errors, with Grad-CAM"),
 ];
 
 /// What `--observe` says: a base, and triggers of single observers over it.

@@ -1,7 +1,12 @@
 //! What is looked at during a run, one observer a file: each borrows the run read-only and says what it saw as values
 //! for the event log.
 
+mod calibration;
 mod card;
+mod class_tags;
+mod classes;
+mod confusion;
+mod errors;
 mod explanations;
 mod feature_maps;
 mod filters;
@@ -9,6 +14,7 @@ mod grad_cam;
 mod graph;
 mod histograms;
 mod inputs;
+mod pr_curves;
 mod probe;
 mod profile;
 mod scalars;
@@ -20,6 +26,10 @@ use std::sync::Arc;
 use crate::eventlog::{Entry, Sink, Tally, Value, What};
 use crate::types::{Clock, Run, Step, WallTime};
 
+pub use calibration::Calibration;
+pub use classes::Classes;
+pub use confusion::Confusion;
+pub use errors::Errors;
 pub use explanations::{Explanations, Question, sheet, tile};
 pub use feature_maps::FeatureMaps;
 pub use filters::Filters;
@@ -27,6 +37,7 @@ pub use grad_cam::GradCam;
 pub use graph::Graphs;
 pub use histograms::WeightHistograms;
 pub use inputs::Inputs;
+pub use pr_curves::PrCurves;
 pub use probe::Probes;
 pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Table, Texts};

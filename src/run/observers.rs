@@ -7,8 +7,8 @@ use tch::Device;
 use super::device_text;
 use crate::config::{Config, OBSERVERS, Observed, Resolved};
 use crate::observe::{
-    EpochScalars, Explanations, FeatureMaps, Filters, Findings, GradCam, Graphs, Inputs, StepScalars, Table, Texts,
-    WeightHistograms,
+    Calibration, Classes, Confusion, EpochScalars, Errors, Explanations, FeatureMaps, Filters, Findings, GradCam,
+    Graphs, Inputs, PrCurves, StepScalars, Table, Texts, WeightHistograms,
 };
 use crate::train::{Observer, Watch};
 
@@ -45,6 +45,11 @@ fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: us
         Observed::FeatureMaps => Box::new(FeatureMaps::new(probes.min(FEATURE_MAP_PROBES), seed)),
         Observed::GradCam => Box::new(GradCam::new(probes, seed)),
         Observed::Explanations => Box::new(Explanations::new(probes.min(EXPLANATION_PROBES), seed)),
+        Observed::Confusion => Box::new(Confusion),
+        Observed::Classes => Box::new(Classes),
+        Observed::PrCurves => Box::new(PrCurves),
+        Observed::Calibration => Box::new(Calibration),
+        Observed::Errors => Box::new(Errors),
     }
 }
 

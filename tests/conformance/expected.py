@@ -24,6 +24,11 @@ LAYERS = ["conv2d", "max_pooling2d", "conv2d_1", "max_pooling2d_1", "flatten", "
 WITH_WEIGHTS = ["conv2d", "conv2d_1", "dense", "dense_1"]
 WITH_FEATURE_MAPS = ["conv2d", "max_pooling2d", "conv2d_1", "max_pooling2d_1"]
 WITH_GRAD_CAM = ["conv2d_1"]
+# The data set's classes, each of which has series of its own.
+CLASSES = [
+    "disc", "ring", "square", "frame", "triangle", "cross", "x", "horizontal bars", "vertical bars", "checker",
+]
+SCORES = ["precision", "recall", "f1"]
 
 # run -> plugin -> tag -> steps. The comparison is exact: a tag that is not listed here is a fault, too.
 EXPECTED = {
@@ -55,7 +60,18 @@ EXPECTED = {
             "epoch_loss": EVERY_EPOCH,
             "epoch_accuracy": EVERY_EPOCH,
             "best/val_accuracy": EVERY_EPOCH,
+            **{f"class_{score}/{name}": EVERY_EPOCH for score in SCORES for name in CLASSES},
+            **{f"macro_average/{score}": EVERY_EPOCH for score in SCORES},
+            "calibration/ece": EVERY_EPOCH,
         },
+        "images": {
+            "confusion/counts": EVERY_EPOCH,
+            "confusion/normalised": EVERY_EPOCH,
+            "calibration/reliability": EVERY_EPOCH,
+            "errors/most_confident": EVERY_EPOCH,
+        },
+        "text": {"classes/scores": EVERY_EPOCH},
+        "pr_curves": {f"pr_curve/{name}": EVERY_EPOCH for name in CLASSES},
     },
     "fit/steps": {
         "scalars": {
