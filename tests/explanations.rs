@@ -23,9 +23,10 @@ use trainer::types::{ImageShape, Seed};
 use trainer::weights;
 
 const IMAGES: usize = 200;
-/// The least difference between what the covered fifth costs the class and what a random fifth costs, as a probability.
-const LEAST_MARGIN: f64 = 0.15;
-/// The largest mean rank correlation between maps of trained and of random weights.
+/// The least difference between what covering the fifth of the pixels that Grad-CAM ranks highest costs the class and what a
+/// random fifth costs, as a probability; seeds 1 to 5 give 0.17 to 0.25.
+const LEAST_MARGIN: f64 = 0.1;
+/// The largest mean rank correlation between maps of trained and of random weights; seeds 1 to 5 give 0.15 to 0.20.
 const LARGEST_CORRELATION: f64 = 0.5;
 
 /// A small network that has learned drawn shapes, and shapes that it has not seen.
@@ -54,7 +55,8 @@ fn predicted(network: &Network, weights: &[Tensor], images_nchw: &Tensor) -> (Ve
     (classes.into_iter().map(|class| class as usize).collect(), most_n)
 }
 
-/// How far the probability of the target falls when the given pixels of each image are black, on the average.
+/// How far the probability of the target falls, on the average, when the given pixels of each image get the colour of its
+/// background, the median: black would be a shape of its own.
 fn fall(network: &Network, weights: &[Tensor], images_nchw: &Tensor, targets: &[usize], pixels: &[Vec<usize>]) -> f64 {
     let probability = |images_nchw: &Tensor| {
         let probabilities_nk = tch::no_grad(|| network.forward(weights, images_nchw).softmax(-1, Kind::Float));
@@ -62,13 +64,14 @@ fn fall(network: &Network, weights: &[Tensor], images_nchw: &Tensor, targets: &[
         let of_targets = probabilities_nk.gather(1, &Tensor::from_slice(&targets).unsqueeze(1), false);
         of_targets.mean(Kind::Double).double_value(&[])
     };
-    let (height, width) = (network.input().height, network.input().width);
-    let mut kept = vec![1.0_f32; pixels.len() * height * width];
-    for (image, pixels) in kept.chunks_exact_mut(height * width).zip(pixels) {
-        pixels.iter().for_each(|&pixel| image[pixel] = 0.0);
+    let mut covered: Vec<f32> = Vec::try_from(images_nchw.contiguous().flatten(0, -1)).unwrap();
+    let size = covered.len() / pixels.len();
+    for (image, pixels) in covered.chunks_exact_mut(size).zip(pixels) {
+        let background = image[ranking(image)[size / 2]];
+        pixels.iter().for_each(|&pixel| image[pixel] = background);
     }
-    let kept_n1hw = Tensor::from_slice(&kept).view([-1, 1, height as i64, width as i64]);
-    probability(images_nchw) - probability(&(images_nchw * kept_n1hw))
+    let covered_nchw = Tensor::from_slice(&covered).view(images_nchw.size().as_slice());
+    probability(images_nchw) - probability(&covered_nchw)
 }
 
 /// Positions of the values from the largest to the smallest; equal ones in their order.
@@ -128,7 +131,6 @@ fn what_grad_cam_points_at_matters_and_trained_weights_matter_to_it() {
         .collect();
     let fall_of = |pixels: &[Vec<usize>]| fall(&network, parameters.views(), &images_nchw, &targets, pixels);
     let margin = fall_of(&pointed_at) - fall_of(&random);
-    println!("fall {:.3} where Grad-CAM points, {:.3} at random", fall_of(&pointed_at), fall_of(&random));
     assert!(margin > LEAST_MARGIN, "the fifth that Grad-CAM ranks highest costs {margin} more than a random fifth");
 
     // Adebayo et al., "Sanity Checks for Saliency Maps" (2018): maps that weights do not matter to explain the image alone.
@@ -136,7 +138,6 @@ fn what_grad_cam_points_at_matters_and_trained_weights_matter_to_it() {
     let others = cams(untrained.views());
     let correlations = maps.iter().zip(&others).map(|(a, b)| rank_correlation(a.values(), b.values()));
     let mean = correlations.sum::<f64>() / IMAGES as f64;
-    println!("rank correlation with random weights {mean:.3}");
     assert!(mean.abs() < LARGEST_CORRELATION, "maps of random weights are the same: rank correlation {mean}");
 }
 
