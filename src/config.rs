@@ -5,6 +5,7 @@
 
 mod knobs;
 mod layers;
+mod watching;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use crate::types::Seed;
 
 pub use knobs::{KNOBS, Knob};
 pub use layers::{Layers, Resolved, Source};
+pub use watching::{OBSERVERS, Observable, Observed, Watching};
 
 /// When iteration scalars are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,11 @@ pub struct Config {
     /// Epochs between pictures; 0: never.
     pub image_freq: u64,
     pub update_freq: UpdateFreq,
+    pub observe: Watching,
+    /// Validation images that observers look at again and again.
+    pub probes: usize,
+    /// Which images those are.
+    pub probe_seed: Seed,
     pub device: DeviceChoice,
     /// `None`: as many as the machine lets the process use.
     pub threads: Option<usize>,

@@ -20,6 +20,8 @@ pub enum Purpose {
     Synthetic = 3,
     /// The classes of drawn images; the epoch is the split's number, the index counts blocks of one image per class.
     SyntheticClasses = 4,
+    /// Which validation images are shown again and again.
+    Probes = 5,
     /// The noise of SmoothGrad; the index counts samples.
     SmoothGrad = 6,
     /// Tests of other modules.

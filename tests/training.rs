@@ -13,8 +13,8 @@ use support::{Outcome, Running, Sandbox, finish, idx, program, skip, small_mnist
 /// A network and a data set that train in a tenth of a second; the last batch of 120 images is short.
 const SMALL: &str = "--dataset synthetic --conv-filters 4,6 --dense-units 8 --epochs 2 --batch-size 50 \
                      --limit-train 120 --limit-validation 40";
-const SILENT: &str = "--histogram-freq 0 --image-freq 0 --update-freq epoch";
-const WATCHED: &str = "--histogram-freq 1 --image-freq 1 --update-freq batch";
+const SILENT: &str = "--observe none";
+const WATCHED: &str = "--update-freq batch --observe gradcam=every:1step,weights=every:1step";
 /// More epochs than anybody waits for.
 const ENDLESS: &str = "--dataset synthetic --conv-filters 4 --dense-units 8 --epochs 1000000 --limit-train 640 \
                        --limit-validation 32 --threads 1 --logdir run";

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::watching::Watching;
 use super::{Config, DeviceChoice, LogFormat, OptimizerName, UpdateFreq};
 use crate::data::{DEFAULT_DATA_DIR, DatasetName};
 use crate::model::Architecture;
@@ -73,7 +74,7 @@ pub const KNOBS: &[Knob] = &[
         key: "device",
         value_name: "DEVICE",
         default: "auto",
-        help: "Where to train: `auto`, `cpu`, `cuda` or `cuda:N`",
+        help: "Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`",
         heading: RUN,
         set: |c, t| store(&mut c.device, device(t)),
     },
@@ -231,7 +232,7 @@ pub const KNOBS: &[Knob] = &[
         key: "histogram-freq",
         value_name: "N",
         default: "1",
-        help: "Write histograms of the weights every N epochs; 0 for never",
+        help: "Write histograms every N epochs; 0 for never",
         heading: WATCHING,
         set: |c, t| store(&mut c.histogram_freq, number(t, 0, 1_000_000)),
     },
@@ -239,9 +240,36 @@ pub const KNOBS: &[Knob] = &[
         key: "image-freq",
         value_name: "N",
         default: "1",
-        help: "Write pictures (filters, feature maps, Grad-CAM) every N epochs; 0 for never",
+        help: "Write pictures every N epochs; 0 for never",
         heading: WATCHING,
         set: |c, t| store(&mut c.image_freq, number(t, 0, 1_000_000)),
+    },
+    Knob {
+        key: "observe",
+        value_name: "NAME=WHEN,...",
+        default: "default",
+        help: "What to look at, and when: `none`, `default`, or NAME=WHEN over either\n\nWHEN is `off`, `start`, \
+               `every:Nepochs`, `every:Nsteps` or `at:N,...,last`; epochs count from 0, as in TensorBoard. `--observe \
+               gradcam=every:2epochs,filters=off` changes two, `--observe none,gradcam=at:0,last` leaves one.",
+        heading: WATCHING,
+        set: |c, t| store(&mut c.observe, Watching::parse(t)),
+    },
+    Knob {
+        key: "probes",
+        value_name: "N",
+        default: "10",
+        help: "Validation images that pictures show again and again, spread over the classes\n\nGrad-CAM shows them all, \
+               feature maps three of them, the explanations four.",
+        heading: WATCHING,
+        set: |c, t| store(&mut c.probes, number(t, 1, 100)),
+    },
+    Knob {
+        key: "probe-seed",
+        value_name: "N",
+        default: "0",
+        help: "Which validation images are shown; the same ones for the same N, whatever --seed is",
+        heading: WATCHING,
+        set: |c, t| store(&mut c.probe_seed, number::<u64>(t, 0, u64::MAX).map(Seed)),
     },
     Knob {
         key: "quiet",
@@ -281,6 +309,9 @@ impl Config {
             histogram_freq: 0,
             image_freq: 0,
             update_freq: UpdateFreq::Epoch,
+            observe: Watching::default(),
+            probes: 1,
+            probe_seed: Seed(0),
             device: DeviceChoice::Auto,
             threads: None,
             quiet: false,
@@ -332,7 +363,7 @@ fn one_of<T: Copy>(text: &str, named: &[(&str, T)]) -> Result<T, String> {
 }
 
 /// What was wanted, and which of it was probably meant.
-fn wanted(names: &[&str], near: Option<&str>) -> String {
+pub(super) fn wanted(names: &[&str], near: Option<&str>) -> String {
     let list: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     let want = match list.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),

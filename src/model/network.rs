@@ -88,6 +88,11 @@ impl Network {
         self.input
     }
 
+    /// Classes that the logits tell apart.
+    pub fn classes(&self) -> usize {
+        self.layers.last().map_or(0, |layer| layer.output.len())
+    }
+
     pub fn layers(&self) -> &[Layer] {
         &self.layers
     }

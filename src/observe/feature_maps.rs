@@ -1,15 +1,15 @@
 //! What each convolution and pooling answers to the probe images, channel by channel.
 
+use super::Findings;
 use super::card::{self, BODY, GREY, LINES, Legend, MARGIN, NOTE, RIGHT};
 use super::probe::Probes;
-use super::{Findings, epoch_step};
 use crate::eventlog::Value;
 use crate::explain;
 use crate::picture::Picture;
 use crate::render::text::{Face, Style};
 use crate::render::{self, ColourMap, Grid, Map, Scale, Zoom};
-use crate::train::{Moment, Observer, Trigger};
-use crate::types::{Run, Tag};
+use crate::train::{Moment, Observer};
+use crate::types::{Seed, Tag};
 
 /// Channels shown at most.
 const SHOWN: usize = 64;
@@ -25,25 +25,22 @@ const COLOURS: ColourMap = ColourMap::Magma;
 /// The maps of every convolution and pooling, under `feature_maps/<layer>`, one picture for each probe image.
 #[derive(Clone, Copy, Debug)]
 pub struct FeatureMaps {
-    every_epochs: u64,
     probes: usize,
+    probe_seed: Seed,
 }
 
 impl FeatureMaps {
-    /// For `probes` images of different classes, every `every_epochs` epochs; 0 for never.
-    pub fn new(every_epochs: u64, probes: usize) -> FeatureMaps {
-        FeatureMaps { every_epochs, probes }
+    /// For `probes` images of different classes.
+    pub fn new(probes: usize, probe_seed: Seed) -> FeatureMaps {
+        FeatureMaps { probes, probe_seed }
     }
 }
 
 impl Observer<Findings> for FeatureMaps {
-    fn trigger(&self) -> Trigger {
-        Trigger::every_epochs(self.every_epochs)
-    }
-
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
-        let probes = Probes::choose(moment.dataset, self.probes);
-        out.push(Run::Train, epoch_step(moment.epoch), values(moment, &probes));
+        let probes = Probes::choose(moment.dataset, self.probes, self.probe_seed);
+        let (run, step) = moment.place();
+        out.push(run, step, values(moment, &probes));
     }
 }
 

@@ -1,37 +1,25 @@
 //! The kernels of the first convolution: the patterns the network looks for in an image.
 
+use super::Findings;
 use super::card::{self, LINES, Legend, MARGIN, NOTE, RIGHT};
-use super::{Findings, epoch_step};
 use crate::eventlog::Value;
 use crate::model::{LayerKind, Parameters};
 use crate::picture::Picture;
 use crate::render::{self, ColourMap, Grid, Map, Scale};
-use crate::train::{Moment, Observer, Trigger};
-use crate::types::{Run, Tag};
+use crate::train::{Moment, Observer};
+use crate::types::Tag;
 
 /// Kernels shown at most.
 const SHOWN: usize = 64;
 
 /// The kernels of the first convolution as tiles, under `filters/<layer>`.
 #[derive(Clone, Copy, Debug)]
-pub struct Filters {
-    every_epochs: u64,
-}
-
-impl Filters {
-    /// Every `every_epochs` epochs; 0 for never.
-    pub fn new(every_epochs: u64) -> Filters {
-        Filters { every_epochs }
-    }
-}
+pub struct Filters;
 
 impl Observer<Findings> for Filters {
-    fn trigger(&self) -> Trigger {
-        Trigger::every_epochs(self.every_epochs)
-    }
-
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
-        out.push(Run::Train, epoch_step(moment.epoch), value(moment).into_iter().collect());
+        let (run, step) = moment.place();
+        out.push(run, step, value(moment).into_iter().collect());
     }
 }
 

@@ -2,17 +2,17 @@
 
 use tch::{Kind, Tensor};
 
+use super::Findings;
 use super::card::{self, BODY, GREEN, GREY, INK, LINES, MARGIN, NOTE, PAPER, RED, RIGHT, STRONG};
 use super::probe::Probes;
-use super::{Findings, epoch_step};
 use crate::eventlog::Value;
 use crate::explain;
 use crate::model::{LayerKind, host_values};
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted, width};
 use crate::render::{self, Canvas, ColourMap, Map, Rgb, Scale, Zoom, number};
-use crate::train::{Moment, Observer, Trigger};
-use crate::types::{Run, Tag};
+use crate::train::{Moment, Observer};
+use crate::types::{Seed, Tag};
 
 /// Pixels of the longer side of the input and across the list below it, at most.
 const SIDE: u32 = 84;
@@ -35,25 +35,22 @@ const SMALL: Style = Style { face: Face::Regular, size: 9, colour: GREY };
 /// Grad-CAM at the last convolution, under `grad_cam/<layer>`, one picture for each probe image.
 #[derive(Clone, Copy, Debug)]
 pub struct GradCam {
-    every_epochs: u64,
     probes: usize,
+    probe_seed: Seed,
 }
 
 impl GradCam {
-    /// For `probes` images of different classes, every `every_epochs` epochs; 0 for never.
-    pub fn new(every_epochs: u64, probes: usize) -> GradCam {
-        GradCam { every_epochs, probes }
+    /// For `probes` images of different classes.
+    pub fn new(probes: usize, probe_seed: Seed) -> GradCam {
+        GradCam { probes, probe_seed }
     }
 }
 
 impl Observer<Findings> for GradCam {
-    fn trigger(&self) -> Trigger {
-        Trigger::every_epochs(self.every_epochs)
-    }
-
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
-        let probes = Probes::choose(moment.dataset, self.probes);
-        out.push(Run::Train, epoch_step(moment.epoch), value(moment, &probes).into_iter().collect());
+        let probes = Probes::choose(moment.dataset, self.probes, self.probe_seed);
+        let (run, step) = moment.place();
+        out.push(run, step, value(moment, &probes).into_iter().collect());
     }
 }
 
@@ -136,7 +133,7 @@ impl Verdict {
     }
 }
 
-fn probabilities(logits_nk: &Tensor) -> Vec<Vec<f32>> {
+pub(super) fn probabilities(logits_nk: &Tensor) -> Vec<Vec<f32>> {
     let probabilities = tch::no_grad(|| logits_nk.softmax(-1, Kind::Float));
     let classes = logits_nk.size().last().map_or(1, |&k| k as usize).max(1);
     let values = host_values(&probabilities);

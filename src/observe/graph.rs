@@ -7,7 +7,7 @@ use crate::eventlog::graph::GraphError;
 use crate::eventlog::{Attr, DType, Graph, Node, Value, What};
 use crate::model::{Layer, LayerKind, Network, Shape};
 use crate::optim::{self, Rule};
-use crate::train::{Moment, Observer, Trigger};
+use crate::train::{Moment, Observer};
 use crate::types::{Run, Step, Tag};
 
 /// The run graph and the conceptual graph, written once.
@@ -18,10 +18,6 @@ pub struct Graphs {
 }
 
 impl Observer<Findings> for Graphs {
-    fn trigger(&self) -> Trigger {
-        Trigger::start()
-    }
-
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         match run_graph(moment.network, self.rule, moment.learning_rate, &self.device) {
             Ok(graph) => out.write(Run::Train, Step::ZERO, What::Graph(graph)),

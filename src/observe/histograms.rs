@@ -1,31 +1,20 @@
 //! Distributions of the weights, with Keras's tags.
 
-use super::{Findings, epoch_step};
+use super::Findings;
 use crate::eventlog::{Histogram, Value};
 use crate::model::ParameterSpec;
-use crate::train::{Moment, Observer, Trigger};
-use crate::types::{Run, Tag};
+use crate::train::{Moment, Observer};
+use crate::types::Tag;
 
 /// A histogram of every kernel and bias after an epoch.
-pub struct WeightHistograms {
-    every_epochs: u64,
-}
-
-impl WeightHistograms {
-    /// Every `every_epochs` epochs; 0 for never.
-    pub fn new(every_epochs: u64) -> WeightHistograms {
-        WeightHistograms { every_epochs }
-    }
-}
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WeightHistograms;
 
 impl Observer<Findings> for WeightHistograms {
-    fn trigger(&self) -> Trigger {
-        Trigger::every_epochs(self.every_epochs)
-    }
-
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         let values = moment.parameters.host().flat_map(|(spec, values)| values_of(spec, &values)).collect();
-        out.push(Run::Train, epoch_step(moment.epoch), values);
+        let (run, step) = moment.place();
+        out.push(run, step, values);
     }
 }
 
@@ -49,13 +38,15 @@ mod tests {
     use crate::eventlog::Summary;
     use crate::model::{Architecture, Network};
     use crate::observe::tests::rehearse;
-    use crate::types::ImageShape;
+    use crate::train::Watch;
+    use crate::trigger::Trigger;
+    use crate::types::{ImageShape, Run};
 
     #[test]
     fn every_parameter_has_a_histogram_after_each_epoch_that_is_due() {
         let tags = ["conv2d/kernel", "conv2d/bias", "dense/kernel", "dense/bias", "dense_1/kernel", "dense_1/bias"];
         for (every_epochs, epochs) in [(1, &[0, 1][..]), (2, &[0]), (0, &[])] {
-            let (seen, _) = rehearse(vec![Box::new(WeightHistograms::new(every_epochs))]);
+            let (seen, _) = rehearse(vec![Watch::new(Trigger::every_epochs(every_epochs), WeightHistograms)]);
             let got: Vec<_> = seen.iter().map(|seen| (seen.run, seen.step, seen.tag.clone())).collect();
             let want: Vec<_> = epochs
                 .iter()

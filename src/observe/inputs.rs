@@ -7,7 +7,7 @@ use crate::eventlog::Value;
 use crate::picture::Picture;
 use crate::render::text::{fitted, width};
 use crate::render::{self, Zoom};
-use crate::train::{Moment, Observer, Trigger};
+use crate::train::{Moment, Observer};
 use crate::types::{Run, Step, Tag};
 
 /// Classes shown at most.
@@ -23,10 +23,6 @@ const NAME: u32 = 90;
 pub struct Inputs;
 
 impl Observer<Findings> for Inputs {
-    fn trigger(&self) -> Trigger {
-        Trigger::start()
-    }
-
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         out.push(Run::Train, Step::ZERO, vec![value(moment.dataset)]);
     }

@@ -2,6 +2,7 @@
 //! for the event log.
 
 mod card;
+mod explanations;
 mod feature_maps;
 mod filters;
 mod grad_cam;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use crate::eventlog::{Entry, Sink, Value, What};
 use crate::types::{Clock, Run, Step, WallTime};
 
+pub use explanations::{Explanations, Question, sheet, tile};
 pub use feature_maps::FeatureMaps;
 pub use filters::Filters;
 pub use grad_cam::GradCam;
@@ -94,7 +96,7 @@ mod tests {
     use crate::eventlog::{Memory, Summary};
     use crate::model::{Architecture, Network};
     use crate::optim::Rule;
-    use crate::train::{EpochReport, Fit, Metrics, Observer, Outcome, Progress, TrainState, fit};
+    use crate::train::{EpochReport, Fit, Metrics, Outcome, Progress, TrainState, Watch, fit};
     use crate::types::{FixedClock, ImageShape, Seed, Tag};
 
     /// One value in a log.
@@ -124,7 +126,7 @@ mod tests {
     }
 
     /// What observers see of two epochs of three steps, of a network with one convolution.
-    pub fn rehearse(mut observers: Vec<Box<dyn Observer<Findings>>>) -> (Vec<Seen>, Outcome) {
+    pub fn rehearse(mut watches: Vec<Watch<Findings>>) -> (Vec<Seen>, Outcome) {
         let shape = ImageShape { height: 6, width: 6, channels: 1 };
         let split = |count: usize| {
             // A class is a brightness.
@@ -152,7 +154,7 @@ mod tests {
         let memory = Memory::default();
         let clock = FixedClock(WallTime::from_secs(1.0).unwrap());
         let mut findings = Findings::new(memory.clone(), Arc::new(clock));
-        let outcome = fit(&how, &mut state, &mut observers, &mut findings, &mut Silent).unwrap();
+        let outcome = fit(&how, &mut state, &mut watches, &mut findings, &mut Silent).unwrap();
         let mut seen = Vec::new();
         for Entry { run, step, what, .. } in memory.entries() {
             let What::Values(values) = what else { panic!("{what:?}") };

@@ -3,7 +3,8 @@
 use tch::{Device, Tensor};
 
 use crate::data::{Dataset, Split, images_nchw};
-use crate::types::ImageShape;
+use crate::rng::{Purpose, Stream};
+use crate::types::{ImageShape, Seed};
 
 /// A few images of different classes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,15 +16,14 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// The first validation image of each of `count` classes, spread evenly over all that occur. The same images at
-    /// every epoch, whatever the seed.
-    pub fn choose(dataset: &Dataset, count: usize) -> Probes {
+    /// A validation image of each of `count` classes, spread evenly over all that occur; more than one of a class where
+    /// there are fewer classes. Which images, `seed` decides alone: the same ones at every epoch, and in every run over
+    /// these data.
+    pub fn choose(dataset: &Dataset, count: usize, seed: Seed) -> Probes {
         let split = &dataset.validation;
-        let firsts = first_of_each_class(split, dataset.classes.len());
-        let count = count.min(firsts.len());
+        let by_class = by_class(split, dataset.classes.len(), seed);
         let mut probes = Probes { shape: split.shape(), indices: vec![], labels: vec![], pixels: vec![] };
-        for i in 0..count {
-            let index = firsts[i * firsts.len() / count];
+        for index in spread(&by_class, count) {
             probes.indices.push(index);
             probes.labels.push(usize::from(split.label(index)));
             probes.pixels.extend_from_slice(split.image(index));
@@ -63,20 +63,34 @@ impl Probes {
     }
 }
 
-/// Positions by class; classes that do not occur are left out.
-fn first_of_each_class(split: &Split, classes: usize) -> Vec<usize> {
-    let mut firsts = vec![None; classes];
-    let mut missing = classes;
-    for index in 0..split.len() {
-        if missing == 0 {
-            break;
-        }
-        if let Some(first @ None) = firsts.get_mut(usize::from(split.label(index))) {
-            *first = Some(index);
-            missing -= 1;
+/// Positions by class, those of a class in an order of chance; classes that do not occur are left out.
+fn by_class(split: &Split, classes: usize, seed: Seed) -> Vec<Vec<usize>> {
+    let mut by_class = vec![Vec::new(); classes];
+    for index in Stream::new(seed, Purpose::Probes, 0, 0).permutation(split.len()) {
+        let index = index as usize;
+        if let Some(class) = by_class.get_mut(usize::from(split.label(index))) {
+            class.push(index);
         }
     }
-    firsts.into_iter().flatten().collect()
+    by_class.retain(|class| !class.is_empty());
+    by_class
+}
+
+/// `count` positions, or all there are, as many from each class as can be, in the order of the classes.
+fn spread(by_class: &[Vec<usize>], count: usize) -> Vec<usize> {
+    let classes = by_class.len();
+    let mut chosen: Vec<(usize, usize)> = Vec::new();
+    for round in 0.. {
+        let wanted = count - chosen.len();
+        let left: Vec<usize> = (0..classes).filter(|&class| by_class[class].len() > round).collect();
+        if wanted == 0 || left.is_empty() {
+            break;
+        }
+        let taken = wanted.min(left.len());
+        chosen.extend((0..taken).map(|i| left[i * left.len() / taken]).map(|class| (class, by_class[class][round])));
+    }
+    chosen.sort_by_key(|&(class, _)| class);
+    chosen.into_iter().map(|(_, index)| index).collect()
 }
 
 #[cfg(test)]
@@ -94,23 +108,34 @@ mod tests {
     }
 
     #[test]
-    fn the_first_image_of_each_class_is_chosen() {
-        let dataset = dataset(&[2, 2, 0, 3, 0, 1]);
-        let probes = Probes::choose(&dataset, 10);
-        assert_eq!((probes.labels(), probes.indices()), (&[0, 1, 2, 3][..], &[2, 5, 0, 3][..]));
-        assert_eq!(probes.images().nth(1).unwrap(), [30, 31, 32, 33, 34, 35]);
-        assert_eq!(Probes::choose(&dataset, 2).labels(), [0, 2], "spread over the classes");
-        assert!(Probes::choose(&dataset, 0).is_empty());
+    fn an_image_of_each_class_is_chosen_and_the_seed_says_which() {
+        let labels: Vec<u8> = (0..40).map(|i| i % 4).collect();
+        let dataset = dataset(&labels);
+        let probes = Probes::choose(&dataset, 4, Seed(1));
+        assert_eq!(probes.labels(), [0, 1, 2, 3]);
+        for (&index, (image, &label)) in probes.indices().iter().zip(probes.images().zip(probes.labels())) {
+            assert_eq!(usize::from(labels[index]), label);
+            assert_eq!(image[0], (index * 6) as u8);
+        }
+        assert_eq!(Probes::choose(&dataset, 4, Seed(1)), probes);
+        assert_ne!(Probes::choose(&dataset, 4, Seed(2)), probes);
+        assert_eq!(Probes::choose(&dataset, 2, Seed(1)).labels(), [0, 2], "spread over the classes");
+        assert_eq!(
+            Probes::choose(&dataset, 6, Seed(1)).labels(),
+            [0, 0, 1, 2, 2, 3],
+            "again from the classes' beginning"
+        );
+        assert!(Probes::choose(&dataset, 0, Seed(1)).is_empty());
     }
 
     #[test]
     fn classes_without_an_image_are_left_out() {
-        assert_eq!(Probes::choose(&dataset(&[3, 1]), 10).labels(), [1, 3]);
+        assert_eq!(Probes::choose(&dataset(&[3, 1]), 10, Seed(0)).labels(), [1, 3]);
     }
 
     #[test]
     fn the_tensor_is_channels_last_and_between_0_and_1() {
-        let probes = Probes::choose(&dataset(&[0, 1]), 2);
+        let probes = Probes::choose(&dataset(&[0, 1]), 2, Seed(0));
         let images = probes.images_nchw(Device::Cpu);
         assert_eq!((images.size(), images.stride()), (vec![2, 3, 1, 2], vec![6, 1, 6, 3]));
         assert_eq!(images.double_value(&[1, 2, 0, 1]), f64::from(11.0_f32 / 255.0), "image 1, blue, second pixel");

@@ -5,7 +5,7 @@ use tch::Device;
 use super::{Findings, epoch_step};
 use crate::eventlog::Value;
 use crate::optim;
-use crate::train::{At, Metrics, Moment, Observer, Totals, Trigger};
+use crate::train::{At, Metrics, Moment, Observer, Totals};
 use crate::types::{Run, Step, Tag};
 
 const LOSS: &str = "Mean cross-entropy, in nats. Guessing among 10 classes gives 2.303.";
@@ -15,10 +15,6 @@ const ACCURACY: &str = "Share of images whose most probable class is the right o
 pub struct EpochScalars;
 
 impl Observer<Findings> for EpochScalars {
-    fn trigger(&self) -> Trigger {
-        Trigger::every_epochs(1)
-    }
-
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         let At::Epoch { train, validation, .. } = moment.at else { return };
         let step = epoch_step(moment.epoch);
@@ -32,17 +28,12 @@ impl Observer<Findings> for EpochScalars {
 }
 
 /// What happens between epochs, against the number of optimizer steps, in `steps`.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct StepScalars {
-    every_steps: Option<u64>,
     earlier: Totals,
 }
 
 impl StepScalars {
-    /// Every so many steps; `None` for the end of each epoch.
-    pub fn new(every_steps: Option<u64>) -> StepScalars {
-        StepScalars { every_steps, earlier: Totals::default() }
-    }
-
     /// Everything since the last report.
     fn report(&mut self, moment: &Moment<'_>, totals: Totals) -> Vec<Value> {
         let since = totals.since(&self.earlier);
@@ -74,11 +65,6 @@ impl StepScalars {
 }
 
 impl Observer<Findings> for StepScalars {
-    fn trigger(&self) -> Trigger {
-        let steps = Trigger::every_steps(self.every_steps.unwrap_or(0));
-        Trigger { every_steps: steps.every_steps, ..Trigger::every_epochs(1) }
-    }
-
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         let step = Step::new(moment.iterations).unwrap_or(Step::MAX);
         match moment.at {
@@ -118,6 +104,8 @@ fn scalar(tag: &str, value: f64, description: String) -> Value {
 mod tests {
     use super::*;
     use crate::observe::tests::{Seen, rehearse};
+    use crate::train::Watch;
+    use crate::trigger::Trigger;
 
     fn tags(seen: &[Seen], run: Run) -> Vec<(u64, String)> {
         seen.iter().filter(|seen| seen.run == run).map(|seen| (seen.step, seen.tag.clone())).collect()
@@ -130,7 +118,7 @@ mod tests {
 
     #[test]
     fn epochs_have_keras_tags_and_the_numbers_of_the_outcome() {
-        let (seen, outcome) = rehearse(vec![Box::new(EpochScalars)]);
+        let (seen, outcome) = rehearse(vec![Watch::new(Trigger::every_epochs(1), EpochScalars)]);
         let want = |names: &[&str]| -> Vec<(u64, String)> {
             [0, 1].iter().flat_map(|&step| names.iter().map(move |name| (step, (*name).to_owned()))).collect()
         };
@@ -153,16 +141,17 @@ mod tests {
     #[test]
     fn steps_are_written_when_asked_for() {
         // Two epochs of three steps each.
-        for (every_steps, steps) in [(Some(2), vec![2, 3, 4, 6]), (Some(4), vec![3, 4, 6]), (None, vec![3, 6])] {
-            let (seen, outcome) = rehearse(vec![Box::new(StepScalars::new(every_steps))]);
+        for (every_steps, steps) in [(2, vec![2, 3, 4, 6]), (4, vec![3, 4, 6]), (0, vec![3, 6])] {
+            let trigger = Trigger::every_steps(every_steps).or(Trigger::every_epochs(1));
+            let (seen, outcome) = rehearse(vec![Watch::new(trigger, StepScalars::default())]);
             assert!(seen.iter().all(|seen| seen.run == Run::Steps));
             let at =
                 |tag: &str| -> Vec<u64> { seen.iter().filter(|seen| seen.tag == tag).map(|seen| seen.step).collect() };
             for tag in ["batch_loss", "batch_accuracy", "gradient_norm", "images_per_second", "time/forward"] {
-                assert_eq!(at(tag), steps, "{tag} with {every_steps:?}");
+                assert_eq!(at(tag), steps, "{tag} with {every_steps}");
             }
             for tag in ["evaluation_loss_vs_iterations", "evaluation_accuracy_vs_iterations"] {
-                assert_eq!(at(tag), [3, 6], "{tag} with {every_steps:?}");
+                assert_eq!(at(tag), [3, 6], "{tag} with {every_steps}");
             }
             let loss = value(&seen, Run::Steps, 6, "evaluation_loss_vs_iterations");
             assert_eq!(loss, f64::from(outcome.last.validation.loss as f32));
@@ -177,7 +166,10 @@ mod tests {
 
     #[test]
     fn a_point_is_of_the_steps_since_the_one_before() {
-        let (seen, outcome) = rehearse(vec![Box::new(EpochScalars), Box::new(StepScalars::new(None))]);
+        let (seen, outcome) = rehearse(vec![
+            Watch::new(Trigger::every_epochs(1), EpochScalars),
+            Watch::new(Trigger::every_epochs(1), StepScalars::default()),
+        ]);
         for (step, epoch) in [(3, 0), (6, 1)] {
             let (batch, whole) =
                 (value(&seen, Run::Steps, step, "batch_loss"), value(&seen, Run::Train, epoch, "epoch_loss"));

@@ -3,7 +3,7 @@
 use super::Findings;
 use crate::eventlog::Value;
 use crate::model::summary;
-use crate::train::{Moment, Observer, Trigger};
+use crate::train::{Moment, Observer};
 use crate::types::{Run, Step, Tag};
 
 /// A table for people: a row of headings, then rows of as many cells.
@@ -19,10 +19,6 @@ pub struct Texts {
 }
 
 impl Observer<Findings> for Texts {
-    fn trigger(&self) -> Trigger {
-        Trigger::start()
-    }
-
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         let model = format!("```\n{}```\n", summary(moment.network));
         let values = vec![

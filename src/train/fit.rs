@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 
-use super::observer::{At, Metrics, Moment, Observer, PhaseSeconds, Totals};
+use super::observer::{At, Metrics, Moment, PhaseSeconds, Totals, Watch};
 use super::state::TrainState;
 use super::stepper::{StepOutput, Stepper};
 use super::worker::WorkerLost;
 use crate::data::{Batch, Dataset, order};
+use crate::evaluation::Predictions;
 use crate::exit::{Classify, Exit};
 use crate::model::Network;
 use crate::types::Seed;
@@ -99,7 +100,7 @@ impl Classify for FitError {
 pub fn fit<Out>(
     fit: &Fit<'_>,
     state: &mut TrainState,
-    observers: &mut [Box<dyn Observer<Out>>],
+    watches: &mut [Watch<Out>],
     out: &mut Out,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, FitError> {
@@ -110,7 +111,9 @@ pub fn fit<Out>(
     let mut sums = Sums::new(fit.device);
     let mut best = 0.0_f64;
     let mut last = None;
-    look(fit, state, 0, At::Start, observers, out);
+    // Copied only where somebody will look: the copy is a hundredth of a step.
+    let mut previous = state.parameters.flat().copy();
+    look(&View { fit, state, previous: &previous, predictions: None, epoch: 0, at: At::Start }, watches, out);
 
     for epoch in 0..fit.epochs {
         let epoch_started = Instant::now();
@@ -119,19 +122,27 @@ pub fn fit<Out>(
         sums.start_clock();
         let order = order(fit.seed, epoch, fit.dataset.train.len());
         progress.epoch_starts(epoch, order.len());
+        let mut samples_done = 0;
 
         for indices in order.chunks(fit.batch_size) {
             let step_started = Instant::now();
             let batch = Batch::gather(&fit.dataset.train, indices, fit.device);
             let data_seconds = step_started.elapsed().as_secs_f64();
+            let next = state.iterations + 1;
+            let wanted = watches.iter().any(|watch| watch.trigger.fires_after_step(next));
+            let last_of_epoch = samples_done + indices.len() == order.len();
+            if wanted || last_of_epoch {
+                previous.copy_(state.parameters.flat());
+            }
+            samples_done += indices.len();
             let output = stepper.step(state, &batch, fit.learning_rate)?;
             sums.add(&output, data_seconds);
 
-            let wanted = observers.iter().any(|observer| observer.trigger().fires_after_step(state.iterations));
             let looked = if wanted || state.iterations.is_multiple_of(CHECK_EVERY) {
                 let totals = sums.read();
                 let looking = Instant::now();
-                look(fit, state, epoch, At::Step(totals), observers, out);
+                let at = At::Step(totals);
+                look(&View { fit, state, previous: &previous, predictions: None, epoch, at }, watches, out);
                 sums.seconds.observers += looking.elapsed().as_secs_f64();
                 // After the look: a curve that ends in NaN says more than one that just ends.
                 check(totals.since(&checked).metrics().loss, state.iterations, epoch)?;
@@ -151,13 +162,14 @@ pub fn fit<Out>(
         sums.stop_clock();
         check(totals.since(&checked).metrics().loss, state.iterations, epoch)?;
         let in_epoch = totals.since(&before);
-        let validation = stepper.evaluate(&fit.dataset.validation, fit.device)?;
+        let (validation, predictions) = stepper.evaluate(&fit.dataset.validation, fit.device)?;
         // A loss is of the weights before its step: what the last step of an epoch did shows here first.
         check(validation.loss, state.iterations, epoch)?;
         best = best.max(validation.accuracy);
         sums.start_clock();
         let looking = Instant::now();
-        look(fit, state, epoch, At::Epoch { train: in_epoch.metrics(), validation, totals }, observers, out);
+        let at = At::Epoch { train: in_epoch.metrics(), validation, totals };
+        look(&View { fit, state, previous: &previous, predictions: Some(&predictions), epoch, at }, watches, out);
         sums.seconds.observers += looking.elapsed().as_secs_f64();
         sums.stop_clock();
         let report = EpochReport {
@@ -185,31 +197,37 @@ fn check(loss: f64, iterations: u64, epoch: u64) -> Result<(), FitError> {
     if loss < DIVERGED { Ok(()) } else { Err(FitError::Diverged { loss, iterations, epoch }) }
 }
 
-/// Shows one moment to every observer that wants it.
-fn look<Out>(
-    fit: &Fit<'_>,
-    state: &TrainState,
+/// What a moment is made of.
+struct View<'a> {
+    fit: &'a Fit<'a>,
+    state: &'a TrainState,
+    previous: &'a Tensor,
+    predictions: Option<&'a Predictions>,
     epoch: u64,
     at: At,
-    observers: &mut [Box<dyn Observer<Out>>],
-    out: &mut Out,
-) {
+}
+
+/// Shows one moment to every observer that wants it.
+fn look<Out>(view: &View<'_>, watches: &mut [Watch<Out>], out: &mut Out) {
+    let View { fit, state, epoch, .. } = *view;
     let moment = Moment {
-        at,
+        at: view.at,
         epoch,
         iterations: state.iterations,
         learning_rate: fit.learning_rate,
         network: fit.network,
         parameters: &state.parameters,
         gradient: &state.gradient,
+        previous: view.previous,
         dataset: fit.dataset,
+        predictions: view.predictions,
+        last: matches!(view.at, At::Epoch { .. }) && epoch + 1 >= fit.epochs,
     };
-    for observer in observers {
-        let trigger = observer.trigger();
-        let fires = match at {
+    for Watch { trigger, observer } in watches {
+        let fires = match view.at {
             At::Start => trigger.fires_at_start(),
             At::Step(_) => trigger.fires_after_step(state.iterations),
-            At::Epoch { .. } => trigger.fires_after_epoch(epoch),
+            At::Epoch { .. } => trigger.fires_after_epoch(epoch, fit.epochs),
         };
         if fires {
             observer.observe(&moment, out);
@@ -271,7 +289,8 @@ mod tests {
     use crate::data::Split;
     use crate::model::Architecture;
     use crate::optim::Rule;
-    use crate::train::Trigger;
+    use crate::train::Observer;
+    use crate::trigger::Trigger;
     use crate::types::ImageShape;
 
     struct Silent;
@@ -283,13 +302,9 @@ mod tests {
     }
 
     /// Notes every moment it is shown.
-    struct Noting(Trigger);
+    struct Noting;
 
     impl Observer<Vec<String>> for Noting {
-        fn trigger(&self) -> Trigger {
-            self.0
-        }
-
         fn observe(&mut self, moment: &Moment<'_>, out: &mut Vec<String>) {
             let what = match moment.at {
                 At::Start => "start".to_owned(),
@@ -342,10 +357,11 @@ mod tests {
             threads: 1,
             stop: &AtomicUsize::new(stop),
         };
-        let trigger = Trigger { start: true, ..Trigger::every_steps(2) };
-        let mut observers: Vec<Box<dyn Observer<Vec<String>>>> =
-            vec![Box::new(Noting(trigger)), Box::new(Noting(Trigger::every_epochs(1)))];
-        let outcome = fit(&how, &mut state, &mut observers, out, &mut Silent);
+        let mut watches = [
+            Watch::new(Trigger::start().or(Trigger::every_steps(2)), Noting),
+            Watch::new(Trigger::every_epochs(1), Noting),
+        ];
+        let outcome = fit(&how, &mut state, &mut watches, out, &mut Silent);
         (state, outcome)
     }
 

@@ -7,7 +7,7 @@ mod stepper;
 mod worker;
 
 pub use fit::{EpochReport, Fit, FitError, Outcome, Progress, fit};
-pub use observer::{At, Metrics, Moment, Observer, PhaseSeconds, Totals, Trigger};
+pub use observer::{At, Metrics, Moment, Observer, PhaseSeconds, Totals, Watch};
 pub use state::TrainState;
 pub use stepper::{StepOutput, Stepper};
 pub use worker::WorkerLost;

@@ -1,11 +1,12 @@
 //! Who may look at a run, when, and at what: an observer borrows read-only, so watching cannot change the run.
 
-use std::num::NonZeroU64;
-
 use tch::Tensor;
 
 use crate::data::Dataset;
+use crate::evaluation::Predictions;
 use crate::model::{Network, Parameters};
+use crate::trigger::Trigger;
+use crate::types::{Run, Step};
 
 /// Mean loss and accuracy over a set of samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -111,43 +112,36 @@ pub struct Moment<'a> {
     pub parameters: &'a Parameters,
     /// Gradient of the last step's mean loss, flat, laid out like the parameters; zeros at the start.
     pub gradient: &'a Tensor,
+    /// The parameters before the last step, flat; at the start those that are.
+    pub previous: &'a Tensor,
     pub dataset: &'a Dataset,
+    /// What the network says about every validation image, in their order, where they have just been evaluated: after
+    /// an epoch.
+    pub predictions: Option<&'a Predictions>,
+    /// Whether the last epoch of the run has ended.
+    pub last: bool,
 }
 
-/// When an observer wants to look.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Trigger {
-    pub start: bool,
-    pub every_steps: Option<NonZeroU64>,
-    pub every_epochs: Option<NonZeroU64>,
+impl Moment<'_> {
+    /// Where what is seen now belongs: after a step among the curves over iterations, else among those over epochs.
+    /// A run directory has one unit of steps.
+    pub fn place(&self) -> (Run, Step) {
+        match self.at {
+            At::Step(_) => (Run::Steps, Step::new(self.iterations).unwrap_or(Step::MAX)),
+            At::Start | At::Epoch { .. } => (Run::Train, Step::new(self.epoch).unwrap_or(Step::MAX)),
+        }
+    }
 }
 
-impl Trigger {
-    pub fn start() -> Trigger {
-        Trigger { start: true, ..Trigger::default() }
-    }
+/// An observer, and when it is shown the run.
+pub struct Watch<Out> {
+    pub trigger: Trigger,
+    pub observer: Box<dyn Observer<Out>>,
+}
 
-    /// After every `n`-th step; never when `n` is 0.
-    pub fn every_steps(n: u64) -> Trigger {
-        Trigger { every_steps: NonZeroU64::new(n), ..Trigger::default() }
-    }
-
-    /// After epochs number 0, `n`, 2`n`, ...; never when `n` is 0.
-    pub fn every_epochs(n: u64) -> Trigger {
-        Trigger { every_epochs: NonZeroU64::new(n), ..Trigger::default() }
-    }
-
-    pub fn fires_at_start(self) -> bool {
-        self.start
-    }
-
-    /// `iterations` counts the step that has just been done, so it is 1 after the first.
-    pub fn fires_after_step(self, iterations: u64) -> bool {
-        self.every_steps.is_some_and(|n| iterations.is_multiple_of(n.get()))
-    }
-
-    pub fn fires_after_epoch(self, epoch: u64) -> bool {
-        self.every_epochs.is_some_and(|n| epoch.is_multiple_of(n.get()))
+impl<Out> Watch<Out> {
+    pub fn new(trigger: Trigger, observer: impl Observer<Out> + 'static) -> Watch<Out> {
+        Watch { trigger, observer: Box::new(observer) }
     }
 }
 
@@ -157,6 +151,5 @@ impl Trigger {
 /// `Tensor::run_backward`), no in-place operation on anything borrowed, no random numbers but from a
 /// [`crate::rng::Stream`].
 pub trait Observer<Out> {
-    fn trigger(&self) -> Trigger;
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Out);
 }

@@ -9,7 +9,8 @@ use super::observer::{Metrics, PhaseSeconds};
 use super::state::TrainState;
 use super::worker::{Pool, WorkerLost};
 use crate::data::{Batch, Split};
-use crate::model::Network;
+use crate::evaluation::Predictions;
+use crate::model::{Network, host_values};
 
 /// Samples in a shard on the CPU. A constant: it is part of the result.
 const SHARD: usize = 32;
@@ -31,6 +32,7 @@ pub struct StepOutput {
 pub struct Stepper {
     pool: Pool,
     shard: usize,
+    classes: usize,
 }
 
 impl Stepper {
@@ -45,7 +47,8 @@ impl Stepper {
             Device::Cpu => (SHARD, threads.min(batch_size.div_ceil(SHARD))),
             _ => (batch_size.max(1), 1),
         };
-        Ok(Stepper { pool: Pool::start(network, &state.parameters, threads)?, shard })
+        let classes = network.classes();
+        Ok(Stepper { pool: Pool::start(network, &state.parameters, threads)?, shard, classes })
     }
 
     /// Gradient of the batch's mean loss, then one update of the optimizer.
@@ -89,8 +92,8 @@ impl Stepper {
         Ok(StepOutput { loss_sum, correct, samples, seconds })
     }
 
-    /// Mean loss and accuracy of the current weights on a whole split.
-    pub fn evaluate(&mut self, split: &Split, device: Device) -> Result<Metrics, WorkerLost> {
+    /// Mean loss and accuracy of the current weights on a whole split, and what they say about each sample.
+    pub fn evaluate(&mut self, split: &Split, device: Device) -> Result<(Metrics, Predictions), WorkerLost> {
         let indices: Vec<u32> = (0..split.len() as u32).collect();
         let mut outputs = Vec::new();
         // A wave of pieces at a time: the images of a whole split as floats would be the largest thing in memory.
@@ -98,8 +101,13 @@ impl Stepper {
             let pieces = wave.chunks(EVALUATION_PIECE).map(|piece| Batch::gather(split, piece, device)).collect();
             outputs.extend(self.pool.evaluate(pieces)?);
         }
+        let probabilities = outputs.iter().filter_map(|piece| piece.probabilities_nk.as_ref());
+        let probabilities: Vec<f32> = probabilities.flat_map(host_values).collect();
+        let labels = (0..split.len()).map(|index| split.label(index)).collect();
+        let predictions = Predictions::new(self.classes, probabilities, labels);
         let (loss_sum, correct) = sums(outputs.into_iter().map(|piece| (piece.loss_sum, piece.correct)));
-        Ok(Metrics::of(loss_sum.double_value(&[]), correct.int64_value(&[]) as u64, split.len() as u64))
+        let metrics = Metrics::of(loss_sum.double_value(&[]), correct.int64_value(&[]) as u64, split.len() as u64);
+        Ok((metrics, predictions))
     }
 }
 
@@ -165,8 +173,8 @@ mod tests {
             for indices in order(Seed(0), 0, 200).chunks(90) {
                 stepper.step(&mut state, &Batch::gather(&split, indices, Device::Cpu), 1e-2).unwrap();
             }
-            let metrics = stepper.evaluate(&split, Device::Cpu).unwrap();
-            (state.parameters.flat().copy(), metrics)
+            let (metrics, predictions) = stepper.evaluate(&split, Device::Cpu).unwrap();
+            (state.parameters.flat().copy(), metrics, predictions)
         };
         let one = train(1);
         for threads in [2, 3, 5] {
@@ -178,12 +186,16 @@ mod tests {
     fn evaluation_is_the_mean_over_the_whole_split() {
         let (network, split) = (network(), split(300));
         let state = state(&network);
-        let metrics = Stepper::new(&network, &state, 32, 2).unwrap().evaluate(&split, Device::Cpu).unwrap();
+        let (metrics, predictions) =
+            Stepper::new(&network, &state, 32, 2).unwrap().evaluate(&split, Device::Cpu).unwrap();
         let batch = Batch::gather(&split, &(0..300).collect::<Vec<u32>>(), Device::Cpu);
         let logits = network.forward(state.parameters.views(), &batch.images_nchw);
         let loss = logits.cross_entropy_for_logits(&batch.labels_n).double_value(&[]);
         let hits = logits.argmax(-1, false).eq_tensor(&batch.labels_n).sum(Kind::Int64).int64_value(&[]);
         assert!((metrics.loss - loss).abs() < 1e-6);
         assert_eq!(metrics.accuracy, hits as f64 / 300.0);
+        assert_eq!((0..300).filter(|&sample| predictions.is_right(sample)).count() as i64, hits);
+        let surprise: f32 = (0..300).map(|i| -predictions.probabilities(i)[predictions.label(i)].ln()).sum();
+        assert!((f64::from(surprise) / 300.0 - loss).abs() < 1e-5);
     }
 }

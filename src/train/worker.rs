@@ -26,6 +26,8 @@ pub(super) struct ShardOutput {
     pub loss_sum: Tensor,
     /// Number of samples classified right, `i64`, no axes.
     pub correct: Tensor,
+    /// `N x K`, of an evaluation.
+    pub probabilities_nk: Option<Tensor>,
     pub forward_seconds: f64,
 }
 
@@ -195,7 +197,9 @@ impl Worker {
             Task::Evaluate => tch::no_grad(|| {
                 let logits_nk = self.network.forward(&self.weights, &batch.images_nchw);
                 let loss = loss_sum(&logits_nk, &batch.labels_n);
-                output(&logits_nk, &loss, &batch.labels_n, started.elapsed().as_secs_f64())
+                let probabilities_nk = Some(logits_nk.softmax(-1, Kind::Float));
+                let output = output(&logits_nk, &loss, &batch.labels_n, started.elapsed().as_secs_f64());
+                ShardOutput { probabilities_nk, ..output }
             }),
         }
     }
@@ -209,6 +213,7 @@ fn output(logits_nk: &Tensor, loss: &Tensor, labels_n: &Tensor, forward_seconds:
     ShardOutput {
         loss_sum: loss.to_kind(Kind::Double),
         correct: logits_nk.argmax(-1, false).eq_tensor(labels_n).sum(Kind::Int64),
+        probabilities_nk: None,
         forward_seconds,
     }
 }

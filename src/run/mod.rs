@@ -1,29 +1,24 @@
 //! Assembly: a configuration becomes a data set, a network, observers and an event log, and is trained.
 
-use std::path::{Path, PathBuf};
+mod observers;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use tch::Device;
 
 use crate::allocator::keep_freed_memory;
-use crate::config::{Config, DeviceChoice, Resolved, UpdateFreq};
+use crate::config::{Config, DeviceChoice, Resolved};
 use crate::data::{self, Dataset, LoadError, Split};
 use crate::eventlog::{Background, Limits, LogDir, Origin, SinkError};
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, ShapeError};
-use crate::observe::{
-    EpochScalars, FeatureMaps, Filters, Findings, GradCam, Graphs, Inputs, StepScalars, Table, Texts, WeightHistograms,
-};
+use crate::observe::Findings;
 use crate::run_dir::{self, RunDir, RunDirError};
-use crate::train::{self, Fit, FitError, Observer, Outcome, Progress, TrainState};
+use crate::train::{self, Fit, FitError, Outcome, Progress, TrainState};
 use crate::types::{Clock, SystemClock};
 use crate::weights::{self, WeightsError};
-
-/// Images whose feature maps are shown, each of another class; a layer has one picture for each.
-const FEATURE_MAP_PROBES: usize = 3;
-/// Images whose Grad-CAM is shown; TensorBoard shows ten pictures of a tag.
-const GRAD_CAM_PROBES: usize = 10;
 
 /// A finished run.
 #[derive(Debug)]
@@ -113,7 +108,7 @@ pub fn run(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let log = Background::spawn(LogDir::new(dir.path(), Origin::here()), Limits::default())?;
     let mut findings = Findings::new(log, clock);
-    let mut observers = observers(resolved, device, threads);
+    let mut watches = observers::watches(resolved, device, threads);
     let fit = Fit {
         network: &network,
         dataset: &dataset,
@@ -125,8 +120,8 @@ pub fn run(
         threads,
         stop,
     };
-    let fitted = train::fit(&fit, &mut state, &mut observers, &mut findings, progress);
-    drop(observers);
+    let fitted = train::fit(&fit, &mut state, &mut watches, &mut findings, progress);
+    drop(watches);
     // The log is closed whether training went to its end or not: what was seen so far is worth keeping.
     let lost_entries = findings.close();
     let outcome = fitted?;
@@ -139,7 +134,7 @@ pub fn run(
 }
 
 /// The data set that `config` names, cut to its limits.
-fn dataset(config: &Config) -> Result<Dataset, LoadError> {
+pub fn dataset(config: &Config) -> Result<Dataset, LoadError> {
     let mut dataset = data::load(config.dataset, &config.data_dir, config.seed)?;
     dataset.train = limited(dataset.train, config.limit_train, "training");
     dataset.validation = limited(dataset.validation, config.limit_validation, "validation");
@@ -154,36 +149,8 @@ fn limited(split: Split, limit: Option<usize>, what: &str) -> Split {
     split.limited(limit)
 }
 
-fn observers(resolved: &Resolved, device: Device, threads: usize) -> Vec<Box<dyn Observer<Findings>>> {
-    let config = &resolved.config;
-    let every_steps = match config.update_freq {
-        UpdateFreq::Epoch => None,
-        UpdateFreq::Steps(n) => Some(n),
-    };
-    let configuration = Table {
-        headings: ["setting", "value", "from"],
-        rows: resolved
-            .values()
-            .map(|(knob, text, source)| [knob.key.to_owned(), text.to_owned(), source.to_string()])
-            .collect(),
-    };
-    let mut observers: Vec<Box<dyn Observer<Findings>>> = vec![
-        Box::new(Texts { configuration, environment: environment(device, threads) }),
-        Box::new(Graphs { rule: config.rule(), device: tensorflow_device(device) }),
-        Box::new(EpochScalars),
-        Box::new(StepScalars::new(every_steps)),
-        Box::new(WeightHistograms::new(config.histogram_freq)),
-    ];
-    if config.image_freq > 0 {
-        observers.push(Box::new(Inputs));
-        observers.push(Box::new(Filters::new(config.image_freq)));
-        observers.push(Box::new(FeatureMaps::new(config.image_freq, FEATURE_MAP_PROBES)));
-        observers.push(Box::new(GradCam::new(config.image_freq, GRAD_CAM_PROBES)));
-    }
-    observers
-}
-
-fn device(choice: DeviceChoice) -> Result<Device, RunError> {
+/// The device that is meant, if it is there.
+pub fn device(choice: DeviceChoice) -> Result<Device, RunError> {
     let found = if tch::Cuda::is_available() { usize::try_from(tch::Cuda::device_count()).unwrap_or(0) } else { 0 };
     match choice {
         DeviceChoice::Auto if found > 0 => Ok(Device::Cuda(0)),
@@ -205,34 +172,6 @@ fn device_text(device: Device, threads: usize) -> String {
         Device::Cuda(index) => format!("on CUDA device {index}"),
         other => format!("on {other:?}"),
     }
-}
-
-fn tensorflow_device(device: Device) -> String {
-    match device {
-        Device::Cuda(index) => format!("/device:GPU:{index}"),
-        _ => "/device:CPU:0".to_owned(),
-    }
-}
-
-/// What somebody needs to know to run this again.
-fn environment(device: Device, threads: usize) -> Table<2> {
-    let rows = [
-        ("trainer", format!("{} ({})", env!("CARGO_PKG_VERSION"), env!("TRAINER_REVISION"))),
-        ("libtorch", env!("TRAINER_LIBTORCH_VERSION").to_owned()),
-        ("device", device_text(device, threads).trim_start_matches("on ").to_owned()),
-        ("processor", processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned())),
-        ("operating system", std::env::consts::OS.to_owned()),
-        ("host", gethostname::gethostname().to_string_lossy().into_owned()),
-        ("process", std::process::id().to_string()),
-    ];
-    let rows = rows.into_iter().map(|(name, value)| [name.to_owned(), value]).collect();
-    Table { headings: ["what", "value"], rows }
-}
-
-fn processor() -> Option<String> {
-    let text = std::fs::read_to_string(Path::new("/proc/cpuinfo")).ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    line.split_once(':').map(|(_, name)| name.trim().to_owned())
 }
 
 fn result_json(outcome: &Outcome, seconds: f64, lost_entries: u64) -> serde_json::Value {

@@ -1,0 +1,88 @@
+//! Which observers a configuration asks for, each with its trigger.
+
+use std::path::Path;
+
+use tch::Device;
+
+use super::device_text;
+use crate::config::{Config, OBSERVERS, Observed, Resolved};
+use crate::observe::{
+    EpochScalars, Explanations, FeatureMaps, Filters, Findings, GradCam, Graphs, Inputs, StepScalars, Table, Texts,
+    WeightHistograms,
+};
+use crate::train::{Observer, Watch};
+
+/// Probe images whose feature maps are shown, at most: a layer has one picture for each, and each is a large one.
+const FEATURE_MAP_PROBES: usize = 3;
+
+/// Probe images that every method explains, at most: nine methods cost what a hundred passes do.
+const EXPLANATION_PROBES: usize = 4;
+
+/// The observers that look at least once, in the order of the table.
+pub(super) fn watches(resolved: &Resolved, device: Device, threads: usize) -> Vec<Watch<Findings>> {
+    let config = &resolved.config;
+    let wanted = OBSERVERS.iter().map(|row| (row.observed, config.trigger(row.observed)));
+    wanted
+        .filter(|(_, trigger)| !trigger.is_never())
+        .map(|(observed, trigger)| Watch { trigger, observer: observer(observed, resolved, device, threads) })
+        .collect()
+}
+
+fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: usize) -> Box<dyn Observer<Findings>> {
+    let config = &resolved.config;
+    let (probes, seed) = (config.probes, config.probe_seed);
+    match observed {
+        Observed::Texts => {
+            let (configuration, environment) = (configuration(resolved), environment(device, threads));
+            Box::new(Texts { configuration, environment })
+        }
+        Observed::Graph => Box::new(graphs(config, device)),
+        Observed::Scalars => Box::new(EpochScalars),
+        Observed::Steps => Box::new(StepScalars::default()),
+        Observed::Weights => Box::new(WeightHistograms),
+        Observed::Inputs => Box::new(Inputs),
+        Observed::Filters => Box::new(Filters),
+        Observed::FeatureMaps => Box::new(FeatureMaps::new(probes.min(FEATURE_MAP_PROBES), seed)),
+        Observed::GradCam => Box::new(GradCam::new(probes, seed)),
+        Observed::Explanations => Box::new(Explanations::new(probes.min(EXPLANATION_PROBES), seed)),
+    }
+}
+
+fn graphs(config: &Config, device: Device) -> Graphs {
+    Graphs { rule: config.rule(), device: tensorflow_device(device) }
+}
+
+fn configuration(resolved: &Resolved) -> Table<3> {
+    let row = |(knob, text, source): (&crate::config::Knob, &str, &crate::config::Source)| {
+        [knob.key.to_owned(), text.to_owned(), source.to_string()]
+    };
+    Table { headings: ["setting", "value", "from"], rows: resolved.values().map(row).collect() }
+}
+
+/// What somebody needs to know to run this again.
+fn environment(device: Device, threads: usize) -> Table<2> {
+    let rows = [
+        ("trainer", format!("{} ({})", env!("CARGO_PKG_VERSION"), env!("TRAINER_REVISION"))),
+        ("libtorch", env!("TRAINER_LIBTORCH_VERSION").to_owned()),
+        ("device", device_text(device, threads).trim_start_matches("on ").to_owned()),
+        ("processor", processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned())),
+        ("operating system", std::env::consts::OS.to_owned()),
+        ("host", gethostname::gethostname().to_string_lossy().into_owned()),
+        ("process", std::process::id().to_string()),
+    ];
+    let rows = rows.into_iter().map(|(name, value)| [name.to_owned(), value]).collect();
+    Table { headings: ["what", "value"], rows }
+}
+
+fn processor() -> Option<String> {
+    let text = std::fs::read_to_string(Path::new("/proc/cpuinfo")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    line.split_once(':').map(|(_, name)| name.trim().to_owned())
+}
+
+fn tensorflow_device(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("/device:GPU:{index}"),
+        _ => "/device:CPU:0".to_owned(),
+    }
+}
