@@ -18,7 +18,7 @@ PEERS := scripts/peers/requirements.txt scripts/peers/requirements-explain.txt
 .PHONY: help
 help: ## List the targets.
 	@awk 'BEGIN {FS = ":.*## "; print "usage: make TARGET [ARGS=...]\n"} \
-	     /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	     /^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n%s\n' "ARGS go to the trainer: make run ARGS='--epochs 2 --seed 7'." \
 	     "A libtorch of your own: LIBTORCH=/path/to/libtorch make run. Nothing of libtorch is fetched then."
 
@@ -63,7 +63,7 @@ data: prerequisites ## Fetch and verify MNIST into data/mnist, once.
 	@$(step) 'MNIST' $(PYTHON) scripts/data.py mnist
 
 .PHONY: explanations
-explanations: data build ## Compare explanations with pytorch-grad-cam and Captum, and write docs/explanations.md (about 3 minutes).
+explanations: data build ## Compare explanations with pytorch-grad-cam and Captum, write docs/explanations.md (about 5 minutes).
 	@$(step) 'reference libraries' $(PYTHON) scripts/venv.py .deps/peers $(PEERS)
 	.deps/peers/bin/python scripts/explanations.py --trainer $(TRAINER) $(ARGS)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Hold our explanations of a network trained on MNIST against pytorch-grad-cam's and Captum's, and test that they explain.
+"""Hold our explanations of a network trained on MNIST against pytorch-grad-cam's and Captum's; test what they say.
 
 Trains a network with the trainer (or takes a finished run), lets the Rust test `maps_for_the_script` explain the same
 images, and writes what was measured into docs/explanations.md. Fails where a limit is passed.
@@ -56,7 +56,8 @@ def write_safetensors(path, arrays):
     header, body = {}, b""
     for name, array in arrays.items():
         values = np.ascontiguousarray(array, "<f4").tobytes()
-        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [len(body), len(body) + len(values)]}
+        offsets = [len(body), len(body) + len(values)]
+        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": offsets}
         body += values
     text = json.dumps(header).encode()
     Path(path).write_bytes(len(text).to_bytes(8, "little") + text + body)
@@ -163,21 +164,23 @@ def compare(options, weights, model, layers, images, labels, faults):
     targets = predict(model, images).argmax(1)
     got = ours(options, weights, images, targets, METHODS)
     want, want_gaps = theirs(model, layers, images, targets, got["noise"])
-    lines = ["| method | of | reference | maps that are not 0 | largest difference |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| method | of | reference | maps that are not 0 | largest difference |",
+             "| --- | --- | --- | --- | --- |"]
     for method in METHODS:
         for name in (name for name in want if name.split("/")[0] == method):
             difference = float(np.abs(got[name] - want[name]).max())
             shown = int((np.abs(want[name]).max((1, 2)) > 0).sum())
             library = "pytorch-grad-cam" if method in CAMS else "Captum"
-            lines.append(f"| {method} | {name.split('/')[1]} | {library} | {shown} of {len(images)} | {difference:.1e} |")
+            counts = f"{shown} of {len(images)}"
+            lines.append(f"| {method} | {name.split('/')[1]} | {library} | {counts} | {difference:.1e} |")
             if not difference <= LARGEST_DIFFERENCE:
                 faults.append(f"{name}: the maps differ by {difference:.1e}, at most {LARGEST_DIFFERENCE} is wanted")
             if shown < FEWEST:
                 faults.append(f"{name}: only {shown} of {len(images)} maps are not 0; too few to compare")
     gaps = float(np.abs(got["integrated-gradients/gap"] - want_gaps).max())
     largest = float(np.abs(got["integrated-gradients/gap"]).max())
-    lines += ["", f"Completeness gap of integrated gradients: at most {largest:.3f} in units of the logit; it differs from "
-              f"Captum's convergence delta by at most {gaps:.1e}."]
+    lines += ["", f"Completeness gap of integrated gradients: at most {largest:.3f} in units of the logit; it differs "
+              f"from Captum's convergence delta by at most {gaps:.1e}."]
     if not gaps <= LARGEST_DIFFERENCE:
         faults.append(f"the completeness gaps differ by {gaps:.1e}, at most {LARGEST_DIFFERENCE} is wanted")
     return lines
@@ -204,7 +207,8 @@ def meaning(options, weights, model, layers, images, faults):
     margin = falls[0] - falls[1]
     lines += ["", f"The difference is {margin:.3f}; at least {LEAST_MARGIN} is wanted."]
     if not margin >= LEAST_MARGIN:
-        faults.append(f"what Grad-CAM points at costs {margin:.3f} more than random pixels, at least {LEAST_MARGIN} is wanted")
+        faults.append(f"what Grad-CAM points at costs {margin:.3f} more than random pixels, at least {LEAST_MARGIN} is "
+                      "wanted")
     return lines
 
 
@@ -228,7 +232,8 @@ def sanity(options, weights, model, layers, images, faults):
         mean = float(np.mean([spearmanr(a, b, axis=None).statistic for a, b in pairs]))
         lines.append(f"| {method} | {name.split('/')[1]} | {mean:.2f} |")
         if method == "gradcam" and not abs(mean) <= LARGEST_CORRELATION:
-            faults.append(f"{name}: rank correlation {mean:.2f} with random weights, at most {LARGEST_CORRELATION} is wanted")
+            faults.append(f"{name}: rank correlation {mean:.2f} with random weights, at most {LARGEST_CORRELATION} is "
+                          "wanted")
     return lines
 
 
@@ -253,11 +258,12 @@ def main():
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     model, layers = model_of(weights)
-    accuracy = float((np.concatenate([predict(model, part) for part in np.array_split(images, 20)]).argmax(1) == labels).mean())
+    answers = np.concatenate([predict(model, part).argmax(1) for part in np.array_split(images, 20)])
+    accuracy = float((answers == labels).mean())
 
     faults = []
-    sections = [f"The network: {options.epochs} epoch of MNIST, seed {options.seed}, validation accuracy {accuracy:.4f}."
-                if options.run is None else f"The network: {options.run.name}, validation accuracy {accuracy:.4f}.", "",
+    what = options.run.name if options.run else f"MNIST, --epochs {options.epochs} --seed {options.seed}"
+    sections = [f"The network: {what}; validation accuracy {accuracy:.4f}.", "",
                 "### Equal to the references", "",
                 f"Largest difference of any pixel of the normalised maps, {EACH} images of each digit, target: the "
                 f"predicted class; the limit is {LARGEST_DIFFERENCE}.", "",
