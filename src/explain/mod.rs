@@ -42,3 +42,6 @@ fn channels(images_nchw: &Tensor, shape: ImageShape) -> Vec<Vec<Map>> {
     let planes = planes(images_nchw, shape.height, shape.width);
     planes.chunks(shape.channels.max(1)).map(<[Map]>::to_vec).collect()
 }
+
+#[cfg(test)]
+mod tests;
