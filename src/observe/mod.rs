@@ -1,6 +1,7 @@
 //! What is looked at during a run, one observer a file: each borrows the run read-only and says what it saw as values
 //! for the event log.
 
+mod activations;
 mod calibration;
 mod card;
 mod class_tags;
@@ -19,6 +20,7 @@ mod probe;
 mod profile;
 mod scalars;
 mod texts;
+mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use crate::eventlog::{Entry, Sink, Tally, Value, What};
 use crate::types::{Clock, Run, Step, WallTime};
 
+pub use activations::Activations;
 pub use calibration::Calibration;
 pub use classes::Classes;
 pub use confusion::Confusion;
@@ -35,12 +38,13 @@ pub use feature_maps::FeatureMaps;
 pub use filters::Filters;
 pub use grad_cam::GradCam;
 pub use graph::Graphs;
-pub use histograms::WeightHistograms;
+pub use histograms::{GradientHistograms, WeightHistograms};
 pub use inputs::Inputs;
 pub use pr_curves::PrCurves;
 pub use probe::Probes;
 pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Table, Texts};
+pub use updates::Updates;
 
 /// Where observers put what they saw: stamped with the time, handed to the event log.
 pub struct Findings {
