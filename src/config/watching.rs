@@ -11,6 +11,7 @@ use crate::trigger::Trigger;
 pub enum Observed {
     Texts,
     Graph,
+    Layout,
     Scalars,
     Steps,
     Updates,
@@ -75,6 +76,13 @@ const fn row(
 /// Everything that can be watched, in the order in which observers are shown a moment.
 pub const OBSERVERS: &[Observable] = &[
     row(Observed::Texts, "texts", Usually::Start, Moments::Start, "model summary, configuration, environment"),
+    row(
+        Observed::Layout,
+        "layout",
+        Usually::Start,
+        Moments::Start,
+        "the Custom Scalars tab: curves that belong together",
+    ),
     row(Observed::Graph, "graph", Usually::Start, Moments::Start, "the run graph and the conceptual graph"),
     row(
         Observed::Scalars,

@@ -7,8 +7,9 @@ use tch::Device;
 use super::device_text;
 use crate::config::{Config, OBSERVERS, Observed, Resolved};
 use crate::observe::{
-    Activations, Calibration, Classes, Confusion, EpochScalars, Errors, Explanations, FeatureMaps, Filters, Findings,
-    GradCam, GradientHistograms, Graphs, Inputs, PrCurves, StepScalars, Table, Texts, Updates, WeightHistograms,
+    Activations, Calibration, Classes, Confusion, CustomScalars, EpochScalars, Errors, Explanations, FeatureMaps,
+    Filters, Findings, GradCam, GradientHistograms, Graphs, Inputs, PrCurves, StepScalars, Table, Texts, Updates,
+    WeightHistograms,
 };
 use crate::train::{Observer, Watch};
 
@@ -36,6 +37,7 @@ fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: us
             let (configuration, environment) = (configuration(resolved), environment(device, threads));
             Box::new(Texts { configuration, environment })
         }
+        Observed::Layout => Box::new(CustomScalars),
         Observed::Graph => Box::new(graphs(config, device)),
         Observed::Scalars => Box::new(EpochScalars::default()),
         Observed::Steps => Box::new(StepScalars::default()),

@@ -65,6 +65,7 @@ EXPECTED = {
             "run/environment": ONCE,
         },
         "graphs": {"keras": ONCE},
+        "custom_scalars": {"custom_scalars__config__": ONCE},
     },
     "fit/validation": {
         "scalars": {

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import re
 import struct
 import zlib
 
@@ -36,7 +37,8 @@ def check_series(served):
 
 def test_every_tab_is_active(board):
     plugins = board.json("plugins_listing")
-    names = ["timeseries", "scalars", "images", "graphs", "distributions", "histograms", "text", "hparams", "pr_curves"]
+    names = ["timeseries", "scalars", "images", "graphs", "distributions", "histograms", "text", "hparams",
+             "pr_curves", "custom_scalars"]
     for plugin in names:
         assert plugins[plugin]["enabled"], plugin
 
@@ -86,6 +88,22 @@ def test_curves_are_of_every_validation_image(served):
         for _, _, point in points:
             rows = ("true_positives", "false_positives", "true_negatives", "false_negatives")
             assert {sum(column) for column in zip(*(point[row] for row in rows), strict=True)} == {VALIDATION_SAMPLES}
+
+
+def test_every_chart_of_the_custom_scalars_has_curves(board, served):
+    steps = {}  # tag -> its steps, of any run
+    for series in served.values():
+        steps |= {tag: [step for step, *_ in points] for tag, points in series.get("scalars", {}).items()}
+    categories = board.json("plugin/custom_scalars/layout")["category"]
+    assert [category["title"] for category in categories] == [
+        "Learning", "Gradients and updates", "Activations", "Speed"]
+    for chart in (chart for category in categories for chart in category["chart"]):
+        for pattern in chart.get("multiline", {}).get("tag", []):
+            assert any(re.match(pattern, tag) for tag in steps), f"{chart['title']}: nothing matches {pattern}"
+        for band in chart.get("margin", {}).get("series", []):
+            assert steps[band["value"]] == steps[band["lower"]] == steps[band["upper"]], chart["title"]
+    bands = [chart for category in categories for chart in category["chart"] if "margin" in chart]
+    assert len(bands) == 4
 
 
 @pytest.mark.parametrize("run", ["fit/train", "fit/validation"])
