@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for epoch in 0..EPOCHS {
         observe(epoch, &mut findings)?;
     }
-    match findings.close() {
+    match findings.close().lost_entries {
         0 => Ok(()),
         lost => Err(format!("{lost} entries are lost").into()),
     }

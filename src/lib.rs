@@ -21,6 +21,7 @@ pub mod eventlog;
 pub mod observe;
 pub mod weights;
 pub mod run_dir;
+pub mod session;
 pub mod saved;
 pub mod inquiry;
 pub mod allocator;

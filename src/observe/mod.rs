@@ -1,6 +1,7 @@
 //! What is looked at during a run, one observer a file: each borrows the run read-only and says what it saw as values
 //! for the event log.
 
+mod activations;
 mod calibration;
 mod card;
 mod class_tags;
@@ -16,15 +17,18 @@ mod histograms;
 mod inputs;
 mod pr_curves;
 mod probe;
+mod profile;
 mod scalars;
 mod texts;
+mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::eventlog::{Entry, Sink, Value, What};
+use crate::eventlog::{Entry, Sink, Tally, Value, What};
 use crate::types::{Clock, Run, Step, WallTime};
 
+pub use activations::Activations;
 pub use calibration::Calibration;
 pub use classes::Classes;
 pub use confusion::Confusion;
@@ -34,18 +38,28 @@ pub use feature_maps::FeatureMaps;
 pub use filters::Filters;
 pub use grad_cam::GradCam;
 pub use graph::Graphs;
-pub use histograms::WeightHistograms;
+pub use histograms::{GradientHistograms, WeightHistograms};
 pub use inputs::Inputs;
 pub use pr_curves::PrCurves;
 pub use probe::Probes;
 pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Table, Texts};
+pub use updates::Updates;
 
 /// Where observers put what they saw: stamped with the time, handed to the event log.
 pub struct Findings {
     sink: Box<dyn Sink>,
     clock: Arc<dyn Clock>,
     latest: BTreeMap<Run, WallTime>,
+}
+
+/// A log that takes nothing more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// Entries that could not be written.
+    pub lost_entries: u64,
+    /// Bytes written of each kind.
+    pub bytes: Tally,
 }
 
 impl Findings {
@@ -60,15 +74,15 @@ impl Findings {
         }
     }
 
-    /// Closes the log and says how many entries it has lost.
-    pub fn close(mut self) -> u64 {
+    /// Closes the log and says what became of it.
+    pub fn close(mut self) -> Closed {
         // On disk before a result says that the run is finished: a power cut must not leave one without its curves.
         let synced = self.sink.sync();
         // Whatever came of that: only the close knows what is lost for good.
         if let Err(error) = self.sink.close().and(synced) {
             tracing::warn!("{error}");
         }
-        self.sink.lost()
+        Closed { lost_entries: self.sink.lost(), bytes: self.sink.tally() }
     }
 
     fn write(&mut self, run: Run, step: Step, what: What) {

@@ -7,8 +7,8 @@ use tch::Device;
 use super::device_text;
 use crate::config::{Config, OBSERVERS, Observed, Resolved};
 use crate::observe::{
-    Calibration, Classes, Confusion, EpochScalars, Errors, Explanations, FeatureMaps, Filters, Findings, GradCam,
-    Graphs, Inputs, PrCurves, StepScalars, Table, Texts, WeightHistograms,
+    Activations, Calibration, Classes, Confusion, EpochScalars, Errors, Explanations, FeatureMaps, Filters, Findings,
+    GradCam, GradientHistograms, Graphs, Inputs, PrCurves, StepScalars, Table, Texts, Updates, WeightHistograms,
 };
 use crate::train::{Observer, Watch};
 
@@ -37,9 +37,12 @@ fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: us
             Box::new(Texts { configuration, environment })
         }
         Observed::Graph => Box::new(graphs(config, device)),
-        Observed::Scalars => Box::new(EpochScalars),
+        Observed::Scalars => Box::new(EpochScalars::default()),
         Observed::Steps => Box::new(StepScalars::default()),
+        Observed::Updates => Box::new(Updates::default()),
         Observed::Weights => Box::new(WeightHistograms),
+        Observed::Gradients => Box::new(GradientHistograms),
+        Observed::Activations => Box::new(Activations::new(seed)),
         Observed::Inputs => Box::new(Inputs),
         Observed::Filters => Box::new(Filters),
         Observed::FeatureMaps => Box::new(FeatureMaps::new(probes.min(FEATURE_MAP_PROBES), seed)),

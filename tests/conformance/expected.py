@@ -22,6 +22,7 @@ ONCE = [0]
 # Keras's names, in the order of the network.
 LAYERS = ["conv2d", "max_pooling2d", "conv2d_1", "max_pooling2d_1", "flatten", "dense", "dense_1"]
 WITH_WEIGHTS = ["conv2d", "conv2d_1", "dense", "dense_1"]
+WITH_RELU = ["conv2d", "conv2d_1", "dense"]
 WITH_FEATURE_MAPS = ["conv2d", "max_pooling2d", "conv2d_1", "max_pooling2d_1"]
 WITH_GRAD_CAM = ["conv2d_1"]
 # The data set's classes, each of which has series of its own.
@@ -37,9 +38,19 @@ EXPECTED = {
             "epoch_loss": EVERY_EPOCH,
             "epoch_accuracy": EVERY_EPOCH,
             "epoch_learning_rate": EVERY_EPOCH,
+            **{
+                f"activation_{number}/{layer}": EVERY_EPOCH
+                for layer in WITH_WEIGHTS for number in ("mean", "deviation", "low", "high")
+            },
+            **{f"{share}/{layer}": EVERY_EPOCH for layer in WITH_RELU for share in ("activation_zeros", "dead_units")},
+            "non_finite/activations": EVERY_EPOCH,
         },
         "histograms": {
-            f"{layer}/{weight}/histogram": EVERY_EPOCH for layer in WITH_WEIGHTS for weight in ("kernel", "bias")
+            **{
+                f"{layer}/{weight}/{what}": EVERY_EPOCH
+                for layer in WITH_WEIGHTS for weight in ("kernel", "bias") for what in ("histogram", "gradient")
+            },
+            **{f"{layer}/activation": EVERY_EPOCH for layer in WITH_WEIGHTS},
         },
         "images": {
             "inputs/image": ONCE,
@@ -59,6 +70,7 @@ EXPECTED = {
         "scalars": {
             "epoch_loss": EVERY_EPOCH,
             "epoch_accuracy": EVERY_EPOCH,
+            "best/val_accuracy": EVERY_EPOCH,
             **{f"class_{score}/{name}": EVERY_EPOCH for score in SCORES for name in CLASSES},
             **{f"macro_average/{score}": EVERY_EPOCH for score in SCORES},
             "calibration/ece": EVERY_EPOCH,
@@ -77,6 +89,9 @@ EXPECTED = {
             "batch_loss": EVERY_UPDATE,
             "batch_accuracy": EVERY_UPDATE,
             "gradient_norm": EVERY_UPDATE,
+            **{f"{what}/{layer}": EVERY_UPDATE for layer in WITH_WEIGHTS for what in ("gradient_norm", "update_ratio")},
+            "non_finite/gradients": EVERY_UPDATE,
+            "non_finite/weights": EVERY_UPDATE,
             "images_per_second": EVERY_UPDATE,
             "time/data": EVERY_UPDATE,
             "time/forward": EVERY_UPDATE,
@@ -87,6 +102,12 @@ EXPECTED = {
             "evaluation_accuracy_vs_iterations": EVERY_EVALUATION,
         },
     },
+}
+
+# run -> tags that tell TensorBoard's HParams of the run, a file each; nothing else is in these runs.
+HPARAMS = {
+    ".": ["_hparams_/experiment"],
+    "fit": ["_hparams_/session_start_info", "_hparams_/session_end_info"],
 }
 
 # The run whose event file holds the model as a TensorFlow graph; the tab calls it "Default".
