@@ -42,7 +42,7 @@ fn trained() -> (Arc<Network>, Parameters, Split) {
             stepper.step(&mut state, &batch, 3e-3).unwrap();
         }
     }
-    let metrics = stepper.evaluate(&dataset.validation, Device::Cpu).unwrap();
+    let (metrics, _) = stepper.evaluate(&dataset.validation, Device::Cpu).unwrap();
     assert!(metrics.accuracy > 0.8, "the network has learned nothing to explain: accuracy {}", metrics.accuracy);
     (network, state.parameters, dataset.validation)
 }
