@@ -32,7 +32,10 @@ def test_every_tag_is_served_with_every_step(served):
 
 
 def check_series(served):
-    assert steps_of(served) == EXPECTED
+    # No route says which run holds the layout of the custom scalars; it has a test of its own.
+    expected = {run: {plugin: tags for plugin, tags in plugins.items() if plugin != "custom_scalars"}
+                for run, plugins in EXPECTED.items()}
+    assert steps_of(served) == expected
 
 
 def test_every_tab_is_active(board):
