@@ -41,7 +41,8 @@ impl Observer<Findings> for Errors {
              or something that it has not understood. From left to right the image, and over it where the last \
              convolution finds what speaks for the predicted and for the true class (Grad-CAM, Selvaraju et al. 2017), \
              from blue, little, to red, most, each on a scale of its own, and without colours where nothing speaks for \
-             it; a network without convolutions has the image alone. Bars are as long as the probability; the number is the image's position in the validation data, from 0.",
+             it; a network without convolutions has the image alone. Bars are as long as the probability; \
+             the number is the image's position in the validation data, from 0.",
         );
         out.push(Run::Validation, epoch_step(moment.epoch), vec![value]);
     }
