@@ -2,8 +2,11 @@
 
 mod config;
 mod data;
+#[allow(dead_code, reason = "the methods are not there yet")]
+mod explain;
 mod flags;
 mod inspect;
+mod pictures;
 mod predict;
 mod signals;
 mod summary;
@@ -19,6 +22,7 @@ use clap::{Arg, ArgMatches, Command};
 use crate::exit::{Classify, Exit};
 
 /// What a subcommand ends with when it fails: the message is printed once, here.
+#[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
     message: String,
