@@ -11,7 +11,7 @@ use super::look::Ground;
 const EDGE: usize = 16;
 /// At most this many pixels take part in a fit.
 const FITTED: usize = 1 << 14;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 4;
 /// A smaller difference in brightness than this is none, whatever the noise; brightness is from 0 to 1.
 const LEAST: f32 = 0.06;
 /// Noise reaches this many standard deviations.
@@ -49,7 +49,7 @@ impl Shades {
     /// The ground that the picture has: the one that more stands out from, in the other direction. Nothing for a
     /// picture that shows nothing.
     pub fn ground(&self) -> Option<Ground> {
-        let surface = self.surface();
+        let surface = self.surface_of_edge();
         let (mut darker, mut lighter) = (0.0_f64, 0.0_f64);
         let floor = surface.floor(SPREAD);
         for above in self.above(&surface) {
@@ -150,20 +150,25 @@ impl Shades {
         self.values.iter().enumerate().map(move |(i, value)| value - surface.at(self.place(i)))
     }
 
-    fn surface(&self) -> Surface {
-        let edge: Vec<usize> = thinned(self.edge_pixels().collect());
-        let all: Vec<usize> = thinned((0..self.values.len()).collect());
+    /// The ground along the edge, and what that makes of it further in. A large figure cannot bend it.
+    fn surface_of_edge(&self) -> Surface {
+        let edge = thinned(self.edge_pixels().collect());
         let mut surface = Surface::level(self.edge());
         surface.deviation = self.deviation(&surface, &edge);
-        for round in 0..ROUNDS {
-            // From the edge inwards: what is far from the ground is figure, and takes no part.
-            let candidates = if round == 0 { &edge } else { &all };
-            let reach = (3.0 * surface.deviation).max(LEAST);
-            let near: Vec<usize> = candidates
-                .iter()
-                .copied()
-                .filter(|&i| (self.values[i] - surface.at(self.place(i))).abs() <= reach)
-                .collect();
+        self.refined(surface, &edge)
+    }
+
+    /// The ground everywhere. Light that falls off towards one place is followed into the middle of the picture.
+    fn surface(&self) -> Surface {
+        self.refined(self.surface_of_edge(), &thinned((0..self.values.len()).collect()))
+    }
+
+    /// Fitted again and again to those pixels that are near it: what is far from the ground is figure.
+    fn refined(&self, mut surface: Surface, pixels: &[usize]) -> Surface {
+        for _ in 0..ROUNDS {
+            let reach = surface.floor(3.0);
+            let is_near = |&i: &usize| (self.values[i] - surface.at(self.place(i))).abs() <= reach;
+            let near: Vec<usize> = pixels.iter().copied().filter(is_near).collect();
             let points = near.iter().map(|&i| (self.place(i), self.values[i]));
             let Some(fitted) = Surface::fit(points) else { break };
             surface = fitted;
