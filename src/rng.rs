@@ -22,6 +22,8 @@ pub enum Purpose {
     SyntheticClasses = 4,
     /// Which validation images are shown again and again.
     Probes = 5,
+    /// The start and the shifts of activation maximisation; the index tells them apart.
+    ActivationMax = 7,
     /// Tests of other modules.
     Test = 1000,
 }
@@ -142,6 +144,7 @@ mod tests {
             (Purpose::Order, 2),
             (Purpose::Synthetic, 3),
             (Purpose::SyntheticClasses, 4),
+            (Purpose::ActivationMax, 7),
             (Purpose::Test, 1000),
         ];
         for (purpose, number) in numbers {

@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 use trainer::data::{self, Dataset, DatasetName, Split};
 use trainer::eventlog::{Memory, Summary, Value, What};
 use trainer::model::{Architecture, Network, Parameters};
-use trainer::observe::{FeatureMaps, Filters, Findings, GradCam, Inputs};
+use trainer::observe::{ActivationMax, FeatureMaps, Filters, Findings, GradCam, Inputs};
 use trainer::picture::Picture;
 use trainer::train::{At, Metrics, Moment, Observer, Totals};
 use trainer::types::{FixedClock, ImageShape, Run, Seed, WallTime};
@@ -60,11 +60,12 @@ fn observe(network: &Network, parameters: &Parameters, dataset: &Dataset, epoch:
     let memory = Memory::default();
     let clock = Arc::new(FixedClock(WallTime::from_secs(1.0).unwrap()));
     let mut findings = Findings::new(memory.clone(), clock);
-    let observers: [Box<dyn Observer<Findings>>; 4] = [
+    let observers: [Box<dyn Observer<Findings>>; 5] = [
         Box::new(Inputs),
         Box::new(Filters),
         Box::new(FeatureMaps::new(3, Seed(0))),
         Box::new(GradCam::new(10, Seed(0))),
+        Box::new(ActivationMax::new(Seed(0))),
     ];
     for mut observer in observers {
         observer.observe(&moment, &mut findings);
@@ -107,6 +108,9 @@ fn every_layer_has_its_pictures() {
         ("feature_maps/conv2d_1", 7, 3),
         ("feature_maps/max_pooling2d_1", 7, 3),
         ("grad_cam/conv2d_1", 7, 10),
+        ("activation_max/conv2d", 7, 1),
+        ("activation_max/conv2d_1", 7, 1),
+        ("activation_max/classes", 7, 1),
     ];
     assert_eq!(found, want);
     assert!(values.iter().all(|(_, value)| value.description.is_some()));

@@ -54,7 +54,7 @@ What to look at, and when: `none`, `default`, or items over either
 WHEN is `off`, `start`, `every:Nepochs`, `every:Nsteps` or `at:N,...,last`; epochs count from 0, as in TensorBoard. \
 `--observe gradcam=every:2epochs,filters=off` changes two, `--observe none,gradcam=at:0,last` leaves one.
 
-Names: texts, graph, scalars, steps, weights, inputs, filters, feature-maps, gradcam. Histograms follow --histogram-freq, \
+Names: texts, graph, scalars, steps, weights, inputs, filters, feature-maps, gradcam, activation-max. Histograms follow --histogram-freq, \
 pictures --image-freq, `steps` --update-freq unless named here.";
 
 /// Every knob, in the order of the help text.

@@ -18,6 +18,7 @@ pub enum Observed {
     Filters,
     FeatureMaps,
     GradCam,
+    ActivationMax,
 }
 
 /// One row of the table.
@@ -80,6 +81,13 @@ pub const OBSERVERS: &[Observable] = &[
     row(Observed::Filters, "filters", Usually::ImageFreq, Moments::Any, "the first convolution's kernels as pictures"),
     row(Observed::FeatureMaps, "feature-maps", Usually::ImageFreq, Moments::Any, "what each layer answers, by channel"),
     row(Observed::GradCam, "gradcam", Usually::ImageFreq, Moments::Any, "Grad-CAM of the last convolution"),
+    row(
+        Observed::ActivationMax,
+        "activation-max",
+        Usually::ImageFreq,
+        Moments::Any,
+        "images that filters and classes answer most to",
+    ),
 ];
 
 /// What `--observe` says: a base, and triggers of single observers over it.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches a parameter, a `.grad` or a random number.
 
+mod activation_max;
 mod feature_maps;
 mod grad_cam;
 
@@ -10,6 +11,7 @@ use tch::Tensor;
 use crate::model::host_values;
 use crate::render::Map;
 
+pub use activation_max::{Optimum, Settings, Target, maximise};
 pub use feature_maps::{FeatureMaps, feature_maps};
 pub use grad_cam::grad_cam;
 

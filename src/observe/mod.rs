@@ -1,6 +1,7 @@
 //! What is looked at during a run, one observer a file: each borrows the run read-only and says what it saw as values
 //! for the event log.
 
+mod activation_max;
 mod card;
 mod feature_maps;
 mod filters;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use crate::eventlog::{Entry, Sink, Value, What};
 use crate::types::{Clock, Run, Step, WallTime};
 
+pub use activation_max::ActivationMax;
 pub use feature_maps::FeatureMaps;
 pub use filters::Filters;
 pub use grad_cam::GradCam;

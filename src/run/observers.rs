@@ -7,7 +7,8 @@ use tch::Device;
 use super::device_text;
 use crate::config::{Config, OBSERVERS, Observed, Resolved};
 use crate::observe::{
-    EpochScalars, FeatureMaps, Filters, Findings, GradCam, Graphs, Inputs, StepScalars, Table, Texts, WeightHistograms,
+    ActivationMax, EpochScalars, FeatureMaps, Filters, Findings, GradCam, Graphs, Inputs, StepScalars, Table, Texts,
+    WeightHistograms,
 };
 use crate::train::{Observer, Watch};
 
@@ -40,6 +41,7 @@ fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: us
         Observed::Filters => Box::new(Filters),
         Observed::FeatureMaps => Box::new(FeatureMaps::new(probes.min(FEATURE_MAP_PROBES), seed)),
         Observed::GradCam => Box::new(GradCam::new(probes, seed)),
+        Observed::ActivationMax => Box::new(ActivationMax::new(seed)),
     }
 }
 
