@@ -120,20 +120,7 @@ impl Network {
     /// # Panics
     /// When the shapes of the weights or images are not the network's: a bug in the caller.
     pub fn forward(&self, weights: &[Tensor], images_nchw: &Tensor) -> Tensor {
-        let mut x = images_nchw.shallow_clone();
-        let mut layers = self.layers.iter().peekable();
-        while let Some(layer) = layers.next() {
-            // ReLU and maximum commute, so pooling first gives the same numbers for a quarter of the work.
-            if let (true, Some(Layer { kind: LayerKind::MaxPool2d { size }, .. })) =
-                (layer.kind.has_relu(), layers.peek())
-            {
-                x = max_pool(&affine(layer, weights, &x), *size).relu();
-                layers.next();
-            } else {
-                x = apply(layer, weights, &x);
-            }
-        }
-        x
+        self.forward_to(self.layers.len(), weights, images_nchw)
     }
 
     /// The output of every layer, the logits last; the same numbers as [`Network::forward`] computes.
@@ -148,9 +135,22 @@ impl Network {
             .collect()
     }
 
-    /// The output of layer number `layer` for a batch of images.
+    /// The output of layer number `layer` for a batch of images; that of the last layer when there are not so many.
     pub fn forward_to(&self, layer: usize, weights: &[Tensor], images_nchw: &Tensor) -> Tensor {
-        self.layers.iter().take(layer + 1).fold(images_nchw.shallow_clone(), |x, layer| apply(layer, weights, &x))
+        let mut x = images_nchw.shallow_clone();
+        let mut layers = self.layers.iter().take(layer.saturating_add(1)).peekable();
+        while let Some(layer) = layers.next() {
+            // ReLU and maximum commute, so pooling first gives the same numbers for a quarter of the work.
+            if let (true, Some(Layer { kind: LayerKind::MaxPool2d { size }, .. })) =
+                (layer.kind.has_relu(), layers.peek())
+            {
+                x = max_pool(&affine(layer, weights, &x), *size).relu();
+                layers.next();
+            } else {
+                x = apply(layer, weights, &x);
+            }
+        }
+        x
     }
 
     /// Logits from the output of layer number `layer`.

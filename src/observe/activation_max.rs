@@ -87,7 +87,7 @@ fn class_value(moment: &Moment<'_>, settings: Settings) -> Option<Value> {
     Some(Value::images(Tag::of("activation_max/classes"), vec![picture]).described(
         "What the network takes for the essence of each class: the image with the largest logit, found by gradient ascent \
          from noise around the mean brightness of the training images (Simonyan et al. 2013). Below it the class's \
-         probability, as the network sees it, and the logit. Strokes that belong to a class stand out; a network that is \
+         name, its probability as the network sees it, and the logit. Strokes that belong to a class stand out; a network that is \
          sure of images in which you recognise nothing has learned parts, not shapes. The contrast of each tile is \
          stretched on its own."
             .to_owned(),
@@ -158,20 +158,24 @@ fn stretched(image: &[Map], side: u32) -> Option<Picture> {
     let longest = first.height().max(first.width()).max(1);
     let length = |pixels: usize| (pixels * side as usize).div_ceil(longest);
     let (height, width) = (length(first.height()), length(first.width()));
-    let mut planes = image.iter().map(|map| ColourMap::Grey.paint(&map.resized(height, width), scale));
-    let red = planes.next()?;
-    let (Some(green), Some(blue), None) = (planes.next(), planes.next(), planes.next()) else {
-        return Some(red);
-    };
-    let mut picture = red.clone();
+    let planes: Vec<Picture> =
+        image.iter().map(|map| ColourMap::Grey.paint(&map.resized(height, width), scale)).collect();
+    // Of other counts than red, green and blue the first is shown, as for images of the data.
+    let colours = if planes.len() == 3 { [0, 1, 2] } else { [0; 3] };
+    let mut picture = planes.first()?.clone();
     for y in 0..picture.height() {
         for x in 0..picture.width() {
-            if let (Some([r, ..]), Some([g, ..]), Some([b, ..])) = (red.get(x, y), green.get(x, y), blue.get(x, y)) {
-                picture.set(x, y, [r, g, b]);
-            }
+            let shade = |plane: usize| planes[plane].get(x, y).map_or(0, |[value, ..]| shade(value));
+            picture.set(x, y, colours.map(shade));
         }
     }
     Some(picture)
+}
+
+/// The nearest of 64 shades: the eye sees no difference, and the picture takes a fifth less in the event file.
+fn shade(value: u8) -> u8 {
+    const STEPS: f32 = 63.0;
+    ((f32::from(value) / 255.0 * STEPS).round() / STEPS * 255.0).round() as u8
 }
 
 fn filter_picture(layer: &str, epoch: u64, filters: usize, optima: &[Optimum]) -> Picture {
@@ -221,21 +225,22 @@ fn class_picture(names: &[String], epoch: u64, count: usize, optima: &[Optimum])
         1 => "1 class".to_owned(),
         n => format!("{n} classes"),
     };
-    let note = format!("{shown} · largest logit, contrast stretched");
+    let note = format!("{shown} · below: probability, logit reached");
     card::line(&mut canvas, MARGIN, LINES[1], RIGHT, &note, NOTE);
 
     for (class, optimum) in optima.iter().enumerate() {
         let (x, y) = tiles.corner(class, top);
         tiles.draw(&mut canvas, (x, y), optimum);
         let (first, second) = (y + tiles.side + 13, y + tiles.side + 25);
+        canvas.text(x, first, &fitted(&card::class_name(names, class), STRONG, tiles.side), STRONG);
         let percent = match optimum.probability {
             Some(p) if p.is_finite() => format!("{:.0} %", p * 100.0),
             _ => "–".to_owned(),
         };
-        let room = tiles.side.saturating_sub(width(&percent, NOTE) + 3);
-        canvas.text(x, first, &fitted(&card::class_name(names, class), STRONG, room), STRONG);
-        canvas.text_right(x + tiles.side, first, &percent, NOTE);
-        canvas.text(x, second, &fitted(&format!("logit {}", number(optimum.activation)), SMALL, tiles.side), SMALL);
+        canvas.text(x, second, &percent, NOTE);
+        let room = tiles.side.saturating_sub(width(&percent, NOTE) + 2);
+        let logit = number(optimum.activation);
+        canvas.text_right(x + tiles.side, second, &fitted(&logit, SMALL, room), SMALL);
     }
     canvas.into_picture()
 }
@@ -260,13 +265,13 @@ mod tests {
         assert_eq!(ends(&[0.0, 0.0]), (0, 0), "and a black one black");
         let (low, high) = ends(&[0.49, 0.51]);
         assert!(low > 100 && high < 155 && low < high, "{low} {high}");
-        assert_eq!(ends(&[0.95, 1.0]), (191, 255));
+        assert_eq!(ends(&[0.95, 1.0]), (190, 255));
     }
 
     #[test]
     fn three_channels_are_colours() {
         let channels: Vec<Map> = [0.0, 1.0, 0.5].iter().map(|&v| Map::new(1, 1, vec![v]).unwrap()).collect();
-        assert_eq!(stretched(&channels, 1).unwrap().pixels(), [[0, 255, 128]]);
+        assert_eq!(stretched(&channels, 1).unwrap().pixels(), [[0, 255, 130]]);
         assert_eq!(stretched(&channels[..2], 1).unwrap().pixels(), [[0, 0, 0]], "two are shown by their first");
         assert_eq!(stretched(&[], 1), None);
     }
