@@ -28,6 +28,7 @@ pub enum Observed {
     PrCurves,
     Calibration,
     Errors,
+    ActivationMax,
 }
 
 /// One row of the table.
@@ -154,6 +155,13 @@ pub const OBSERVERS: &[Observable] = &[
         "whether the network is as often right as it is sure",
     ),
     row(Observed::Errors, "errors", Usually::ImageFreq, Moments::Epochs, "the surest errors, with Grad-CAM"),
+    row(
+        Observed::ActivationMax,
+        "activation-max",
+        Usually::ImageFreq,
+        Moments::Any,
+        "images that filters and classes answer most to",
+    ),
 ];
 
 /// What `--observe` says: a base, and triggers of single observers over it.

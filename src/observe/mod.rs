@@ -1,6 +1,7 @@
 //! What is looked at during a run, one observer a file: each borrows the run read-only and says what it saw as values
 //! for the event log.
 
+mod activation_max;
 mod activations;
 mod calibration;
 mod card;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use crate::eventlog::{Entry, Sink, Tally, Value, What};
 use crate::types::{Clock, Run, Step, WallTime};
 
+pub use activation_max::ActivationMax;
 pub use activations::Activations;
 pub use calibration::Calibration;
 pub use classes::Classes;

@@ -7,9 +7,9 @@ use tch::Device;
 use super::device_text;
 use crate::config::{Config, OBSERVERS, Observed, Resolved};
 use crate::observe::{
-    Activations, Calibration, Classes, Confusion, CustomScalars, EpochScalars, Errors, Explanations, FeatureMaps,
-    Filters, Findings, GradCam, GradientHistograms, Graphs, Inputs, PrCurves, StepScalars, Table, Texts, Updates,
-    WeightHistograms,
+    ActivationMax, Activations, Calibration, Classes, Confusion, CustomScalars, EpochScalars, Errors, Explanations,
+    FeatureMaps, Filters, Findings, GradCam, GradientHistograms, Graphs, Inputs, PrCurves, StepScalars, Table, Texts,
+    Updates, WeightHistograms,
 };
 use crate::train::{Observer, Watch};
 
@@ -55,6 +55,7 @@ fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: us
         Observed::PrCurves => Box::new(PrCurves),
         Observed::Calibration => Box::new(Calibration),
         Observed::Errors => Box::new(Errors),
+        Observed::ActivationMax => Box::new(ActivationMax::new(seed)),
     }
 }
 

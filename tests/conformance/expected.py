@@ -58,6 +58,7 @@ EXPECTED = {
             **{f"feature_maps/{layer}": EVERY_EPOCH for layer in WITH_FEATURE_MAPS},
             **{f"grad_cam/{layer}": EVERY_EPOCH for layer in WITH_GRAD_CAM},
             "explanations/conv2d_1": EVERY_EPOCH,
+            **{f"activation_max/{name}": EVERY_EPOCH for name in ("conv2d", "conv2d_1", "classes")},
         },
         "text": {
             "model/summary": ONCE,
