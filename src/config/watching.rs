@@ -11,14 +11,23 @@ use crate::trigger::Trigger;
 pub enum Observed {
     Texts,
     Graph,
+    Layout,
     Scalars,
     Steps,
+    Updates,
     Weights,
+    Gradients,
+    Activations,
     Inputs,
     Filters,
     FeatureMaps,
     GradCam,
     Explanations,
+    Confusion,
+    Classes,
+    PrCurves,
+    Calibration,
+    Errors,
 }
 
 /// One row of the table.
@@ -67,6 +76,13 @@ const fn row(
 /// Everything that can be watched, in the order in which observers are shown a moment.
 pub const OBSERVERS: &[Observable] = &[
     row(Observed::Texts, "texts", Usually::Start, Moments::Start, "model summary, configuration, environment"),
+    row(
+        Observed::Layout,
+        "layout",
+        Usually::Start,
+        Moments::Start,
+        "the Custom Scalars tab: curves that belong together",
+    ),
     row(Observed::Graph, "graph", Usually::Start, Moments::Start, "the run graph and the conceptual graph"),
     row(
         Observed::Scalars,
@@ -76,7 +92,28 @@ pub const OBSERVERS: &[Observable] = &[
         "loss, accuracy, learning rate of an epoch",
     ),
     row(Observed::Steps, "steps", Usually::UpdateFreq, Moments::Any, "loss, accuracy, speed, time between epochs"),
+    row(
+        Observed::Updates,
+        "updates",
+        Usually::UpdateFreq,
+        Moments::Any,
+        "gradient norms and update-to-weight ratios, by layer",
+    ),
     row(Observed::Weights, "weights", Usually::HistogramFreq, Moments::Any, "histograms of kernels and biases"),
+    row(
+        Observed::Gradients,
+        "gradients",
+        Usually::HistogramFreq,
+        Moments::Any,
+        "histograms of the last step's gradient by kernels and biases",
+    ),
+    row(
+        Observed::Activations,
+        "activations",
+        Usually::HistogramFreq,
+        Moments::Any,
+        "histograms and statistics of what layers answer, dead units",
+    ),
     row(Observed::Inputs, "inputs", Usually::ImageFreq, Moments::Start, "training images of each class"),
     row(Observed::Filters, "filters", Usually::ImageFreq, Moments::Any, "the first convolution's kernels as pictures"),
     row(Observed::FeatureMaps, "feature-maps", Usually::ImageFreq, Moments::Any, "what each layer answers, by channel"),
@@ -88,6 +125,35 @@ pub const OBSERVERS: &[Observable] = &[
         Moments::Any,
         "nine methods that say why, side by side",
     ),
+    row(
+        Observed::Confusion,
+        "confusion",
+        Usually::ImageFreq,
+        Moments::Epochs,
+        "which class is taken for which, as pictures",
+    ),
+    row(
+        Observed::Classes,
+        "classes",
+        Usually::EveryEpoch,
+        Moments::Epochs,
+        "precision, recall and F1 of each class, and their means",
+    ),
+    row(
+        Observed::PrCurves,
+        "pr-curves",
+        Usually::EveryEpoch,
+        Moments::Epochs,
+        "precision against recall of each class",
+    ),
+    row(
+        Observed::Calibration,
+        "calibration",
+        Usually::ImageFreq,
+        Moments::Epochs,
+        "whether the network is as often right as it is sure",
+    ),
+    row(Observed::Errors, "errors", Usually::ImageFreq, Moments::Epochs, "the surest errors, with Grad-CAM"),
 ];
 
 /// What `--observe` says: a base, and triggers of single observers over it.

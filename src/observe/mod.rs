@@ -1,7 +1,13 @@
 //! What is looked at during a run, one observer a file: each borrows the run read-only and says what it saw as values
 //! for the event log.
 
+mod activations;
+mod calibration;
 mod card;
+mod class_tags;
+mod classes;
+mod confusion;
+mod errors;
 mod explanations;
 mod feature_maps;
 mod filters;
@@ -9,10 +15,13 @@ mod grad_cam;
 mod graph;
 mod histograms;
 mod inputs;
+mod layout;
+mod pr_curves;
 mod probe;
 mod profile;
 mod scalars;
 mod texts;
+mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,16 +29,24 @@ use std::sync::Arc;
 use crate::eventlog::{Entry, Sink, Tally, Value, What};
 use crate::types::{Clock, Run, Step, WallTime};
 
+pub use activations::Activations;
+pub use calibration::Calibration;
+pub use classes::Classes;
+pub use confusion::Confusion;
+pub use errors::Errors;
 pub use explanations::{Explanations, Question, sheet, tile};
 pub use feature_maps::FeatureMaps;
 pub use filters::Filters;
 pub use grad_cam::GradCam;
 pub use graph::Graphs;
-pub use histograms::WeightHistograms;
+pub use histograms::{GradientHistograms, WeightHistograms};
 pub use inputs::Inputs;
+pub use layout::CustomScalars;
+pub use pr_curves::PrCurves;
 pub use probe::Probes;
 pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Table, Texts};
+pub use updates::Updates;
 
 /// Where observers put what they saw: stamped with the time, handed to the event log.
 pub struct Findings {
