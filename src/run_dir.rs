@@ -6,6 +6,7 @@
 //!   train/               event files; steps are epochs
 //!   validation/          event files; steps are epochs
 //!   steps/               event files; steps are iterations
+//!   projector/epoch_*/   points for the Projector: tables, pictures, an event file
 //!   model.safetensors    trained weights, once the run is finished
 //!   result.json          the outcome; its presence marks the run as finished
 //!   run.lock             held while a process trains here
@@ -15,6 +16,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::durable;
+use crate::eventlog::projector;
 use crate::exit::{Classify, Exit};
 use crate::types::Run;
 
@@ -108,8 +110,8 @@ pub fn check(path: &Path, fresh: bool) -> Result<(), RunDirError> {
         if !fresh {
             refuse_finished(path)?;
         }
-        for run in Run::ALL {
-            let dir = path.join(run.dir());
+        for name in Run::ALL.map(Run::dir).into_iter().chain([projector::DIR]) {
+            let dir = path.join(name);
             match std::fs::metadata(&dir) {
                 Ok(found) if found.is_dir() => dirs.push(dir),
                 Ok(_) => return Err(RunDirError::File { path: path.to_owned(), file: dir }),
@@ -126,7 +128,8 @@ pub fn check(path: &Path, fresh: bool) -> Result<(), RunDirError> {
 
 impl RunDir {
     /// Creates the directory where needed and takes ownership. With `fresh`, what an earlier run left is removed:
-    /// event files in the run's own directories, configuration, weights and result, and nothing else.
+    /// event files in the run's own directories, points of the Projector, configuration, weights and result, and nothing
+    /// else.
     pub fn open(path: &Path, fresh: bool) -> Result<RunDir, RunDirError> {
         check(path, fresh)?;
         let not_writable =
@@ -151,6 +154,8 @@ impl RunDir {
             // Weights without a result are those of a run that died between the two.
             dir.remove([dir.weights()])?;
         }
+        // A run that starts over voids its old curves as it writes; points are files, and would stay.
+        dir.remove_snapshots()?;
         dir.remove(durable::leftovers(path))?;
         for run in Run::ALL {
             let dir = path.join(run.dir());
@@ -186,6 +191,16 @@ impl RunDir {
         let mut files = vec![self.path.join(RESULT), self.path.join(WEIGHTS), self.path.join(CONFIG)];
         files.extend(Run::ALL.iter().flat_map(|run| event_files(&self.path.join(run.dir()))));
         self.remove(files)
+    }
+
+    fn remove_snapshots(&self) -> Result<(), RunDirError> {
+        let (files, dirs) = projector::snapshots(&self.path);
+        self.remove(files)?;
+        for dir in dirs {
+            // One that holds something of somebody else stays.
+            let _ = std::fs::remove_dir(dir);
+        }
+        Ok(())
     }
 
     fn remove(&self, files: impl IntoIterator<Item = PathBuf>) -> Result<(), RunDirError> {
@@ -315,6 +330,27 @@ mod tests {
         drop(run);
         RunDir::open(&path, true).unwrap();
         assert!(foreign.exists());
+    }
+
+    #[test]
+    fn points_of_the_projector_are_removed_when_a_run_starts_over_and_nothing_else() {
+        for fresh in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("fit");
+            drop(RunDir::open(&path, fresh).unwrap());
+            let [whole, shared] = ["projector/epoch_0000", "projector/epoch_0001"].map(|name| path.join(name));
+            for snapshot in [&whole, &shared] {
+                std::fs::create_dir_all(snapshot).unwrap();
+                for name in ["tensors.tsv", "projector_config.pbtxt", "events.out.tfevents.1.h.1.0.v2"] {
+                    std::fs::write(snapshot.join(name), "x").unwrap();
+                }
+            }
+            let foreign = shared.join("notes.txt");
+            std::fs::write(&foreign, "x").unwrap();
+            let run = RunDir::open(&path, fresh).unwrap();
+            assert!(!whole.exists() && foreign.exists() && !run.has_events());
+            assert_eq!(std::fs::read_dir(&shared).unwrap().count(), 1);
+        }
     }
 
     #[test]

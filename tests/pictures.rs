@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 use trainer::data::{self, Dataset, DatasetName, Split};
 use trainer::eventlog::{Memory, Summary, Value, What};
 use trainer::model::{Architecture, Network, Parameters};
-use trainer::observe::{FeatureMaps, Filters, Findings, GradCam, Inputs};
+use trainer::observe::{Explanations, FeatureMaps, Filters, Findings, GradCam, Inputs};
 use trainer::picture::Picture;
 use trainer::train::{At, Metrics, Moment, Observer, Totals};
 use trainer::types::{FixedClock, ImageShape, Run, Seed, WallTime};
@@ -60,11 +60,12 @@ fn observe(network: &Network, parameters: &Parameters, dataset: &Dataset, epoch:
     let memory = Memory::default();
     let clock = Arc::new(FixedClock(WallTime::from_secs(1.0).unwrap()));
     let mut findings = Findings::new(memory.clone(), clock);
-    let observers: [Box<dyn Observer<Findings>>; 4] = [
+    let observers: [Box<dyn Observer<Findings>>; 5] = [
         Box::new(Inputs),
         Box::new(Filters),
         Box::new(FeatureMaps::new(3, Seed(0))),
         Box::new(GradCam::new(10, Seed(0))),
+        Box::new(Explanations::new(4, Seed(0))),
     ];
     for mut observer in observers {
         observer.observe(&moment, &mut findings);
@@ -107,6 +108,7 @@ fn every_layer_has_its_pictures() {
         ("feature_maps/conv2d_1", 7, 3),
         ("feature_maps/max_pooling2d_1", 7, 3),
         ("grad_cam/conv2d_1", 7, 10),
+        ("explanations/conv2d_1", 7, 4),
     ];
     assert_eq!(found, want);
     assert!(values.iter().all(|(_, value)| value.description.is_some()));
@@ -128,7 +130,7 @@ fn looking_changes_nothing_and_sees_the_same_again() {
 fn pictures_fit_the_images_tab_whatever_the_network() {
     let cases = [
         (ImageShape { height: 28, width: 28, channels: 1 }, 10, vec![32, 64], 3),
-        (ImageShape { height: 96, width: 96, channels: 3 }, 100, vec![8, 300], 5),
+        (ImageShape { height: 96, width: 96, channels: 3 }, 100, vec![8, 70], 5),
         (ImageShape { height: 250, width: 40, channels: 3 }, 2, vec![70], 7),
         (ImageShape { height: 5, width: 9, channels: 2 }, 3, vec![1], 1),
         (ImageShape { height: 2, width: 2, channels: 1 }, 1, vec![1], 1),

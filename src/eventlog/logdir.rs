@@ -10,7 +10,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::event::What;
 use super::file::{Backlog, EventFile, Origin, WriteError};
+use super::projector;
 use super::sink::{Cause, Entry, Sink, SinkError};
 use crate::types::{Run, Step, WallTime};
 
@@ -147,6 +149,14 @@ impl Sink for LogDir {
             return Err(SinkError::new(1, Cause::Closed));
         }
         let Entry { run, wall_time, step, what } = entry;
+        if let What::Embeddings(embeddings) = &what {
+            // Not kept for another try: a snapshot is large, and the next one tells as much.
+            let dir = projector::snapshot_dir(&self.root, step);
+            return embeddings.write(&dir, &self.origin, wall_time).map(|_| ()).map_err(|error| {
+                self.lost += 1;
+                SinkError::new(1, error)
+            });
+        }
         self.lanes.entry(run).or_default().latest = Some(wall_time);
         let opened = self.open(run, false);
         let lane = self.lanes.entry(run).or_default();
@@ -203,9 +213,10 @@ impl Drop for LogDir {
 mod tests {
     use std::fs::{self, OpenOptions};
     use std::path::Path;
+    use std::sync::Arc;
 
     use super::*;
-    use crate::eventlog::event::What;
+    use crate::eventlog::projector::Embeddings;
     use crate::eventlog::proto::event::What as Wire;
     use crate::eventlog::proto::session_log::SessionStatus;
     use crate::eventlog::reader::EventReader;
@@ -326,6 +337,22 @@ mod tests {
         let error = log.close().unwrap_err();
         assert!(error.to_string().starts_with("event log: 2 entries are lost: cannot create the run directory "));
         assert_eq!(log.lost(), 2);
+    }
+
+    #[test]
+    fn embeddings_are_a_run_of_their_own_and_what_cannot_be_written_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(dir.path());
+        let embeddings = Arc::new(Embeddings::new("dense", 2, vec![0.5; 4]).unwrap());
+        let snapshot = |step| Entry { what: What::Embeddings(Arc::clone(&embeddings)), ..entry(Run::Train, step) };
+        log.write(snapshot(3)).unwrap();
+        assert!(dir.path().join("projector/epoch_0003/tensors.tsv").exists() && !dir.path().join("train").exists());
+        fs::write(dir.path().join("projector/epoch_0004"), b"in the way").unwrap();
+        let error = log.write(snapshot(4)).unwrap_err();
+        assert!(error.to_string().starts_with("event log: 1 entry is lost: cannot write "), "{error}");
+        assert_eq!(log.lost(), 1);
+        log.write(entry(Run::Train, 0)).unwrap();
+        log.close().unwrap();
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::event::{EncodeError, What};
 use super::file::{CreateError, WriteError};
+use super::projector::SnapshotError;
 use crate::exit::{Classify, Exit};
 use crate::types::{Run, Step, WallTime};
 
@@ -54,6 +55,8 @@ pub enum Cause {
     Create(#[from] CreateError),
     #[error(transparent)]
     Write(#[from] WriteError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     #[error("cannot encode an event: {0}")]
     Encode(#[from] EncodeError),
     /// The file is broken, the next try is not due, and the memory for what waits is used up.
@@ -108,6 +111,7 @@ impl Classify for SinkError {
             Cause::Create(error) => error.exit(),
             Cause::Write(error) => error.exit(),
             Cause::Encode(error) => error.exit(),
+            Cause::Snapshot(error) => error.exit(),
             Cause::Full { .. } | Cause::Waiting { .. } | Cause::Spawn(_) => Exit::Io,
             Cause::Closed | Cause::Stopped => Exit::Software,
         }

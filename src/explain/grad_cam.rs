@@ -1,16 +1,25 @@
-//! Grad-CAM: where in an image a layer found what speaks for a class.
+//! Grad-CAM, Grad-CAM++ and LayerCAM: where in an image a layer found what speaks for a class, by its gradient.
 //!
-//! Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (ICCV 2017).
+//! All three are `relu(sum_k w_k * a_k)` over the channels `a_k` of a layer's output (after its ReLU), raw and not
+//! normalised: 0 or more, all 0 where nothing speaks for the class. `g_k` is the gradient of the target class's logit by
+//! `a_k`. They differ in the weight `w_k`, and agree with pytorch-grad-cam 1.5.7, whose `__call__` then stretches each
+//! map to 0..1 and to the size of the image.
 
 use tch::{Kind, Tensor};
 
+use super::gradient::{layer_gradient, pieces};
 use super::planes;
 use crate::model::{Network, Shape};
 use crate::render::Map;
 
-/// For each image a map of the layer's height and width: `relu(sum_k weight_k * channel_k)`, where a channel's weight is
-/// the mean over its pixels of the gradient of the target class's logit. Raw values, not normalised; all 0 where nothing
-/// speaks for the class.
+/// Rows and columns of `N x K x H x W`.
+const SPACE: &[i64] = &[2, 3];
+/// What pytorch-grad-cam adds to the denominator of Grad-CAM++; the paper divides by what may be 0.
+const EPSILON: f64 = 1e-6;
+
+/// For each image a map of the layer's height and width: Grad-CAM, where the weight of a channel is the mean of `g_k`.
+///
+/// Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (ICCV 2017).
 ///
 /// `images_nchw` is `N x C x H x W`, `layer` the index of a layer, `targets` one class for each image. A layer whose output
 /// has no maps gives none.
@@ -25,24 +34,71 @@ pub fn grad_cam(
     layer: usize,
     targets: &[usize],
 ) -> Vec<Map> {
+    each(network, weights, images_nchw, layer, targets, |_, gradient_nkhw| {
+        gradient_nkhw.mean_dim(SPACE, true, Kind::Float)
+    })
+}
+
+/// For each image a map of the layer's height and width: Grad-CAM++, where the weight of a channel is the sum over its
+/// pixels of `alpha * relu(g)`, with `alpha = g^2 / (2 g^2 + g^3 * sum(a_k))`.
+///
+/// Chattopadhay et al., "Grad-CAM++: Generalized Gradient-Based Visual Explanations for Deep Convolutional Networks" (WACV
+/// 2018), equations 10 to 19, for a score that is the exponential of the logit. `alpha` is 0 where `g` is, and its
+/// denominator is 1e-6 larger, as in pytorch-grad-cam. Arguments and panics as for [`grad_cam`].
+pub fn grad_cam_plus_plus(
+    network: &Network,
+    weights: &[Tensor],
+    images_nchw: &Tensor,
+    layer: usize,
+    targets: &[usize],
+) -> Vec<Map> {
+    each(network, weights, images_nchw, layer, targets, |maps_nkhw, gradient_nkhw| {
+        let square = gradient_nkhw * gradient_nkhw;
+        let cube = &square * gradient_nkhw;
+        let activity_nk11 = maps_nkhw.sum_dim_intlist(SPACE, true, Kind::Float);
+        // 0 where the gradient is 0 without a case of its own: there is an epsilon below the line.
+        let alpha = &square / (&square * 2.0 + activity_nk11 * cube + EPSILON);
+        (alpha * gradient_nkhw.relu()).sum_dim_intlist(SPACE, true, Kind::Float)
+    })
+}
+
+/// For each image a map of the layer's height and width: LayerCAM, where each pixel has a weight of its own, `relu(g)`.
+///
+/// Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization" (IEEE TIP 2021), equations 5 and
+/// 6. Arguments and panics as for [`grad_cam`].
+pub fn layer_cam(
+    network: &Network,
+    weights: &[Tensor],
+    images_nchw: &Tensor,
+    layer: usize,
+    targets: &[usize],
+) -> Vec<Map> {
+    each(network, weights, images_nchw, layer, targets, |_, gradient_nkhw| gradient_nkhw.relu())
+}
+
+/// `relu(sum_k w_k * a_k)` for the weights that are made of a layer's output and its gradient.
+fn each(
+    network: &Network,
+    weights: &[Tensor],
+    images_nchw: &Tensor,
+    layer: usize,
+    targets: &[usize],
+    channel_weights: impl Fn(&Tensor, &Tensor) -> Tensor,
+) -> Vec<Map> {
     let Some(Shape::Image(shape)) = network.layers().get(layer).map(|layer| layer.output) else {
         return Vec::new();
     };
-    let maps_nchw = tch::no_grad(|| network.forward_to(layer, weights, images_nchw)).detach().set_requires_grad(true);
-    let gradient_nchw = tch::with_grad(|| {
-        let logits_nk = network.forward_from(layer, weights, &maps_nchw);
-        let targets: Vec<i64> = targets.iter().map(|&target| target as i64).collect();
-        let targets_n1 = Tensor::from_slice(&targets).to_device(logits_nk.device()).unsqueeze(1);
-        // An image's logits depend on that image alone, so one backward pass serves the whole batch.
-        let score = logits_nk.gather(1, &targets_n1, false).sum(Kind::Float);
-        // Not `backward`: it would leave gradients behind in every leaf.
-        Tensor::run_backward(&[score], &[&maps_nchw], false, false)
+    let maps = pieces(images_nchw, targets).flat_map(|(images_nchw, targets)| {
+        let (maps_nkhw, gradient_nkhw) = layer_gradient(network, weights, &images_nchw, layer, targets);
+        let cam_nhw = tch::no_grad(|| weighted_sum(&channel_weights(&maps_nkhw, &gradient_nkhw), &maps_nkhw));
+        planes(&cam_nhw, shape.height, shape.width)
     });
-    let cam_nhw = tch::no_grad(|| {
-        let weight_nc11 = gradient_nchw[0].mean_dim([2_i64, 3].as_slice(), true, Kind::Float);
-        (weight_nc11 * &maps_nchw).sum_dim_intlist([1_i64].as_slice(), false, Kind::Float).relu()
-    });
-    planes(&cam_nhw, shape.height, shape.width)
+    maps.collect()
+}
+
+/// `relu(sum_k w_k * a_k)`: `N x H x W`.
+pub(super) fn weighted_sum(weights_nk: &Tensor, maps_nkhw: &Tensor) -> Tensor {
+    (weights_nk * maps_nkhw).sum_dim_intlist([1_i64].as_slice(), false, Kind::Float).relu()
 }
 
 #[cfg(test)]

@@ -153,6 +153,15 @@ impl Network {
         self.layers.iter().take(layer + 1).fold(images_nchw.shallow_clone(), |x, layer| apply(layer, weights, &x))
     }
 
+    /// The output of layer number `layer` for its own input, before its ReLU if it has one: where a pass that treats
+    /// ReLUs in its own way cuts the network.
+    ///
+    /// # Panics
+    /// When there is no such layer, or the shapes of the weights or the input are not the network's: a bug in the caller.
+    pub fn before_relu(&self, layer: usize, weights: &[Tensor], input: &Tensor) -> Tensor {
+        affine(&self.layers[layer], weights, input)
+    }
+
     /// Logits from the output of layer number `layer`.
     pub fn forward_from(&self, layer: usize, weights: &[Tensor], output: &Tensor) -> Tensor {
         self.layers.iter().skip(layer + 1).fold(output.shallow_clone(), |x, layer| apply(layer, weights, &x))

@@ -2,6 +2,7 @@
 //! for the event log.
 
 mod card;
+mod explanations;
 mod feature_maps;
 mod filters;
 mod grad_cam;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use crate::eventlog::{Entry, Sink, Value, What};
 use crate::types::{Clock, Run, Step, WallTime};
 
+pub use explanations::{Explanations, Question, sheet, tile};
 pub use feature_maps::FeatureMaps;
 pub use filters::Filters;
 pub use grad_cam::GradCam;

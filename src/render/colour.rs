@@ -64,6 +64,13 @@ impl Scale {
         Scale::new(-limit, limit)
     }
 
+    /// From minus to plus the magnitude that `share` of a map's values other than 0 do not exceed, 0 to 1.
+    pub fn symmetric_to_quantile(map: &Map, share: f64) -> Scale {
+        let magnitudes = Map::new(map.height(), map.width(), map.values().iter().map(|v| v.abs()).collect());
+        let limit = Scale::to_quantile(&magnitudes, share).high;
+        Scale::new(-limit, limit)
+    }
+
     pub fn low(self) -> f32 {
         self.low
     }

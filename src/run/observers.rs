@@ -7,12 +7,16 @@ use tch::Device;
 use super::device_text;
 use crate::config::{Config, OBSERVERS, Observed, Resolved};
 use crate::observe::{
-    EpochScalars, FeatureMaps, Filters, Findings, GradCam, Graphs, Inputs, StepScalars, Table, Texts, WeightHistograms,
+    EpochScalars, Explanations, FeatureMaps, Filters, Findings, GradCam, Graphs, Inputs, StepScalars, Table, Texts,
+    WeightHistograms,
 };
 use crate::train::{Observer, Watch};
 
 /// Probe images whose feature maps are shown, at most: a layer has one picture for each, and each is a large one.
 const FEATURE_MAP_PROBES: usize = 3;
+
+/// Probe images that every method explains, at most: nine methods cost what a hundred passes do.
+const EXPLANATION_PROBES: usize = 4;
 
 /// The observers that look at least once, in the order of the table.
 pub(super) fn watches(resolved: &Resolved, device: Device, threads: usize) -> Vec<Watch<Findings>> {
@@ -40,6 +44,7 @@ fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: us
         Observed::Filters => Box::new(Filters),
         Observed::FeatureMaps => Box::new(FeatureMaps::new(probes.min(FEATURE_MAP_PROBES), seed)),
         Observed::GradCam => Box::new(GradCam::new(probes, seed)),
+        Observed::Explanations => Box::new(Explanations::new(probes.min(EXPLANATION_PROBES), seed)),
     }
 }
 

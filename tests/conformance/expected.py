@@ -41,6 +41,7 @@ EXPECTED = {
             "filters/conv2d": EVERY_EPOCH,
             **{f"feature_maps/{layer}": EVERY_EPOCH for layer in WITH_FEATURE_MAPS},
             **{f"grad_cam/{layer}": EVERY_EPOCH for layer in WITH_GRAD_CAM},
+            "explanations/conv2d_1": EVERY_EPOCH,
         },
         "text": {
             "model/summary": ONCE,
