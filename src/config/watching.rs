@@ -19,6 +19,9 @@ pub enum Observed {
     FeatureMaps,
     GradCam,
     Explanations,
+    Projector,
+    Pca,
+    Tsne,
 }
 
 /// One row of the table.
@@ -40,6 +43,10 @@ enum Usually {
     EveryEpoch,
     HistogramFreq,
     ImageFreq,
+    /// At the pictures' frequency, and at the end, when a film of them is made.
+    Film,
+    /// After the first and the last epoch.
+    Ends,
     UpdateFreq,
 }
 
@@ -88,6 +95,16 @@ pub const OBSERVERS: &[Observable] = &[
         Moments::Any,
         "nine methods that say why, side by side",
     ),
+    // First of those that share features, since it asks for most.
+    row(
+        Observed::Projector,
+        "projector",
+        Usually::Ends,
+        Moments::Epochs,
+        "features of 1,000 images, for the Projector",
+    ),
+    row(Observed::Pca, "pca", Usually::ImageFreq, Moments::Any, "features on their principal components"),
+    row(Observed::Tsne, "tsne", Usually::Film, Moments::Any, "features laid out by t-SNE, and a film of it"),
 ];
 
 /// What `--observe` says: a base, and triggers of single observers over it.
@@ -144,6 +161,8 @@ impl Observable {
             Usually::HistogramFreq => "--histogram-freq",
             Usually::ImageFreq if self.moments == Moments::Start => "start",
             Usually::ImageFreq => "--image-freq",
+            Usually::Film => "--image-freq, last",
+            Usually::Ends => "at:0,last",
             Usually::UpdateFreq => "--update-freq",
         }
     }
@@ -153,9 +172,11 @@ impl Observable {
             Usually::Start => Trigger::start(),
             Usually::EveryEpoch => Trigger::every_epochs(1),
             Usually::HistogramFreq => Trigger::every_epochs(config.histogram_freq),
-            Usually::ImageFreq if config.image_freq == 0 => Trigger::never(),
+            Usually::ImageFreq | Usually::Film | Usually::Ends if config.image_freq == 0 => Trigger::never(),
             Usually::ImageFreq if self.moments == Moments::Start => Trigger::start(),
             Usually::ImageFreq => Trigger::every_epochs(config.image_freq),
+            Usually::Film => Trigger::every_epochs(config.image_freq).or(Trigger::at_epochs(Vec::new(), true)),
+            Usually::Ends => Trigger::at_epochs(vec![0], true),
             // The end of an epoch closes a window, or short runs would have no curves.
             Usually::UpdateFreq => match config.update_freq {
                 UpdateFreq::Epoch => Trigger::every_epochs(1),

@@ -73,7 +73,7 @@ fn components(rows: &[Vec<f64>], dims: usize, total: f64) -> Vec<(f64, Vec<f64>)
     }
     let block = BLOCK.min(dims);
     // Sines of different frequencies: any start that is independent will do.
-    let start = (0..block).map(|j| (0..dims).map(|i| ((i + 1) as f64 * (j + 1) as f64).sin()).collect());
+    let start = (0..block).map(|j| (0..dims).map(|i| libm::sin((i + 1) as f64 * (j + 1) as f64)).collect());
     let mut basis: Vec<Vec<f64>> = orthonormal(start.collect());
     for iteration in 1.. {
         let images: Vec<Vec<f64>> = basis.iter().map(|direction| times(rows, direction)).collect();
@@ -144,8 +144,8 @@ fn eigen(mut a: Vec<Vec<f64>>) -> Vec<(f64, Vec<f64>)> {
                     continue;
                 }
                 let theta = (a[q][q] - a[p][p]) / (2.0 * a[p][q]);
-                let tangent = theta.signum() / (theta.abs() + theta.hypot(1.0));
-                let cosine = tangent.hypot(1.0).recip();
+                let tangent = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+                let cosine = (tangent * tangent + 1.0).sqrt().recip();
                 let sine = tangent * cosine;
                 for row in &mut a {
                     (row[p], row[q]) = (cosine * row[p] - sine * row[q], sine * row[p] + cosine * row[q]);

@@ -38,7 +38,7 @@ pub enum Start<'a> {
 }
 
 /// A layout of finite points. Where fewer than two differ there is nothing to lay out: all are in the middle. The same
-/// bits whatever the machine has to do besides.
+/// bits on every machine, as the crate `libm` computes exponentials and logarithms.
 ///
 /// # Panics
 /// When the start is not of as many points: a bug in the caller.
@@ -71,9 +71,9 @@ fn shrunk(layout: &Layout) -> Layout {
     let spread = (squares / layout.len() as f64).sqrt();
     let scale = if spread > 0.0 { START_SPREAD / spread } else { 0.0 };
     let place = |(index, place): (usize, &[f32; 2])| {
-        let (sine, cosine) = (index as f64 * GOLDEN_ANGLE).sin_cos();
+        let angle = index as f64 * GOLDEN_ANGLE;
         let moved = |at: f32, by: f64| (f64::from(at) * scale + 0.01 * START_SPREAD * by) as f32;
-        [moved(place[0], cosine), moved(place[1], sine)]
+        [moved(place[0], libm::cos(angle)), moved(place[1], libm::sin(angle))]
     };
     layout.iter().enumerate().map(place).collect()
 }
@@ -136,7 +136,7 @@ impl Affinities {
 /// `N x N`: the probability with which a point would pick another as its neighbour, under a Gaussian so wide that it
 /// picks among `perplexity` of them.
 fn conditional(squared: &[f32], count: usize, perplexity: f64) -> Vec<f64> {
-    let wanted = perplexity.ln();
+    let wanted = libm::log(perplexity);
     let mut all = vec![0.0; count * count];
     // What suits one point is a good first guess for the next.
     let mut guess = 1.0_f64;
@@ -152,14 +152,14 @@ fn conditional(squared: &[f32], count: usize, perplexity: f64) -> Vec<f64> {
             for (j, &distance) in others() {
                 // From the nearest, so that no bandwidth makes all of them 0.
                 let distance = f64::from(distance - nearest);
-                let weight = (-precision * distance).exp();
+                let weight = libm::exp(-precision * distance);
                 row[j] = weight;
                 sum += weight;
                 first += weight * distance;
                 second += weight * distance * distance;
             }
             let (mean, square) = (first / sum, second / sum);
-            let off = sum.ln() + precision * mean - wanted;
+            let off = libm::log(sum) + precision * mean - wanted;
             if off.abs() <= SEARCH_TOLERANCE {
                 guess = precision;
                 break;
@@ -171,7 +171,7 @@ fn conditional(squared: &[f32], count: usize, perplexity: f64) -> Vec<f64> {
             }
             // Newton's step for the logarithm of the precision, which the entropy falls with; else halve or double.
             let slope = precision * precision * (square - mean * mean);
-            let newton = precision * (off / slope).clamp(-2.0, 2.0).exp();
+            let newton = precision * libm::exp((off / slope).clamp(-2.0, 2.0));
             let halfway = if high.is_finite() { f64::midpoint(low, high) } else { 2.0 * precision };
             precision = if newton > low && newton < high { newton } else { halfway };
         }

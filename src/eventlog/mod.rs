@@ -45,7 +45,7 @@ pub use layout::{Category, Chart, Layout, Margin, Pattern};
 pub use logdir::LogDir;
 pub use pr_curve::{Counts, PrCurve};
 pub use profile::{NodeCost, Profile};
-pub use projector::{Embeddings, Sprite};
+pub use projector::{Embeddings, EmbeddingsError, Sprite};
 pub use reader::EventReader;
 pub use sink::{Entry, Memory, Sink, SinkError};
 pub use summary::{Summary, Value};

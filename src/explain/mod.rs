@@ -5,6 +5,7 @@
 
 mod explanation;
 mod feature_maps;
+mod features;
 mod grad_cam;
 mod gradient;
 mod guided;
@@ -22,6 +23,7 @@ use crate::types::ImageShape;
 
 pub use explanation::{Content, Explanation, Settings, explain, usual_layer};
 pub use feature_maps::{FeatureMaps, feature_maps};
+pub use features::{Features, features};
 pub use grad_cam::{grad_cam, grad_cam_plus_plus, layer_cam};
 pub use guided::{guided_backprop, guided_grad_cam};
 pub use integrated_gradients::{Integral, IntegratedGradients, integrated_gradients};

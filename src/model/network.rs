@@ -120,20 +120,7 @@ impl Network {
     /// # Panics
     /// When the shapes of the weights or images are not the network's: a bug in the caller.
     pub fn forward(&self, weights: &[Tensor], images_nchw: &Tensor) -> Tensor {
-        let mut x = images_nchw.shallow_clone();
-        let mut layers = self.layers.iter().peekable();
-        while let Some(layer) = layers.next() {
-            // ReLU and maximum commute, so pooling first gives the same numbers for a quarter of the work.
-            if let (true, Some(Layer { kind: LayerKind::MaxPool2d { size }, .. })) =
-                (layer.kind.has_relu(), layers.peek())
-            {
-                x = max_pool(&affine(layer, weights, &x), *size).relu();
-                layers.next();
-            } else {
-                x = apply(layer, weights, &x);
-            }
-        }
-        x
+        pass(&self.layers, weights, images_nchw)
     }
 
     /// The output of every layer, the logits last; the same numbers as [`Network::forward`] computes.
@@ -150,7 +137,7 @@ impl Network {
 
     /// The output of layer number `layer` for a batch of images.
     pub fn forward_to(&self, layer: usize, weights: &[Tensor], images_nchw: &Tensor) -> Tensor {
-        self.layers.iter().take(layer + 1).fold(images_nchw.shallow_clone(), |x, layer| apply(layer, weights, &x))
+        pass(&self.layers[..self.layers.len().min(layer + 1)], weights, images_nchw)
     }
 
     /// The output of layer number `layer` for its own input, before its ReLU if it has one: where a pass that treats
@@ -187,6 +174,23 @@ fn check_widths(name: &str, kind: LayerKind) -> Result<(), ShapeError> {
         }
     }
     Ok(())
+}
+
+/// Some layers in a row.
+fn pass(layers: &[Layer], weights: &[Tensor], input: &Tensor) -> Tensor {
+    let mut x = input.shallow_clone();
+    let mut layers = layers.iter().peekable();
+    while let Some(layer) = layers.next() {
+        // ReLU and maximum commute, so pooling first gives the same numbers for a quarter of the work.
+        if let (true, Some(Layer { kind: LayerKind::MaxPool2d { size }, .. })) = (layer.kind.has_relu(), layers.peek())
+        {
+            x = max_pool(&affine(layer, weights, &x), *size).relu();
+            layers.next();
+        } else {
+            x = apply(layer, weights, &x);
+        }
+    }
+    x
 }
 
 fn apply(layer: &Layer, weights: &[Tensor], x: &Tensor) -> Tensor {

@@ -1,34 +1,44 @@
 //! What is looked at during a run, one observer a file: each borrows the run read-only and says what it saw as values
 //! for the event log.
 
+mod animation;
 mod card;
 mod explanations;
 mod feature_maps;
+mod feature_space;
 mod filters;
 mod grad_cam;
 mod graph;
 mod histograms;
 mod inputs;
+mod layout_card;
+mod pca;
 mod probe;
+mod projector;
 mod scalars;
 mod texts;
+mod tsne;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::eventlog::{Entry, Sink, Value, What};
+use crate::eventlog::{Embeddings, Entry, Sink, Value, What};
 use crate::types::{Clock, Run, Step, WallTime};
 
 pub use explanations::{Explanations, Question, sheet, tile};
 pub use feature_maps::FeatureMaps;
+pub use feature_space::{FeatureSpace, Sample};
 pub use filters::Filters;
 pub use grad_cam::GradCam;
 pub use graph::Graphs;
 pub use histograms::WeightHistograms;
 pub use inputs::Inputs;
+pub use pca::PcaPlane;
 pub use probe::Probes;
+pub use projector::Projector;
 pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Table, Texts};
+pub use tsne::TsnePlane;
 
 /// Where observers put what they saw: stamped with the time, handed to the event log.
 pub struct Findings {
@@ -47,6 +57,11 @@ impl Findings {
         if !values.is_empty() {
             self.write(run, step, What::Values(values));
         }
+    }
+
+    /// A snapshot for the Projector, named by the step.
+    pub fn push_embeddings(&mut self, step: Step, embeddings: Arc<Embeddings>) {
+        self.write(Run::Train, step, What::Embeddings(embeddings));
     }
 
     /// Closes the log and says how many entries it has lost.

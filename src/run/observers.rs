@@ -7,8 +7,8 @@ use tch::Device;
 use super::device_text;
 use crate::config::{Config, OBSERVERS, Observed, Resolved};
 use crate::observe::{
-    EpochScalars, Explanations, FeatureMaps, Filters, Findings, GradCam, Graphs, Inputs, StepScalars, Table, Texts,
-    WeightHistograms,
+    EpochScalars, Explanations, FeatureMaps, FeatureSpace, Filters, Findings, GradCam, Graphs, Inputs, PcaPlane,
+    Projector, StepScalars, Table, Texts, TsnePlane, WeightHistograms,
 };
 use crate::train::{Observer, Watch};
 
@@ -21,14 +21,21 @@ const EXPLANATION_PROBES: usize = 4;
 /// The observers that look at least once, in the order of the table.
 pub(super) fn watches(resolved: &Resolved, device: Device, threads: usize) -> Vec<Watch<Findings>> {
     let config = &resolved.config;
+    let space = FeatureSpace::new(config.probe_seed);
     let wanted = OBSERVERS.iter().map(|row| (row.observed, config.trigger(row.observed)));
     wanted
         .filter(|(_, trigger)| !trigger.is_never())
-        .map(|(observed, trigger)| Watch { trigger, observer: observer(observed, resolved, device, threads) })
+        .map(|(observed, trigger)| Watch { trigger, observer: observer(observed, resolved, &space, device, threads) })
         .collect()
 }
 
-fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: usize) -> Box<dyn Observer<Findings>> {
+fn observer(
+    observed: Observed,
+    resolved: &Resolved,
+    space: &FeatureSpace,
+    device: Device,
+    threads: usize,
+) -> Box<dyn Observer<Findings>> {
     let config = &resolved.config;
     let (probes, seed) = (config.probes, config.probe_seed);
     match observed {
@@ -45,6 +52,9 @@ fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: us
         Observed::FeatureMaps => Box::new(FeatureMaps::new(probes.min(FEATURE_MAP_PROBES), seed)),
         Observed::GradCam => Box::new(GradCam::new(probes, seed)),
         Observed::Explanations => Box::new(Explanations::new(probes.min(EXPLANATION_PROBES), seed)),
+        Observed::Projector => Box::new(Projector::new(space.clone())),
+        Observed::Pca => Box::new(PcaPlane::new(space.clone())),
+        Observed::Tsne => Box::new(TsnePlane::new(space.clone())),
     }
 }
 
