@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("cargo:rustc-env=TRAINER_REVISION={}", revision());
     // protox is a compiler in Rust: nobody has to install protoc. Ordered maps make equal messages equal bytes.
-    let files = ["event", "graph", "plugin", "profile"].map(|name| format!("proto/{name}.proto"));
+    let files = ["event", "graph", "hparams", "plugin", "profile"].map(|name| format!("proto/{name}.proto"));
     let messages = protox::compile(files, ["proto"])?;
     prost_build::Config::new().btree_map(["."]).compile_fds(messages)?;
     Ok(())

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use trainer::eventlog::{
-    Category, Chart, Counts, Embeddings, Entry, Graph, Layout, LogDir, Margin, Node, NodeCost, Origin, Pattern,
-    PrCurve, Profile, Shape, Sink, Sprite, Value, What,
+    Animation, Category, Chart, Counts, Embeddings, Entry, Graph, Layout, LogDir, Margin, Node, NodeCost, Origin,
+    Pattern, PrCurve, Profile, Shape, Sink, Sprite, Value, What,
 };
 use trainer::picture::Picture;
 use trainer::types::{Run, Step, Tag, WallTime};
@@ -27,6 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         log.values(step, vec![scalar("band/low", step, -0.1), scalar("band/high", step, 0.1)])?;
     }
     log.values(0, vec![Value::layout(layout())])?;
+    let frames = (0..8).map(|at| Picture::filled(6, 4, [30 * at, 0, 255 - 30 * at])).collect();
+    log.values(0, vec![Value::animation(Tag::of("animation"), Animation::new(frames, 120)?)])?;
     let (graph, profile) = graph()?;
     log.write(0, What::Graph(graph))?;
     log.write(0, What::Profile { tag: Tag::of("profile/one_step"), profile })?;

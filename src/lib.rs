@@ -22,6 +22,7 @@ pub mod eventlog;
 pub mod observe;
 pub mod weights;
 pub mod run_dir;
+pub mod session;
 pub mod allocator;
 pub mod run;
 pub mod telemetry;

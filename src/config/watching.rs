@@ -86,7 +86,7 @@ pub const OBSERVERS: &[Observable] = &[
     row(Observed::Weights, "weights", Usually::HistogramFreq, Moments::Any, "histograms of kernels and biases"),
     row(Observed::Inputs, "inputs", Usually::ImageFreq, Moments::Start, "training images of each class"),
     row(Observed::Filters, "filters", Usually::ImageFreq, Moments::Any, "the first convolution's kernels as pictures"),
-    row(Observed::FeatureMaps, "feature-maps", Usually::ImageFreq, Moments::Any, "what each layer answers, by channel"),
+    row(Observed::FeatureMaps, "feature-maps", Usually::Film, Moments::Any, "what each layer answers, by channel"),
     row(Observed::GradCam, "gradcam", Usually::ImageFreq, Moments::Any, "Grad-CAM of the last convolution"),
     row(
         Observed::Explanations,

@@ -10,9 +10,9 @@ use super::projector::Embeddings;
 use super::proto;
 use super::proto::event::What as Wire;
 use super::record::{self, TooLong};
-use super::summary::{Summary, Value, plugin};
+use super::summary::{PictureError, Summary, Value, plugin};
+use super::tally::{Kind, Tally};
 use crate::exit::{Classify, Exit};
-use crate::picture::PngError;
 use crate::types::{Step, Tag, WallTime};
 
 /// What an event says.
@@ -33,7 +33,7 @@ pub enum What {
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     #[error("tag `{tag}`: {source}")]
-    Png { tag: Tag, source: PngError },
+    Picture { tag: Tag, source: PictureError },
     #[error(transparent)]
     TooLong(#[from] TooLong),
     #[error("embeddings are no event: a log directory keeps them in files of their own")]
@@ -64,9 +64,10 @@ pub(super) fn append_what(
     wall_time: WallTime,
     step: Step,
     what: &What,
+    tally: &mut Tally,
 ) -> Result<(), EncodeError> {
     let wire = match what {
-        What::Values(values) => return append_values(buffer, wall_time, step, values),
+        What::Values(values) => return append_values(buffer, wall_time, step, values, tally),
         What::Graph(graph) => Wire::GraphDef(graph.encode()),
         What::Profile { tag, profile } => {
             let (tag, run_metadata) = (tag.as_str().to_owned(), profile.encode());
@@ -74,7 +75,10 @@ pub(super) fn append_what(
         }
         What::Embeddings(_) => return Err(EncodeError::NotAnEvent),
     };
-    append(buffer, &event(wall_time, step, wire))
+    let before = buffer.len();
+    append(buffer, &event(wall_time, step, wire))?;
+    tally.add(Kind::Graphs, (buffer.len() - before) as u64);
+    Ok(())
 }
 
 /// Appends a record that says `values` to `buffer`, which is as it was if that fails.
@@ -83,20 +87,51 @@ pub(super) fn append_values(
     wall_time: WallTime,
     step: Step,
     values: &[Value],
+    tally: &mut Tally,
 ) -> Result<(), EncodeError> {
-    record::append(buffer, |payload| {
+    let before = buffer.len();
+    let mut sizes = Tally::default();
+    record::append::<EncodeError>(buffer, |payload| {
         if values.iter().all(|value| matches!(value.summary, Summary::Scalar(_))) {
             put_scalars(payload, wall_time, step, values);
             return Ok(());
         }
         let mut summary = proto::Summary { value: Vec::with_capacity(values.len()) };
         for value in values {
-            let wire = value.to_wire().map_err(|source| EncodeError::Png { tag: value.tag.clone(), source })?;
+            let wire = value.to_wire().map_err(|source| EncodeError::Picture { tag: value.tag.clone(), source })?;
+            sizes.add(value.summary.kind(), wire.encoded_len() as u64);
             summary.value.push(wire);
         }
         put(payload, &event(wall_time, step, Wire::Summary(summary)));
         Ok(())
-    })
+    })?;
+    // What the values share goes with the first.
+    let shared = ((buffer.len() - before) as u64).saturating_sub(sizes.total());
+    sizes.add(values.first().map_or(Kind::Headers, |value| value.summary.kind()), shared);
+    tally.merge(&sizes);
+    Ok(())
+}
+
+/// Appends a record whose one value holds nothing but what `plugin` wants to know.
+pub(super) fn append_metadata(
+    buffer: &mut Vec<u8>,
+    wall_time: WallTime,
+    tag: &str,
+    plugin: &str,
+    content: Vec<u8>,
+) -> Result<(), EncodeError> {
+    // As TensorFlow writes it: a tensor without elements.
+    let empty = proto::TensorShapeProto { dim: vec![proto::tensor_shape_proto::Dim::default()], unknown_rank: false };
+    let tensor =
+        proto::TensorProto { dtype: proto::DataType::DtFloat.into(), tensor_shape: Some(empty), ..Default::default() };
+    let plugin_data = Some(proto::summary_metadata::PluginData { plugin_name: plugin.to_owned(), content });
+    let value = proto::summary::Value {
+        tag: tag.to_owned(),
+        metadata: Some(proto::SummaryMetadata { plugin_data, ..Default::default() }),
+        value: Some(proto::summary::value::Value::Tensor(tensor)),
+        ..Default::default()
+    };
+    append(buffer, &event(wall_time, Step::ZERO, Wire::Summary(proto::Summary { value: vec![value] })))
 }
 
 /// Appends the record that every file begins with; it also tells readers how to treat steps that come twice.
@@ -215,7 +250,14 @@ mod tests {
     #[test]
     fn a_scalar_that_stock_tensorboard_was_seen_to_read() {
         let mut buffer = Vec::new();
-        append_values(&mut buffer, time(2.0), Step::new(7).unwrap(), &[Value::scalar(Tag::of("a"), 0.5)]).unwrap();
+        append_values(
+            &mut buffer,
+            time(2.0),
+            Step::new(7).unwrap(),
+            &[Value::scalar(Tag::of("a"), 0.5)],
+            &mut Tally::default(),
+        )
+        .unwrap();
         let want = b"\x2d\0\0\0\0\0\0\0\x3c\x41\x8a\xfb\
             \x09\0\0\0\0\0\0\0\x40\x10\x07\x2a\x20\x0a\x1e\x0a\x01a\x42\x0a\x08\x01\x12\0\x2a\x04\0\0\0\x3f\
             \x4a\x0d\x0a\x09\x0a\x07scalars\x20\x01\
@@ -235,7 +277,13 @@ mod tests {
     fn an_event_too_long_to_be_read_back_is_refused() {
         let text = "x".repeat(record::DEFAULT_LIMIT as usize);
         let mut buffer = b"before".to_vec();
-        let result = append_values(&mut buffer, time(1.0), Step::ZERO, &[Value::text(Tag::of("t"), text)]);
+        let result = append_values(
+            &mut buffer,
+            time(1.0),
+            Step::ZERO,
+            &[Value::text(Tag::of("t"), text)],
+            &mut Tally::default(),
+        );
         assert!(matches!(result, Err(EncodeError::TooLong(TooLong { limit: record::DEFAULT_LIMIT, .. }))));
         assert_eq!(buffer, b"before");
     }

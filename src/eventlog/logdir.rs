@@ -14,6 +14,7 @@ use super::event::What;
 use super::file::{Backlog, EventFile, Origin, WriteError};
 use super::projector;
 use super::sink::{Cause, Entry, Sink, SinkError};
+use super::tally::{Kind, Tally};
 use crate::types::{Run, Step, WallTime};
 
 /// Bytes that wait, at most, while a run's file cannot be written.
@@ -30,6 +31,7 @@ pub struct LogDir {
     retry: Duration,
     opened: u64,
     lost: u64,
+    tally: Tally,
     closed: bool,
 }
 
@@ -70,6 +72,7 @@ impl LogDir {
             retry: RETRY,
             opened: 0,
             lost: 0,
+            tally: Tally::default(),
             closed: false,
         }
     }
@@ -92,6 +95,7 @@ impl LogDir {
             Ok(mut file) => {
                 self.opened += 1;
                 lane.started = true;
+                self.tally.merge(&file.take_tally());
                 let adopted = file.adopt(&mut lane.backlog);
                 lane.file = Some(file);
                 lane.failed = None;
@@ -152,25 +156,38 @@ impl Sink for LogDir {
         if let What::Embeddings(embeddings) = &what {
             // Not kept for another try: a snapshot is large, and the next one tells as much.
             let dir = projector::snapshot_dir(&self.root, step);
-            return embeddings.write(&dir, &self.origin, wall_time).map(|_| ()).map_err(|error| {
-                self.lost += 1;
-                SinkError::new(1, error)
-            });
+            return match embeddings.write(&dir, &self.origin, wall_time) {
+                Ok(bytes) => {
+                    self.tally.add(Kind::Projector, bytes);
+                    Ok(())
+                }
+                Err(error) => {
+                    self.lost += 1;
+                    Err(SinkError::new(1, error))
+                }
+            };
         }
         self.lanes.entry(run).or_default().latest = Some(wall_time);
         let opened = self.open(run, false);
         let lane = self.lanes.entry(run).or_default();
         let (lost, result) = match &mut lane.file {
-            Some(file) => match file.write(wall_time, step, &what) {
-                Ok(()) => (0, Ok(())),
-                Err(error @ WriteError::Encode { .. }) => (1, Err(error.into())),
-                Err(error) => (0, Err(lane.give_up(error))),
-            },
+            Some(file) => {
+                let written = file.write(wall_time, step, &what);
+                self.tally.merge(&file.take_tally());
+                match written {
+                    Ok(()) => (0, Ok(())),
+                    Err(error @ WriteError::Encode { .. }) => (1, Err(error.into())),
+                    Err(error) => (0, Err(lane.give_up(error))),
+                }
+            }
             None if lane.backlog.bytes.len() >= BACKLOG => {
                 (1, Err(Cause::Full { dir: self.root.join(run.dir()), bytes: lane.backlog.bytes.len() }))
             }
             None => match lane.backlog.push(wall_time, step, &what) {
-                Ok(()) => (0, Ok(())),
+                Ok(()) => {
+                    self.tally.merge(&std::mem::take(&mut lane.backlog.tally));
+                    (0, Ok(()))
+                }
                 Err(error) => (1, Err(error.into())),
             },
         };
@@ -198,6 +215,10 @@ impl Sink for LogDir {
 
     fn lost(&self) -> u64 {
         self.lost
+    }
+
+    fn tally(&self) -> Tally {
+        self.tally
     }
 }
 
@@ -325,6 +346,29 @@ mod tests {
         // The second file must not say START: its step would void the first.
         assert_eq!(read(dir.path(), Run::Train), (vec![0, 1, 2, 3], vec![0]));
         assert_eq!(fs::read_dir(dir.path().join("train")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn bytes_are_counted_by_kind_and_add_up_to_the_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(dir.path());
+        fs::write(dir.path().join("train"), b"in the way").unwrap();
+        assert!(log.write(entry(Run::Train, 0)).is_err());
+        fs::remove_file(dir.path().join("train")).unwrap();
+        let values = vec![Value::text(Tag::of("t"), "x".repeat(500)), Value::scalar(Tag::of("s"), 1.0)];
+        log.write(Entry { what: What::Values(values), ..entry(Run::Train, 1) }).unwrap();
+        log.write(entry(Run::Steps, 1)).unwrap();
+        let points = What::Embeddings(Arc::new(Embeddings::new("dense", 2, vec![0.5; 4]).unwrap()));
+        log.write(Entry { what: points, ..entry(Run::Train, 1) }).unwrap();
+        log.close().unwrap();
+        let size = |name: &str| -> u64 {
+            fs::read_dir(dir.path().join(name)).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum()
+        };
+        let tally = log.tally();
+        assert_eq!(tally.of(Kind::Projector), size("projector/epoch_0001"));
+        assert_eq!(tally.total(), size("train") + size("steps") + size("projector/epoch_0001"));
+        let kinds: Vec<Kind> = tally.kinds().into_iter().map(|(kind, _)| kind).collect();
+        assert_eq!(kinds, [Kind::Text, Kind::Projector, Kind::Headers, Kind::Scalars]);
     }
 
     #[test]

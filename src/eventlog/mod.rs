@@ -16,12 +16,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod animation;
 pub mod background;
 pub mod crc;
 pub mod event;
 pub mod file;
 pub mod graph;
 pub mod histogram;
+pub mod hparams;
 pub mod inspect;
 pub mod layout;
 pub mod logdir;
@@ -34,7 +36,9 @@ pub mod reader;
 pub mod record;
 pub mod sink;
 pub mod summary;
+pub mod tally;
 
+pub use animation::{Animation, AnimationError};
 pub use background::{Background, Limits};
 pub use event::What;
 pub use file::{EventFile, Origin};
@@ -49,3 +53,4 @@ pub use projector::{Embeddings, EmbeddingsError, Sprite};
 pub use reader::EventReader;
 pub use sink::{Entry, Memory, Sink, SinkError};
 pub use summary::{Summary, Value};
+pub use tally::{Kind, Tally};

@@ -89,7 +89,7 @@ impl Profile {
 
     /// A serialized `RunMetadata`.
     pub fn encode(&self) -> Vec<u8> {
-        let node_stats = self.nodes.iter().map(NodeCost::to_wire).collect();
+        let node_stats = self.nodes.iter().map(|node| node.to_wire(&self.device)).collect();
         let device = proto::DeviceStepStats { device: self.device.clone(), node_stats };
         let step_stats = Some(proto::StepStats { dev_stats: vec![device] });
         proto::RunMetadata { step_stats }.encode_to_vec()
@@ -97,7 +97,7 @@ impl Profile {
 }
 
 impl NodeCost {
-    fn to_wire(&self) -> proto::NodeExecStats {
+    fn to_wire(&self, device: &str) -> proto::NodeExecStats {
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let micros = signed(self.end_micros - self.start_micros);
         let output = |(slot, shape): (usize, &Shape)| proto::NodeOutput {
@@ -108,7 +108,7 @@ impl NodeCost {
                 shape: Some(shape_to_wire(shape)),
             }),
         };
-        let memory = proto::AllocatorMemoryUsed { allocator_name: "cpu".to_owned(), total_bytes: signed(self.bytes) };
+        let memory = proto::AllocatorMemoryUsed { allocator_name: device.to_owned(), total_bytes: signed(self.bytes) };
         proto::NodeExecStats {
             node_name: self.name.clone(),
             all_start_micros: signed(self.start_micros),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::event::{EncodeError, What};
 use super::file::{CreateError, WriteError};
 use super::projector::SnapshotError;
+use super::tally::Tally;
 use crate::exit::{Classify, Exit};
 use crate::types::{Run, Step, WallTime};
 
@@ -39,6 +40,11 @@ pub trait Sink {
 
     /// Entries lost since the beginning.
     fn lost(&self) -> u64;
+
+    /// Bytes written, or put in line for it, since the beginning; a sink that makes no bytes has none.
+    fn tally(&self) -> Tally {
+        Tally::default()
+    }
 }
 
 /// Why, and how many, entries did not get where they should.
@@ -184,6 +190,10 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
     fn lost(&self) -> u64 {
         (**self).lost()
+    }
+
+    fn tally(&self) -> Tally {
+        (**self).tally()
     }
 }
 

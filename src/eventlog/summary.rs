@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use super::animation::{Animation, GifError};
 use super::histogram::{BUCKETS, Histogram};
 use super::layout::{self, Layout};
 use super::pr_curve::PrCurve;
 use super::proto;
 use super::proto::summary::value::Value as Wire;
+use super::tally::Kind;
 use crate::picture::{Picture, PngError};
 use crate::types::Tag;
 
@@ -32,6 +34,8 @@ pub enum Summary {
     Histogram(Histogram),
     /// Samples of one step; TensorBoard shows the size of the first.
     Images(Vec<Picture>),
+    /// One sample that moves, beside other pictures in the Images tab.
+    Animation(Animation),
     /// Markdown.
     Text(String),
     /// A Keras model's JSON, shown as the conceptual graph. Keras's own tag is `keras`.
@@ -39,6 +43,15 @@ pub enum Summary {
     PrCurve(PrCurve),
     /// Which scalars share a chart; its tag is always [`layout::TAG`].
     Layout(Layout),
+}
+
+/// A picture that could not be put in bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureError {
+    #[error(transparent)]
+    Png(#[from] PngError),
+    #[error(transparent)]
+    Gif(#[from] GifError),
 }
 
 /// The name by which TensorBoard finds the plugin that shows a value.
@@ -50,6 +63,7 @@ pub(super) mod plugin {
     pub const TEXT: &str = "text";
     pub const PR_CURVES: &str = "pr_curves";
     pub const CUSTOM_SCALARS: &str = "custom_scalars";
+    pub const HPARAMS: &str = "hparams";
     pub const PROJECTOR: &str = "projector";
     pub const GRAPHS: &str = "graphs";
     pub const RUN_METADATA: &str = "graph_run_metadata";
@@ -71,6 +85,10 @@ impl Value {
 
     pub fn images(tag: Tag, pictures: Vec<Picture>) -> Value {
         Value::new(tag, Summary::Images(pictures))
+    }
+
+    pub fn animation(tag: Tag, animation: Animation) -> Value {
+        Value::new(tag, Summary::Animation(animation))
     }
 
     pub fn text(tag: Tag, markdown: impl Into<String>) -> Value {
@@ -100,8 +118,8 @@ impl Value {
         size_of::<Value>() + self.summary.size() + self.description.as_deref().map_or(0, str::len)
     }
 
-    /// The message, with pictures as PNG.
-    pub(super) fn to_wire(&self) -> Result<proto::summary::Value, PngError> {
+    /// The message, with pictures as PNG and GIF.
+    pub(super) fn to_wire(&self) -> Result<proto::summary::Value, PictureError> {
         Ok(proto::summary::Value {
             tag: self.tag.as_str().to_owned(),
             metadata: Some(self.summary.metadata(self.description.as_deref())),
@@ -112,11 +130,24 @@ impl Value {
 }
 
 impl Summary {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Summary::Scalar(_) => Kind::Scalars,
+            Summary::Histogram(_) => Kind::Histograms,
+            Summary::Images(_) | Summary::Animation(_) => Kind::Images,
+            Summary::Text(_) => Kind::Text,
+            Summary::KerasGraph(_) => Kind::Graphs,
+            Summary::PrCurve(_) => Kind::PrCurves,
+            Summary::Layout(_) => Kind::CustomScalars,
+        }
+    }
+
     fn size(&self) -> usize {
         match self {
             Summary::Scalar(_) => 0,
             Summary::Histogram(histogram) => size_of_val(histogram.buckets()),
             Summary::Images(pictures) => pictures.iter().map(|picture| size_of_val(picture.pixels())).sum(),
+            Summary::Animation(animation) => animation.frames().iter().map(|frame| size_of_val(frame.pixels())).sum(),
             Summary::Text(text) | Summary::KerasGraph(text) => text.len(),
             Summary::PrCurve(curve) => 6 * 4 * curve.thresholds(),
             Summary::Layout(layout) => layout.size(),
@@ -129,7 +160,7 @@ impl Summary {
         let (name, content, class) = match self {
             Summary::Scalar(_) => (plugin::SCALARS, none, Scalar),
             Summary::Histogram(_) => (plugin::HISTOGRAMS, none, Tensor),
-            Summary::Images(_) => (plugin::IMAGES, none, BlobSequence),
+            Summary::Images(_) | Summary::Animation(_) => (plugin::IMAGES, none, BlobSequence),
             Summary::Text(_) => (plugin::TEXT, none, Tensor),
             // A rank-0 graph with a data class would not be converted by the readers, and so not be shown.
             Summary::KerasGraph(_) => (plugin::KERAS_GRAPH, b"1".to_vec(), Unknown),
@@ -148,7 +179,7 @@ impl Summary {
         }
     }
 
-    fn tensor(&self) -> Result<proto::TensorProto, PngError> {
+    fn tensor(&self) -> Result<proto::TensorProto, PictureError> {
         Ok(match self {
             Summary::Scalar(value) => proto::TensorProto {
                 dtype: proto::DataType::DtFloat.into(),
@@ -174,12 +205,12 @@ impl Summary {
                 for picture in pictures {
                     strings.push(picture.png()?);
                 }
-                proto::TensorProto {
-                    dtype: proto::DataType::DtString.into(),
-                    tensor_shape: Some(shape(&[strings.len() as i64])),
-                    string_val: strings,
-                    ..Default::default()
-                }
+                vector(strings)
+            }
+            Summary::Animation(animation) => {
+                let (width, height) = animation.size();
+                let gif = animation.gif()?;
+                vector(vec![width.to_string().into_bytes(), height.to_string().into_bytes(), gif])
             }
             // Rank 0: rank 1 would be shown as a table.
             Summary::Text(text) | Summary::KerasGraph(text) => string(text.clone().into_bytes()),
@@ -191,6 +222,15 @@ impl Summary {
                 ..Default::default()
             },
         })
+    }
+}
+
+fn vector(strings: Vec<Vec<u8>>) -> proto::TensorProto {
+    proto::TensorProto {
+        dtype: proto::DataType::DtString.into(),
+        tensor_shape: Some(shape(&[strings.len() as i64])),
+        string_val: strings,
+        ..Default::default()
     }
 }
 
@@ -239,6 +279,15 @@ mod tests {
         assert_eq!((tensor.dtype(), dims), (proto::DataType::DtString, vec![4]));
         assert_eq!(tensor.string_val[..2], [b"3".to_vec(), b"2".to_vec()]);
         assert!(tensor.string_val[2..].iter().all(|png| png.starts_with(b"\x89PNG")));
+    }
+
+    #[test]
+    fn an_animation_is_one_sample() {
+        let frames = vec![Picture::filled(3, 2, [1, 2, 3]), Picture::filled(3, 2, [9, 9, 9])];
+        let (metadata, tensor, dims) = wire(&Value::animation(Tag::of("i"), Animation::new(frames, 100).unwrap()));
+        assert_eq!(metadata.plugin_data.unwrap().plugin_name, "images");
+        assert_eq!((&tensor.string_val[..2], dims), (&[b"3".to_vec(), b"2".to_vec()][..], vec![3]));
+        assert!(tensor.string_val[2].starts_with(b"GIF89a"));
     }
 
     #[test]

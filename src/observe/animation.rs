@@ -1,9 +1,13 @@
 //! Pictures kept over a run, to be shown one after the other at its end.
 
+use crate::eventlog::{Animation, AnimationError};
 use crate::picture::Picture;
 
-/// Frames kept at most: a film of ten seconds.
+/// Frames kept at most: a film of some ten seconds.
 const MOST: usize = 30;
+const DELAY_MS: u16 = 350;
+/// How often the last frame is shown before the film begins again.
+const REST: usize = 4;
 
 /// Frames in the order in which they came, evenly thinned out where there are too many.
 #[derive(Clone, Debug, Default)]
@@ -35,8 +39,19 @@ impl Frames {
         }
     }
 
+    /// The film, which rests on the last frame; none of a single frame, which does not move.
+    ///
+    /// # Errors
+    /// When the frames are not all of one size.
+    pub fn film(&self) -> Result<Option<Animation>, AnimationError> {
+        let mut frames = self.all();
+        let Some(last) = self.last.as_ref().filter(|_| frames.len() > 1) else { return Ok(None) };
+        frames.extend(std::iter::repeat_n(last, REST - 1).cloned());
+        Animation::new(frames, DELAY_MS).map(Some)
+    }
+
     /// All that were kept, the first and the last one among them.
-    pub fn all(&self) -> Vec<Picture> {
+    fn all(&self) -> Vec<Picture> {
         self.kept.iter().chain(&self.last).cloned().collect()
     }
 }
@@ -51,6 +66,19 @@ mod tests {
             frames.push(Picture::filled(1, 1, [value; 3]));
         }
         frames.all().iter().map(|frame| frame.pixels()[0][0]).collect()
+    }
+
+    #[test]
+    fn a_film_rests_on_its_last_frame() {
+        let mut frames = Frames::default();
+        frames.push(Picture::filled(2, 1, [0; 3]));
+        assert_eq!(frames.film(), Ok(None));
+        frames.push(Picture::filled(2, 1, [9; 3]));
+        let film = frames.film().unwrap().unwrap();
+        let shown: Vec<u8> = film.frames().iter().map(|frame| frame.pixels()[0][0]).collect();
+        assert_eq!(shown, [0, 9, 9, 9, 9]);
+        frames.push(Picture::filled(3, 1, [9; 3]));
+        assert!(frames.film().is_err());
     }
 
     #[test]

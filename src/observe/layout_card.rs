@@ -16,8 +16,9 @@ const RADIUS: f32 = 2.7;
 const RING: f32 = 4.6;
 /// Classes that are named on the plane and in the legend, at most.
 const NAMED: usize = 20;
-/// Pixels of a name in the legend, at most.
+/// Pixels of a name in the legend, at most, and on the plane.
 const NAME: u32 = 90;
+const LABEL_WIDTH: u32 = 120;
 const LEGEND_LINE: u32 = 16;
 const LABEL: Style = Style { face: Face::Bold, size: 11, colour: INK };
 const MESSAGE: Style = Style { face: Face::Bold, size: 11, colour: GREY };
@@ -99,7 +100,7 @@ impl LayoutCard<'_> {
         }
         // Last, so that none is hidden.
         for point in self.wrong() {
-            scatter::ring(canvas, plane.at(self.places[point]), RING, 1.3, INK);
+            scatter::ring(canvas, plane.at(self.places[point]), RING, 1.1, INK);
         }
     }
 
@@ -113,7 +114,7 @@ impl LayoutCard<'_> {
             let places: Vec<(f32, f32)> =
                 (0..self.kept.len()).filter(|&p| self.class(p) == class).map(|p| plane.at(self.places[p])).collect();
             let Some((x, y)) = middle(&places) else { continue };
-            let text = fitted(name, LABEL, NAME);
+            let text = fitted(name, LABEL, LABEL_WIDTH);
             let half = width(&text, LABEL) as f32 / 2.0 + 1.0;
             // As far inside as the name is long.
             let (left, right) = (MARGIN as f32 + half, RIGHT as f32 - half);

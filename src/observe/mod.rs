@@ -14,6 +14,7 @@ mod inputs;
 mod layout_card;
 mod pca;
 mod probe;
+mod profile;
 mod projector;
 mod scalars;
 mod texts;
@@ -22,8 +23,10 @@ mod tsne;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::eventlog::{Embeddings, Entry, Sink, Value, What};
-use crate::types::{Clock, Run, Step, WallTime};
+use crate::eventlog::{Embeddings, Entry, Sink, Tally, Value, What};
+use crate::types::{Clock, Run, Step, Tag, WallTime};
+
+use animation::Frames;
 
 pub use explanations::{Explanations, Question, sheet, tile};
 pub use feature_maps::FeatureMaps;
@@ -47,6 +50,15 @@ pub struct Findings {
     latest: BTreeMap<Run, WallTime>,
 }
 
+/// A log that takes nothing more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// Entries that could not be written.
+    pub lost_entries: u64,
+    /// Bytes written of each kind.
+    pub bytes: Tally,
+}
+
 impl Findings {
     pub fn new(sink: impl Sink + 'static, clock: Arc<dyn Clock>) -> Findings {
         Findings { sink: Box::new(sink), clock, latest: BTreeMap::new() }
@@ -64,15 +76,15 @@ impl Findings {
         self.write(Run::Train, step, What::Embeddings(embeddings));
     }
 
-    /// Closes the log and says how many entries it has lost.
-    pub fn close(mut self) -> u64 {
+    /// Closes the log and says what became of it.
+    pub fn close(mut self) -> Closed {
         // On disk before a result says that the run is finished: a power cut must not leave one without its curves.
         let synced = self.sink.sync();
         // Whatever came of that: only the close knows what is lost for good.
         if let Err(error) = self.sink.close().and(synced) {
             tracing::warn!("{error}");
         }
-        self.sink.lost()
+        Closed { lost_entries: self.sink.lost(), bytes: self.sink.tally() }
     }
 
     fn write(&mut self, run: Run, step: Step, what: What) {
@@ -93,6 +105,17 @@ impl Findings {
             *latest = now;
         }
         *latest
+    }
+}
+
+/// The film of the frames so far under a tag, if there is one.
+fn film(tag: String, frames: &Frames, description: String) -> Option<Value> {
+    match frames.film() {
+        Ok(film) => film.map(|film| Value::animation(Tag::of(tag), film).described(description)),
+        Err(error) => {
+            tracing::warn!("{tag}: {error}");
+            None
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::animation::Frames;
 use super::feature_space::FeatureSpace;
 use super::layout_card::LayoutCard;
 use super::pca::POINTS;
-use super::{Findings, card};
+use super::{Findings, card, film};
 use crate::embedding::{self, Layout, Start, silhouette};
 use crate::eventlog::Value;
 use crate::train::{Moment, Observer};
@@ -66,8 +66,14 @@ impl Observer<Findings> for TsnePlane {
                  -1 over 0, overlapping, to 1, far apart.",
             )
         });
+        let film = || {
+            let text =
+                "The pictures of `embedding/tsne`, one after the other: how clusters part while the network learns.";
+            film("embedding/tsne/animation".to_owned(), &self.frames, text.to_owned())
+        };
+        let film = if moment.last { film() } else { None };
         let (run, step) = moment.place();
-        out.push(run, step, [image].into_iter().chain(score).collect());
+        out.push(run, step, [image].into_iter().chain(score).chain(film).collect());
         self.earlier = Some((kept, layout));
     }
 }

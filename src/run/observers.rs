@@ -44,7 +44,7 @@ fn observer(
             Box::new(Texts { configuration, environment })
         }
         Observed::Graph => Box::new(graphs(config, device)),
-        Observed::Scalars => Box::new(EpochScalars),
+        Observed::Scalars => Box::new(EpochScalars::default()),
         Observed::Steps => Box::new(StepScalars::default()),
         Observed::Weights => Box::new(WeightHistograms),
         Observed::Inputs => Box::new(Inputs),

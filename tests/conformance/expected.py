@@ -54,6 +54,7 @@ EXPECTED = {
         "scalars": {
             "epoch_loss": EVERY_EPOCH,
             "epoch_accuracy": EVERY_EPOCH,
+            "best/val_accuracy": EVERY_EPOCH,
         },
     },
     "fit/steps": {
@@ -71,6 +72,12 @@ EXPECTED = {
             "evaluation_accuracy_vs_iterations": EVERY_EVALUATION,
         },
     },
+}
+
+# run -> tags that tell TensorBoard's HParams of the run, a file each; nothing else is in these runs.
+HPARAMS = {
+    ".": ["_hparams_/experiment"],
+    "fit": ["_hparams_/session_start_info", "_hparams_/session_end_info"],
 }
 
 # The run whose event file holds the model as a TensorFlow graph; the tab calls it "Default".

@@ -125,6 +125,18 @@ def test_each_snapshot_of_embeddings_is_a_run_of_the_projector(plugins, plugin_l
         assert sheet == (plugin_logs / run / "sprite.png").read_bytes()
 
 
+def test_an_animation_is_served_as_a_gif(plugins, written):
+    (point,) = plugins.json("plugin/images/images", run=RUN, tag="animation", sample=0)
+    assert (point["width"], point["height"]) == (6, 4)
+    body, content_type = plugins.get(f"plugin/images/individualImage?{point['query']}")
+    assert content_type == "image/gif"
+    ((_, _, tensor),) = written["images"]["animation"]
+    assert body == bytes(make_ndarray(tensor)[2])
+    assert struct.unpack("<6sHH", body[:10]) == (b"GIF89a", 6, 4)
+    assert body.count(b"\x21\xf9\x04") == 8, "a control block for each frame"
+    assert body.endswith(b"\x3b")
+
+
 def test_inspect_names_every_kind(trainer, plugin_logs):
     runs = {run["name"]: run for run in json.loads(trainer("inspect", plugin_logs, "--json").stdout)["runs"]}
     kinds = {tag["name"]: tag["plugin"] for tag in runs[RUN]["tags"]}

@@ -8,9 +8,10 @@ import zlib
 
 import pytest
 import reading
-from expected import EXPECTED, GRAPH_RUN, LAYERS
+from expected import EXPECTED, GRAPH_RUN, HPARAMS, LAYERS
 from google.protobuf import text_format
 from serving import TensorBoard, served_series, steps_of
+from tensorboard.compat.proto.config_pb2 import RunMetadata
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.util.tensor_util import make_ndarray
 
@@ -22,7 +23,7 @@ def test_the_loader_is_the_one_asked_for(board, request):
 
 
 def test_every_run_is_listed(board):
-    assert sorted(board.json("runs")) == sorted(EXPECTED)
+    assert sorted(board.json("runs")) == sorted([*EXPECTED, *HPARAMS])
 
 
 def test_every_tag_is_served_with_every_step(served):
@@ -35,7 +36,7 @@ def check_series(served):
 
 def test_every_tab_is_active(board):
     plugins = board.json("plugins_listing")
-    for plugin in ("timeseries", "scalars", "images", "graphs", "distributions", "histograms", "text"):
+    for plugin in ("timeseries", "scalars", "images", "graphs", "distributions", "histograms", "text", "hparams"):
         assert plugins[plugin]["enabled"], plugin
 
 
@@ -125,6 +126,20 @@ def test_the_graph_is_served_as_it_was_written(board, contents):
     served = text_format.Parse(text.decode(), GraphDef())
     (written,) = [event.graph_def for event in contents[GRAPH_RUN] if event.HasField("graph_def")]
     assert served.node == GraphDef.FromString(written).node
+
+
+def test_the_profile_gives_every_layer_a_time_forward_and_backward(board, contents):
+    tag = "profile/one_batch"
+    assert board.json("plugin/graphs/info")[GRAPH_RUN]["tags"][tag]["profile"] is True
+    text, _ = board.get("plugin/graphs/run_metadata", run=GRAPH_RUN, tag=tag)
+    (device,) = text_format.Parse(text.decode(), RunMetadata()).step_stats.dev_stats
+    (written,) = [event.graph_def for event in contents[GRAPH_RUN] if event.HasField("graph_def")]
+    nodes = {node.name: node for node in GraphDef.FromString(written).node}
+    times = {cost.node_name: cost.all_end_rel_micros for cost in device.node_stats}
+    assert set(times) <= set(nodes), "costs of nodes that are not in the graph"
+    assert all(nodes[name].device == device.device for name in times)
+    for scope in [*LAYERS, *(f"gradients/{layer}" for layer in LAYERS)]:
+        assert any(time > 0 for name, time in times.items() if name.startswith(f"{scope}/")), scope
 
 
 def test_the_conceptual_graph_is_a_chain_of_the_layers(board, contents):
