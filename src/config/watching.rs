@@ -242,6 +242,8 @@ mod tests {
         let config = config("default");
         assert_eq!(epochs(&config.trigger(Observed::GradCam)), [0, 2, 4]);
         assert_eq!(epochs(&config.trigger(Observed::Weights)), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(epochs(&config.trigger(Observed::Tsne)), [0, 2, 4, 5], "a film needs its end");
+        assert_eq!(epochs(&config.trigger(Observed::Projector)), [0, 5]);
         assert!(config.trigger(Observed::Inputs).fires_at_start());
         let blind = Config { image_freq: 0, ..config };
         assert!(blind.trigger(Observed::GradCam).is_never() && blind.trigger(Observed::Inputs).is_never());

@@ -73,7 +73,7 @@ impl Observer<Findings> for TsnePlane {
         };
         let film = if moment.last { film() } else { None };
         let (run, step) = moment.place();
-        out.push(run, step, [image].into_iter().chain(score).chain(film).collect());
+        out.push(run, step, [image].into_iter().chain(film).chain(score).collect());
         self.earlier = Some((kept, layout));
     }
 }

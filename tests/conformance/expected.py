@@ -32,6 +32,8 @@ EXPECTED = {
             "epoch_loss": EVERY_EPOCH,
             "epoch_accuracy": EVERY_EPOCH,
             "epoch_learning_rate": EVERY_EPOCH,
+            "embedding/silhouette_pca": EVERY_EPOCH,
+            "embedding/silhouette_tsne": EVERY_EPOCH,
         },
         "histograms": {
             f"{layer}/{weight}/histogram": EVERY_EPOCH for layer in WITH_WEIGHTS for weight in ("kernel", "bias")
@@ -42,6 +44,11 @@ EXPECTED = {
             **{f"feature_maps/{layer}": EVERY_EPOCH for layer in WITH_FEATURE_MAPS},
             **{f"grad_cam/{layer}": EVERY_EPOCH for layer in WITH_GRAD_CAM},
             "explanations/conv2d_1": EVERY_EPOCH,
+            "embedding/pca": EVERY_EPOCH,
+            "embedding/tsne": EVERY_EPOCH,
+            # Films stand at the last epoch.
+            "embedding/tsne/animation": EVERY_EPOCH[-1:],
+            "feature_maps/conv2d/animation": EVERY_EPOCH[-1:],
         },
         "text": {
             "model/summary": ONCE,
@@ -79,6 +86,9 @@ HPARAMS = {
     ".": ["_hparams_/experiment"],
     "fit": ["_hparams_/session_start_info", "_hparams_/session_end_info"],
 }
+
+# Snapshots for the Projector: runs of files beside an event file that says nothing.
+SNAPSHOTS = [f"fit/projector/epoch_{epoch:04}" for epoch in (0, EPOCHS - 1)]
 
 # The run whose event file holds the model as a TensorFlow graph; the tab calls it "Default".
 GRAPH_RUN = "fit/train"
