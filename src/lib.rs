@@ -23,6 +23,8 @@ pub mod observe;
 pub mod weights;
 pub mod run_dir;
 pub mod session;
+pub mod saved;
+pub mod inquiry;
 pub mod allocator;
 pub mod run;
 pub mod telemetry;

@@ -21,8 +21,10 @@ use crate::eventlog::projector;
 use crate::exit::{Classify, Exit};
 use crate::types::Run;
 
-const CONFIG: &str = "config.toml";
-const WEIGHTS: &str = "model.safetensors";
+/// The resolved configuration, within the run's directory.
+pub const CONFIG: &str = "config.toml";
+/// The trained weights, within the run's directory.
+pub const WEIGHTS: &str = "model.safetensors";
 const RESULT: &str = "result.json";
 const LOCK: &str = "run.lock";
 /// Event files of the run's own directory. TensorBoard reads on in the order of their names.

@@ -74,7 +74,7 @@ pub const KNOBS: &[Knob] = &[
         key: "device",
         value_name: "DEVICE",
         default: "auto",
-        help: "Where to train: `auto`, `cpu`, `cuda` or `cuda:N`",
+        help: "Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`",
         heading: RUN,
         set: |c, t| store(&mut c.device, device(t)),
     },

@@ -141,6 +141,16 @@ pub(super) fn append_version(buffer: &mut Vec<u8>, wall_time: WallTime, writer: 
     append(buffer, &event)
 }
 
+/// A complete file that says `values`, for what is written whole or not at all.
+pub fn file(wall_time: WallTime, step: Step, values: &[Value]) -> Result<Vec<u8>, EncodeError> {
+    let mut bytes = Vec::new();
+    append_version(&mut bytes, wall_time, super::file::WRITER)?;
+    for value in values {
+        append_values(&mut bytes, wall_time, step, std::slice::from_ref(value), &mut Tally::default())?;
+    }
+    Ok(bytes)
+}
+
 /// Appends the record by which a new process says that it writes from `step` on: what is there from an earlier
 /// process at that step or later is void.
 pub(super) fn append_start(buffer: &mut Vec<u8>, wall_time: WallTime, step: Step) -> Result<(), EncodeError> {

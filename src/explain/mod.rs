@@ -3,6 +3,7 @@
 //! [`explain`] answers for every [`Method`]; each has a function of its own as well. Nothing here touches a parameter, a
 //! `.grad` or a generator of random numbers, and no method has more than 128 images in the network at once.
 
+mod activations;
 mod explanation;
 mod feature_maps;
 mod features;
@@ -21,6 +22,7 @@ use crate::model::host_values;
 use crate::render::Map;
 use crate::types::ImageShape;
 
+pub use activations::{ActivationStatistics, Activations, activation_layers, activations};
 pub use explanation::{Content, Explanation, Settings, explain, usual_layer};
 pub use feature_maps::{FeatureMaps, feature_maps};
 pub use features::{Features, features};
@@ -44,3 +46,6 @@ fn channels(images_nchw: &Tensor, shape: ImageShape) -> Vec<Vec<Map>> {
     let planes = planes(images_nchw, shape.height, shape.width);
     planes.chunks(shape.channels.max(1)).map(<[Map]>::to_vec).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn frames_are_thinned_evenly_and_the_first_and_last_stay() {
-        assert_eq!(after(0), []);
+        assert!(after(0).is_empty());
         assert_eq!(after(1), [0]);
         assert_eq!(after(5), [0, 1, 2, 3, 4]);
         for count in 1..=255 {

@@ -2,7 +2,13 @@
 //! for the event log.
 
 mod animation;
+mod activations;
+mod calibration;
 mod card;
+mod class_tags;
+mod classes;
+mod confusion;
+mod errors;
 mod explanations;
 mod feature_maps;
 mod feature_space;
@@ -13,12 +19,15 @@ mod histograms;
 mod inputs;
 mod layout_card;
 mod pca;
+mod layout;
+mod pr_curves;
 mod probe;
 mod profile;
 mod projector;
 mod scalars;
 mod texts;
 mod tsne;
+mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,20 +37,28 @@ use crate::types::{Clock, Run, Step, Tag, WallTime};
 
 use animation::Frames;
 
+pub use activations::Activations;
+pub use calibration::Calibration;
+pub use classes::Classes;
+pub use confusion::Confusion;
+pub use errors::Errors;
 pub use explanations::{Explanations, Question, sheet, tile};
 pub use feature_maps::FeatureMaps;
 pub use feature_space::{FeatureSpace, Sample};
 pub use filters::Filters;
 pub use grad_cam::GradCam;
 pub use graph::Graphs;
-pub use histograms::WeightHistograms;
+pub use histograms::{GradientHistograms, WeightHistograms};
 pub use inputs::Inputs;
+pub use layout::CustomScalars;
 pub use pca::PcaPlane;
+pub use pr_curves::PrCurves;
 pub use probe::Probes;
 pub use projector::Projector;
 pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Table, Texts};
 pub use tsne::TsnePlane;
+pub use updates::Updates;
 
 /// Where observers put what they saw: stamped with the time, handed to the event log.
 pub struct Findings {

@@ -154,7 +154,7 @@ pub fn run(
 }
 
 /// The data set that `config` names, cut to its limits.
-fn dataset(config: &Config) -> Result<Dataset, LoadError> {
+pub fn dataset(config: &Config) -> Result<Dataset, LoadError> {
     let mut dataset = data::load(config.dataset, &config.data_dir, config.seed)?;
     dataset.train = limited(dataset.train, config.limit_train, "training");
     dataset.validation = limited(dataset.validation, config.limit_validation, "validation");
@@ -169,7 +169,8 @@ fn limited(split: Split, limit: Option<usize>, what: &str) -> Split {
     split.limited(limit)
 }
 
-fn device(choice: DeviceChoice) -> Result<Device, RunError> {
+/// The device that is meant, if it is there.
+pub fn device(choice: DeviceChoice) -> Result<Device, RunError> {
     let found = if tch::Cuda::is_available() { usize::try_from(tch::Cuda::device_count()).unwrap_or(0) } else { 0 };
     match choice {
         DeviceChoice::Auto if found > 0 => Ok(Device::Cuda(0)),

@@ -7,8 +7,9 @@ use tch::Device;
 use super::device_text;
 use crate::config::{Config, OBSERVERS, Observed, Resolved};
 use crate::observe::{
-    EpochScalars, Explanations, FeatureMaps, FeatureSpace, Filters, Findings, GradCam, Graphs, Inputs, PcaPlane,
-    Projector, StepScalars, Table, Texts, TsnePlane, WeightHistograms,
+    Activations, Calibration, Classes, Confusion, CustomScalars, EpochScalars, Errors, Explanations, FeatureMaps,
+    FeatureSpace, Filters, Findings, GradCam, GradientHistograms, Graphs, Inputs, PcaPlane, PrCurves, Projector,
+    StepScalars, Table, Texts, TsnePlane, Updates, WeightHistograms,
 };
 use crate::train::{Observer, Watch};
 
@@ -43,15 +44,24 @@ fn observer(
             let (configuration, environment) = (configuration(resolved), environment(device, threads));
             Box::new(Texts { configuration, environment })
         }
+        Observed::Layout => Box::new(CustomScalars),
         Observed::Graph => Box::new(graphs(config, device)),
         Observed::Scalars => Box::new(EpochScalars::default()),
         Observed::Steps => Box::new(StepScalars::default()),
+        Observed::Updates => Box::new(Updates::default()),
         Observed::Weights => Box::new(WeightHistograms),
+        Observed::Gradients => Box::new(GradientHistograms),
+        Observed::Activations => Box::new(Activations::new(seed)),
         Observed::Inputs => Box::new(Inputs),
         Observed::Filters => Box::new(Filters),
         Observed::FeatureMaps => Box::new(FeatureMaps::new(probes.min(FEATURE_MAP_PROBES), seed)),
         Observed::GradCam => Box::new(GradCam::new(probes, seed)),
         Observed::Explanations => Box::new(Explanations::new(probes.min(EXPLANATION_PROBES), seed)),
+        Observed::Confusion => Box::new(Confusion),
+        Observed::Classes => Box::new(Classes),
+        Observed::PrCurves => Box::new(PrCurves),
+        Observed::Calibration => Box::new(Calibration),
+        Observed::Errors => Box::new(Errors),
         Observed::Projector => Box::new(Projector::new(space.clone())),
         Observed::Pca => Box::new(PcaPlane::new(space.clone())),
         Observed::Tsne => Box::new(TsnePlane::new(space.clone())),

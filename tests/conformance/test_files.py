@@ -97,8 +97,10 @@ def test_every_value_carries_its_metadata_and_the_shape_its_plugin_wants(content
                 assert (array[:, 0] <= array[:, 1]).all() and (array[1:, 0] == array[:-1, 1]).all(), where
             elif plugin == "images":
                 assert array.ndim == 1 and len(array) >= 3, where
-            elif plugin == "text":
+            elif plugin in ("text", "custom_scalars"):
                 assert array.shape == (), where
+            elif plugin == "pr_curves":
+                assert (array.dtype.name, array.shape) == ("float32", (6, 201)), where
             elif plugin == "graph_keras_model":
                 assert value.metadata.plugin_data.content == b"1", where
             else:
