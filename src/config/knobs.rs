@@ -74,7 +74,7 @@ pub const KNOBS: &[Knob] = &[
         key: "device",
         value_name: "DEVICE",
         default: "auto",
-        help: "Where to train: `auto`, `cpu`, `cuda` or `cuda:N`",
+        help: "Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`",
         heading: RUN,
         set: |c, t| store(&mut c.device, device(t)),
     },
@@ -259,7 +259,7 @@ pub const KNOBS: &[Knob] = &[
         value_name: "N",
         default: "10",
         help: "Validation images that pictures show again and again, spread over the classes\n\nGrad-CAM shows them all, \
-               feature maps the first three.",
+               feature maps three of them, the explanations four.",
         heading: WATCHING,
         set: |c, t| store(&mut c.probes, number(t, 1, 100)),
     },

@@ -11,6 +11,7 @@ use crate::trigger::Trigger;
 pub enum Observed {
     Texts,
     Graph,
+    Layout,
     Scalars,
     Steps,
     Updates,
@@ -21,6 +22,12 @@ pub enum Observed {
     Filters,
     FeatureMaps,
     GradCam,
+    Explanations,
+    Confusion,
+    Classes,
+    PrCurves,
+    Calibration,
+    Errors,
 }
 
 /// One row of the table.
@@ -69,6 +76,13 @@ const fn row(
 /// Everything that can be watched, in the order in which observers are shown a moment.
 pub const OBSERVERS: &[Observable] = &[
     row(Observed::Texts, "texts", Usually::Start, Moments::Start, "model summary, configuration, environment"),
+    row(
+        Observed::Layout,
+        "layout",
+        Usually::Start,
+        Moments::Start,
+        "the Custom Scalars tab: curves that belong together",
+    ),
     row(Observed::Graph, "graph", Usually::Start, Moments::Start, "the run graph and the conceptual graph"),
     row(
         Observed::Scalars,
@@ -104,6 +118,42 @@ pub const OBSERVERS: &[Observable] = &[
     row(Observed::Filters, "filters", Usually::ImageFreq, Moments::Any, "the first convolution's kernels as pictures"),
     row(Observed::FeatureMaps, "feature-maps", Usually::ImageFreq, Moments::Any, "what each layer answers, by channel"),
     row(Observed::GradCam, "gradcam", Usually::ImageFreq, Moments::Any, "Grad-CAM of the last convolution"),
+    row(
+        Observed::Explanations,
+        "explanations",
+        Usually::ImageFreq,
+        Moments::Any,
+        "nine methods that say why, side by side",
+    ),
+    row(
+        Observed::Confusion,
+        "confusion",
+        Usually::ImageFreq,
+        Moments::Epochs,
+        "which class is taken for which, as pictures",
+    ),
+    row(
+        Observed::Classes,
+        "classes",
+        Usually::EveryEpoch,
+        Moments::Epochs,
+        "precision, recall and F1 of each class, and their means",
+    ),
+    row(
+        Observed::PrCurves,
+        "pr-curves",
+        Usually::EveryEpoch,
+        Moments::Epochs,
+        "precision against recall of each class",
+    ),
+    row(
+        Observed::Calibration,
+        "calibration",
+        Usually::ImageFreq,
+        Moments::Epochs,
+        "whether the network is as often right as it is sure",
+    ),
+    row(Observed::Errors, "errors", Usually::ImageFreq, Moments::Epochs, "the surest errors, with Grad-CAM"),
 ];
 
 /// What `--observe` says: a base, and triggers of single observers over it.

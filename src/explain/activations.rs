@@ -28,14 +28,25 @@ pub struct ActivationStatistics {
     pub non_finite: u64,
 }
 
+/// The layers whose outputs are activations: those with a ReLU, and the logits.
+pub fn activation_layers(network: &Network) -> impl Iterator<Item = &Layer> {
+    let last = network.layers().len().saturating_sub(1);
+    network
+        .layers()
+        .iter()
+        .enumerate()
+        .filter(move |(index, layer)| layer.kind.has_relu() || *index == last)
+        .map(|(_, layer)| layer)
+}
+
 /// The outputs of every layer with a ReLU, after it, and the logits, for images `N x C x H x W`.
 ///
 /// # Panics
 /// When the shapes of the weights or images are not the network's: a bug in the caller.
 pub fn activations<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor) -> Vec<Activations<'a>> {
-    let last = network.layers().len().saturating_sub(1);
-    let taps = tch::no_grad(|| network.taps(weights, images_nchw)).into_iter().enumerate();
-    let shown = taps.filter(|(index, tap)| tap.layer.kind.has_relu() || *index == last).map(|(_, tap)| tap);
+    let names: Vec<&str> = activation_layers(network).map(|layer| layer.name.as_str()).collect();
+    let taps = tch::no_grad(|| network.taps(weights, images_nchw)).into_iter();
+    let shown = taps.filter(|tap| names.contains(&tap.layer.name.as_str()));
     let activations = shown.map(|Tap { layer, output }| {
         let (values, units) = match layer.output {
             // Channels are next to each other in memory, too: nothing is sorted here.

@@ -76,6 +76,15 @@ impl Method {
         }
     }
 
+    /// The title where there is little room.
+    pub fn short_title(self) -> &'static str {
+        match self {
+            Method::GuidedBackprop => "Guided backprop",
+            Method::IntegratedGradients => "Integrated grads",
+            other => other.title(),
+        }
+    }
+
     /// Who described it, and when.
     pub fn source(self) -> &'static str {
         match self {

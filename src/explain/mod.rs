@@ -21,7 +21,7 @@ use crate::model::host_values;
 use crate::render::Map;
 use crate::types::ImageShape;
 
-pub use activations::{ActivationStatistics, Activations, activations};
+pub use activations::{ActivationStatistics, Activations, activation_layers, activations};
 pub use explanation::{Content, Explanation, Settings, explain, usual_layer};
 pub use feature_maps::{FeatureMaps, feature_maps};
 pub use grad_cam::{grad_cam, grad_cam_plus_plus, layer_cam};
@@ -44,3 +44,6 @@ fn channels(images_nchw: &Tensor, shape: ImageShape) -> Vec<Vec<Map>> {
     let planes = planes(images_nchw, shape.height, shape.width);
     planes.chunks(shape.channels.max(1)).map(<[Map]>::to_vec).collect()
 }
+
+#[cfg(test)]
+mod tests;

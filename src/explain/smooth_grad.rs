@@ -64,7 +64,7 @@ pub fn standard_noise(seed: Seed, samples: usize, shape: ImageShape) -> Tensor {
 }
 
 /// [`smooth_grad`] with noise of the caller's.
-fn with_noise(
+pub(super) fn with_noise(
     network: &Network,
     weights: &[Tensor],
     images_nchw: &Tensor,

@@ -2,14 +2,23 @@
 //! for the event log.
 
 mod activations;
+mod calibration;
 mod card;
+mod class_tags;
+mod classes;
+mod confusion;
+mod errors;
+mod explanations;
 mod feature_maps;
 mod filters;
 mod grad_cam;
 mod graph;
 mod histograms;
 mod inputs;
+mod layout;
+mod pr_curves;
 mod probe;
+mod profile;
 mod scalars;
 mod texts;
 mod updates;
@@ -17,16 +26,23 @@ mod updates;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::eventlog::{Entry, Sink, Value, What};
+use crate::eventlog::{Entry, Sink, Tally, Value, What};
 use crate::types::{Clock, Run, Step, WallTime};
 
 pub use activations::Activations;
+pub use calibration::Calibration;
+pub use classes::Classes;
+pub use confusion::Confusion;
+pub use errors::Errors;
+pub use explanations::{Explanations, Question, sheet, tile};
 pub use feature_maps::FeatureMaps;
 pub use filters::Filters;
 pub use grad_cam::GradCam;
 pub use graph::Graphs;
 pub use histograms::{GradientHistograms, WeightHistograms};
 pub use inputs::Inputs;
+pub use layout::CustomScalars;
+pub use pr_curves::PrCurves;
 pub use probe::Probes;
 pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Table, Texts};
@@ -37,6 +53,15 @@ pub struct Findings {
     sink: Box<dyn Sink>,
     clock: Arc<dyn Clock>,
     latest: BTreeMap<Run, WallTime>,
+}
+
+/// A log that takes nothing more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// Entries that could not be written.
+    pub lost_entries: u64,
+    /// Bytes written of each kind.
+    pub bytes: Tally,
 }
 
 impl Findings {
@@ -51,15 +76,15 @@ impl Findings {
         }
     }
 
-    /// Closes the log and says how many entries it has lost.
-    pub fn close(mut self) -> u64 {
+    /// Closes the log and says what became of it.
+    pub fn close(mut self) -> Closed {
         // On disk before a result says that the run is finished: a power cut must not leave one without its curves.
         let synced = self.sink.sync();
         // Whatever came of that: only the close knows what is lost for good.
         if let Err(error) = self.sink.close().and(synced) {
             tracing::warn!("{error}");
         }
-        self.sink.lost()
+        Closed { lost_entries: self.sink.lost(), bytes: self.sink.tally() }
     }
 
     fn write(&mut self, run: Run, step: Step, what: What) {

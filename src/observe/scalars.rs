@@ -10,8 +10,11 @@ use crate::types::{Run, Step, Tag};
 const LOSS: &str = "Mean cross-entropy, in nats. Guessing among 10 classes gives 2.303.";
 const ACCURACY: &str = "Share of images whose most probable class is the right one, 0 to 1.";
 
-/// Keras's epoch tags in `train` and `validation`.
-pub struct EpochScalars;
+/// Keras's epoch tags in `train` and `validation`, and the best validation accuracy so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EpochScalars {
+    best: f64,
+}
 
 impl Observer<Findings> for EpochScalars {
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
@@ -21,7 +24,11 @@ impl Observer<Findings> for EpochScalars {
         let rate = "Learning rate of the optimizer in this epoch.";
         values.push(scalar("epoch_learning_rate", moment.learning_rate, rate.to_owned()));
         out.push(Run::Train, step, values);
-        let values = metrics(["epoch_loss", "epoch_accuracy"], validation, "on the validation images, after the epoch");
+        let mut values =
+            metrics(["epoch_loss", "epoch_accuracy"], validation, "on the validation images, after the epoch");
+        self.best = self.best.max(validation.accuracy);
+        let best = "The largest validation accuracy up to this epoch: what tables of runs show.";
+        values.push(scalar("best/val_accuracy", self.best, best.to_owned()));
         out.push(Run::Validation, step, values);
     }
 }
@@ -122,12 +129,12 @@ mod tests {
 
     #[test]
     fn epochs_have_keras_tags_and_the_numbers_of_the_outcome() {
-        let (seen, outcome) = rehearse(vec![Watch::new(Trigger::every_epochs(1), EpochScalars)]);
+        let (seen, outcome) = rehearse(vec![Watch::new(Trigger::every_epochs(1), EpochScalars::default())]);
         let want = |names: &[&str]| -> Vec<(u64, String)> {
             [0, 1].iter().flat_map(|&step| names.iter().map(move |name| (step, (*name).to_owned()))).collect()
         };
         assert_eq!(tags(&seen, Run::Train), want(&["epoch_loss", "epoch_accuracy", "epoch_learning_rate"]));
-        assert_eq!(tags(&seen, Run::Validation), want(&["epoch_loss", "epoch_accuracy"]));
+        assert_eq!(tags(&seen, Run::Validation), want(&["epoch_loss", "epoch_accuracy", "best/val_accuracy"]));
         assert!(tags(&seen, Run::Steps).is_empty());
         let last = outcome.last;
         for (run, tag, number) in [
@@ -136,6 +143,7 @@ mod tests {
             (Run::Train, "epoch_learning_rate", 0.1),
             (Run::Validation, "epoch_loss", last.validation.loss),
             (Run::Validation, "epoch_accuracy", last.validation.accuracy),
+            (Run::Validation, "best/val_accuracy", outcome.best_validation_accuracy),
         ] {
             assert_eq!(value(&seen, run, 1, tag), f64::from(number as f32), "{tag} of {run:?}");
         }
@@ -170,7 +178,7 @@ mod tests {
     #[test]
     fn a_point_is_of_the_steps_since_the_one_before() {
         let (seen, outcome) = rehearse(vec![
-            Watch::new(Trigger::every_epochs(1), EpochScalars),
+            Watch::new(Trigger::every_epochs(1), EpochScalars::default()),
             Watch::new(Trigger::every_epochs(1), StepScalars::default()),
         ]);
         for (step, epoch) in [(3, 0), (6, 1)] {

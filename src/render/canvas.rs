@@ -91,6 +91,11 @@ impl Canvas {
         text::draw(&mut self.picture, text, style, start, signed(baseline));
     }
 
+    /// Text from the bottom to the top that starts at `y`, its letters standing on a vertical at `baseline`.
+    pub fn text_up(&mut self, baseline: u32, y: u32, text: &str, style: Style) {
+        text::draw_up(&mut self.picture, text, style, signed(baseline), signed(y));
+    }
+
     /// The colours of a map from low, at the left, to high.
     pub fn bar(&mut self, (x, y): (u32, u32), (width, height): (u32, u32), colours: ColourMap) {
         for column in 0..width {
@@ -201,6 +206,7 @@ mod tests {
             canvas.text(corner.0, corner.1, "text", style);
             canvas.text_right(corner.0, corner.1, "text", style);
             canvas.text_centred(corner.0, corner.1, "text", style);
+            canvas.text_up(corner.0, corner.1, "text", style);
             if corner == far {
                 assert_eq!(canvas.picture, Picture::filled(4, 4, WHITE));
             }

@@ -10,6 +10,6 @@ mod map;
 pub mod text;
 
 pub use canvas::{Canvas, number};
-pub use colour::{ColourMap, NON_FINITE, Rgb, Scale, blend, image, overlay, signed_image};
+pub use colour::{ColourMap, NON_FINITE, Rgb, Scale, blend, image, is_light, overlay, signed_image};
 pub use grid::{Grid, Zoom};
 pub use map::{Map, MapError};

@@ -7,13 +7,17 @@ use tch::Device;
 use super::device_text;
 use crate::config::{Config, OBSERVERS, Observed, Resolved};
 use crate::observe::{
-    Activations, EpochScalars, FeatureMaps, Filters, Findings, GradCam, GradientHistograms, Graphs, Inputs,
-    StepScalars, Table, Texts, Updates, WeightHistograms,
+    Activations, Calibration, Classes, Confusion, CustomScalars, EpochScalars, Errors, Explanations, FeatureMaps,
+    Filters, Findings, GradCam, GradientHistograms, Graphs, Inputs, PrCurves, StepScalars, Table, Texts, Updates,
+    WeightHistograms,
 };
 use crate::train::{Observer, Watch};
 
 /// Probe images whose feature maps are shown, at most: a layer has one picture for each, and each is a large one.
 const FEATURE_MAP_PROBES: usize = 3;
+
+/// Probe images that every method explains, at most: nine methods cost what a hundred passes do.
+const EXPLANATION_PROBES: usize = 4;
 
 /// The observers that look at least once, in the order of the table.
 pub(super) fn watches(resolved: &Resolved, device: Device, threads: usize) -> Vec<Watch<Findings>> {
@@ -33,8 +37,9 @@ fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: us
             let (configuration, environment) = (configuration(resolved), environment(device, threads));
             Box::new(Texts { configuration, environment })
         }
+        Observed::Layout => Box::new(CustomScalars),
         Observed::Graph => Box::new(graphs(config, device)),
-        Observed::Scalars => Box::new(EpochScalars),
+        Observed::Scalars => Box::new(EpochScalars::default()),
         Observed::Steps => Box::new(StepScalars::default()),
         Observed::Updates => Box::new(Updates::default()),
         Observed::Weights => Box::new(WeightHistograms),
@@ -44,6 +49,12 @@ fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: us
         Observed::Filters => Box::new(Filters),
         Observed::FeatureMaps => Box::new(FeatureMaps::new(probes.min(FEATURE_MAP_PROBES), seed)),
         Observed::GradCam => Box::new(GradCam::new(probes, seed)),
+        Observed::Explanations => Box::new(Explanations::new(probes.min(EXPLANATION_PROBES), seed)),
+        Observed::Confusion => Box::new(Confusion),
+        Observed::Classes => Box::new(Classes),
+        Observed::PrCurves => Box::new(PrCurves),
+        Observed::Calibration => Box::new(Calibration),
+        Observed::Errors => Box::new(Errors),
     }
 }
 

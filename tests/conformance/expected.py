@@ -25,6 +25,11 @@ WITH_WEIGHTS = ["conv2d", "conv2d_1", "dense", "dense_1"]
 WITH_RELU = ["conv2d", "conv2d_1", "dense"]
 WITH_FEATURE_MAPS = ["conv2d", "max_pooling2d", "conv2d_1", "max_pooling2d_1"]
 WITH_GRAD_CAM = ["conv2d_1"]
+# The data set's classes, each of which has series of its own.
+CLASSES = [
+    "disc", "ring", "square", "frame", "triangle", "cross", "x", "horizontal bars", "vertical bars", "checker",
+]
+SCORES = ["precision", "recall", "f1"]
 
 # run -> plugin -> tag -> steps. The comparison is exact: a tag that is not listed here is a fault, too.
 EXPECTED = {
@@ -52,6 +57,7 @@ EXPECTED = {
             "filters/conv2d": EVERY_EPOCH,
             **{f"feature_maps/{layer}": EVERY_EPOCH for layer in WITH_FEATURE_MAPS},
             **{f"grad_cam/{layer}": EVERY_EPOCH for layer in WITH_GRAD_CAM},
+            "explanations/conv2d_1": EVERY_EPOCH,
         },
         "text": {
             "model/summary": ONCE,
@@ -59,12 +65,25 @@ EXPECTED = {
             "run/environment": ONCE,
         },
         "graphs": {"keras": ONCE},
+        "custom_scalars": {"custom_scalars__config__": ONCE},
     },
     "fit/validation": {
         "scalars": {
             "epoch_loss": EVERY_EPOCH,
             "epoch_accuracy": EVERY_EPOCH,
+            "best/val_accuracy": EVERY_EPOCH,
+            **{f"class_{score}/{name}": EVERY_EPOCH for score in SCORES for name in CLASSES},
+            **{f"macro_average/{score}": EVERY_EPOCH for score in SCORES},
+            "calibration/ece": EVERY_EPOCH,
         },
+        "images": {
+            "confusion/counts": EVERY_EPOCH,
+            "confusion/normalised": EVERY_EPOCH,
+            "calibration/reliability": EVERY_EPOCH,
+            "errors/most_confident": EVERY_EPOCH,
+        },
+        "text": {"classes/scores": EVERY_EPOCH},
+        "pr_curves": {f"pr_curve/{name}": EVERY_EPOCH for name in CLASSES},
     },
     "fit/steps": {
         "scalars": {
@@ -84,6 +103,12 @@ EXPECTED = {
             "evaluation_accuracy_vs_iterations": EVERY_EVALUATION,
         },
     },
+}
+
+# run -> tags that tell TensorBoard's HParams of the run, a file each; nothing else is in these runs.
+HPARAMS = {
+    ".": ["_hparams_/experiment"],
+    "fit": ["_hparams_/session_start_info", "_hparams_/session_end_info"],
 }
 
 # The run whose event file holds the model as a TensorFlow graph; the tab calls it "Default".
