@@ -242,7 +242,13 @@ fn a_finished_run_is_left_alone_until_fresh_is_said() {
     assert!(first != second);
     assert_eq!((sandbox.read("run/notes.txt"), sandbox.read("run/train/notes.txt")), (b"mine".into(), b"mine".into()));
     let after = sandbox.tree();
-    let events = |path: &&std::path::PathBuf| path.to_string_lossy().contains("tfevents");
+    // What HParams are told of a run has the same names in every run.
+    let start = std::path::Path::new("run/events.out.tfevents.0000000000.session.0-start.v2");
+    assert!(before[start] != after[start], "the old settings are left");
+    let events = |path: &&std::path::PathBuf| {
+        let name = path.to_string_lossy();
+        name.contains("tfevents") && !name.contains("tfevents.0000000000")
+    };
     assert!(before.keys().filter(events).all(|path| !after.contains_key(path)), "old curves are left");
     assert_eq!(after.keys().filter(events).count(), 3);
 
