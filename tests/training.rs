@@ -250,7 +250,7 @@ fn a_finished_run_is_left_alone_until_fresh_is_said() {
         name.contains("tfevents") && !name.contains("tfevents.0000000000")
     };
     assert!(before.keys().filter(events).all(|path| !after.contains_key(path)), "old curves are left");
-    assert_eq!(after.keys().filter(events).count(), 3);
+    assert_eq!(after.keys().filter(events).count(), before.keys().filter(events).count());
 
     // Data that is not there is found before anything is removed.
     let outcome = sandbox.run("--dataset mnist --logdir run --fresh");
@@ -371,7 +371,7 @@ fn a_run_that_ends_in_nan_says_in_which_layer() {
     assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("; the first non-finite values are in the output of dense"), "{}", outcome.stderr);
     let inspected = sandbox.run("inspect run").succeeded();
-    assert!(String::from_utf8_lossy(&inspected.stdout).contains("run/non_finite"), "the log has its last words");
+    assert!(inspected.stdout.contains("run/non_finite"), "the log has its last words");
     assert!(is_unfinished(&sandbox));
 }
 
