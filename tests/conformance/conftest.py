@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import reading
-from expected import COMMAND, EXPECTED, HPARAMS, SNAPSHOTS
+from expected import COMMAND, HPARAMS, SERVED, SNAPSHOTS
 from serving import TensorBoard, served_series, steps_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ def board(request, logs, tmp_path_factory):
     stderr = tmp_path_factory.mktemp("tensorboard") / "stderr"
     with TensorBoard(logs, stderr, f"--load_fast={request.param}") as board:
         try:
-            board.wait_for(lambda: steps_of(served_series(board)) == EXPECTED, "all series")
+            board.wait_for(lambda: steps_of(served_series(board)) == SERVED, "all series")
         except AssertionError:
             pass  # the tests say what is missing
         yield board

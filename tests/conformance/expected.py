@@ -113,6 +113,12 @@ EXPECTED = {
     },
 }
 
+# What TensorBoard's routes name: all but the layout of the custom scalars, which has a test of its own.
+SERVED = {
+    run: {plugin: tags for plugin, tags in plugins.items() if plugin != "custom_scalars"}
+    for run, plugins in EXPECTED.items()
+}
+
 # run -> tags that tell TensorBoard's HParams of the run, a file each; nothing else is in these runs.
 HPARAMS = {
     ".": ["_hparams_/experiment"],
