@@ -243,7 +243,7 @@ fn a_finished_run_is_left_alone_until_fresh_is_said() {
     assert_eq!((sandbox.read("run/notes.txt"), sandbox.read("run/train/notes.txt")), (b"mine".into(), b"mine".into()));
     let after = sandbox.tree();
     // What HParams are told of a run has the same names in every run.
-    let start = std::path::Path::new("run/events.out.tfevents.0000000000.session.0-start.v2");
+    let start = Path::new("run/events.out.tfevents.0000000000.session.0-start.v2");
     assert!(before[start] != after[start], "the old settings are left");
     let events = |path: &&std::path::PathBuf| {
         let name = path.to_string_lossy();
