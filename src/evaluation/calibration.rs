@@ -38,7 +38,8 @@ impl Bin {
         Some(self.accuracy()? - self.confidence()?)
     }
 
-    /// Between which values the accuracy would lie with 95 % confidence were there more samples: Wilson's score interval.
+    /// Between which values the accuracy would lie with 95 % confidence were there more samples: Wilson's score
+    /// interval.
     pub fn interval(&self) -> Option<(f64, f64)> {
         const Z: f64 = 1.96;
         let (share, n) = (self.accuracy()?, self.count as f64);
@@ -75,8 +76,8 @@ impl Calibration {
         Calibration { bins, not_finite }
     }
 
-    /// Mean distance between accuracy and confidence of the bins, weighted with their samples (ECE), 0 to 1; `None` when
-    /// no sample is in a bin.
+    /// Mean distance between accuracy and confidence of the bins, weighted with their samples (ECE), 0 to 1; `None`
+    /// when no sample is in a bin.
     pub fn expected_error(&self) -> Option<f64> {
         let samples = self.all().count;
         let gaps = self.bins.iter().filter_map(|bin| Some(bin.gap()?.abs() * bin.count as f64));

@@ -5,8 +5,8 @@ use super::Predictions;
 /// What is wrong among the predictions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Errors {
-    /// Positions of wrong samples, those with the most probable prediction first, equals in the order of the samples; as
-    /// many as were asked for, or as there are.
+    /// Positions of wrong samples, those with the most probable prediction first, equals in the order of the samples;
+    /// as many as were asked for, or as there are.
     pub ranked: Vec<usize>,
     /// All wrong samples, also those that are not ranked.
     pub count: usize,

@@ -1,7 +1,7 @@
 //! How good a classifier is, from what it says about labelled samples: plain numbers in, plain numbers out.
 //!
-//! Everything takes one pass over the predictions. Where a network has diverged, so that its probabilities are NaN, each
-//! result says what it is then; none of them panics.
+//! Everything takes one pass over the predictions. Where a network has diverged, so that its probabilities are NaN,
+//! each result says what it is then; none of them panics.
 
 mod calibration;
 mod confusion;

@@ -1,4 +1,4 @@
-//! Precision against recall of each class, as the probability from which a sample is taken for the class goes from 0 to 1.
+//! Precision against recall of each class, as the probability that is asked for goes from 0 to 1.
 
 use super::{Predictions, ratio};
 

@@ -12,11 +12,11 @@ use crate::train::{Moment, Observer};
 use crate::types::{Seed, Tag};
 
 /// Images of the batch: enough that a unit which is silent for all of them is no accident.
-const IMAGES: usize = 128;
+const IMAGES: usize = 64;
 /// Values of all layers together, at most; a network of large maps is shown fewer images. 32 MiB.
 const MOST_VALUES: usize = 1 << 23;
 
-/// Histograms and statistics of every layer with a ReLU, after it, and of the logits.
+/// Histograms and statistics of every layer with a ReLU, after it, and of the logits. Zeros are not in the histograms.
 #[derive(Debug)]
 pub struct Activations {
     probe_seed: Seed,
@@ -60,18 +60,22 @@ fn values(moment: &Moment<'_>, images_nchw: &Tensor) -> Vec<Value> {
         let rectified = activations.layer.kind.has_relu();
         let what = if rectified { "after its ReLU" } else { "the logits" };
         let whose = format!("the activations of layer `{name}`");
+        // Most of what a ReLU answers is 0: a peak beside which nothing else can be seen. Its height is a curve.
+        let shown: Vec<f32> = activations.values.into_iter().filter(|&value| !rectified || value != 0.0).collect();
         let description = format!(
             "The {} values that layer `{name}` gives for {images} validation images, the same each time, {what}. {}",
-            activations.values.len(),
+            shown.len(),
             if rectified {
-                "The peak at 0 is what the ReLU cuts off. A distribution that shrinks towards 0 from layer to layer \
-                 loses the signal; one that grows without end explodes."
+                format!(
+                    "Zeros are left out: `activation_zeros/{name}` is their share. A distribution that shrinks towards 0 \
+                     from layer to layer loses the signal; one that grows without end explodes."
+                )
             } else {
-                "The wider they are, the surer the network is of its answers, right or wrong."
+                "The wider they are, the surer the network is of its answers, right or wrong.".to_owned()
             }
         );
         let tags = [format!("{name}/activation"), format!("{name}/activation_non_finite")];
-        values.extend(histogram(tags, &activations.values, description, &whose));
+        values.extend(histogram(tags, &shown, description, &whose));
         values.extend(moments(name, what, images, &numbers));
         if rectified {
             let units = if matches!(activations.layer.output, Shape::Image(_)) { "channels" } else { "units" };

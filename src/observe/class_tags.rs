@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use super::card;
 use crate::types::Tag;
 
-/// Classes that have series of their own, at most: the first ones, so that the series are the same at every epoch and in
-/// every run, and can be compared. More would hide each other.
+/// Classes that have series of their own, at most: the first ones, so that the series are the same at every epoch and
+/// in every run, and can be compared. More would hide each other.
 pub const SERIES: usize = 20;
 
 /// `<group>/<class>` for each of the first [`SERIES`] of `count` classes.
 ///
-/// What a class is called is free, what stands in a tag is not: a `/` would open another group, so it becomes `_`, as do
-/// control characters (`T-shirt/top` is `T-shirt_top`). Names that are empty or no longer differ get the class's number.
+/// What a class is called is free, what stands in a tag is not: a `/` would open another group, so it becomes `_`, as
+/// do control characters (`T-shirt/top` is `T-shirt_top`). Names that are empty or no longer differ get the class's
+/// number.
 pub fn class_tags(group: &str, classes: &[String], count: usize) -> Vec<Tag> {
     let mut taken = BTreeSet::new();
     let tag = |class: usize| {

@@ -9,17 +9,17 @@ use crate::model::grouped;
 use crate::train::{Moment, Observer};
 use crate::types::{Run, Tag};
 
-/// A score of the three: its name in tags, how it is read from a class, what it says.
+/// A score of the three: its name, how it is read from a class, what it says.
 type Score = (&'static str, fn(&ClassScore) -> f64, &'static str);
 
 const SCORES: [Score; 3] = [
-    ("f1", |score| score.f1, "harmonic mean of precision and recall"),
+    ("F1", |score| score.f1, "harmonic mean of precision and recall"),
     ("precision", |score| score.precision, "of the images that are taken for the class, the share that belong to it"),
     ("recall", |score| score.recall, "of the images of the class, the share that are found"),
 ];
 
-/// Of the validation images: `class_f1/<class>`, `class_precision/<class>`, `class_recall/<class>`, their means over the
-/// classes under `macro_average/`, and all of it as a table under `classes/scores`.
+/// Of the validation images: `class_f1/<class>`, `class_precision/<class>`, `class_recall/<class>`, their means over
+/// the classes under `macro_average/`, and all of it as a table under `classes/scores`.
 #[derive(Clone, Copy, Debug)]
 pub struct Classes;
 
@@ -31,12 +31,15 @@ impl Observer<Findings> for Classes {
         let (classes, count) = (&moment.dataset.classes, confusion.classes());
         let mut values = Vec::new();
         for (name, of, what) in SCORES {
+            let tag_name = name.to_lowercase();
             let description = format!(
                 "Mean over the classes of the {name} of each ({what}), 0 to 1, on the validation images: a rare class \
                  counts as much as a frequent one. A class that has no image and that none is taken for does not count."
             );
-            values.push(scalar(Tag::of(format!("macro_average/{name}")), of(&scores.mean), description));
-            for (tag, score) in class_tags(&format!("class_{name}"), classes, count).into_iter().zip(&scores.classes) {
+            values.push(scalar(Tag::of(format!("macro_average/{tag_name}")), of(&scores.mean), description));
+            for (tag, score) in
+                class_tags(&format!("class_{tag_name}"), classes, count).into_iter().zip(&scores.classes)
+            {
                 let description = format!(
                     "{name} of one class on the validation images, 0 to 1: {what}; 0 where there are none.{}",
                     class_tags::note(count)
@@ -45,8 +48,8 @@ impl Observer<Findings> for Classes {
             }
         }
         let table = Value::text(Tag::of("classes/scores"), table(&confusion, &scores, classes)).described(
-            "Precision, recall and F1 of every class on the validation images, how many images it has, and what they are \
-             most often taken for. The lowest scores are marked.",
+            "Precision, recall and F1 of every class on the validation images, how many images it has, and what they \
+             are most often taken for. The lowest scores are marked.",
         );
         values.push(table);
         out.push(Run::Validation, epoch_step(moment.epoch), values);
@@ -99,7 +102,7 @@ mod tests {
         let want = "|  | class | precision | recall | F1 | images | most often taken for |\n\
                     | --- | --- | --- | --- | --- | --- | --- |\n\
                     | **lowest precision** | `cat` | `0.6667` | `1.0000` | `0.8000` | `2` |  |\n\
-                    | **lowest f1, recall** | `a|b` | `1.0000` | `0.5000` | `0.6667` | `2` | `cat (1 image)` |\n\
+                    | **lowest F1, recall** | `a|b` | `1.0000` | `0.5000` | `0.6667` | `2` | `cat (1 image)` |\n\
                     |  | `dog` | `1.0000` | `1.0000` | `1.0000` | `1` |  |\n\
                     |  | `none` | `0.0000` | `0.0000` | `0.0000` | `0` |  |\n";
         assert_eq!(table(&confusion, &Scores::of(&confusion), &classes), want);

@@ -52,10 +52,10 @@ impl Observer<Findings> for Confusion {
         let values = pictures.map(|(shown, tag, what)| {
             let matrix = Matrix { confusion: &confusion, classes: &moment.dataset.classes, shown };
             Value::images(Tag::of(tag), vec![matrix.picture(moment.epoch)]).described(format!(
-                "Which class the validation images belong to (rows) and which one the network takes them for (columns). \
-                 {what} Mistakes are red, on a scale of their own, so that the right answers on the diagonal, blue, do \
-                 not drown them; the most frequent ones are listed below. Where cells are too small for names, classes \
-                 are counted from 0."
+                "Which class the validation images belong to (rows) and which one the network takes them for \
+                 (columns). {what} Mistakes are red, on a scale of their own, so that the right answers on the \
+                 diagonal, blue, do not drown them; the most frequent ones are listed below. Where cells are too small \
+                 for names, classes are counted from 0."
             ))
         });
         out.push(Run::Validation, epoch_step(moment.epoch), values.into());

@@ -26,8 +26,8 @@ const TRUE_BAR: Rgb = [168, 218, 181];
 const BAR_HEIGHT: u32 = 16;
 const SMALL: Style = Style { face: Face::Regular, size: 9, colour: GREY };
 
-/// A row for each of the surest errors among the validation images, under `errors/most_confident`: the image, and Grad-CAM
-/// of the last convolution for the predicted and for the true class over it.
+/// A row for each of the surest errors among the validation images, under `errors/most_confident`: the image, and
+/// Grad-CAM of the last convolution for the predicted and for the true class over it.
 #[derive(Clone, Copy, Debug)]
 pub struct Errors;
 
@@ -37,11 +37,12 @@ impl Observer<Findings> for Errors {
         let errors = evaluation::Errors::of(predictions, SHOWN);
         let picture = Gallery::new(moment, predictions, &errors).picture(moment.epoch);
         let value = Value::images(Tag::of("errors/most_confident"), vec![picture]).described(
-            "The validation images that the network gets wrong and is surest about: a mislabelled image, an odd one, or \
-             something that it has not understood. From left to right the image, and over it where the last convolution \
-             finds what speaks for the predicted and for the true class (Grad-CAM, Selvaraju et al. 2017), from blue, \
-             little, to red, most, each on a scale of its own; a network without convolutions has the image alone. Bars \
-             are as long as the probability; the number is the image's position in the validation data, from 0.",
+            "The validation images that the network gets wrong and is surest about: a mislabelled image, an odd one, \
+             or something that it has not understood. From left to right the image, and over it where the last \
+             convolution finds what speaks for the predicted and for the true class (Grad-CAM, Selvaraju et al. 2017), \
+             from blue, little, to red, most, each on a scale of its own, and without colours where nothing speaks for \
+             it; a network without convolutions has the image alone. Bars are as long as the probability; \
+             the number is the image's position in the validation data, from 0.",
         );
         out.push(Run::Validation, epoch_step(moment.epoch), vec![value]);
     }

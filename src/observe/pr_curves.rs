@@ -26,10 +26,10 @@ impl Observer<Findings> for PrCurves {
             };
             match PrCurve::of_counts(&counts) {
                 Ok(curve) => values.push(Value::pr_curve(tag, curve).described(format!(
-                    "{} against all other classes on the validation images. Where the network takes an image for the class \
-                     only if its probability is at least a threshold: which share of those belong to it (precision), and \
-                     which share of its images they are (recall), for thresholds from 0 to 1. The nearer to the upper \
-                     right corner, the better.{}",
+                    "{} against all other classes on the validation images. Where the network takes an image for the \
+                     class only if its probability is at least a threshold: which share of those belong to it \
+                     (precision), and which share of its images they are (recall), for thresholds from 0 to 1. The \
+                     nearer to the upper right corner, the better.{}",
                     card::class_name(classes, class),
                     class_tags::note(count)
                 ))),

@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 import reading
-from expected import EXPECTED, GRAPH_RUN, HPARAMS, LAYERS, VALIDATION_SAMPLES
+from expected import EXPECTED, GRAPH_RUN, HPARAMS, LAYERS, SNAPSHOTS, VALIDATION_SAMPLES
 from google.protobuf import text_format
 from serving import TensorBoard, served_series, steps_of
 from tensorboard.compat.proto.config_pb2 import RunMetadata
@@ -24,7 +24,12 @@ def test_the_loader_is_the_one_asked_for(board, request):
 
 
 def test_every_run_is_listed(board):
-    assert sorted(board.json("runs")) == sorted([*EXPECTED, *HPARAMS])
+    assert sorted(board.json("runs")) == sorted([*EXPECTED, *HPARAMS, *SNAPSHOTS])
+
+
+def test_every_snapshot_is_a_run_of_the_projector(board):
+    board.wait_for(lambda: board.json("plugins_listing")["projector"]["enabled"], "the projector's tab")
+    assert sorted(board.json("plugin/projector/runs")) == SNAPSHOTS
 
 
 def test_every_tag_is_served_with_every_step(served):
@@ -32,7 +37,10 @@ def test_every_tag_is_served_with_every_step(served):
 
 
 def check_series(served):
-    assert steps_of(served) == EXPECTED
+    # No route says which run holds the layout of the custom scalars; it has a test of its own.
+    expected = {run: {plugin: tags for plugin, tags in plugins.items() if plugin != "custom_scalars"}
+                for run, plugins in EXPECTED.items()}
+    assert steps_of(served) == expected
 
 
 def test_every_tab_is_active(board):
