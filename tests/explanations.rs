@@ -23,8 +23,8 @@ use trainer::types::{ImageShape, Seed};
 use trainer::weights;
 
 const IMAGES: usize = 200;
-/// The least difference between what covering the fifth of the pixels that Grad-CAM ranks highest costs the class and what a
-/// random fifth costs, as a probability; seeds 1 to 5 give 0.17 to 0.25.
+/// The least difference between what covering the fifth of the pixels that Grad-CAM ranks highest costs the class and
+/// what a random fifth costs, as a probability; seeds 1 to 5 give 0.17 to 0.25.
 const LEAST_MARGIN: f64 = 0.1;
 /// The largest mean rank correlation between maps of trained and of random weights; seeds 1 to 5 give 0.15 to 0.20.
 const LARGEST_CORRELATION: f64 = 0.5;
@@ -55,8 +55,8 @@ fn predicted(network: &Network, weights: &[Tensor], images_nchw: &Tensor) -> (Ve
     (classes.into_iter().map(|class| class as usize).collect(), most_n)
 }
 
-/// How far the probability of the target falls, on the average, when the given pixels of each image get the colour of its
-/// background, the median: black would be a shape of its own.
+/// How far the probability of the target falls, on the average, when the given pixels of each image get the colour of
+/// its background, the median: black would be a shape of its own.
 fn fall(network: &Network, weights: &[Tensor], images_nchw: &Tensor, targets: &[usize], pixels: &[Vec<usize>]) -> f64 {
     let probability = |images_nchw: &Tensor| {
         let probabilities_nk = tch::no_grad(|| network.forward(weights, images_nchw).softmax(-1, Kind::Float));
@@ -133,7 +133,8 @@ fn what_grad_cam_points_at_matters_and_trained_weights_matter_to_it() {
     let margin = fall_of(&pointed_at) - fall_of(&random);
     assert!(margin > LEAST_MARGIN, "the fifth that Grad-CAM ranks highest costs {margin} more than a random fifth");
 
-    // Adebayo et al., "Sanity Checks for Saliency Maps" (2018): maps that weights do not matter to explain the image alone.
+    // Adebayo et al., "Sanity Checks for Saliency Maps" (2018): maps that weights do not matter to explain the image
+    // alone.
     let untrained = Parameters::initialise(&network, Seed(99), Device::Cpu);
     let others = cams(untrained.views());
     let correlations = maps.iter().zip(&others).map(|(a, b)| rank_correlation(a.values(), b.values()));

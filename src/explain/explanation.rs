@@ -24,8 +24,9 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     pub method: Method,
-    /// Raw values: of the layer's height and width for what looks at a layer's channels (the CAMs), else of the image's.
-    /// For an image of several channels the sum over them, which keeps the completeness of integrated gradients.
+    /// Raw values: of the layer's height and width for what looks at a layer's channels (the CAMs), else of the
+    /// image's. For an image of several channels the sum over them, which keeps the completeness of integrated
+    /// gradients.
     pub map: Map,
     /// One map a channel of the image, before they were summed; none for methods that do not tell channels apart.
     pub channels: Vec<Map>,
@@ -54,9 +55,9 @@ impl Explanation {
         }
     }
 
-    /// The map enlarged bilinearly to `height` x `width` and scaled for comparison: from -1 to 1 by the largest magnitude
-    /// if signed, else stretched to 0..=1 from its least to its largest value, as pytorch-grad-cam does. A map without
-    /// differences, such as one of zeros, becomes 0; values that are not finite stay.
+    /// The map enlarged bilinearly to `height` x `width` and scaled for comparison: from -1 to 1 by the largest
+    /// magnitude if signed, else stretched to 0..=1 from its least to its largest value, as pytorch-grad-cam does. A
+    /// map without differences, such as one of zeros, becomes 0; values that are not finite stay.
     pub fn normalised(&self, height: usize, width: usize) -> Map {
         let map = self.map.resized(height, width);
         let (low, high) = Map::range([&map]).unwrap_or((0.0, 0.0));
@@ -77,9 +78,9 @@ pub fn usual_layer(network: &Network) -> Option<usize> {
 
 /// One explanation for each image, why it might be of its target class.
 ///
-/// `images_nchw` is `N x C x H x W` with values in 0..=1, on the device of the weights; `targets` names one class for each
-/// image. `layer` is for methods that need one (`None`: the [`usual_layer`]); where its output has no maps, or there is no
-/// such layer, they have nothing to say and the result is empty.
+/// `images_nchw` is `N x C x H x W` with values in 0..=1, on the device of the weights; `targets` names one class for
+/// each image. `layer` is for methods that need one (`None`: the [`usual_layer`]); where its output has no maps, or
+/// there is no such layer, they have nothing to say and the result is empty.
 ///
 /// Nothing that is passed in changes, no gradient is left behind, and equal calls give equal results, on the CPU to the
 /// bit. At most 128 images go through the network at once, whatever a method multiplies them to.

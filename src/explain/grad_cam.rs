@@ -1,9 +1,9 @@
 //! Grad-CAM, Grad-CAM++ and LayerCAM: where in an image a layer found what speaks for a class, by its gradient.
 //!
 //! All three are `relu(sum_k w_k * a_k)` over the channels `a_k` of a layer's output (after its ReLU), raw and not
-//! normalised: 0 or more, all 0 where nothing speaks for the class. `g_k` is the gradient of the target class's logit by
-//! `a_k`. They differ in the weight `w_k`, and agree with pytorch-grad-cam 1.5.7, whose `__call__` then stretches each
-//! map to 0..1 and to the size of the image.
+//! normalised: 0 or more, all 0 where nothing speaks for the class. `g_k` is the gradient of the target class's logit
+//! by `a_k`. They differ in the weight `w_k`, and agree with pytorch-grad-cam 1.5.7, whose `__call__` then stretches
+//! each map to 0..1 and to the size of the image.
 
 use tch::{Kind, Tensor};
 
@@ -21,8 +21,8 @@ const EPSILON: f64 = 1e-6;
 ///
 /// Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (ICCV 2017).
 ///
-/// `images_nchw` is `N x C x H x W`, `layer` the index of a layer, `targets` one class for each image. A layer whose output
-/// has no maps gives none.
+/// `images_nchw` is `N x C x H x W`, `layer` the index of a layer, `targets` one class for each image. A layer whose
+/// output has no maps gives none.
 ///
 /// # Panics
 /// When the targets are not one for each image or no classes of the network, or the shapes of the weights or images are
@@ -42,9 +42,9 @@ pub fn grad_cam(
 /// For each image a map of the layer's height and width: Grad-CAM++, where the weight of a channel is the sum over its
 /// pixels of `alpha * relu(g)`, with `alpha = g^2 / (2 g^2 + g^3 * sum(a_k))`.
 ///
-/// Chattopadhay et al., "Grad-CAM++: Generalized Gradient-Based Visual Explanations for Deep Convolutional Networks" (WACV
-/// 2018), equations 10 to 19, for a score that is the exponential of the logit. `alpha` is 0 where `g` is, and its
-/// denominator is 1e-6 larger, as in pytorch-grad-cam. Arguments and panics as for [`grad_cam`].
+/// Chattopadhay et al., "Grad-CAM++: Generalized Gradient-Based Visual Explanations for Deep Convolutional Networks"
+/// (WACV 2018), equations 10 to 19, for a score that is the exponential of the logit. `alpha` is 0 where `g` is, and
+/// its denominator is 1e-6 larger, as in pytorch-grad-cam. Arguments and panics as for [`grad_cam`].
 pub fn grad_cam_plus_plus(
     network: &Network,
     weights: &[Tensor],
@@ -64,8 +64,8 @@ pub fn grad_cam_plus_plus(
 
 /// For each image a map of the layer's height and width: LayerCAM, where each pixel has a weight of its own, `relu(g)`.
 ///
-/// Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization" (IEEE TIP 2021), equations 5 and
-/// 6. Arguments and panics as for [`grad_cam`].
+/// Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization" (IEEE TIP 2021), equations
+/// 5 and 6. Arguments and panics as for [`grad_cam`].
 pub fn layer_cam(
     network: &Network,
     weights: &[Tensor],
@@ -111,8 +111,8 @@ mod tests {
 
     #[test]
     fn a_network_by_hand() {
-        // conv 1x1 (weight 1), pool 2x2, dense (weight 2), logits (3, -1): the gradient of the first logit is 6 where the
-        // maximum is and 0 elsewhere, so its mean over the four pixels is 1.5; that of the second is negative.
+        // conv 1x1 (weight 1), pool 2x2, dense (weight 2), logits (3, -1): the gradient of the first logit is 6 where
+        // the maximum is and 0 elsewhere, so its mean over the four pixels is 1.5; that of the second is negative.
         let architecture = Architecture { conv_filters: vec![1], kernel_size: 1, dense_units: 1 };
         let network = Network::build(&architecture, ImageShape { height: 2, width: 2, channels: 1 }, 2).unwrap();
         let weights = [

@@ -8,12 +8,12 @@ use super::gradient::{leaf, of_sum, pieces};
 use crate::model::Network;
 use crate::render::{Map, MapError};
 
-/// For each image, one map a channel, the gradient of its target's logit by its pixels, where each ReLU lets pass what is
-/// positive going back, and only where it was active going forward. Signed: after the last ReLU on the way back comes the
-/// first convolution.
+/// For each image, one map a channel, the gradient of its target's logit by its pixels, where each ReLU lets pass what
+/// is positive going back, and only where it was active going forward. Signed: after the last ReLU on the way back
+/// comes the first convolution.
 ///
-/// Springenberg et al., "Striving for Simplicity: The All Convolutional Net" (ICLR Workshop 2015), section 3.4. The numbers
-/// are those of Captum 0.9's `GuidedBackprop`.
+/// Springenberg et al., "Striving for Simplicity: The All Convolutional Net" (ICLR Workshop 2015), section 3.4. The
+/// numbers are those of Captum 0.9's `GuidedBackprop`.
 ///
 /// `images_nchw` is `N x C x H x W`, `targets` one class for each image.
 ///
@@ -37,8 +37,8 @@ pub fn guided_backprop(
 /// image's size. Signed. A layer whose output has no maps gives none.
 ///
 /// Selvaraju et al. 2017, section 3.2. The numbers are those of Captum 0.9's `GuidedGradCam` with
-/// `interpolate_mode="bilinear"`, as the paper has it; Captum's default takes the nearest pixel. Arguments and panics as
-/// for [`grad_cam`].
+/// `interpolate_mode="bilinear"`, as the paper has it; Captum's default takes the nearest pixel. Arguments and panics
+/// as for [`grad_cam`].
 pub fn guided_grad_cam(
     network: &Network,
     weights: &[Tensor],

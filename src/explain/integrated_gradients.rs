@@ -14,7 +14,8 @@ use crate::render::Map;
 pub struct IntegratedGradients {
     /// The value of every pixel of the image without information; 0 is black.
     pub baseline: f32,
-    /// Points of the Gauss-Legendre quadrature between baseline and image, 1 to 1000; others count as the nearest of them.
+    /// Points of the Gauss-Legendre quadrature between baseline and image, 1 to 1000; others count as the nearest of
+    /// them.
     pub steps: usize,
 }
 
@@ -38,8 +39,8 @@ pub struct Integral {
 /// For each image `(x - b) * integral over a in 0..1 of the gradient of the target's logit at b + a (x - b)`, with the
 /// baseline `b`. An image costs a forward and a backward pass for each step.
 ///
-/// Sundararajan et al., "Axiomatic Attribution for Deep Networks" (ICML 2017), equation 1. The numbers are those of Captum
-/// 0.9's `IntegratedGradients`, the gap that of its convergence delta.
+/// Sundararajan et al., "Axiomatic Attribution for Deep Networks" (ICML 2017), equation 1. The numbers are those of
+/// Captum 0.9's `IntegratedGradients`, the gap that of its convergence delta.
 ///
 /// `images_nchw` is `N x C x H x W`, `targets` one class for each image.
 ///

@@ -1,7 +1,7 @@
 //! What a network sees in an image: tensors of one batch in, plain arrays out.
 //!
-//! [`explain`] answers for every [`Method`]; each has a function of its own as well. Nothing here touches a parameter, a
-//! `.grad` or a generator of random numbers, and no method has more than 128 images in the network at once.
+//! [`explain`] answers for every [`Method`]; each has a function of its own as well. Nothing here touches a parameter,
+//! a `.grad` or a generator of random numbers, and no method has more than 128 images in the network at once.
 
 mod activation_max;
 mod activations;

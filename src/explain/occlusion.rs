@@ -10,8 +10,8 @@ use crate::types::ImageShape;
 /// How [`occlusion`] covers an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Occlusion {
-    /// Pixels of the window's side; `None`, the default, is a quarter of the image's shorter side. At least 1 and at most
-    /// that side; others count as the nearest of them.
+    /// Pixels of the window's side; `None`, the default, is a quarter of the image's shorter side. At least 1 and at
+    /// most that side; others count as the nearest of them.
     pub window: Option<usize>,
     /// Pixels from a window to the next; `None`, the default, is a quarter of the window, rounded up. At least 1 and at
     /// most the window, so that every pixel is covered; others count as the nearest of them.
@@ -22,12 +22,12 @@ pub struct Occlusion {
 
 /// For each image a map of its height and width: the logit of its target less that of the image with a window covered,
 /// the mean over the windows that cover a pixel. Signed: positive where covering makes the class less likely. A window
-/// covers all channels; one that would stand out at the right or below is cut off. No gradient is taken; an image costs a
-/// forward pass for each window, about 150 with the defaults.
+/// covers all channels; one that would stand out at the right or below is cut off. No gradient is taken; an image
+/// costs a forward pass for each window, about 150 with the defaults.
 ///
-/// Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (ECCV 2014), section 4.2, with the logit in
-/// place of the probability, which a confident network hardly lets fall. The numbers are those of Captum 0.9's `Occlusion`
-/// with windows over all channels.
+/// Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (ECCV 2014), section 4.2, with the logit
+/// in place of the probability, which a confident network hardly lets fall. The numbers are those of Captum 0.9's
+/// `Occlusion` with windows over all channels.
 ///
 /// `images_nchw` is `N x C x H x W`, `targets` one class for each image.
 ///

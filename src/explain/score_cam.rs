@@ -16,9 +16,9 @@ const EPSILON: f64 = 1e-8;
 /// 0..1; `w_k` is the softmax over the channels of the target's logits for these images. No gradient is taken; an image
 /// costs a forward pass for each channel.
 ///
-/// Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks" (CVPR Workshops 2020),
-/// algorithm 1; the logit of the baseline image that it subtracts from each is lost in the softmax. As in pytorch-grad-cam
-/// 1.5.7 channels are enlarged with `align_corners=True`.
+/// Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks" (CVPR Workshops
+/// 2020), algorithm 1; the logit of the baseline image that it subtracts from each is lost in the softmax. As in
+/// pytorch-grad-cam 1.5.7 channels are enlarged with `align_corners=True`.
 ///
 /// Arguments, panics and layers without maps as for [`grad_cam`](super::grad_cam).
 pub fn score_cam(

@@ -14,8 +14,8 @@ use crate::types::{ImageShape, Seed};
 pub struct SmoothGrad {
     /// Noisy copies of each image, 1 to 1000; others count as the nearest of them.
     pub samples: usize,
-    /// The standard deviation of the noise as a share of the image's range, from its darkest to its brightest value. At 0
-    /// the result is the plain gradient.
+    /// The standard deviation of the noise as a share of the image's range, from its darkest to its brightest value.
+    /// At 0 the result is the plain gradient.
     pub noise: f32,
     pub seed: Seed,
 }
@@ -27,8 +27,8 @@ impl Default for SmoothGrad {
     }
 }
 
-/// For each image, one map a channel, the mean over noisy copies of the gradient of the target's logit. Signed. An image
-/// costs a forward and a backward pass for each sample.
+/// For each image, one map a channel, the mean over noisy copies of the gradient of the target's logit. Signed. An
+/// image costs a forward and a backward pass for each sample.
 ///
 /// Smilkov et al., "SmoothGrad: removing noise by adding noise" (2017). The numbers are those of Captum 0.9's
 /// `NoiseTunnel(Saliency(model))` with `abs=False`, for the same noise. Every image gets the same noise, times its own
