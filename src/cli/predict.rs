@@ -122,7 +122,7 @@ fn table(rows: &[Prediction<'_>], classes: &[String], top: usize) -> Vec<String>
     }));
     let mut lines = vec![heading];
     for row in rows {
-        let percent = |class: usize| format!("{:.1} %", row.probabilities[class] * 100.0);
+        let percent = |class: usize| percent(row.probabilities[class]);
         // A name may hold anything; a row is a line.
         let mut cells = vec![row.specimen.name.replace(char::is_control, "\u{fffd}")];
         for (rank, &class) in row.ranked.iter().take(ranks).enumerate() {
@@ -140,6 +140,15 @@ fn table(rows: &[Prediction<'_>], classes: &[String], top: usize) -> Vec<String>
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     lines.iter().map(padded).collect()
+}
+
+/// `99.8 %`; what is little is not called nothing.
+fn percent(probability: f32) -> String {
+    if probability > 0.0 && probability < 0.0005 {
+        "<0.1 %".to_owned()
+    } else {
+        format!("{:.1} %", probability * 100.0)
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +180,14 @@ mod tests {
         );
         assert_eq!(table(&rows, &classes(), 1)[1], "three.png                horizontal bars       99.8 %");
         assert!(table(&rows, &classes(), 99)[0].ends_with("runner-up  3rd"));
+    }
+
+    #[test]
+    fn little_is_not_nothing() {
+        assert_eq!(
+            [0.0, 1e-9, 0.00049, 0.0005, 0.9996].map(percent),
+            ["0.0 %", "<0.1 %", "<0.1 %", "0.1 %", "100.0 %"]
+        );
     }
 
     #[test]
