@@ -8,6 +8,8 @@ export PYTHON CARGO
 VENV := .deps/venv
 TRAINER := $(or $(CARGO_TARGET_DIR),target)/release/trainer
 step := scripts/step
+# One environment for all comparisons: PyTorch is 2 GB.
+PEERS := scripts/peers/requirements.txt scripts/peers/requirements-explain.txt
 
 .DEFAULT_GOAL := help
 # The targets take their turn: they share the disk, the network and the cores.
@@ -16,7 +18,7 @@ step := scripts/step
 .PHONY: help
 help: ## List the targets.
 	@awk 'BEGIN {FS = ":.*## "; print "usage: make TARGET [ARGS=...]\n"} \
-	     /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	     /^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n%s\n' "ARGS go to the trainer: make run ARGS='--epochs 2 --seed 7'." \
 	     "A libtorch of your own: LIBTORCH=/path/to/libtorch make run. Nothing of libtorch is fetched then."
 
@@ -60,14 +62,19 @@ prerequisites:
 data: prerequisites ## Fetch and verify MNIST into data/mnist, once.
 	@$(step) 'MNIST' $(PYTHON) scripts/data.py mnist
 
+.PHONY: explanations
+explanations: data build ## Compare explanations with pytorch-grad-cam and Captum, write docs/explanations.md (about 5 minutes).
+	@$(step) 'reference libraries' $(PYTHON) scripts/venv.py .deps/peers $(PEERS)
+	.deps/peers/bin/python scripts/explanations.py --trainer $(TRAINER) $(ARGS)
+
 .PHONY: parity
 parity: data build ## Compare accuracy with the same model in PyTorch, seeds 0, 1, 2 (about 10 minutes).
-	@$(step) 'PyTorch environment' $(PYTHON) scripts/venv.py .deps/peers scripts/peers/requirements.txt
+	@$(step) 'PyTorch environment' $(PYTHON) scripts/venv.py .deps/peers $(PEERS)
 	$(VENV)/bin/python scripts/parity.py --trainer $(TRAINER) --peer-python .deps/peers/bin/python $(ARGS)
 
 .PHONY: bench
 bench: data build ## Measure against peers and write docs/benchmarks.md (about 15 minutes, an idle machine).
-	@$(step) 'PyTorch environment' $(PYTHON) scripts/venv.py .deps/peers scripts/peers/requirements.txt
+	@$(step) 'PyTorch environment' $(PYTHON) scripts/venv.py .deps/peers $(PEERS)
 	$(VENV)/bin/python scripts/bench.py --trainer $(TRAINER) --peer-python .deps/peers/bin/python $(ARGS)
 
 .PHONY: screenshots

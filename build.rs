@@ -22,7 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("cargo:rustc-env=TRAINER_REVISION={}", revision());
     // protox is a compiler in Rust: nobody has to install protoc. Ordered maps make equal messages equal bytes.
-    let messages = protox::compile(["proto/event.proto", "proto/graph.proto"], ["proto"])?;
+    let files = ["event", "graph", "hparams", "plugin", "profile"].map(|name| format!("proto/{name}.proto"));
+    let messages = protox::compile(files, ["proto"])?;
     prost_build::Config::new().btree_map(["."]).compile_fds(messages)?;
     Ok(())
 }

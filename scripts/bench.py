@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measure the event log, the epoch and the memory against peers, and write docs/benchmarks.md.
+"""Measure the event log, the epoch and the memory against peers, and what watching costs; write docs/benchmarks.md.
 
 Runs alternate, so that a busy machine slows everybody; what is compared are the ratios within one round. Leave the
-machine alone while this runs.
+machine alone while this runs. Parts that are not measured keep their section of the file.
 """
 
 import argparse
@@ -13,6 +13,8 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import measuring
@@ -22,6 +24,9 @@ US = "trainer"
 LEAST_SCALARS = 1_000_000  # events a second
 LEAST_RATIO = 2  # of scalar events, to tensorboard-rs
 MOST_MEMORY = 450  # MiB
+MOST_WATCHING = 1.05  # times as long as without observers
+MOST_LOGGED = 30  # MiB of a run of 5 epochs
+PARTS = ["eventlog", "epoch", "memory", "observers"]
 EVENTLOG_PEERS = ["eventlog_torch.py", "eventlog_tensorboardx.py"]
 # The step itself: neither side draws pictures or histograms.
 EPOCH_SUBJECTS = {
@@ -36,10 +41,10 @@ def arguments():
     measuring.add_arguments(parser)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit-train", type=int, default=60_000, help="training images of the epoch that is timed")
-    parser.add_argument("--only", choices=["eventlog", "epoch", "memory"], action="append", help="parts to measure")
+    parser.add_argument("--only", choices=PARTS, action="append", help="parts to measure")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.md")
     options = parser.parse_args()
-    options.only = options.only or ["eventlog", "epoch", "memory"]
+    options.only = options.only or PARTS
     if options.rounds < 1:
         parser.error("at least one round")
     return options
@@ -90,6 +95,33 @@ def measure_memory(options):
             measuring.run_peer(options, "--epochs", 1, "--seed", number, "--summary-writer",
                                ROOT / "target" / "bench-summary-writer")[1])
     return found
+
+
+def measure_observers(options):
+    """Seconds of the whole job of 5 epochs, with all observers at their defaults and with none, one number a round;
+    and what the watched ones wrote, in MiB."""
+    found = {"--observe none": [], "default": []}
+    logged = []
+    for number in range(options.rounds):
+        for subject, flags in (("--observe none", ["--observe", "none"]), ("default", [])):
+            print(f"observers, round {number + 1} of {options.rounds}: {subject}", flush=True)
+            with tempfile.TemporaryDirectory(prefix="trainer-") as directory:
+                started = time.monotonic()
+                measuring.run_trainer_in(directory, options, "--epochs", 5, "--seed", number)
+                found[subject].append(time.monotonic() - started)
+                if subject == "default":
+                    logged.append(bytes_below(Path(directory)) / 2**20)
+    return {"seconds": found, "logged": logged}
+
+
+def bytes_below(directory):
+    """Of everything but the weights: what TensorBoard reads."""
+    files = (path for path in directory.rglob("*") if path.is_file() and path.suffix != ".safetensors")
+    return sum(path.stat().st_size for path in files)
+
+
+def slowdown(found):
+    return [watched / plain for watched, plain in zip(found["seconds"]["default"], found["seconds"]["--observe none"])]
 
 
 def figure(number):
@@ -144,60 +176,98 @@ def shortcomings(found):
         peak = max(found["memory"][US])
         if peak > MOST_MEMORY:
             yield f"{peak:.0f} MiB of memory, at most {MOST_MEMORY} are wanted"
+    if "observers" in found:
+        times = statistics.median(slowdown(found["observers"]))
+        if times > MOST_WATCHING:
+            yield f"{times:.3f} times as long with observers, at most {MOST_WATCHING} times are wanted"
+        logged = max(found["observers"]["logged"])
+        if logged > MOST_LOGGED:
+            yield f"{logged:.1f} MiB of logs, at most {MOST_LOGGED} are wanted"
 
 
-def circumstances(options):
-    versions = output_of(options.peer_python, "-c", "import torch, tensorboardX, tensorboard, sys; print("
-                         "f'torch {torch.__version__}, tensorboardX {tensorboardX.__version__}, '"
-                         "f'tensorboard {tensorboard.__version__}, Python {sys.version.split()[0]}')")
+def circumstances(options, part):
     dirty = " with changes" if output_of("git", "status", "--porcelain", "--untracked-files=no") else ""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return "\n".join([
-        f"- date: {datetime.date.today()}, commit {output_of('git', 'rev-parse', '--short=12', 'HEAD')}{dirty}",
-        f"- machine: {processor()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, "
+    words = [
+        f"{datetime.date.today()}, commit {output_of('git', 'rev-parse', '--short=12', 'HEAD')}{dirty}",
+        f"{processor()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB, "
         f"{platform.system()} {platform.release().split('-')[0]}",
-        f"- {output_of('rustc', '--version')}; {', '.join(locked(name) for name in ['tch', 'tensorboard-rs'])}",
-        f"- {versions}",
-        f"- {options.rounds} rounds, {options.threads} threads",
+        output_of("rustc", "--version").split(" (")[0],
+        locked("tch"),
+    ]
+    if part != "observers":
+        words += [locked("tensorboard-rs"), output_of(
+            options.peer_python, "-c", "import torch, tensorboardX, tensorboard, sys; print("
+            "f'torch {torch.__version__}, tensorboardX {tensorboardX.__version__}, '"
+            "f'tensorboard {tensorboard.__version__}, Python {sys.version.split()[0]}')")]
+    return f"Measured {'; '.join(words)}; {options.rounds} rounds, {options.threads} threads.\n"
+
+
+def eventlog_section(options, found):
+    text = ("Events per second, from the first call to a closed file. Histograms are made from 100,000 values, images are "
+            "64 x 64 RGB and compressed as PNG by each writer. `trainer` writes on the caller's thread, "
+            "`trainer-background` through the queue of a training run.\n")
+    tables = [f"### {workload.capitalize()}\n\n{table('events/s', values)}\n" for workload, values in found.items()]
+    return "\n".join([text, *tables])
+
+
+def epoch_section(options, found):
+    return (f"Training images per second over one epoch of {options.limit_train:,} MNIST images, batch 64, the same network "
+            "and optimizer, without evaluation; the trainer writes curves, and no pictures or histograms; PyTorch writes "
+            f"nothing, its data lie in memory.\n\n{table('images/s', found)}\n")
+
+
+def memory_section(options, found):
+    return ("Peak resident memory of a job of one epoch with everything shown that is shown by default.\n\n"
+            f"{table('MiB', found)}\n")
+
+
+def observers_section(options, found):
+    times, seconds = slowdown(found), found["seconds"]
+    rows = [f"| {subject} | {statistics.median(values):.1f} | {min(values):.1f} to {max(values):.1f} |"
+            for subject, values in seconds.items()]
+    return "\n".join([
+        "Seconds from start to exit of the main job, 5 epochs of MNIST, with every observer at its default and with none; "
+        "the runs alternate.\n",
+        "| | median, s | range |", "| --- | --- | --- |", *rows, "",
+        f"Watching takes **{statistics.median(times):.3f}** times as long as not watching ({min(times):.3f} to "
+        f"{max(times):.3f}); at most {MOST_WATCHING} is wanted. It writes {statistics.median(found['logged']):.1f} MiB, at "
+        f"most {MOST_LOGGED} are wanted.\n",
     ])
 
 
+SECTIONS = {
+    "eventlog": ("Event log", eventlog_section),
+    "epoch": ("Epoch", epoch_section),
+    "memory": ("Memory", memory_section),
+    "observers": ("Watching", observers_section),
+}
+
+
 def report(options, found):
+    """Replaces the sections of what was measured."""
+    old = options.out.read_text() if options.out.exists() else ""
+    sections = dict(section.split("\n", 1) for section in ("\n" + old).split("\n## ")[1:])
     parts = [
-        "# Benchmarks\n",
-        "Made by `make bench`. The subjects take turns; a ratio is taken within a round, its median and range over the "
-        "rounds. More than 1 means that the trainer does more in the same time (for memory: that it needs more).\n",
-        circumstances(options) + "\n",
-    ]
-    if "eventlog" in found:
-        parts.append("## Event log\n\nEvents per second, from the first call to a closed file. Histograms are made from "
-                     "100,000 values, images are 64 x 64 RGB and compressed as PNG by each writer. `trainer` "
-                     "writes on the caller's thread, `trainer-background` through the queue of a training run.\n")
-        for workload, values in found["eventlog"].items():
-            parts.append(f"### {workload.capitalize()}\n\n{table('events/s', values)}\n")
-    if "epoch" in found:
-        parts.append(f"## Epoch\n\nTraining images per second over one epoch of {options.limit_train:,} MNIST images, "
-                     "batch 64, the same network and optimizer, without evaluation; the trainer writes curves, and no "
-                     "pictures or histograms; PyTorch writes nothing, its data lie in memory.\n\n"
-                     f"{table('images/s', found['epoch'])}\n")
-    if "memory" in found:
-        parts.append("## Memory\n\nPeak resident memory of a job of one epoch with everything shown that is shown by "
-                     f"default.\n\n{table('MiB', found['memory'])}\n")
+        "# Benchmarks\n\nMade by `make bench`. The subjects take turns; a ratio is taken within a round, its median and "
+        "range over the rounds. More than 1 means that the trainer does more in the same time (for memory: that it needs "
+        "more).\n"]
+    for part, (title, section) in SECTIONS.items():
+        if part in found:
+            parts.append(f"## {title}\n\n{section(options, found[part])}\n{circumstances(options, part)}")
+        elif title in sections:
+            parts.append(f"## {title}\n{sections[title]}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text("\n".join(parts))
+    options.out.write_text("\n".join(part.rstrip("\n") + "\n" for part in parts))
     print(f"written: {options.out}")
 
 
 def main():
     options = arguments()
     measuring.check_arguments(options)
-    found = {}
-    if "eventlog" in options.only:
-        found["eventlog"] = measure_eventlog(options)
-    if "epoch" in options.only:
-        found["epoch"] = measure_epoch(options)
-    if "memory" in options.only:
-        found["memory"] = measure_memory(options)
+    measures = {"eventlog": measure_eventlog, "epoch": measure_epoch, "memory": measure_memory,
+                "observers": measure_observers}
+    found = {part: measures[part](options) for part in PARTS if part in options.only}
     report(options, found)
     if short := list(shortcomings(found)):
         sys.exit("bench: " + "; ".join(short))

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / "scripts" / "peers" / "train_pytorch.py"
 # Nothing but curves: for comparisons of the training alone.
-UNWATCHED = ["--histogram-freq", "0", "--image-freq", "0"]
+UNWATCHED = ["--observe", "none,scalars=every:1epoch,steps=every:50steps"]
 
 # Runs a command and adds the peak resident memory of this one child, in MiB, as the last line of standard error.
 _MEASURED = """
@@ -51,8 +51,13 @@ def run(command):
 def run_trainer(options, *arguments):
     """What the trainer says at the end of each epoch, and its peak memory in MiB."""
     with tempfile.TemporaryDirectory(prefix="trainer-") as directory:
-        _, errors, peak = run([options.trainer, "--logdir", f"{directory}/logs/fit", "--log-format", "json",
-                               "--threads", options.threads, *arguments])
+        return run_trainer_in(directory, options, *arguments)
+
+
+def run_trainer_in(directory, options, *arguments):
+    """The same, with the run in `logs/fit` below a directory that is left behind."""
+    _, errors, peak = run([options.trainer, "--logdir", f"{directory}/logs/fit", "--log-format", "json",
+                           "--threads", options.threads, *arguments])
     epochs = []
     for line in errors.splitlines():
         try:

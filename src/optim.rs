@@ -3,7 +3,7 @@
 //! Each update is the one of `torch.optim`, term by term, and is checked against its numbers. Element-wise work on one
 //! buffer gives the same bits whatever the number of threads.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Keras's default; PyTorch's is 1e-8. Added to the root of the second moment.
 pub const EPSILON: f64 = 1e-7;
@@ -87,11 +87,6 @@ fn with_penalty(gradient: &Tensor, flat: &Tensor, weight_decay: f64) -> Tensor {
     if weight_decay > 0.0 { gradient + flat * weight_decay } else { gradient.shallow_clone() }
 }
 
-/// Euclidean norm of a flat buffer, summed in double precision.
-pub fn norm(flat: &Tensor) -> f64 {
-    flat.to_kind(Kind::Double).norm().double_value(&[])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,10 +129,5 @@ mod tests {
                 assert!((ours - torch).abs() <= 1e-6, "{name}: {ours} and torch's {torch}");
             }
         }
-    }
-
-    #[test]
-    fn the_norm_is_euclidean() {
-        assert_eq!(norm(&Tensor::from_slice(&[3.0_f32, 0.0, -4.0])), 5.0);
     }
 }

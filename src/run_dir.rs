@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! logs/fit/
+//!   events.out.tfevents.0000000000.session.*.v2   with what it is trained and how it ended, for TensorBoard's HParams
 //!   config.toml          the resolved configuration; `--config` reads it back
 //!   train/               event files; steps are epochs
 //!   validation/          event files; steps are epochs
 //!   steps/               event files; steps are iterations
+//!   projector/epoch_*/   points for the Projector: tables, pictures, an event file
 //!   model.safetensors    trained weights, once the run is finished
 //!   result.json          the outcome; its presence marks the run as finished
 //!   run.lock             held while a process trains here
@@ -15,13 +17,19 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::durable;
+use crate::eventlog::projector;
 use crate::exit::{Classify, Exit};
 use crate::types::Run;
 
-const CONFIG: &str = "config.toml";
-const WEIGHTS: &str = "model.safetensors";
+/// The resolved configuration, within the run's directory.
+pub const CONFIG: &str = "config.toml";
+/// The trained weights, within the run's directory.
+pub const WEIGHTS: &str = "model.safetensors";
 const RESULT: &str = "result.json";
 const LOCK: &str = "run.lock";
+/// Event files of the run's own directory. TensorBoard reads on in the order of their names.
+const SESSION_START: &str = "events.out.tfevents.0000000000.session.0-start.v2";
+const SESSION_END: &str = "events.out.tfevents.0000000000.session.1-end.v2";
 /// What makes a file an event file, to TensorBoard and to us.
 const MARK: &str = ".tfevents.";
 
@@ -95,7 +103,7 @@ pub fn check(path: &Path, fresh: bool) -> Result<(), RunDirError> {
     }
     let mut dirs = vec![existing.clone()];
     if existing == path {
-        for name in [CONFIG, WEIGHTS, RESULT, LOCK] {
+        for name in [CONFIG, WEIGHTS, RESULT, LOCK, SESSION_START, SESSION_END] {
             let dir = path.join(name);
             if dir.is_dir() {
                 return Err(RunDirError::Directory { path: path.to_owned(), dir });
@@ -108,8 +116,8 @@ pub fn check(path: &Path, fresh: bool) -> Result<(), RunDirError> {
         if !fresh {
             refuse_finished(path)?;
         }
-        for run in Run::ALL {
-            let dir = path.join(run.dir());
+        for name in Run::ALL.map(Run::dir).into_iter().chain([projector::DIR]) {
+            let dir = path.join(name);
             match std::fs::metadata(&dir) {
                 Ok(found) if found.is_dir() => dirs.push(dir),
                 Ok(_) => return Err(RunDirError::File { path: path.to_owned(), file: dir }),
@@ -124,9 +132,20 @@ pub fn check(path: &Path, fresh: bool) -> Result<(), RunDirError> {
     Ok(())
 }
 
+/// The directory in which a run lies beside its siblings: what TensorBoard is to be started on. None above the root's own
+/// children, and none that the path does not name.
+pub fn parent(logdir: &Path) -> Option<&Path> {
+    // Above `runs/..` is not `runs`.
+    let parent = logdir.file_name().and_then(|_| logdir.parent())?;
+    let parent = if parent == Path::new("") { Path::new(".") } else { parent };
+    let is_root = parent.canonicalize().map_or(parent == Path::new("/"), |resolved| resolved == Path::new("/"));
+    (!is_root).then_some(parent)
+}
+
 impl RunDir {
-    /// Creates the directory where needed and takes ownership. With `fresh`, what an earlier run left is removed:
-    /// event files in the run's own directories, configuration, weights and result, and nothing else.
+    /// Creates the directory where needed and takes ownership. With `fresh`, what an earlier run left is removed: event
+    /// files in the run's directories, points of the Projector, what TensorBoard's HParams know of the run,
+    /// configuration, weights and result, and nothing else.
     pub fn open(path: &Path, fresh: bool) -> Result<RunDir, RunDirError> {
         check(path, fresh)?;
         let not_writable =
@@ -148,9 +167,11 @@ impl RunDir {
             dir.clear()?;
         } else {
             refuse_finished(path)?; // another process may have finished since the first look
-            // Weights without a result are those of a run that died between the two.
-            dir.remove([dir.weights()])?;
+            // Weights without a result are those of a run that died between the two, and an end is that of one that failed.
+            dir.remove([dir.weights(), path.join(SESSION_END)])?;
         }
+        // A run that starts over voids its old curves as it writes; points are files, and would stay.
+        dir.remove_snapshots()?;
         dir.remove(durable::leftovers(path))?;
         for run in Run::ALL {
             let dir = path.join(run.dir());
@@ -171,6 +192,16 @@ impl RunDir {
         Ok(durable::write(&self.path.join(CONFIG), toml.as_bytes())?)
     }
 
+    /// An event file that says with what the run is trained.
+    pub fn write_session_start(&self, events: &[u8]) -> Result<(), RunDirError> {
+        Ok(durable::write(&self.path.join(SESSION_START), events)?)
+    }
+
+    /// An event file that says how the run ended.
+    pub fn write_session_end(&self, events: &[u8]) -> Result<(), RunDirError> {
+        Ok(durable::write(&self.path.join(SESSION_END), events)?)
+    }
+
     /// Marks the run as finished: written last.
     pub fn write_result(&self, result: &serde_json::Value) -> Result<(), RunDirError> {
         Ok(durable::write(&self.path.join(RESULT), format!("{result:#}\n").as_bytes())?)
@@ -183,9 +214,20 @@ impl RunDir {
 
     fn clear(&self) -> Result<(), RunDirError> {
         // The result first: a crash half-way leaves an unfinished run, never a finished one without its curves.
-        let mut files = vec![self.path.join(RESULT), self.path.join(WEIGHTS), self.path.join(CONFIG)];
+        let names = [RESULT, WEIGHTS, CONFIG, SESSION_END, SESSION_START];
+        let mut files: Vec<PathBuf> = names.iter().map(|name| self.path.join(name)).collect();
         files.extend(Run::ALL.iter().flat_map(|run| event_files(&self.path.join(run.dir()))));
         self.remove(files)
+    }
+
+    fn remove_snapshots(&self) -> Result<(), RunDirError> {
+        let (files, dirs) = projector::snapshots(&self.path);
+        self.remove(files)?;
+        for dir in dirs {
+            // One that holds something of somebody else stays.
+            let _ = std::fs::remove_dir(dir);
+        }
+        Ok(())
     }
 
     fn remove(&self, files: impl IntoIterator<Item = PathBuf>) -> Result<(), RunDirError> {
@@ -295,7 +337,7 @@ mod tests {
     #[test]
     fn a_directory_where_the_weights_belong_is_found_before_training() {
         let dir = tempfile::tempdir().unwrap();
-        for name in [CONFIG, WEIGHTS, RESULT, LOCK] {
+        for name in [CONFIG, WEIGHTS, RESULT, LOCK, SESSION_START, SESSION_END] {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.join(name)).unwrap();
             let error = check(&path, true).unwrap_err();
@@ -315,6 +357,44 @@ mod tests {
         drop(run);
         RunDir::open(&path, true).unwrap();
         assert!(foreign.exists());
+    }
+
+    #[test]
+    fn a_run_lies_in_the_directory_that_its_path_names() {
+        for (logdir, want) in [
+            ("logs/fit", Some("logs")),
+            ("logs/fit/", Some("logs")),
+            ("fit", Some(".")),
+            ("/fit", None),
+            (".", None),
+            ("runs/..", None),
+            ("/", None),
+        ] {
+            assert_eq!(parent(Path::new(logdir)), want.map(Path::new), "{logdir}");
+        }
+        let up = format!("{}x", "../".repeat(40));
+        assert_eq!(parent(Path::new(&up)), None, "the root by another name");
+    }
+
+    #[test]
+    fn points_of_the_projector_are_removed_when_a_run_starts_over_and_nothing_else() {
+        for fresh in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("fit");
+            drop(RunDir::open(&path, fresh).unwrap());
+            let [whole, shared] = ["projector/epoch_0000", "projector/epoch_0001"].map(|name| path.join(name));
+            for snapshot in [&whole, &shared] {
+                std::fs::create_dir_all(snapshot).unwrap();
+                for name in ["tensors.tsv", "projector_config.pbtxt", "events.out.tfevents.1.h.1.0.v2"] {
+                    std::fs::write(snapshot.join(name), "x").unwrap();
+                }
+            }
+            let foreign = shared.join("notes.txt");
+            std::fs::write(&foreign, "x").unwrap();
+            let run = RunDir::open(&path, fresh).unwrap();
+            assert!(!whole.exists() && foreign.exists() && !run.has_events());
+            assert_eq!(std::fs::read_dir(&shared).unwrap().count(), 1);
+        }
     }
 
     #[test]

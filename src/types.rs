@@ -37,7 +37,7 @@ impl fmt::Display for Step {
 /// Seconds since the Unix epoch: finite and not negative.
 ///
 /// A NaN would make TensorBoard's default loader give up the rest of the file.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
 pub struct WallTime(f64);
 
 impl WallTime {

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use trainer::data::{self, Dataset, DatasetName, Split};
+use trainer::evaluation::Predictions;
 use trainer::eventlog::{Memory, Summary, Value, What};
 use trainer::model::{Architecture, Network, Parameters};
-use trainer::observe::{ActivationMax, FeatureMaps, Filters, Findings, GradCam, Inputs};
+use trainer::observe::{
+    ActivationMax, Calibration, Confusion, Errors, Explanations, FeatureMaps, Filters, Findings, GradCam, Inputs,
+};
 use trainer::picture::Picture;
 use trainer::train::{At, Metrics, Moment, Observer, Totals};
 use trainer::types::{FixedClock, ImageShape, Run, Seed, WallTime};
@@ -36,14 +39,52 @@ fn network(filters: &[usize], kernel_size: usize, dataset: &Dataset) -> Network 
     Network::build(&architecture, dataset.train.shape(), dataset.classes.len()).unwrap()
 }
 
-/// What the observers of pictures say of one moment.
+/// What the network says about every validation image.
+fn predict(network: &Network, parameters: &Parameters, split: &Split) -> Predictions {
+    let piece = |start: usize| {
+        let count = 500.min(split.len() - start);
+        let pixels = &split.pixels()[start * split.shape().len()..(start + count) * split.shape().len()];
+        let images_nchw = data::images_nchw(pixels, count, split.shape(), Device::Cpu);
+        let logits_nk = tch::no_grad(|| network.forward(parameters.views(), &images_nchw));
+        Vec::<f32>::try_from(logits_nk.softmax(-1, Kind::Float).flatten(0, -1)).unwrap()
+    };
+    let probabilities: Vec<f32> = (0..split.len()).step_by(500).flat_map(piece).collect();
+    Predictions::new(probabilities.len() / split.len(), probabilities, split.labels().to_vec())
+}
+
+/// What the observers of pictures say of one moment: their pictures.
 fn observe(network: &Network, parameters: &Parameters, dataset: &Dataset, epoch: u64) -> Vec<(u64, Value)> {
+    let predictions = predict(network, parameters, &dataset.validation);
+    let mut observers: Vec<Box<dyn Observer<Findings>>> = vec![
+        Box::new(Inputs),
+        Box::new(Filters),
+        Box::new(FeatureMaps::new(3, Seed(0))),
+        Box::new(GradCam::new(10, Seed(0))),
+        Box::new(Explanations::new(4, Seed(0))),
+        Box::new(ActivationMax::new(Seed(0))),
+    ];
+    observers.extend(of_predictions());
+    observe_with(observers, network, parameters, dataset, epoch, &predictions)
+}
+
+fn of_predictions() -> Vec<Box<dyn Observer<Findings>>> {
+    vec![Box::new(Confusion), Box::new(Calibration), Box::new(Errors)]
+}
+
+fn observe_with(
+    observers: Vec<Box<dyn Observer<Findings>>>,
+    network: &Network,
+    parameters: &Parameters,
+    dataset: &Dataset,
+    epoch: u64,
+    predictions: &Predictions,
+) -> Vec<(u64, Value)> {
     let gradient = Tensor::zeros([1], (Kind::Float, Device::Cpu));
     let (train, validation, totals) = (Metrics::default(), Metrics::default(), Totals::default());
     let at = At::Epoch { train, validation, totals };
     let (iterations, learning_rate) = (1, 0.1);
     let (gradient, previous) = (&gradient, parameters.flat());
-    let (predictions, last) = (None, false);
+    let (predictions, last) = (Some(predictions), false);
     let moment = Moment {
         at,
         epoch,
@@ -60,25 +101,25 @@ fn observe(network: &Network, parameters: &Parameters, dataset: &Dataset, epoch:
     let memory = Memory::default();
     let clock = Arc::new(FixedClock(WallTime::from_secs(1.0).unwrap()));
     let mut findings = Findings::new(memory.clone(), clock);
-    let observers: [Box<dyn Observer<Findings>>; 5] = [
-        Box::new(Inputs),
-        Box::new(Filters),
-        Box::new(FeatureMaps::new(3, Seed(0))),
-        Box::new(GradCam::new(10, Seed(0))),
-        Box::new(ActivationMax::new(Seed(0))),
-    ];
     for mut observer in observers {
         observer.observe(&moment, &mut findings);
     }
     let values = memory.entries().into_iter().flat_map(|entry| {
-        assert_eq!(entry.run, Run::Train);
         let step = entry.step.get();
         match entry.what {
-            What::Values(values) => values.into_iter().map(move |value| (step, value)),
+            What::Values(values) => values.into_iter().map(move |value| (entry.run, step, value)),
             other => panic!("not a value: {other:?}"),
         }
     });
-    values.collect()
+    let pictures = values.filter(|(_, _, value)| matches!(value.summary, Summary::Images(_)));
+    let groups = ["confusion/", "calibration/", "errors/"];
+    pictures
+        .map(|(run, step, value)| {
+            let of_predictions = groups.iter().any(|group| value.tag.as_str().starts_with(group));
+            assert_eq!(run, if of_predictions { Run::Validation } else { Run::Train }, "{}", value.tag);
+            (step, value)
+        })
+        .collect()
 }
 
 fn pictures(value: &Value) -> &[Picture] {
@@ -108,9 +149,14 @@ fn every_layer_has_its_pictures() {
         ("feature_maps/conv2d_1", 7, 3),
         ("feature_maps/max_pooling2d_1", 7, 3),
         ("grad_cam/conv2d_1", 7, 10),
+        ("explanations/conv2d_1", 7, 4),
         ("activation_max/conv2d", 7, 1),
         ("activation_max/conv2d_1", 7, 1),
         ("activation_max/classes", 7, 1),
+        ("confusion/counts", 7, 1),
+        ("confusion/normalised", 7, 1),
+        ("calibration/reliability", 7, 1),
+        ("errors/most_confident", 7, 1),
     ];
     assert_eq!(found, want);
     assert!(values.iter().all(|(_, value)| value.description.is_some()));
@@ -132,7 +178,7 @@ fn looking_changes_nothing_and_sees_the_same_again() {
 fn pictures_fit_the_images_tab_whatever_the_network() {
     let cases = [
         (ImageShape { height: 28, width: 28, channels: 1 }, 10, vec![32, 64], 3),
-        (ImageShape { height: 96, width: 96, channels: 3 }, 100, vec![8, 300], 5),
+        (ImageShape { height: 96, width: 96, channels: 3 }, 100, vec![8, 70], 5),
         (ImageShape { height: 250, width: 40, channels: 3 }, 2, vec![70], 7),
         (ImageShape { height: 5, width: 9, channels: 2 }, 3, vec![1], 1),
         (ImageShape { height: 2, width: 2, channels: 1 }, 1, vec![1], 1),
@@ -167,6 +213,53 @@ fn a_diverged_network_is_drawn() {
         let (_, filters) = values.iter().find(|(_, value)| value.tag.as_str() == "filters/conv2d").unwrap();
         let magenta = pictures(filters)[0].pixels().iter().filter(|&&pixel| pixel == [255, 0, 255]).count();
         assert!(magenta > 1000, "values that are not finite stand out");
+    }
+}
+
+/// Predictions that err as people do: more between neighbours, and not always when unsure.
+fn made_up(classes: usize, samples: usize) -> Predictions {
+    let mut probabilities = Vec::new();
+    let mut labels = Vec::new();
+    for sample in 0..samples {
+        let label = sample % classes;
+        // Any number that jumps about.
+        let chance = (sample as f64 * 12.9898).sin().abs() * 43758.5453 % 1.0;
+        let predicted = match chance {
+            c if c < 0.03 => (label + 1) % classes,
+            c if c < 0.05 => (label * 7 + 3) % classes,
+            _ => label,
+        };
+        let sure = 0.35 + 0.65 * (1.0 - (sample as f64 * 78.233).sin().abs().powi(6));
+        let rest = (1.0 - sure) / (classes.max(2) - 1) as f64;
+        probabilities.extend((0..classes).map(|class| if class == predicted { sure as f32 } else { rest as f32 }));
+        labels.push(label as u8);
+    }
+    Predictions::new(classes, probabilities, labels)
+}
+
+#[test]
+fn any_number_of_classes_and_errors_is_drawn() {
+    let shape = ImageShape { height: 4, width: 4, channels: 1 };
+    for classes in [1, 2, 3, 10, 20, 26, 27, 60, 100, 256] {
+        let mut dataset = dataset(shape, classes, classes * 4);
+        dataset.classes[0] = "a name that is longer than anybody would want it to be".to_owned();
+        let network = network(&[1], 1, &dataset);
+        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        let right = |sample: usize| (0..classes).map(move |class| f32::from(u8::from(class == sample % classes)));
+        let labels = dataset.validation.labels().to_vec();
+        for predictions in [
+            made_up(classes, classes * 4),
+            Predictions::new(classes, (0..labels.len()).flat_map(right).collect(), labels.clone()),
+            Predictions::new(classes, vec![f32::NAN; labels.len() * classes], labels),
+            Predictions::new(classes, vec![], vec![]),
+        ] {
+            for (_, value) in observe_with(of_predictions(), &network, &parameters, &dataset, 0, &predictions) {
+                let picture = &pictures(&value)[0];
+                assert_eq!(picture.width(), 348, "{} of {classes} classes", value.tag);
+                assert!(picture.height() <= 1024, "{} of {classes}: {} high", value.tag, picture.height());
+                assert!(picture.png().unwrap().len() < 150_000, "{} of {classes}", value.tag);
+            }
+        }
     }
 }
 
@@ -213,13 +306,28 @@ fn gallery() {
             let start = std::time::Instant::now();
             let values = observe(&network, &parameters, &dataset, epoch);
             println!("{name}, epoch {epoch}: drawn in {:?}", start.elapsed());
-            for (_, value) in values {
-                for (index, picture) in pictures(&value).iter().enumerate() {
-                    let tag = value.tag.as_str().replace('/', ".");
-                    std::fs::write(dir.join(format!("{name}.{epoch}.{tag}.{index}.png")), picture.png().unwrap())
-                        .unwrap();
-                }
-            }
+            save(&dir, &format!("{name}.{epoch}"), &values);
+        }
+    }
+    let fashion = DatasetName::FashionMnist.classes().map(str::to_owned).to_vec();
+    for (classes, samples) in [(2, 400), (10, 10_000), (26, 5_200), (100, 10_000), (256, 20_000)] {
+        let mut dataset = dataset(ImageShape { height: 28, width: 28, channels: 1 }, classes, samples);
+        if classes == fashion.len() {
+            dataset.classes = fashion.clone();
+        }
+        let network = network(&[4], 3, &dataset);
+        let parameters = Parameters::initialise(&network, Seed(0), Device::Cpu);
+        let predictions = made_up(classes, samples);
+        let values = observe_with(of_predictions(), &network, &parameters, &dataset, 0, &predictions);
+        save(&dir, &format!("made-up-{classes}"), &values);
+    }
+}
+
+fn save(dir: &Path, prefix: &str, values: &[(u64, Value)]) {
+    for (_, value) in values {
+        for (index, picture) in pictures(value).iter().enumerate() {
+            let tag = value.tag.as_str().replace('/', ".");
+            std::fs::write(dir.join(format!("{prefix}.{tag}.{index}.png")), picture.png().unwrap()).unwrap();
         }
     }
 }

@@ -155,7 +155,7 @@ fn the_program_does_not_panic_on_purpose() {
 #[test]
 fn text_files_are_clean() {
     let mut files = Vec::new();
-    for dir in ["src", "tests", "benches", "scripts", "docs", ".ci", "proto"] {
+    for dir in ["src", "tests", "benches", "examples", "scripts", "docs", ".ci", "proto"] {
         walk(&root().join(dir), &mut files);
     }
     for name in

@@ -14,7 +14,8 @@ use support::{Outcome, Running, Sandbox, finish, idx, program, skip, small_mnist
 const SMALL: &str = "--dataset synthetic --conv-filters 4,6 --dense-units 8 --epochs 2 --batch-size 50 \
                      --limit-train 120 --limit-validation 40";
 const SILENT: &str = "--observe none";
-const WATCHED: &str = "--update-freq batch --observe gradcam=every:1step,weights=every:1step";
+const WATCHED: &str = "--update-freq batch --observe \
+                       gradcam=every:1step,weights=every:1step,gradients=every:1step,activations=every:1step";
 /// More epochs than anybody waits for.
 const ENDLESS: &str = "--dataset synthetic --conv-filters 4 --dense-units 8 --epochs 1000000 --limit-train 640 \
                        --limit-validation 32 --threads 1 --logdir run";
@@ -180,6 +181,10 @@ fn stopped_by(signal: &str, code: i32) {
     assert!(is_unfinished(&sandbox));
     let report: serde_json::Value =
         serde_json::from_str(&sandbox.run("inspect run --json").succeeded().stdout).unwrap();
+    let tags: Vec<_> =
+        report["runs"].as_array().unwrap().iter().flat_map(|run| run["tags"].as_array().unwrap()).collect();
+    let has = |name: &str| tags.iter().any(|tag| tag["name"] == name);
+    assert!(has("_hparams_/session_start_info") && !has("_hparams_/session_end_info"), "it may go on: {report}");
     let files: Vec<_> =
         report["runs"].as_array().unwrap().iter().flat_map(|run| run["files"].as_array().unwrap()).collect();
     assert!(files.len() >= 3 && files.iter().all(|file| file["truncated_at"].is_null()), "a record is cut: {report}");
@@ -345,6 +350,23 @@ fn a_diverging_run_ends_and_says_so() {
     assert!(outcome.stderr.contains("use a smaller learning rate"), "{}", outcome.stderr);
     assert!(is_unfinished(&sandbox));
     sandbox.run("inspect run").succeeded();
+}
+
+#[test]
+fn a_run_that_ends_in_nan_says_in_which_layer() {
+    let sandbox = Sandbox::new();
+    // The loss is looked at after 20 steps, and is NaN long before.
+    let outcome = sandbox.run(
+        "--dataset synthetic --conv-filters 4,6 --dense-units 8 --limit-train 640 --limit-validation 40 --batch-size 16 \
+         --logdir run --optimizer sgd --learning-rate 100 --weight-decay 10 --threads 1",
+    );
+    assert_eq!(outcome.code(), 65, "{}", outcome.stderr);
+    let said = "error: training diverged: the loss is NaN after step ";
+    assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("; the first non-finite values are in the output of dense"), "{}", outcome.stderr);
+    let inspected = sandbox.run("inspect run").succeeded();
+    assert!(String::from_utf8_lossy(&inspected.stdout).contains("run/non_finite"), "the log has its last words");
+    assert!(is_unfinished(&sandbox));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::{Arg, ArgAction, ArgMatches};
 
-use crate::config::{ConfigError, KNOBS, Knob, Layers, Resolved};
+use crate::config::{ConfigError, KNOBS, Knob, Layers, OBSERVERS, Resolved};
 
 /// One flag for each knob, and `--config`.
 pub(super) fn flags() -> Vec<Arg> {
@@ -43,7 +43,15 @@ fn flag(knob: &'static Knob) -> Arg {
         "" => text.to_owned(),
         default => format!("{text} [default: {default}]"),
     };
-    arg.value_name(knob.value_name).help(shown(short)).long_help(shown(&long))
+    let list = if knob.key == "observe" { format!("\n\n{}", observers()) } else { String::new() };
+    arg.value_name(knob.value_name).help(shown(short)).long_help(shown(&long) + &list)
+}
+
+/// Every observer with what it shows and when it usually does, a line each.
+fn observers() -> String {
+    let width = OBSERVERS.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let lines = OBSERVERS.iter().map(|row| format!("  {:width$}  {} ({})", row.name, row.help, row.default()));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Defaults, file, environment, command line.

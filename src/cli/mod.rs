@@ -2,8 +2,11 @@
 
 mod config;
 mod data;
+mod explain;
 mod flags;
 mod inspect;
+mod pictures;
+mod predict;
 mod signals;
 mod summary;
 mod train;
@@ -18,6 +21,7 @@ use clap::{Arg, ArgMatches, Command};
 use crate::exit::{Classify, Exit};
 
 /// What a subcommand ends with when it fails: the message is printed once, here.
+#[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
     message: String,
@@ -75,8 +79,10 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("train", matches)) => train::train(matches),
         Some(("config", matches)) => config::config(matches),
         Some(("summary", matches)) => summary::summary(matches),
+        Some(("predict", matches)) => predict::predict(matches),
         Some(("inspect", matches)) => inspect::inspect(matches),
         Some(("data", matches)) => data::data(matches),
+        Some(("explain", matches)) => explain::explain(matches),
         Some((other, _)) => Err(Failure::new(Exit::Software, format!("subcommand `{other}` is not wired up"))),
     }
 }
@@ -99,8 +105,10 @@ fn command() -> Command {
         )
         .subcommand(config::command())
         .subcommand(summary::command())
+        .subcommand(predict::command())
         .subcommand(inspect::command())
         .subcommand(data::command())
+        .subcommand(explain::command())
 }
 
 const EXIT_CODES: &str = "\

@@ -8,6 +8,7 @@ use super::{Failure, flags, signals};
 use crate::config::LogFormat;
 use crate::exit::Exit;
 use crate::run::{self, Finished, RunError};
+use crate::run_dir;
 use crate::telemetry::{Console, duration_text, epochs};
 use crate::train::FitError;
 
@@ -48,12 +49,13 @@ fn report(finished: &Finished, format: LogFormat) {
     let words = match format {
         LogFormat::Json => "finished".to_owned(),
         LogFormat::Text => format!(
-            "\nValidation accuracy {:.2} % after {}, in {}. Logs are in {logdir}, the weights in {}. To watch what was \
-             learned:\n\n    {tensorboard}\n",
+            "\nValidation accuracy {:.2} % after {}, in {}. Logs are in {logdir}, the weights in {}. The event log \
+             takes {}. To watch what was learned:\n\n    {tensorboard}\n",
             last.validation.accuracy * 100.0,
             epochs(last.epoch + 1),
             duration_text(finished.seconds),
             weights.display(),
+            finished.log_bytes,
         ),
     };
     tracing::info!(
@@ -66,6 +68,8 @@ fn report(finished: &Finished, format: LogFormat) {
         weights = %weights.display(),
         tensorboard = %tensorboard,
         lost_entries = finished.lost_entries,
+        log_bytes = finished.log_bytes.total(),
+        log_bytes_by_kind = %finished.log_bytes,
         "{words}"
     );
 }
@@ -75,14 +79,7 @@ const TENSORBOARD_IMAGES: u64 = 10;
 
 /// The command that shows this run beside its siblings.
 fn tensorboard(logdir: &Path, image_steps: u64) -> String {
-    // Above `runs/..` is not `runs`.
-    let above = logdir.file_name().and_then(|_| logdir.parent());
-    let parent = match above {
-        Some(parent) if parent == Path::new("") => Path::new("."),
-        Some(parent) if parent != Path::new("/") => parent,
-        _ => logdir,
-    };
-    let text = parent.to_string_lossy();
+    let text = run_dir::parent(logdir).unwrap_or(logdir).to_string_lossy();
     let text = if text.starts_with('-') { format!("./{text}") } else { text.into_owned() };
     let mut command = format!("tensorboard --logdir {}", quoted(&text));
     if image_steps > TENSORBOARD_IMAGES {

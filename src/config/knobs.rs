@@ -47,16 +47,6 @@ const NETWORK: &str = "Network";
 const WATCHING: &str = "Watching";
 const CONSOLE: &str = "Console";
 
-/// The names are those of [`super::OBSERVERS`]; a test compares.
-const OBSERVE: &str = "\
-What to look at, and when: `none`, `default`, or items over either
-
-WHEN is `off`, `start`, `every:Nepochs`, `every:Nsteps` or `at:N,...,last`; epochs count from 0, as in TensorBoard. \
-`--observe gradcam=every:2epochs,filters=off` changes two, `--observe none,gradcam=at:0,last` leaves one.
-
-Names: texts, graph, scalars, steps, weights, inputs, filters, feature-maps, gradcam, activation-max. Histograms follow --histogram-freq, \
-pictures --image-freq, `steps` --update-freq unless named here.";
-
 /// Every knob, in the order of the help text.
 pub const KNOBS: &[Knob] = &[
     Knob {
@@ -84,7 +74,7 @@ pub const KNOBS: &[Knob] = &[
         key: "device",
         value_name: "DEVICE",
         default: "auto",
-        help: "Where to train: `auto`, `cpu`, `cuda` or `cuda:N`",
+        help: "Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`",
         heading: RUN,
         set: |c, t| store(&mut c.device, device(t)),
     },
@@ -258,7 +248,9 @@ pub const KNOBS: &[Knob] = &[
         key: "observe",
         value_name: "NAME=WHEN,...",
         default: "default",
-        help: OBSERVE,
+        help: "What to look at, and when: `none`, `default`, or NAME=WHEN over either\n\nWHEN is `off`, `start`, \
+               `every:Nepochs`, `every:Nsteps` or `at:N,...,last`; epochs count from 0, as in TensorBoard. `--observe \
+               gradcam=every:2epochs,filters=off` changes two, `--observe none,gradcam=at:0,last` leaves one.",
         heading: WATCHING,
         set: |c, t| store(&mut c.observe, Watching::parse(t)),
     },
@@ -267,7 +259,7 @@ pub const KNOBS: &[Knob] = &[
         value_name: "N",
         default: "10",
         help: "Validation images that pictures show again and again, spread over the classes\n\nGrad-CAM shows them all, \
-               feature maps the first three.",
+               feature maps three of them, the explanations four.",
         heading: WATCHING,
         set: |c, t| store(&mut c.probes, number(t, 1, 100)),
     },

@@ -15,6 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::sink::{Cause, Entry, Sink, SinkError};
+use super::tally::Tally;
 
 /// Entries taken from the queue at once.
 const BATCH: usize = 256;
@@ -69,6 +70,7 @@ struct Queue {
     stopped: bool,
     error: Option<SinkError>,
     lost: u64,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -171,6 +173,10 @@ impl Sink for Background {
 
     fn lost(&self) -> u64 {
         self.shared.lock().lost
+    }
+
+    fn tally(&self) -> Tally {
+        self.shared.lock().tally
     }
 }
 
@@ -334,6 +340,7 @@ impl<S: Sink> Worker<S> {
         queue.in_work = queue.in_work.saturating_sub(done.entries);
         queue.barriers_passed += u64::from(passed);
         queue.lost = self.sink.lost();
+        queue.tally = self.sink.tally();
         if let Some(error) = errors {
             SinkError::add(&mut queue.error, error);
         }

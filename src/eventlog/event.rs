@@ -1,14 +1,18 @@
 //! One event as bytes: what a record holds.
 
+use std::sync::Arc;
+
 use prost::Message;
 
 use super::graph::Graph;
+use super::profile::Profile;
+use super::projector::Embeddings;
 use super::proto;
 use super::proto::event::What as Wire;
 use super::record::{self, TooLong};
-use super::summary::{Summary, Value, plugin};
+use super::summary::{PictureError, Summary, Value, plugin};
+use super::tally::{Kind, Tally};
 use crate::exit::{Classify, Exit};
-use crate::picture::PngError;
 use crate::types::{Step, Tag, WallTime};
 
 /// What an event says.
@@ -18,15 +22,22 @@ pub enum What {
     Values(Vec<Value>),
     /// The run's graph; one for each run.
     Graph(Graph),
+    /// What the nodes of the run's graph cost. No summary of the run may have the same tag.
+    Profile { tag: Tag, profile: Profile },
+    /// Points for the Projector. They become a run of their own, named by the step, which is an epoch; the entry's run
+    /// does not matter. One snapshot for each step.
+    Embeddings(Arc<Embeddings>),
 }
 
 /// Why an event could not be put in bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     #[error("tag `{tag}`: {source}")]
-    Png { tag: Tag, source: PngError },
+    Picture { tag: Tag, source: PictureError },
     #[error(transparent)]
     TooLong(#[from] TooLong),
+    #[error("embeddings are no event: a log directory keeps them in files of their own")]
+    NotAnEvent,
 }
 
 impl Classify for EncodeError {
@@ -41,8 +52,33 @@ impl What {
         match self {
             What::Values(values) => values.iter().map(Value::size).sum(),
             What::Graph(graph) => graph.size(),
+            What::Profile { profile, .. } => profile.size(),
+            What::Embeddings(embeddings) => embeddings.size(),
         }
     }
+}
+
+/// Appends a record that says `what` to `buffer`, which is as it was if that fails.
+pub(super) fn append_what(
+    buffer: &mut Vec<u8>,
+    wall_time: WallTime,
+    step: Step,
+    what: &What,
+    tally: &mut Tally,
+) -> Result<(), EncodeError> {
+    let wire = match what {
+        What::Values(values) => return append_values(buffer, wall_time, step, values, tally),
+        What::Graph(graph) => Wire::GraphDef(graph.encode()),
+        What::Profile { tag, profile } => {
+            let (tag, run_metadata) = (tag.as_str().to_owned(), profile.encode());
+            Wire::TaggedRunMetadata(proto::TaggedRunMetadata { tag, run_metadata })
+        }
+        What::Embeddings(_) => return Err(EncodeError::NotAnEvent),
+    };
+    let before = buffer.len();
+    append(buffer, &event(wall_time, step, wire))?;
+    tally.add(Kind::Graphs, (buffer.len() - before) as u64);
+    Ok(())
 }
 
 /// Appends a record that says `values` to `buffer`, which is as it was if that fails.
@@ -51,30 +87,51 @@ pub(super) fn append_values(
     wall_time: WallTime,
     step: Step,
     values: &[Value],
+    tally: &mut Tally,
 ) -> Result<(), EncodeError> {
-    record::append(buffer, |payload| {
+    let before = buffer.len();
+    let mut sizes = Tally::default();
+    record::append::<EncodeError>(buffer, |payload| {
         if values.iter().all(|value| matches!(value.summary, Summary::Scalar(_))) {
             put_scalars(payload, wall_time, step, values);
             return Ok(());
         }
         let mut summary = proto::Summary { value: Vec::with_capacity(values.len()) };
         for value in values {
-            let wire = value.to_wire().map_err(|source| EncodeError::Png { tag: value.tag.clone(), source })?;
+            let wire = value.to_wire().map_err(|source| EncodeError::Picture { tag: value.tag.clone(), source })?;
+            sizes.add(value.summary.kind(), wire.encoded_len() as u64);
             summary.value.push(wire);
         }
         put(payload, &event(wall_time, step, Wire::Summary(summary)));
         Ok(())
-    })
+    })?;
+    // What the values share goes with the first.
+    let shared = ((buffer.len() - before) as u64).saturating_sub(sizes.total());
+    sizes.add(values.first().map_or(Kind::Headers, |value| value.summary.kind()), shared);
+    tally.merge(&sizes);
+    Ok(())
 }
 
-/// Appends a record that says `graph`.
-pub(super) fn append_graph(
+/// Appends a record whose one value holds nothing but what `plugin` wants to know.
+pub(super) fn append_metadata(
     buffer: &mut Vec<u8>,
     wall_time: WallTime,
-    step: Step,
-    graph: &Graph,
+    tag: &str,
+    plugin: &str,
+    content: Vec<u8>,
 ) -> Result<(), EncodeError> {
-    append(buffer, &event(wall_time, step, Wire::GraphDef(graph.encode())))
+    // As TensorFlow writes it: a tensor without elements.
+    let empty = proto::TensorShapeProto { dim: vec![proto::tensor_shape_proto::Dim::default()], unknown_rank: false };
+    let tensor =
+        proto::TensorProto { dtype: proto::DataType::DtFloat.into(), tensor_shape: Some(empty), ..Default::default() };
+    let plugin_data = Some(proto::summary_metadata::PluginData { plugin_name: plugin.to_owned(), content });
+    let value = proto::summary::Value {
+        tag: tag.to_owned(),
+        metadata: Some(proto::SummaryMetadata { plugin_data, ..Default::default() }),
+        value: Some(proto::summary::value::Value::Tensor(tensor)),
+        ..Default::default()
+    };
+    append(buffer, &event(wall_time, Step::ZERO, Wire::Summary(proto::Summary { value: vec![value] })))
 }
 
 /// Appends the record that every file begins with; it also tells readers how to treat steps that come twice.
@@ -82,6 +139,16 @@ pub(super) fn append_version(buffer: &mut Vec<u8>, wall_time: WallTime, writer: 
     let mut event = event(wall_time, Step::ZERO, Wire::FileVersion("brain.Event:2".to_owned()));
     event.source_metadata = Some(proto::SourceMetadata { writer: writer.to_owned() });
     append(buffer, &event)
+}
+
+/// A complete file that says `values`, for what is written whole or not at all.
+pub fn file(wall_time: WallTime, step: Step, values: &[Value]) -> Result<Vec<u8>, EncodeError> {
+    let mut bytes = Vec::new();
+    append_version(&mut bytes, wall_time, super::file::WRITER)?;
+    for value in values {
+        append_values(&mut bytes, wall_time, step, std::slice::from_ref(value), &mut Tally::default())?;
+    }
+    Ok(bytes)
 }
 
 /// Appends the record by which a new process says that it writes from `step` on: what is there from an earlier
@@ -193,7 +260,14 @@ mod tests {
     #[test]
     fn a_scalar_that_stock_tensorboard_was_seen_to_read() {
         let mut buffer = Vec::new();
-        append_values(&mut buffer, time(2.0), Step::new(7).unwrap(), &[Value::scalar(Tag::of("a"), 0.5)]).unwrap();
+        append_values(
+            &mut buffer,
+            time(2.0),
+            Step::new(7).unwrap(),
+            &[Value::scalar(Tag::of("a"), 0.5)],
+            &mut Tally::default(),
+        )
+        .unwrap();
         let want = b"\x2d\0\0\0\0\0\0\0\x3c\x41\x8a\xfb\
             \x09\0\0\0\0\0\0\0\x40\x10\x07\x2a\x20\x0a\x1e\x0a\x01a\x42\x0a\x08\x01\x12\0\x2a\x04\0\0\0\x3f\
             \x4a\x0d\x0a\x09\x0a\x07scalars\x20\x01\
@@ -213,7 +287,13 @@ mod tests {
     fn an_event_too_long_to_be_read_back_is_refused() {
         let text = "x".repeat(record::DEFAULT_LIMIT as usize);
         let mut buffer = b"before".to_vec();
-        let result = append_values(&mut buffer, time(1.0), Step::ZERO, &[Value::text(Tag::of("t"), text)]);
+        let result = append_values(
+            &mut buffer,
+            time(1.0),
+            Step::ZERO,
+            &[Value::text(Tag::of("t"), text)],
+            &mut Tally::default(),
+        );
         assert!(matches!(result, Err(EncodeError::TooLong(TooLong { limit: record::DEFAULT_LIMIT, .. }))));
         assert_eq!(buffer, b"before");
     }

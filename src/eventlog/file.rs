@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::event::{self, EncodeError, What};
 use super::record;
 use super::summary::Value;
+use super::tally::{Kind, Tally};
 use crate::exit::{Classify, Exit};
 use crate::types::{Step, WallTime};
 
@@ -17,7 +18,7 @@ use crate::types::{Step, WallTime};
 pub const MARK: &str = "tfevents";
 
 const PREFIX: &str = "events.out.tfevents.";
-const WRITER: &str = "trainer";
+pub(super) const WRITER: &str = "trainer";
 /// Bytes gathered before they are written.
 const BUFFER: usize = 64 << 10;
 
@@ -33,6 +34,7 @@ pub struct EventFile {
     buffer: Vec<u8>,
     records: u64,
     bytes: u64,
+    tally: Tally,
     torn: bool,
     entry_synced: bool,
 }
@@ -49,6 +51,7 @@ pub struct Origin {
 pub struct Backlog {
     pub(super) bytes: Vec<u8>,
     pub(super) records: u64,
+    pub(super) tally: Tally,
 }
 
 /// Why there is no new event file. Nothing is left behind.
@@ -140,7 +143,9 @@ impl EventFile {
             }
         };
         let buffer = Vec::with_capacity(BUFFER + BUFFER / 4);
-        let mut event_file = EventFile { file, path, buffer, records: 0, bytes: 0, torn: false, entry_synced: false };
+        let tally = Tally::default();
+        let mut event_file =
+            EventFile { file, path, buffer, records: 0, bytes: 0, tally, torn: false, entry_synced: false };
         // The run shows in TensorBoard from here on, and a disk that is full is found before anything is lost.
         if let Err(source) = event_file.begin(now, start) {
             // Ours, new, and of no use; if it cannot be removed the first error is still the one to tell.
@@ -159,21 +164,21 @@ impl EventFile {
         self.bytes
     }
 
+    /// What was appended since this was last asked; not what was adopted.
+    pub(super) fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
     /// Appends one event with all of `values`.
     pub fn write_values(&mut self, wall_time: WallTime, step: Step, values: &[Value]) -> Result<(), WriteError> {
-        let result = event::append_values(&mut self.buffer, wall_time, step, values);
+        let result = event::append_values(&mut self.buffer, wall_time, step, values, &mut self.tally);
         self.appended(result)
     }
 
     /// Appends one event.
     pub fn write(&mut self, wall_time: WallTime, step: Step, what: &What) -> Result<(), WriteError> {
-        match what {
-            What::Values(values) => self.write_values(wall_time, step, values),
-            What::Graph(graph) => {
-                let result = event::append_graph(&mut self.buffer, wall_time, step, graph);
-                self.appended(result)
-            }
-        }
+        let result = event::append_what(&mut self.buffer, wall_time, step, what, &mut self.tally);
+        self.appended(result)
     }
 
     /// Writes what other files could not take.
@@ -233,7 +238,7 @@ impl EventFile {
 
     /// Gives the file up and returns the records that are not in it.
     pub fn abandon(self) -> Backlog {
-        Backlog { bytes: self.buffer, records: self.records }
+        Backlog { bytes: self.buffer, records: self.records, tally: Tally::default() }
     }
 
     /// Sends what follows elsewhere, such as a device that is full.
@@ -248,6 +253,7 @@ impl EventFile {
             None => Ok(()),
         });
         result.map_err(io::Error::other)?;
+        self.tally.add(Kind::Headers, self.buffer.len() as u64);
         self.flush().map_err(|error| match error {
             WriteError::Write { source, .. } | WriteError::Sync { source, .. } => source,
             WriteError::Encode { source, .. } => io::Error::other(source),
@@ -269,10 +275,7 @@ impl Backlog {
 
     /// Appends one event.
     pub(super) fn push(&mut self, wall_time: WallTime, step: Step, what: &What) -> Result<(), EncodeError> {
-        match what {
-            What::Values(values) => event::append_values(&mut self.bytes, wall_time, step, values)?,
-            What::Graph(graph) => event::append_graph(&mut self.bytes, wall_time, step, graph)?,
-        }
+        event::append_what(&mut self.bytes, wall_time, step, what, &mut self.tally)?;
         self.records += 1;
         Ok(())
     }

@@ -210,7 +210,7 @@ impl Graph {
     }
 }
 
-fn shape_to_wire(shape: &[Option<u32>]) -> proto::TensorShapeProto {
+pub(super) fn shape_to_wire(shape: &[Option<u32>]) -> proto::TensorShapeProto {
     let dim = shape
         .iter()
         .map(|size| proto::tensor_shape_proto::Dim { size: size.map_or(-1, i64::from), ..Default::default() })

@@ -16,6 +16,7 @@ use serde::Serialize;
 use self::text::printable;
 use super::file::MARK;
 use super::png;
+use super::projector;
 use super::proto::event::What;
 use super::proto::session_log::SessionStatus;
 use super::proto::summary::Value;
@@ -82,6 +83,8 @@ pub enum Form {
     GraphDef,
     MetaGraphDef,
     RunMetadata,
+    /// Files beside the event file, not events.
+    Files,
 }
 
 /// One file.
@@ -187,6 +190,9 @@ impl Run {
             let bytes = file.metadata().map_err(at)?.len();
             let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             files.push(EventFile::of(name, bytes, BufReader::with_capacity(1 << 18, file), &mut tags));
+        }
+        if let Some((snapshot, bytes)) = paths.first().and_then(|path| path.parent()).and_then(projector::snapshot) {
+            Tag::add(&mut tags, &snapshot, plugin::PROJECTOR, Form::Files, 0, bytes);
         }
         Ok(Run { name, tags: tags.into_values().collect(), files })
     }
@@ -473,6 +479,23 @@ mod tests {
               }
             ]"#]]
         .assert_eq(&serde_json::to_string_pretty(&report.runs[0].files).unwrap());
+    }
+
+    #[test]
+    fn points_of_the_projector_are_files_beside_the_event_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let points = crate::eventlog::Embeddings::new("dense", 2, vec![0.5; 4]).unwrap();
+        let time = WallTime::from_secs(1_700_000_000.0).unwrap();
+        points.write(&dir.path().join("projector/epoch_0004"), &Origin::new("host", 7), time).unwrap();
+        expect![[r#"
+            run projector/epoch_0004
+              tag    kind       points  steps   size
+              dense  projector       1      0  119 B
+              file events.out.tfevents.1700000000.host.7.0.v2: 51 B, 1 record, 2023-11-14 22:13:20Z to 2023-11-14 22:13:20Z, by trainer
+
+            1 run, 1 file, 1 record, 51 B; all checksums are right
+        "#]]
+        .assert_eq(&Report::of(dir.path()).unwrap().to_string());
     }
 
     #[test]

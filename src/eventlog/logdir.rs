@@ -10,8 +10,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::event::What;
 use super::file::{Backlog, EventFile, Origin, WriteError};
+use super::projector;
 use super::sink::{Cause, Entry, Sink, SinkError};
+use super::tally::{Kind, Tally};
 use crate::types::{Run, Step, WallTime};
 
 /// Bytes that wait, at most, while a run's file cannot be written.
@@ -28,6 +31,7 @@ pub struct LogDir {
     retry: Duration,
     opened: u64,
     lost: u64,
+    tally: Tally,
     closed: bool,
 }
 
@@ -68,6 +72,7 @@ impl LogDir {
             retry: RETRY,
             opened: 0,
             lost: 0,
+            tally: Tally::default(),
             closed: false,
         }
     }
@@ -90,6 +95,7 @@ impl LogDir {
             Ok(mut file) => {
                 self.opened += 1;
                 lane.started = true;
+                self.tally.merge(&file.take_tally());
                 let adopted = file.adopt(&mut lane.backlog);
                 lane.file = Some(file);
                 lane.failed = None;
@@ -147,20 +153,41 @@ impl Sink for LogDir {
             return Err(SinkError::new(1, Cause::Closed));
         }
         let Entry { run, wall_time, step, what } = entry;
+        if let What::Embeddings(embeddings) = &what {
+            // Not kept for another try: a snapshot is large, and the next one tells as much.
+            let dir = projector::snapshot_dir(&self.root, step);
+            return match embeddings.write(&dir, &self.origin, wall_time) {
+                Ok(bytes) => {
+                    self.tally.add(Kind::Projector, bytes);
+                    Ok(())
+                }
+                Err(error) => {
+                    self.lost += 1;
+                    Err(SinkError::new(1, error))
+                }
+            };
+        }
         self.lanes.entry(run).or_default().latest = Some(wall_time);
         let opened = self.open(run, false);
         let lane = self.lanes.entry(run).or_default();
         let (lost, result) = match &mut lane.file {
-            Some(file) => match file.write(wall_time, step, &what) {
-                Ok(()) => (0, Ok(())),
-                Err(error @ WriteError::Encode { .. }) => (1, Err(error.into())),
-                Err(error) => (0, Err(lane.give_up(error))),
-            },
+            Some(file) => {
+                let written = file.write(wall_time, step, &what);
+                self.tally.merge(&file.take_tally());
+                match written {
+                    Ok(()) => (0, Ok(())),
+                    Err(error @ WriteError::Encode { .. }) => (1, Err(error.into())),
+                    Err(error) => (0, Err(lane.give_up(error))),
+                }
+            }
             None if lane.backlog.bytes.len() >= BACKLOG => {
                 (1, Err(Cause::Full { dir: self.root.join(run.dir()), bytes: lane.backlog.bytes.len() }))
             }
             None => match lane.backlog.push(wall_time, step, &what) {
-                Ok(()) => (0, Ok(())),
+                Ok(()) => {
+                    self.tally.merge(&std::mem::take(&mut lane.backlog.tally));
+                    (0, Ok(()))
+                }
                 Err(error) => (1, Err(error.into())),
             },
         };
@@ -189,6 +216,10 @@ impl Sink for LogDir {
     fn lost(&self) -> u64 {
         self.lost
     }
+
+    fn tally(&self) -> Tally {
+        self.tally
+    }
 }
 
 impl Drop for LogDir {
@@ -203,9 +234,10 @@ impl Drop for LogDir {
 mod tests {
     use std::fs::{self, OpenOptions};
     use std::path::Path;
+    use std::sync::Arc;
 
     use super::*;
-    use crate::eventlog::event::What;
+    use crate::eventlog::projector::Embeddings;
     use crate::eventlog::proto::event::What as Wire;
     use crate::eventlog::proto::session_log::SessionStatus;
     use crate::eventlog::reader::EventReader;
@@ -317,6 +349,29 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_counted_by_kind_and_add_up_to_the_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(dir.path());
+        fs::write(dir.path().join("train"), b"in the way").unwrap();
+        assert!(log.write(entry(Run::Train, 0)).is_err());
+        fs::remove_file(dir.path().join("train")).unwrap();
+        let values = vec![Value::text(Tag::of("t"), "x".repeat(500)), Value::scalar(Tag::of("s"), 1.0)];
+        log.write(Entry { what: What::Values(values), ..entry(Run::Train, 1) }).unwrap();
+        log.write(entry(Run::Steps, 1)).unwrap();
+        let points = What::Embeddings(Arc::new(Embeddings::new("dense", 2, vec![0.5; 4]).unwrap()));
+        log.write(Entry { what: points, ..entry(Run::Train, 1) }).unwrap();
+        log.close().unwrap();
+        let size = |name: &str| -> u64 {
+            fs::read_dir(dir.path().join(name)).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum()
+        };
+        let tally = log.tally();
+        assert_eq!(tally.of(Kind::Projector), size("projector/epoch_0001"));
+        assert_eq!(tally.total(), size("train") + size("steps") + size("projector/epoch_0001"));
+        let kinds: Vec<Kind> = tally.kinds().into_iter().map(|(kind, _)| kind).collect();
+        assert_eq!(kinds, [Kind::Text, Kind::Projector, Kind::Headers, Kind::Scalars]);
+    }
+
+    #[test]
     fn what_still_waits_at_the_end_is_lost_and_told() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("train"), b"").unwrap();
@@ -326,6 +381,22 @@ mod tests {
         let error = log.close().unwrap_err();
         assert!(error.to_string().starts_with("event log: 2 entries are lost: cannot create the run directory "));
         assert_eq!(log.lost(), 2);
+    }
+
+    #[test]
+    fn embeddings_are_a_run_of_their_own_and_what_cannot_be_written_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(dir.path());
+        let embeddings = Arc::new(Embeddings::new("dense", 2, vec![0.5; 4]).unwrap());
+        let snapshot = |step| Entry { what: What::Embeddings(Arc::clone(&embeddings)), ..entry(Run::Train, step) };
+        log.write(snapshot(3)).unwrap();
+        assert!(dir.path().join("projector/epoch_0003/tensors.tsv").exists() && !dir.path().join("train").exists());
+        fs::write(dir.path().join("projector/epoch_0004"), b"in the way").unwrap();
+        let error = log.write(snapshot(4)).unwrap_err();
+        assert!(error.to_string().starts_with("event log: 1 entry is lost: cannot write "), "{error}");
+        assert_eq!(log.lost(), 1);
+        log.write(entry(Run::Train, 0)).unwrap();
+        log.close().unwrap();
     }
 
     #[test]

@@ -16,28 +16,41 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod animation;
 pub mod background;
 pub mod crc;
 pub mod event;
 pub mod file;
 pub mod graph;
 pub mod histogram;
+pub mod hparams;
 pub mod inspect;
+pub mod layout;
 pub mod logdir;
-pub mod proto;
 pub mod png;
+pub mod pr_curve;
+pub mod profile;
+pub mod projector;
+pub mod proto;
 pub mod reader;
 pub mod record;
 pub mod sink;
 pub mod summary;
+pub mod tally;
 
+pub use animation::{Animation, AnimationError};
 pub use background::{Background, Limits};
 pub use event::What;
 pub use file::{EventFile, Origin};
 pub use graph::{Attr, DType, Graph, Node, Shape};
 pub use histogram::Histogram;
 pub use inspect::Report;
+pub use layout::{Category, Chart, Layout, Margin, Pattern};
 pub use logdir::LogDir;
+pub use pr_curve::{Counts, PrCurve};
+pub use profile::{NodeCost, Profile};
+pub use projector::{Embeddings, EmbeddingsError, Sprite};
 pub use reader::EventReader;
 pub use sink::{Entry, Memory, Sink, SinkError};
 pub use summary::{Summary, Value};
+pub use tally::{Kind, Tally};

@@ -93,6 +93,7 @@ mod tests {
     use crate::eventlog::proto::event::What;
     use crate::eventlog::record::{self, TooLong};
     use crate::eventlog::summary::Value;
+    use crate::eventlog::tally::Tally;
     use crate::picture::Picture;
     use crate::types::{Step, Tag, WallTime};
 
@@ -107,8 +108,8 @@ mod tests {
             Value::images(Tag::of("image"), vec![Picture::filled(2, 2, [1, 2, 3])]),
             Value::text(Tag::of("text"), "hello"),
         ];
-        event::append_values(&mut file, time, Step::new(1).unwrap(), &values).unwrap();
-        event::append_values(&mut file, time, Step::new(2).unwrap(), &values[..1]).unwrap();
+        event::append_values(&mut file, time, Step::new(1).unwrap(), &values, &mut Tally::default()).unwrap();
+        event::append_values(&mut file, time, Step::new(2).unwrap(), &values[..1], &mut Tally::default()).unwrap();
         file
     }
 

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::event::{EncodeError, What};
 use super::file::{CreateError, WriteError};
+use super::projector::SnapshotError;
+use super::tally::Tally;
 use crate::exit::{Classify, Exit};
 use crate::types::{Run, Step, WallTime};
 
@@ -38,6 +40,11 @@ pub trait Sink {
 
     /// Entries lost since the beginning.
     fn lost(&self) -> u64;
+
+    /// Bytes written, or put in line for it, since the beginning; a sink that makes no bytes has none.
+    fn tally(&self) -> Tally {
+        Tally::default()
+    }
 }
 
 /// Why, and how many, entries did not get where they should.
@@ -54,6 +61,8 @@ pub enum Cause {
     Create(#[from] CreateError),
     #[error(transparent)]
     Write(#[from] WriteError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     #[error("cannot encode an event: {0}")]
     Encode(#[from] EncodeError),
     /// The file is broken, the next try is not due, and the memory for what waits is used up.
@@ -108,6 +117,7 @@ impl Classify for SinkError {
             Cause::Create(error) => error.exit(),
             Cause::Write(error) => error.exit(),
             Cause::Encode(error) => error.exit(),
+            Cause::Snapshot(error) => error.exit(),
             Cause::Full { .. } | Cause::Waiting { .. } | Cause::Spawn(_) => Exit::Io,
             Cause::Closed | Cause::Stopped => Exit::Software,
         }
@@ -180,6 +190,10 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
     fn lost(&self) -> u64 {
         (**self).lost()
+    }
+
+    fn tally(&self) -> Tally {
+        (**self).tally()
     }
 }
 

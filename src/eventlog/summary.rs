@@ -1,10 +1,16 @@
-//! What can be said under a tag: a number, a distribution, pictures, a text, a Keras graph.
+//! What can be said under a tag: a number, a distribution, pictures, a text, a curve, a Keras graph.
 
 use std::sync::Arc;
 
+use prost::Message;
+
+use super::animation::{Animation, GifError};
 use super::histogram::{BUCKETS, Histogram};
+use super::layout::{self, Layout};
+use super::pr_curve::PrCurve;
 use super::proto;
 use super::proto::summary::value::Value as Wire;
+use super::tally::Kind;
 use crate::picture::{Picture, PngError};
 use crate::types::Tag;
 
@@ -28,10 +34,24 @@ pub enum Summary {
     Histogram(Histogram),
     /// Samples of one step; TensorBoard shows the size of the first.
     Images(Vec<Picture>),
+    /// One sample that moves, beside other pictures in the Images tab.
+    Animation(Animation),
     /// Markdown.
     Text(String),
     /// A Keras model's JSON, shown as the conceptual graph. Keras's own tag is `keras`.
     KerasGraph(String),
+    PrCurve(PrCurve),
+    /// Which scalars share a chart; its tag is always [`layout::TAG`].
+    Layout(Layout),
+}
+
+/// A picture that could not be put in bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureError {
+    #[error(transparent)]
+    Png(#[from] PngError),
+    #[error(transparent)]
+    Gif(#[from] GifError),
 }
 
 /// The name by which TensorBoard finds the plugin that shows a value.
@@ -41,6 +61,10 @@ pub(super) mod plugin {
     pub const IMAGES: &str = "images";
     pub const AUDIO: &str = "audio";
     pub const TEXT: &str = "text";
+    pub const PR_CURVES: &str = "pr_curves";
+    pub const CUSTOM_SCALARS: &str = "custom_scalars";
+    pub const HPARAMS: &str = "hparams";
+    pub const PROJECTOR: &str = "projector";
     pub const GRAPHS: &str = "graphs";
     pub const RUN_METADATA: &str = "graph_run_metadata";
     pub const KERAS_GRAPH: &str = "graph_keras_model";
@@ -63,12 +87,24 @@ impl Value {
         Value::new(tag, Summary::Images(pictures))
     }
 
+    pub fn animation(tag: Tag, animation: Animation) -> Value {
+        Value::new(tag, Summary::Animation(animation))
+    }
+
     pub fn text(tag: Tag, markdown: impl Into<String>) -> Value {
         Value::new(tag, Summary::Text(markdown.into()))
     }
 
     pub fn keras_graph(tag: Tag, model_json: impl Into<String>) -> Value {
         Value::new(tag, Summary::KerasGraph(model_json.into()))
+    }
+
+    pub fn pr_curve(tag: Tag, curve: PrCurve) -> Value {
+        Value::new(tag, Summary::PrCurve(curve))
+    }
+
+    pub fn layout(layout: Layout) -> Value {
+        Value::new(Tag::of(layout::TAG), Summary::Layout(layout))
     }
 
     #[must_use]
@@ -82,8 +118,8 @@ impl Value {
         size_of::<Value>() + self.summary.size() + self.description.as_deref().map_or(0, str::len)
     }
 
-    /// The message, with pictures as PNG.
-    pub(super) fn to_wire(&self) -> Result<proto::summary::Value, PngError> {
+    /// The message, with pictures as PNG and GIF.
+    pub(super) fn to_wire(&self) -> Result<proto::summary::Value, PictureError> {
         Ok(proto::summary::Value {
             tag: self.tag.as_str().to_owned(),
             metadata: Some(self.summary.metadata(self.description.as_deref())),
@@ -94,37 +130,56 @@ impl Value {
 }
 
 impl Summary {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Summary::Scalar(_) => Kind::Scalars,
+            Summary::Histogram(_) => Kind::Histograms,
+            Summary::Images(_) | Summary::Animation(_) => Kind::Images,
+            Summary::Text(_) => Kind::Text,
+            Summary::KerasGraph(_) => Kind::Graphs,
+            Summary::PrCurve(_) => Kind::PrCurves,
+            Summary::Layout(_) => Kind::CustomScalars,
+        }
+    }
+
     fn size(&self) -> usize {
         match self {
             Summary::Scalar(_) => 0,
             Summary::Histogram(histogram) => size_of_val(histogram.buckets()),
             Summary::Images(pictures) => pictures.iter().map(|picture| size_of_val(picture.pixels())).sum(),
+            Summary::Animation(animation) => animation.frames().iter().map(|frame| size_of_val(frame.pixels())).sum(),
             Summary::Text(text) | Summary::KerasGraph(text) => text.len(),
+            Summary::PrCurve(curve) => 6 * 4 * curve.thresholds(),
+            Summary::Layout(layout) => layout.size(),
         }
     }
 
     fn metadata(&self, description: Option<&str>) -> proto::SummaryMetadata {
         use proto::DataClass::{BlobSequence, Scalar, Tensor, Unknown};
+        let none = Vec::new();
         let (name, content, class) = match self {
-            Summary::Scalar(_) => (plugin::SCALARS, &b""[..], Scalar),
-            Summary::Histogram(_) => (plugin::HISTOGRAMS, &b""[..], Tensor),
-            Summary::Images(_) => (plugin::IMAGES, &b""[..], BlobSequence),
-            Summary::Text(_) => (plugin::TEXT, &b""[..], Tensor),
+            Summary::Scalar(_) => (plugin::SCALARS, none, Scalar),
+            Summary::Histogram(_) => (plugin::HISTOGRAMS, none, Tensor),
+            Summary::Images(_) | Summary::Animation(_) => (plugin::IMAGES, none, BlobSequence),
+            Summary::Text(_) => (plugin::TEXT, none, Tensor),
             // A rank-0 graph with a data class would not be converted by the readers, and so not be shown.
-            Summary::KerasGraph(_) => (plugin::KERAS_GRAPH, &b"1"[..], Unknown),
+            Summary::KerasGraph(_) => (plugin::KERAS_GRAPH, b"1".to_vec(), Unknown),
+            Summary::PrCurve(curve) => {
+                let num_thresholds = u32::try_from(curve.thresholds()).unwrap_or(u32::MAX);
+                let content = proto::PrCurvePluginData { version: 0, num_thresholds }.encode_to_vec();
+                (plugin::PR_CURVES, content, Tensor)
+            }
+            Summary::Layout(_) => (plugin::CUSTOM_SCALARS, none, Tensor),
         };
         proto::SummaryMetadata {
-            plugin_data: Some(proto::summary_metadata::PluginData {
-                plugin_name: name.to_owned(),
-                content: content.to_vec(),
-            }),
+            plugin_data: Some(proto::summary_metadata::PluginData { plugin_name: name.to_owned(), content }),
             summary_description: description.unwrap_or_default().to_owned(),
             data_class: class.into(),
             ..Default::default()
         }
     }
 
-    fn tensor(&self) -> Result<proto::TensorProto, PngError> {
+    fn tensor(&self) -> Result<proto::TensorProto, PictureError> {
         Ok(match self {
             Summary::Scalar(value) => proto::TensorProto {
                 dtype: proto::DataType::DtFloat.into(),
@@ -150,21 +205,41 @@ impl Summary {
                 for picture in pictures {
                     strings.push(picture.png()?);
                 }
-                proto::TensorProto {
-                    dtype: proto::DataType::DtString.into(),
-                    tensor_shape: Some(shape(&[strings.len() as i64])),
-                    string_val: strings,
-                    ..Default::default()
-                }
+                vector(strings)
+            }
+            Summary::Animation(animation) => {
+                let (width, height) = animation.size();
+                let gif = animation.gif()?;
+                vector(vec![width.to_string().into_bytes(), height.to_string().into_bytes(), gif])
             }
             // Rank 0: rank 1 would be shown as a table.
-            Summary::Text(text) | Summary::KerasGraph(text) => proto::TensorProto {
-                dtype: proto::DataType::DtString.into(),
-                tensor_shape: Some(shape(&[])),
-                string_val: vec![text.clone().into_bytes()],
+            Summary::Text(text) | Summary::KerasGraph(text) => string(text.clone().into_bytes()),
+            Summary::Layout(layout) => string(layout.encode()),
+            Summary::PrCurve(curve) => proto::TensorProto {
+                dtype: proto::DataType::DtFloat.into(),
+                tensor_shape: Some(shape(&[6, curve.thresholds() as i64])),
+                tensor_content: curve.values().flat_map(f32::to_le_bytes).collect(),
                 ..Default::default()
             },
         })
+    }
+}
+
+fn vector(strings: Vec<Vec<u8>>) -> proto::TensorProto {
+    proto::TensorProto {
+        dtype: proto::DataType::DtString.into(),
+        tensor_shape: Some(shape(&[strings.len() as i64])),
+        string_val: strings,
+        ..Default::default()
+    }
+}
+
+fn string(bytes: Vec<u8>) -> proto::TensorProto {
+    proto::TensorProto {
+        dtype: proto::DataType::DtString.into(),
+        tensor_shape: Some(shape(&[])),
+        string_val: vec![bytes],
+        ..Default::default()
     }
 }
 
@@ -207,6 +282,15 @@ mod tests {
     }
 
     #[test]
+    fn an_animation_is_one_sample() {
+        let frames = vec![Picture::filled(3, 2, [1, 2, 3]), Picture::filled(3, 2, [9, 9, 9])];
+        let (metadata, tensor, dims) = wire(&Value::animation(Tag::of("i"), Animation::new(frames, 100).unwrap()));
+        assert_eq!(metadata.plugin_data.unwrap().plugin_name, "images");
+        assert_eq!((&tensor.string_val[..2], dims), (&[b"3".to_vec(), b"2".to_vec()][..], vec![3]));
+        assert!(tensor.string_val[2].starts_with(b"GIF89a"));
+    }
+
+    #[test]
     fn texts_and_keras_graphs_are_rank_zero() {
         let (metadata, tensor, dims) = wire(&Value::text(Tag::of("t"), "# Title"));
         assert_eq!(metadata.plugin_data.unwrap().plugin_name, "text");
@@ -215,6 +299,31 @@ mod tests {
         let data = metadata.plugin_data.unwrap();
         assert_eq!((data.plugin_name.as_str(), data.content.as_slice()), ("graph_keras_model", &b"1"[..]));
         assert_eq!((metadata.data_class, dims), (0, vec![]));
+    }
+
+    #[test]
+    fn a_curve_is_six_rows_and_says_how_many_thresholds() {
+        let counts = crate::eventlog::Counts {
+            true_positives: vec![1; 201],
+            false_positives: vec![0; 201],
+            true_negatives: vec![3; 201],
+            false_negatives: vec![1; 201],
+        };
+        let (metadata, tensor, dims) = wire(&Value::pr_curve(Tag::of("c"), PrCurve::of_counts(&counts).unwrap()));
+        let data = metadata.plugin_data.unwrap();
+        assert_eq!((data.plugin_name.as_str(), data.content.as_slice()), ("pr_curves", &b"\x10\xc9\x01"[..]));
+        assert_eq!((tensor.dtype(), dims), (proto::DataType::DtFloat, vec![6, 201]));
+        let row = |row: usize| f32::from_le_bytes(tensor.tensor_content[row * 804..][..4].try_into().unwrap());
+        assert_eq!((tensor.tensor_content.len(), [0, 1, 2, 3, 4, 5].map(row)), (4824, [1.0, 0.0, 3.0, 1.0, 1.0, 0.5]));
+    }
+
+    #[test]
+    fn a_layout_has_its_own_tag() {
+        let value = Value::layout(Layout::new([layout::Category::new("Loss", [])]));
+        assert_eq!(value.tag.as_str(), "custom_scalars__config__");
+        let (metadata, tensor, dims) = wire(&value);
+        assert_eq!(metadata.plugin_data.unwrap().plugin_name, "custom_scalars");
+        assert_eq!((tensor.string_val, dims), (vec![b"\x12\x06\x0a\x04Loss".to_vec()], vec![]));
     }
 
     #[test]

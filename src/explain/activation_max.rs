@@ -38,7 +38,7 @@ pub enum Target<'a> {
 /// of the target at the image shifted by chance; the rate and the share of the blur fall linearly to 0 over the steps, so
 /// that it begins with the large forms and ends with edges.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
+pub struct Ascent {
     pub steps: usize,
     /// How far a pixel moves at first, on the root mean square over an image, in units of the data's range.
     pub rate: f64,
@@ -58,10 +58,10 @@ pub struct Settings {
     pub seed: Seed,
 }
 
-impl Default for Settings {
+impl Default for Ascent {
     /// Sixteen long steps: thirty of half the length find the same forms on MNIST and take twice the time.
-    fn default() -> Settings {
-        Settings { steps: 16, rate: 0.2, start: 0.5, jitter: 1, blur: 0.3, tv: 0.2, l2: 0.2, seed: Seed(0) }
+    fn default() -> Ascent {
+        Ascent { steps: 16, rate: 0.2, start: 0.5, jitter: 1, blur: 0.3, tv: 0.2, l2: 0.2, seed: Seed(0) }
     }
 }
 
@@ -83,7 +83,7 @@ pub struct Optimum {
 ///
 /// # Panics
 /// When there is no such channel or class, or the shapes of the weights are not the network's: a bug in the caller.
-pub fn maximise(network: &Network, weights: &[Tensor], target: Target<'_>, settings: &Settings) -> Vec<Optimum> {
+pub fn maximise(network: &Network, weights: &[Tensor], target: Target<'_>, settings: &Ascent) -> Vec<Optimum> {
     // Leaves that want gradients would have them computed.
     let weights: Vec<Tensor> = weights.iter().map(Tensor::detach).collect();
     let Some(objective) = Objective::new(network, &weights, target) else {
@@ -147,7 +147,7 @@ impl<'a> Objective<'a> {
     }
 
     /// Grey noise `N x C x H x W`, the same for every target.
-    fn start(&self, settings: &Settings) -> Tensor {
+    fn start(&self, settings: &Ascent) -> Tensor {
         let mut noise = Stream::new(settings.seed, Purpose::ActivationMax, 0, 0);
         let pixel = |_| (settings.start + noise.uniform(-NOISE, NOISE)).clamp(0.0, 1.0);
         let pixels: Vec<f32> = (0..self.shape.len()).map(pixel).collect();
@@ -219,7 +219,7 @@ impl<'a> Objective<'a> {
     }
 }
 
-fn ascend(objective: &Objective<'_>, start_nchw: &Tensor, settings: &Settings) -> Tensor {
+fn ascend(objective: &Objective<'_>, start_nchw: &Tensor, settings: &Ascent) -> Tensor {
     let mut shifts = Stream::new(settings.seed, Purpose::ActivationMax, 0, 1);
     let mut shift = || shifts.below(2 * settings.jitter as u64 + 1) as i64 - settings.jitter as i64;
     let mut images_nchw = start_nchw.shallow_clone();
@@ -344,8 +344,7 @@ mod tests {
     #[test]
     fn the_optimum_of_a_kernel_of_one_weight_is_black_or_white() {
         let (network, weights) = with_kernels(&[&[2.0], &[-1.0]], 1);
-        let optima =
-            maximise(&network, &weights, Target::Channels { layer: 0, channels: &[0, 1] }, &Settings::default());
+        let optima = maximise(&network, &weights, Target::Channels { layer: 0, channels: &[0, 1] }, &Ascent::default());
         assert!(optima[0].image[0].values().iter().all(|&v| v > 0.99), "{:?}", optima[0].image);
         assert!((optima[0].activation - 2.0).abs() < 0.02);
         assert!(
@@ -365,7 +364,7 @@ mod tests {
         ];
         let (network, weights) = with_kernels(&kernels, 3);
         let target = Target::Channels { layer: 0, channels: &[0, 1, 2, 3] };
-        for (optimum, kernel) in maximise(&network, &weights, target, &Settings::default()).iter().zip(kernels) {
+        for (optimum, kernel) in maximise(&network, &weights, target, &Ascent::default()).iter().zip(kernels) {
             let map = &optimum.image[0];
             assert_eq!((map.height(), map.width()), (12, 12));
             let window = |y: usize, x: usize| -> Vec<f32> {
@@ -381,7 +380,7 @@ mod tests {
     fn the_found_image_beats_the_start_and_chance() {
         let network = small();
         let weights = formula_weights(&network);
-        let settings = Settings::default();
+        let settings = Ascent::default();
         for (layer, count) in [(0, 4), (2, 6)] {
             let channels: Vec<usize> = (0..count).collect();
             let target = Target::Channels { layer, channels: &channels };
@@ -407,20 +406,20 @@ mod tests {
     fn regularisers_do_what_they_are_for() {
         let network = small();
         let weights = formula_weights(&network);
-        let bare = Settings { jitter: 0, blur: 0.0, tv: 0.0, l2: 0.0, ..Settings::default() };
-        let found = |settings: Settings| {
+        let bare = Ascent { jitter: 0, blur: 0.0, tv: 0.0, l2: 0.0, ..Ascent::default() };
+        let found = |settings: Ascent| {
             let optima = maximise(&network, &weights, Target::Channels { layer: 2, channels: &[0, 1, 4] }, &settings);
             optima.into_iter().flat_map(|optimum| optimum.image).collect::<Vec<Map>>()
         };
         let roughness = |maps: &[Map]| maps.iter().map(variation).sum::<f32>();
         let distance = |maps: &[Map]| maps.iter().flat_map(Map::values).map(|v| (v - 0.5) * (v - 0.5)).sum::<f32>();
         let plain = found(bare);
-        assert!(roughness(&found(Settings { tv: 0.4, ..bare })) < 0.8 * roughness(&plain));
-        assert!(roughness(&found(Settings { blur: 0.6, ..bare })) < 0.8 * roughness(&plain));
-        assert!(distance(&found(Settings { l2: 2.0, ..bare })) < 0.8 * distance(&plain));
-        let shifted = found(Settings { jitter: 1, ..bare });
+        assert!(roughness(&found(Ascent { tv: 0.4, ..bare })) < 0.8 * roughness(&plain));
+        assert!(roughness(&found(Ascent { blur: 0.6, ..bare })) < 0.8 * roughness(&plain));
+        assert!(distance(&found(Ascent { l2: 2.0, ..bare })) < 0.8 * distance(&plain));
+        let shifted = found(Ascent { jitter: 1, ..bare });
         assert_ne!(shifted, plain);
-        assert_ne!(found(Settings { jitter: 1, seed: Seed(1), ..bare }), shifted);
+        assert_ne!(found(Ascent { jitter: 1, seed: Seed(1), ..bare }), shifted);
     }
 
     /// Bars that lie, bars that stand, and a spot, each somewhere.
@@ -454,7 +453,7 @@ mod tests {
                 }
             });
         }
-        let optima = maximise(&network, &leaves, Target::Classes(&[0, 1, 2]), &Settings::default());
+        let optima = maximise(&network, &leaves, Target::Classes(&[0, 1, 2]), &Ascent::default());
         for (class, optimum) in optima.iter().enumerate() {
             assert!(optimum.probability.unwrap() > 0.9, "class {class}: {:?}", optimum.probability);
             let image = Tensor::from_slice(optimum.image[0].values()).view([1, 1, 12, 12]);
@@ -471,7 +470,7 @@ mod tests {
             serde_json::from_str(include_str!("../../tests/golden/activation_max.json")).unwrap();
         let network = small();
         let weights = formula_weights(&network);
-        let settings = Settings { steps: 4, start: 0.4, jitter: 0, ..Settings::default() };
+        let settings = Ascent { steps: 4, start: 0.4, jitter: 0, ..Ascent::default() };
         let targets = [
             ("conv2d", Target::Channels { layer: 0, channels: &[0, 2, 3] }),
             ("conv2d_1", Target::Channels { layer: 2, channels: &[1, 5] }),
@@ -518,7 +517,7 @@ mod tests {
         for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let (network, mut weights) = with_kernels(&[&[wrong; 9], &kernel], 3);
             let target = Target::Channels { layer: 0, channels: &[0, 1] };
-            let optima = maximise(&network, &weights, target, &Settings::default());
+            let optima = maximise(&network, &weights, target, &Ascent::default());
             assert!(optima.iter().all(|optimum| optimum.image[0].non_finite() == 0));
             assert!(
                 !optima[0].activation.is_finite() || optima[0].activation == 0.0,
@@ -526,9 +525,9 @@ mod tests {
                 optima[0].activation
             );
             let (_, sound) = with_kernels(&[&kernel, &kernel], 3);
-            assert_eq!(optima[1], maximise(&network, &sound, target, &Settings::default())[1]);
+            assert_eq!(optima[1], maximise(&network, &sound, target, &Ascent::default())[1]);
             weights[2] = weights[2].full_like(f64::from(wrong));
-            let classes = maximise(&network, &weights, Target::Classes(&[0, 1]), &Settings::default());
+            let classes = maximise(&network, &weights, Target::Classes(&[0, 1]), &Ascent::default());
             assert!(classes.iter().all(|class| !class.activation.is_finite() && class.image[0].non_finite() == 0));
         }
     }
@@ -539,9 +538,9 @@ mod tests {
         let weights = formula_weights(&network);
         for layer in [1, 4, 5, 99] {
             let target = Target::Channels { layer, channels: &[0] };
-            assert!(maximise(&network, &weights, target, &Settings::default()).is_empty(), "layer {layer}");
+            assert!(maximise(&network, &weights, target, &Ascent::default()).is_empty(), "layer {layer}");
         }
-        assert!(maximise(&network, &weights, Target::Classes(&[]), &Settings::default()).is_empty());
+        assert!(maximise(&network, &weights, Target::Classes(&[]), &Ascent::default()).is_empty());
     }
 
     #[test]
@@ -551,7 +550,7 @@ mod tests {
             formula_weights(&network).iter().map(|w| w.detach().set_requires_grad(true)).collect();
         let before: Vec<Vec<f32>> = weights.iter().map(host_values).collect();
         for target in [Target::Channels { layer: 2, channels: &[3, 1] }, Target::Classes(&[4])] {
-            let find = || maximise(&network, &weights, target, &Settings::default());
+            let find = || maximise(&network, &weights, target, &Ascent::default());
             let first = find();
             assert!(weights.iter().all(|w| !w.grad().defined()), "a leaf got a gradient");
             assert_eq!(weights.iter().map(host_values).collect::<Vec<_>>(), before);

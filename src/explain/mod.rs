@@ -1,19 +1,40 @@
 //! What a network sees in an image: tensors of one batch in, plain arrays out.
 //!
-//! Nothing here touches a parameter, a `.grad` or a random number.
+//! [`explain`] answers for every [`Method`]; each has a function of its own as well. Nothing here touches a parameter, a
+//! `.grad` or a generator of random numbers, and no method has more than 128 images in the network at once.
 
 mod activation_max;
+mod activations;
+mod explanation;
 mod feature_maps;
+mod features;
 mod grad_cam;
+mod gradient;
+mod guided;
+mod integrated_gradients;
+mod method;
+mod occlusion;
+mod score_cam;
+mod smooth_grad;
 
 use tch::Tensor;
 
 use crate::model::host_values;
 use crate::render::Map;
+use crate::types::ImageShape;
 
-pub use activation_max::{Optimum, Settings, Target, maximise};
+pub use activation_max::{Ascent, Optimum, Target, maximise};
+pub use activations::{ActivationStatistics, Activations, activation_layers, activations};
+pub use explanation::{Content, Explanation, Settings, explain, usual_layer};
 pub use feature_maps::{FeatureMaps, feature_maps};
-pub use grad_cam::grad_cam;
+pub use features::{Features, features};
+pub use grad_cam::{grad_cam, grad_cam_plus_plus, layer_cam};
+pub use guided::{guided_backprop, guided_grad_cam};
+pub use integrated_gradients::{Integral, IntegratedGradients, integrated_gradients};
+pub use method::{Method, UnknownMethod};
+pub use occlusion::{Occlusion, occlusion};
+pub use score_cam::score_cam;
+pub use smooth_grad::{SmoothGrad, smooth_grad, standard_noise};
 
 /// The planes of a tensor whose last two axes are `height` x `width`, the rest in order.
 fn planes(tensor: &Tensor, height: usize, width: usize) -> Vec<Map> {
@@ -21,3 +42,12 @@ fn planes(tensor: &Tensor, height: usize, width: usize) -> Vec<Map> {
     // `height` and `width` come from the layer's shape, which is checked when the network is built: nothing is lost.
     values.chunks_exact((height * width).max(1)).flat_map(|plane| Map::new(height, width, plane.to_vec())).collect()
 }
+
+/// For each image of `N x C x H x W` its planes.
+fn channels(images_nchw: &Tensor, shape: ImageShape) -> Vec<Vec<Map>> {
+    let planes = planes(images_nchw, shape.height, shape.width);
+    planes.chunks(shape.channels.max(1)).map(<[Map]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests;

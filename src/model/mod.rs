@@ -6,7 +6,7 @@ mod parameters;
 mod summary;
 
 pub use layer::{Layer, LayerKind, Shape, ShapeError};
-pub use network::{Architecture, Network, Tap};
+pub use network::{Architecture, Network, Operation, Tap};
 pub(crate) use parameters::host_values;
 pub use parameters::{ParameterSpec, Parameters};
 pub(crate) use summary::grouped;

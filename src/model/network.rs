@@ -42,6 +42,14 @@ pub struct Tap<'a> {
     pub output: Tensor,
 }
 
+/// One call of a forward pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation<'a> {
+    pub layer: &'a Layer,
+    /// Whether it is a ReLU after what the layer computes, or that itself.
+    pub relu: bool,
+}
+
 impl Network {
     /// # Errors
     /// When a layer does not fit the shape before it, or a width is 0 or absurd.
@@ -120,7 +128,13 @@ impl Network {
     /// # Panics
     /// When the shapes of the weights or images are not the network's: a bug in the caller.
     pub fn forward(&self, weights: &[Tensor], images_nchw: &Tensor) -> Tensor {
-        self.forward_to(self.layers.len(), weights, images_nchw)
+        run(&self.operations(), weights, images_nchw)
+    }
+
+    /// What [`Network::forward`] does, in its order. A ReLU before a pooling stands after it, and so belongs to the
+    /// pooling's layer: ReLU and maximum commute, and pooling first gives the same numbers for a quarter of the work.
+    pub fn operations(&self) -> Vec<Operation<'_>> {
+        operations(&self.layers)
     }
 
     /// The output of every layer, the logits last; the same numbers as [`Network::forward`] computes.
@@ -137,25 +151,33 @@ impl Network {
 
     /// The output of layer number `layer` for a batch of images; that of the last layer when there are not so many.
     pub fn forward_to(&self, layer: usize, weights: &[Tensor], images_nchw: &Tensor) -> Tensor {
-        let mut x = images_nchw.shallow_clone();
-        let mut layers = self.layers.iter().take(layer.saturating_add(1)).peekable();
-        while let Some(layer) = layers.next() {
-            // ReLU and maximum commute, so pooling first gives the same numbers for a quarter of the work.
-            if let (true, Some(Layer { kind: LayerKind::MaxPool2d { size }, .. })) =
-                (layer.kind.has_relu(), layers.peek())
-            {
-                x = max_pool(&affine(layer, weights, &x), *size).relu();
-                layers.next();
-            } else {
-                x = apply(layer, weights, &x);
-            }
-        }
-        x
+        run(&operations(&self.layers[..self.layers.len().min(layer.saturating_add(1))]), weights, images_nchw)
+    }
+
+    /// The output of layer number `layer` for its own input, before its ReLU if it has one: where a pass that treats
+    /// ReLUs in its own way cuts the network.
+    ///
+    /// # Panics
+    /// When there is no such layer, or the shapes of the weights or the input are not the network's: a bug in the caller.
+    pub fn before_relu(&self, layer: usize, weights: &[Tensor], input: &Tensor) -> Tensor {
+        affine(&self.layers[layer], weights, input)
     }
 
     /// Logits from the output of layer number `layer`.
     pub fn forward_from(&self, layer: usize, weights: &[Tensor], output: &Tensor) -> Tensor {
         self.layers.iter().skip(layer + 1).fold(output.shallow_clone(), |x, layer| apply(layer, weights, &x))
+    }
+}
+
+impl Operation<'_> {
+    /// The output for `x`, the output of the operation before.
+    pub fn apply(&self, weights: &[Tensor], x: &Tensor) -> Tensor {
+        if self.relu { x.relu() } else { affine(self.layer, weights, x) }
+    }
+
+    /// Indices of kernel and bias in the network's parameters; none where there are none.
+    pub fn weights(&self) -> Option<[usize; 2]> {
+        self.layer.kernel_index.filter(|_| !self.relu).map(|kernel| [kernel, kernel + 1])
     }
 }
 
@@ -178,6 +200,26 @@ fn check_widths(name: &str, kind: LayerKind) -> Result<(), ShapeError> {
         }
     }
     Ok(())
+}
+
+/// What a pass through some layers in a row does.
+fn operations(layers: &[Layer]) -> Vec<Operation<'_>> {
+    let mut operations = Vec::with_capacity(2 * layers.len());
+    let mut relu_waits = false;
+    for (layer, next) in layers.iter().zip(layers.iter().skip(1).map(Some).chain([None])) {
+        operations.push(Operation { layer, relu: false });
+        relu_waits |= layer.kind.has_relu();
+        let pooled_next = matches!(next, Some(Layer { kind: LayerKind::MaxPool2d { .. }, .. }));
+        if relu_waits && !(layer.kind.has_relu() && pooled_next) {
+            operations.push(Operation { layer, relu: true });
+            relu_waits = false;
+        }
+    }
+    operations
+}
+
+fn run(operations: &[Operation<'_>], weights: &[Tensor], input: &Tensor) -> Tensor {
+    operations.iter().fold(input.shallow_clone(), |x, operation| operation.apply(weights, &x))
 }
 
 fn apply(layer: &Layer, weights: &[Tensor], x: &Tensor) -> Tensor {
@@ -245,6 +287,13 @@ mod tests {
         let network = Network::build(&Architecture::default(), MNIST, 10).unwrap();
         let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
         let images = random_images(3, MNIST);
+        let order: Vec<String> = network
+            .operations()
+            .iter()
+            .map(|op| format!("{}{}", op.layer.name, if op.relu { "+" } else { "" }))
+            .collect();
+        let pooled = ["conv2d", "max_pooling2d", "max_pooling2d+", "conv2d_1", "max_pooling2d_1", "max_pooling2d_1+"];
+        assert_eq!(order, [&pooled[..], &["flatten", "dense", "dense+", "dense_1"]].concat());
         let logits = network.forward(parameters.views(), &images);
         let taps = network.taps(parameters.views(), &images);
         assert_eq!(taps.len(), network.layers().len());

@@ -4,7 +4,7 @@ use super::Findings;
 use super::card::{self, BODY, GREY, LINE, LINES, MARGIN, NOTE, PAPER, RED, RIGHT, STRONG};
 use crate::data::Dataset;
 use crate::eventlog::Value;
-use crate::explain::{self, Optimum, Settings, Target};
+use crate::explain::{self, Ascent, Optimum, Target};
 use crate::model::LayerKind;
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted, width};
@@ -42,7 +42,7 @@ impl ActivationMax {
 
 impl Observer<Findings> for ActivationMax {
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
-        let settings = Settings { seed: self.seed, ..Settings::default() };
+        let settings = Ascent { seed: self.seed, ..Ascent::default() };
         let convolutions = moment.network.layers().iter().enumerate();
         let mut values: Vec<Value> = convolutions
             .filter_map(|(index, layer)| match layer.kind {
@@ -56,7 +56,7 @@ impl Observer<Findings> for ActivationMax {
     }
 }
 
-fn filter_value(moment: &Moment<'_>, layer: usize, name: &str, filters: usize, settings: Settings) -> Value {
+fn filter_value(moment: &Moment<'_>, layer: usize, name: &str, filters: usize, settings: Ascent) -> Value {
     let channels: Vec<usize> = (0..filters.min(FILTERS)).collect();
     let target = Target::Channels { layer, channels: &channels };
     let optima = explain::maximise(moment.network, moment.parameters.views(), target, &settings);
@@ -74,10 +74,10 @@ fn filter_value(moment: &Moment<'_>, layer: usize, name: &str, filters: usize, s
 }
 
 /// Nothing for a network without classes.
-fn class_value(moment: &Moment<'_>, settings: Settings) -> Option<Value> {
+fn class_value(moment: &Moment<'_>, settings: Ascent) -> Option<Value> {
     let count = moment.network.classes();
     let classes: Vec<usize> = (0..count.min(CLASSES)).collect();
-    let settings = Settings { start: mean_brightness(moment.dataset), ..settings };
+    let settings = Ascent { start: mean_brightness(moment.dataset), ..settings };
     let weights = moment.parameters.views();
     let optima = explain::maximise(moment.network, weights, Target::Classes(&classes), &settings);
     if optima.is_empty() {

@@ -133,7 +133,7 @@ impl Verdict {
     }
 }
 
-fn probabilities(logits_nk: &Tensor) -> Vec<Vec<f32>> {
+pub(super) fn probabilities(logits_nk: &Tensor) -> Vec<Vec<f32>> {
     let probabilities = tch::no_grad(|| logits_nk.softmax(-1, Kind::Float));
     let classes = logits_nk.size().last().map_or(1, |&k| k as usize).max(1);
     let values = host_values(&probabilities);

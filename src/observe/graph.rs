@@ -2,15 +2,15 @@
 
 use serde_json::json;
 
-use super::Findings;
-use crate::eventlog::graph::GraphError;
+use super::{Findings, profile};
+use crate::eventlog::graph::{self, GraphError};
 use crate::eventlog::{Attr, DType, Graph, Node, Value, What};
-use crate::model::{Layer, LayerKind, Network, Shape};
+use crate::model::{Layer, LayerKind, Network, Operation, Shape};
 use crate::optim::{self, Rule};
 use crate::train::{Moment, Observer};
 use crate::types::{Run, Step, Tag};
 
-/// The run graph and the conceptual graph, written once.
+/// The run graph with what its nodes cost, and the conceptual graph, written once.
 pub struct Graphs {
     pub rule: Rule,
     /// The device's name as TensorFlow writes it, `/device:CPU:0`.
@@ -23,22 +23,33 @@ impl Observer<Findings> for Graphs {
             Ok(graph) => out.write(Run::Train, Step::ZERO, What::Graph(graph)),
             Err(error) => tracing::warn!(%error, "the graph is left out"),
         }
+        let tag = Tag::of("profile/one_batch");
+        match profile::measure(moment.network, moment.parameters, &moment.dataset.train, &self.device) {
+            Ok(profile) => out.write(Run::Train, Step::ZERO, What::Profile { tag, profile }),
+            Err(error) => tracing::warn!(%error, "the profile of the graph is left out"),
+        }
         let keras = keras_json(moment.network).to_string();
         let description = "The layers as Keras shows them. The run's operations are under the tag Default.";
         out.push(Run::Train, Step::ZERO, vec![Value::keras_graph(Tag::of("keras"), keras).described(description)]);
     }
 }
 
-/// Operations of one training step: layers, loss, accuracy and update, each in a scope of its own.
-fn run_graph(network: &Network, rule: Rule, learning_rate: f64, device: &str) -> Result<Graph, GraphError> {
+/// The node of the loss of each image.
+pub(super) const CROSS_ENTROPY: &str = "loss/cross_entropy";
+/// The node of what the loss says about the logits.
+pub(super) const LOSS_GRADIENT: &str = "gradients/loss/CrossEntropyGrad";
+
+/// Operations of one training step: layers, loss, accuracy, gradients and update, each in a scope of its own.
+pub(super) fn run_graph(network: &Network, rule: Rule, learning_rate: f64, device: &str) -> Result<Graph, GraphError> {
     let mut builder = Builder { nodes: Vec::new(), device };
     let placeholder = |name: &str, dtype| Node::new(name, "Placeholder").attr("dtype", Attr::Type(dtype));
     let input = Shape::Image(network.input()).dims_nhwc();
     let images = builder.add(placeholder("images", DType::F32), &input);
     let labels = builder.add(placeholder("labels", DType::I64), &[-1]);
-    let logits = network.layers().iter().fold(images, |input, layer| builder.layer(layer, &input));
+    let operations = network.operations();
+    let logits = operations.iter().fold(images, |input, operation| builder.operation(operation, &input));
 
-    let entropy = Node::new("loss/cross_entropy", "SparseSoftmaxCrossEntropyWithLogits");
+    let entropy = Node::new(CROSS_ENTROPY, "SparseSoftmaxCrossEntropyWithLogits");
     let entropy = builder.add(entropy.input(&logits).input(&labels), &[-1]);
     let loss = builder.add(Node::new("loss/mean", "Mean").input(entropy), &[]);
     let class = builder.add(Node::new("accuracy/predicted_class", "ArgMax").input(&logits), &[-1]);
@@ -46,7 +57,11 @@ fn run_graph(network: &Network, rule: Rule, learning_rate: f64, device: &str) ->
     builder.add(Node::new("accuracy/mean", "Mean").input(hit), &[]);
 
     let parameters = network.parameter_count() as i64;
-    let gradient = builder.add(Node::new("optimizer/gradient", "Gradient").input(loss), &[parameters]);
+    let mut gradient = Node::new("optimizer/gradient", "Concat");
+    for part in builder.gradients(&operations, &loss) {
+        gradient = gradient.input(part);
+    }
+    let gradient = builder.add(gradient, &[parameters]);
     let update = match rule {
         Rule::Adam { weight_decay } => adam("Adam", weight_decay),
         Rule::AdamW { weight_decay } => adam("AdamW", weight_decay),
@@ -72,59 +87,129 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
+    /// The backward pass, in a scope of its own: what the loss says about the output of each operation, from the last one
+    /// to the first that has weights. Gives the gradients of the weights back.
+    fn gradients(&mut self, operations: &[Operation<'_>], loss: &str) -> Vec<String> {
+        let logits = operations.last().map_or_else(Vec::new, |last| last.layer.output.dims_nhwc());
+        let mut upstream = self.add(Node::new(LOSS_GRADIENT, "CrossEntropyGrad").input(loss), &logits);
+        let mut parts = Vec::new();
+        let Some(first) = operations.iter().position(|operation| operation.weights().is_some()) else { return parts };
+        for (index, operation) in operations.iter().enumerate().skip(first).rev() {
+            let (name, op) = gradient_node(operation);
+            let node = Node::new(&name, op).input(upstream).device(self.device);
+            let mut outputs = Vec::new();
+            if index > first {
+                let input = if operation.relu { operation.layer.output } else { operation.layer.input };
+                outputs.push(input.dims_nhwc());
+            }
+            let mut node = node;
+            if operation.weights().is_some() {
+                let (kernel, bias) = weight_shapes(operation.layer);
+                parts.extend((outputs.len()..).take(2).map(|output| format!("{name}:{output}")));
+                outputs.extend([kernel, bias]);
+                // As many for the gradient of the kernel as forward, and again for that of the input.
+                let macs = operation.layer.macs() as i64 * if index > first { 2 } else { 1 };
+                node = node.attr("multiply_accumulates", Attr::Int(macs));
+            }
+            self.nodes.push(node.outputs(outputs.iter().map(|dims| shape(dims))));
+            upstream = name;
+        }
+        parts
+    }
+
     /// Adds a node with one output and gives its name back; -1 is a size that is not known.
     fn add(&mut self, node: Node, output: &[i64]) -> String {
         let name = node.name().to_owned();
-        let shape = output.iter().map(|&size| u32::try_from(size).ok()).collect();
-        self.nodes.push(node.outputs([shape]).device(self.device));
+        self.nodes.push(node.outputs([shape(output)]).device(self.device));
         name
     }
 
-    /// The operations of one layer, in a scope of its name; gives the name of the last one.
-    fn layer(&mut self, layer: &Layer, input: &str) -> String {
-        let scope = &layer.name;
+    /// One operation, in the scope of its layer; gives the name of the node that has its output.
+    fn operation(&mut self, operation: &Operation<'_>, input: &str) -> String {
+        let layer = operation.layer;
         let output = layer.output.dims_nhwc();
-        let count = Attr::Int(layer.parameter_count() as i64);
-        let macs = Attr::Int(layer.macs() as i64);
+        let (name, op) = forward_node(operation);
+        let node = Node::new(name, op).input(input);
+        if operation.relu {
+            return self.add(node, &output);
+        }
         let windowed = |node: Node, size: usize| {
             let size = size as i64;
             node.attr("padding", Attr::Text("VALID".to_owned()))
                 .attr("data_format", Attr::Text("NHWC".to_owned()))
                 .attr("window", Attr::Ints(vec![size, size]))
         };
-        let (op, kernel_shape) = match (layer.kind, layer.input) {
-            (LayerKind::MaxPool2d { size }, _) => {
-                let node = windowed(Node::new(format!("{scope}/MaxPool"), "MaxPool"), size).input(input);
+        let node = match layer.kind {
+            LayerKind::MaxPool2d { size } => {
                 let stride = size as i64;
-                return self.add(node.attr("strides", Attr::Ints(vec![stride, stride])), &output);
+                return self.add(windowed(node, size).attr("strides", Attr::Ints(vec![stride, stride])), &output);
             }
-            (LayerKind::Flatten, _) => {
-                return self.add(Node::new(format!("{scope}/Reshape"), "Reshape").input(input), &output);
+            LayerKind::Flatten => return self.add(node, &output),
+            LayerKind::Conv2d { filters, kernel } => {
+                let node = windowed(node, kernel).attr("strides", Attr::Ints(vec![1, 1]));
+                node.attr("filters", Attr::Int(filters as i64))
             }
-            (LayerKind::Conv2d { filters, kernel }, Shape::Image(image)) => {
-                let node = windowed(Node::new(format!("{scope}/Conv2D"), "Conv2D"), kernel);
-                let node = node.attr("strides", Attr::Ints(vec![1, 1])).attr("filters", Attr::Int(filters as i64));
-                (node, [kernel, kernel, image.channels, filters].map(|d| d as i64).to_vec())
-            }
-            (LayerKind::Conv2d { filters: units, .. } | LayerKind::Dense { units, .. }, _) => {
-                let node = Node::new(format!("{scope}/MatMul"), "MatMul").attr("units", Attr::Int(units as i64));
-                (node, vec![layer.input.len() as i64, units as i64])
-            }
+            LayerKind::Dense { units, .. } => node.attr("units", Attr::Int(units as i64)),
         };
-        let bias_shape = kernel_shape[kernel_shape.len() - 1..].to_vec();
-        let variable =
-            |role: &str| Node::new(format!("{scope}/{role}"), "Variable").attr("dtype", Attr::Type(DType::F32));
+        let (kernel_shape, bias_shape) = weight_shapes(layer);
+        let variable = |role| Node::new(variable_node(layer, role), "Variable").attr("dtype", Attr::Type(DType::F32));
         let kernel = self.add(variable("kernel"), &kernel_shape);
         let bias = self.add(variable("bias"), &bias_shape);
-        let node = op.input(input).input(kernel).attr("parameters", count).attr("multiply_accumulates", macs);
+        let node = node
+            .input(kernel)
+            .attr("parameters", Attr::Int(layer.parameter_count() as i64))
+            .attr("multiply_accumulates", Attr::Int(layer.macs() as i64));
         let product = self.add(node, &output);
-        let sum = self.add(Node::new(format!("{scope}/BiasAdd"), "BiasAdd").input(product).input(bias), &output);
-        if layer.kind.has_relu() {
-            self.add(Node::new(format!("{scope}/Relu"), "Relu").input(sum), &output)
-        } else {
-            sum
-        }
+        self.add(Node::new(format!("{}/BiasAdd", layer.name), "BiasAdd").input(product).input(bias), &output)
     }
+}
+
+/// Name and kind of the node that stands for an operation, its bias included.
+pub(super) fn forward_node(operation: &Operation<'_>) -> (String, &'static str) {
+    let op = match operation.layer.kind {
+        _ if operation.relu => "Relu",
+        LayerKind::Conv2d { .. } => "Conv2D",
+        LayerKind::MaxPool2d { .. } => "MaxPool",
+        LayerKind::Flatten => "Reshape",
+        LayerKind::Dense { .. } => "MatMul",
+    };
+    (format!("{}/{op}", operation.layer.name), op)
+}
+
+/// Name and kind of the node that stands for an operation's part of the backward pass.
+pub(super) fn gradient_node(operation: &Operation<'_>) -> (String, &'static str) {
+    let op = match operation.layer.kind {
+        _ if operation.relu => "ReluGrad",
+        LayerKind::Conv2d { .. } => "Conv2DGrad",
+        LayerKind::MaxPool2d { .. } => "MaxPoolGrad",
+        LayerKind::Flatten => "ReshapeGrad",
+        LayerKind::Dense { .. } => "MatMulGrad",
+    };
+    (format!("gradients/{}/{op}", operation.layer.name), op)
+}
+
+/// The name of the node of a layer's `kernel` or `bias`.
+pub(super) fn variable_node(layer: &Layer, role: &str) -> String {
+    format!("{}/{role}", layer.name)
+}
+
+/// Kernel and bias as Keras has them: height x width x input channels x filters, or inputs x units.
+pub(super) fn weight_shapes(layer: &Layer) -> (Vec<i64>, Vec<i64>) {
+    match (layer.kind, layer.input) {
+        (LayerKind::Conv2d { filters, kernel }, Shape::Image(image)) => {
+            let [side, channels, filters] = [kernel, image.channels, filters].map(|d| d as i64);
+            (vec![side, side, channels, filters], vec![filters])
+        }
+        (LayerKind::Conv2d { filters: units, .. } | LayerKind::Dense { units, .. }, input) => {
+            (vec![input.len() as i64, units as i64], vec![units as i64])
+        }
+        (LayerKind::MaxPool2d { .. } | LayerKind::Flatten, _) => (Vec::new(), Vec::new()),
+    }
+}
+
+/// -1 is a size that is not known.
+fn shape(dims: &[i64]) -> graph::Shape {
+    dims.iter().map(|&size| u32::try_from(size).ok()).collect()
 }
 
 /// The model as Keras 3's `model.to_json()` writes a `Sequential`, as far as TensorBoard reads it.

@@ -2,39 +2,80 @@
 //! for the event log.
 
 mod activation_max;
+mod animation;
+mod activations;
+mod calibration;
 mod card;
+mod class_tags;
+mod classes;
+mod confusion;
+mod errors;
+mod explanations;
 mod feature_maps;
+mod feature_space;
 mod filters;
 mod grad_cam;
 mod graph;
 mod histograms;
 mod inputs;
+mod layout_card;
+mod pca;
+mod layout;
+mod pr_curves;
 mod probe;
+mod profile;
+mod projector;
 mod scalars;
 mod texts;
+mod tsne;
+mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::eventlog::{Entry, Sink, Value, What};
-use crate::types::{Clock, Run, Step, WallTime};
+use crate::eventlog::{Embeddings, Entry, Sink, Tally, Value, What};
+use crate::types::{Clock, Run, Step, Tag, WallTime};
+
+use animation::Frames;
 
 pub use activation_max::ActivationMax;
+pub use activations::Activations;
+pub use calibration::Calibration;
+pub use classes::Classes;
+pub use confusion::Confusion;
+pub use errors::Errors;
+pub use explanations::{Explanations, Question, sheet, tile};
 pub use feature_maps::FeatureMaps;
+pub use feature_space::{FeatureSpace, Sample};
 pub use filters::Filters;
 pub use grad_cam::GradCam;
 pub use graph::Graphs;
-pub use histograms::WeightHistograms;
+pub use histograms::{GradientHistograms, WeightHistograms};
 pub use inputs::Inputs;
+pub use layout::CustomScalars;
+pub use pca::PcaPlane;
+pub use pr_curves::PrCurves;
 pub use probe::Probes;
+pub use projector::Projector;
 pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Table, Texts};
+pub use tsne::TsnePlane;
+pub use updates::Updates;
 
 /// Where observers put what they saw: stamped with the time, handed to the event log.
 pub struct Findings {
     sink: Box<dyn Sink>,
     clock: Arc<dyn Clock>,
     latest: BTreeMap<Run, WallTime>,
+}
+
+/// A log that takes nothing more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// Entries that could not be written.
+    pub lost_entries: u64,
+    /// Bytes written of each kind.
+    pub bytes: Tally,
 }
 
 impl Findings {
@@ -49,15 +90,20 @@ impl Findings {
         }
     }
 
-    /// Closes the log and says how many entries it has lost.
-    pub fn close(mut self) -> u64 {
+    /// A snapshot for the Projector, named by the step.
+    pub fn push_embeddings(&mut self, step: Step, embeddings: Arc<Embeddings>) {
+        self.write(Run::Train, step, What::Embeddings(embeddings));
+    }
+
+    /// Closes the log and says what became of it.
+    pub fn close(mut self) -> Closed {
         // On disk before a result says that the run is finished: a power cut must not leave one without its curves.
         let synced = self.sink.sync();
         // Whatever came of that: only the close knows what is lost for good.
         if let Err(error) = self.sink.close().and(synced) {
             tracing::warn!("{error}");
         }
-        self.sink.lost()
+        Closed { lost_entries: self.sink.lost(), bytes: self.sink.tally() }
     }
 
     fn write(&mut self, run: Run, step: Step, what: What) {
@@ -78,6 +124,17 @@ impl Findings {
             *latest = now;
         }
         *latest
+    }
+}
+
+/// The film of the frames so far under a tag, if there is one.
+fn film(tag: String, frames: &Frames, description: String) -> Option<Value> {
+    match frames.film() {
+        Ok(film) => film.map(|film| Value::animation(Tag::of(tag), film).described(description)),
+        Err(error) => {
+            tracing::warn!("{tag}: {error}");
+            None
+        }
     }
 }
 

@@ -21,6 +21,10 @@ pub enum ColourMap {
     Turbo,
     /// Blue through white to red: for signed values on a [`Scale::symmetric`].
     Diverging,
+    /// Pale to dark red, never white: what is above 0 shows.
+    Reds,
+    /// Pale to middle blue: the quieter one beside [`Reds`](ColourMap::Reds).
+    Blues,
 }
 
 /// The values at the two ends of a colour map, `low <= high`, both finite.
@@ -64,6 +68,13 @@ impl Scale {
         Scale::new(-limit, limit)
     }
 
+    /// From minus to plus the magnitude that `share` of a map's values other than 0 do not exceed, 0 to 1.
+    pub fn symmetric_to_quantile(map: &Map, share: f64) -> Scale {
+        let magnitudes = Map::new(map.height(), map.width(), map.values().iter().map(|v| v.abs()).collect());
+        let limit = Scale::to_quantile(&magnitudes, share).high;
+        Scale::new(-limit, limit)
+    }
+
     pub fn low(self) -> f32 {
         self.low
     }
@@ -87,6 +98,10 @@ impl ColourMap {
             ColourMap::Magma => colorous::MAGMA,
             ColourMap::Turbo => colorous::TURBO,
             // The scheme runs from red to blue; people expect positive to be red.
+            ColourMap::Reds => return colorous::REDS.eval_continuous(0.12 + 0.76 * place.clamp(0.0, 1.0)).into_array(),
+            ColourMap::Blues => {
+                return colorous::BLUES.eval_continuous(0.08 + 0.5 * place.clamp(0.0, 1.0)).into_array();
+            }
             ColourMap::Diverging => return colorous::RED_BLUE.eval_continuous(1.0 - place).into_array(),
         };
         gradient.eval_continuous(place).into_array()
@@ -130,6 +145,13 @@ pub fn signed_image([r, g, b]: [&Map; 3], scale: Scale) -> Picture {
             NON_FINITE
         }
     })
+}
+
+/// Whether dark text is easier to read on a colour than white text.
+pub fn is_light([r, g, b]: Rgb) -> bool {
+    // Where black and white have the same contrast (WCAG 2.1), with a power of 2.2 for sRGB's curve.
+    let linear = |value: u8| (f32::from(value) / 255.0).powf(2.2);
+    0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b) > 0.18
 }
 
 /// `weight` of 0 gives `under`, 1 gives `over`.
@@ -207,7 +229,14 @@ mod tests {
         let values = map(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 1.0]);
         let scale = Scale::from_zero([&values]);
         assert_eq!((scale.low(), scale.high()), (0.0, 1.0));
-        for colours in [ColourMap::Grey, ColourMap::Magma, ColourMap::Turbo, ColourMap::Diverging] {
+        for colours in [
+            ColourMap::Grey,
+            ColourMap::Magma,
+            ColourMap::Turbo,
+            ColourMap::Diverging,
+            ColourMap::Reds,
+            ColourMap::Blues,
+        ] {
             assert_eq!(colours.paint(&values, scale).pixels()[..3], [NON_FINITE; 3]);
             for place in 0..=100 {
                 let distance: u32 = colours

@@ -7,9 +7,10 @@ mod canvas;
 mod colour;
 mod grid;
 mod map;
+pub mod scatter;
 pub mod text;
 
 pub use canvas::{Canvas, number};
-pub use colour::{ColourMap, NON_FINITE, Rgb, Scale, blend, image, overlay, signed_image};
+pub use colour::{ColourMap, NON_FINITE, Rgb, Scale, blend, image, is_light, overlay, signed_image};
 pub use grid::{Grid, Zoom};
 pub use map::{Map, MapError};

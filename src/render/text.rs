@@ -77,15 +77,28 @@ pub fn fitted(text: &str, style: Style, max: u32) -> Cow<'_, str> {
 
 /// Draws the text with its origin at (`x`, `baseline`).
 pub(super) fn draw(picture: &mut Picture, text: &str, style: Style, x: i32, baseline: i32) {
+    plot(picture, text, style, |along, down| (x.saturating_add(along), baseline.saturating_add(down)));
+}
+
+/// Draws the text from the bottom to the top, with its origin at (`baseline`, `y`).
+pub(super) fn draw_up(picture: &mut Picture, text: &str, style: Style, baseline: i32, y: i32) {
+    // The row of pixels that ends at the origin becomes the one that starts there.
+    plot(picture, text, style, |along, down| {
+        (baseline.saturating_add(down), y.saturating_sub(along).saturating_sub(1))
+    });
+}
+
+/// `place` says where a pixel goes that lies `along` and `down` from the origin.
+fn plot(picture: &mut Picture, text: &str, style: Style, place: impl Fn(i32, i32) -> (i32, i32)) {
     walk(text, style, |(glyph, at), _| {
         let steps = (at * SUBPIXELS as f32).round() as i32;
         let key = Key { face: style.face, size: style.size, glyph: glyph.0, subpixel: steps.rem_euclid(SUBPIXELS) };
         let coverage = coverage(key);
-        let left = x.saturating_add(steps.div_euclid(SUBPIXELS)).saturating_add(coverage.left);
-        let top = baseline.saturating_add(coverage.top);
+        let left = steps.div_euclid(SUBPIXELS).saturating_add(coverage.left);
         for (index, &alpha) in coverage.alpha.iter().enumerate() {
-            let at = |start: i32, offset: usize| u32::try_from(start.saturating_add(offset as i32)).ok();
-            if let (Some(x), Some(y)) = (at(left, index % coverage.width), at(top, index / coverage.width))
+            let (along, down) = ((index % coverage.width) as i32, (index / coverage.width) as i32);
+            let (x, y) = place(left.saturating_add(along), coverage.top.saturating_add(down));
+            if let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y))
                 && let Some(under) = picture.get(x, y)
             {
                 picture.set(x, y, blend(under, style.colour, alpha));
@@ -203,9 +216,20 @@ mod tests {
     }
 
     #[test]
+    fn text_upwards_is_text_turned_to_the_left() {
+        let across = drawn("fj7", STYLE, 5, 14);
+        let mut up = Picture::filled(20, 60, [255; 3]);
+        draw_up(&mut up, "fj7", STYLE, 14, 60 - 5);
+        for (x, y) in (0..60).flat_map(|x| (0..20).map(move |y| (x, y))) {
+            assert_eq!(up.get(y, 59 - x), across.get(x, y), "{x}, {y}");
+        }
+    }
+
+    #[test]
     fn text_is_clipped_on_every_side() {
         for (x, baseline) in [(-20, 14), (50, 14), (2, 3), (2, 25), (i32::MAX, i32::MAX), (i32::MIN, i32::MIN)] {
             drawn("clipped at the edge", STYLE, x, baseline);
+            draw_up(&mut Picture::filled(60, 20, [255; 3]), "clipped at the edge", STYLE, x, baseline);
         }
     }
 

@@ -11,11 +11,13 @@ use tch::Device;
 use crate::allocator::keep_freed_memory;
 use crate::config::{Config, DeviceChoice, Resolved};
 use crate::data::{self, Dataset, LoadError, Split};
-use crate::eventlog::{Background, Limits, LogDir, Origin, SinkError};
+use crate::eventlog::hparams::Status;
+use crate::eventlog::{Background, Kind, Limits, LogDir, Origin, SinkError, Tally};
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, ShapeError};
-use crate::observe::Findings;
+use crate::observe::{Closed, Findings};
 use crate::run_dir::{self, RunDir, RunDirError};
+use crate::session::Session;
 use crate::train::{self, Fit, FitError, Outcome, Progress, TrainState};
 use crate::types::{Clock, SystemClock};
 use crate::weights::{self, WeightsError};
@@ -29,6 +31,8 @@ pub struct Finished {
     pub image_steps: u64,
     /// Entries of the event log that could not be written.
     pub lost_entries: u64,
+    /// Bytes of the event log, by kind.
+    pub log_bytes: Tally,
     /// From the first look at the directory to the last byte.
     pub seconds: f64,
 }
@@ -94,6 +98,8 @@ pub fn run(
         );
     }
     dir.write_config(&resolved.to_toml())?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut session = Session::begin(&dir, resolved, clock.now());
     tracing::info!(
         "training {} on {}: {} images, {} parameters, {}, logs in {}",
         device_text(device, threads),
@@ -105,9 +111,8 @@ pub fn run(
     );
 
     let mut state = TrainState::initialise(&network, config.rule(), config.seed, device);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let log = Background::spawn(LogDir::new(dir.path(), Origin::here()), Limits::default())?;
-    let mut findings = Findings::new(log, clock);
+    let mut findings = Findings::new(log, Arc::clone(&clock));
     let mut watches = observers::watches(resolved, device, threads);
     let fit = Fit {
         network: &network,
@@ -123,18 +128,33 @@ pub fn run(
     let fitted = train::fit(&fit, &mut state, &mut watches, &mut findings, progress);
     drop(watches);
     // The log is closed whether training went to its end or not: what was seen so far is worth keeping.
-    let lost_entries = findings.close();
-    let outcome = fitted?;
-
-    weights::save(&dir.weights(), &state.parameters)?;
+    let mut log = findings.close();
+    let trained = fitted.map_err(RunError::from).and_then(|outcome| {
+        weights::save(&dir.weights(), &state.parameters)?;
+        Ok(outcome)
+    });
+    match &trained {
+        Ok(_) => session.end(Status::Success, clock.now()),
+        Err(RunError::Fit(FitError::Stopped { .. })) => {}
+        Err(_) => session.end(Status::Failure, clock.now()),
+    }
+    let outcome = trained?;
+    log.bytes.add(Kind::Hparams, session.bytes());
     let seconds = started.elapsed().as_secs_f64();
-    dir.write_result(&result_json(&outcome, seconds, lost_entries))?;
+    dir.write_result(&result_json(&outcome, seconds, &log))?;
     let image_steps = if config.image_freq == 0 { 0 } else { config.epochs.div_ceil(config.image_freq) };
-    Ok(Finished { outcome, logdir: logdir.to_owned(), image_steps, lost_entries, seconds })
+    Ok(Finished {
+        outcome,
+        logdir: logdir.to_owned(),
+        image_steps,
+        lost_entries: log.lost_entries,
+        log_bytes: log.bytes,
+        seconds,
+    })
 }
 
 /// The data set that `config` names, cut to its limits.
-fn dataset(config: &Config) -> Result<Dataset, LoadError> {
+pub fn dataset(config: &Config) -> Result<Dataset, LoadError> {
     let mut dataset = data::load(config.dataset, &config.data_dir, config.seed)?;
     dataset.train = limited(dataset.train, config.limit_train, "training");
     dataset.validation = limited(dataset.validation, config.limit_validation, "validation");
@@ -149,7 +169,8 @@ fn limited(split: Split, limit: Option<usize>, what: &str) -> Split {
     split.limited(limit)
 }
 
-fn device(choice: DeviceChoice) -> Result<Device, RunError> {
+/// The device that is meant, if it is there.
+pub fn device(choice: DeviceChoice) -> Result<Device, RunError> {
     let found = if tch::Cuda::is_available() { usize::try_from(tch::Cuda::device_count()).unwrap_or(0) } else { 0 };
     match choice {
         DeviceChoice::Auto if found > 0 => Ok(Device::Cuda(0)),
@@ -173,7 +194,9 @@ fn device_text(device: Device, threads: usize) -> String {
     }
 }
 
-fn result_json(outcome: &Outcome, seconds: f64, lost_entries: u64) -> serde_json::Value {
+fn result_json(outcome: &Outcome, seconds: f64, log: &Closed) -> serde_json::Value {
+    let bytes = |(kind, bytes): (Kind, u64)| (kind.name().to_owned(), bytes.into());
+    let log_bytes: serde_json::Map<_, _> = log.bytes.kinds().into_iter().map(bytes).collect();
     let last = &outcome.last;
     serde_json::json!({
         "version": 1,
@@ -186,6 +209,7 @@ fn result_json(outcome: &Outcome, seconds: f64, lost_entries: u64) -> serde_json
         "validation_accuracy": last.validation.accuracy,
         "best_validation_accuracy": outcome.best_validation_accuracy,
         "seconds": seconds,
-        "lost_log_entries": lost_entries,
+        "lost_log_entries": log.lost_entries,
+        "log_bytes": log_bytes,
     })
 }

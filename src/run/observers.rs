@@ -7,25 +7,36 @@ use tch::Device;
 use super::device_text;
 use crate::config::{Config, OBSERVERS, Observed, Resolved};
 use crate::observe::{
-    ActivationMax, EpochScalars, FeatureMaps, Filters, Findings, GradCam, Graphs, Inputs, StepScalars, Table, Texts,
-    WeightHistograms,
+    ActivationMax, Activations, Calibration, Classes, Confusion, CustomScalars, EpochScalars, Errors, Explanations,
+    FeatureMaps, FeatureSpace, Filters, Findings, GradCam, GradientHistograms, Graphs, Inputs, PcaPlane, PrCurves,
+    Projector, StepScalars, Table, Texts, TsnePlane, Updates, WeightHistograms,
 };
 use crate::train::{Observer, Watch};
 
 /// Probe images whose feature maps are shown, at most: a layer has one picture for each, and each is a large one.
 const FEATURE_MAP_PROBES: usize = 3;
 
+/// Probe images that every method explains, at most: nine methods cost what a hundred passes do.
+const EXPLANATION_PROBES: usize = 4;
+
 /// The observers that look at least once, in the order of the table.
 pub(super) fn watches(resolved: &Resolved, device: Device, threads: usize) -> Vec<Watch<Findings>> {
     let config = &resolved.config;
+    let space = FeatureSpace::new(config.probe_seed);
     let wanted = OBSERVERS.iter().map(|row| (row.observed, config.trigger(row.observed)));
     wanted
         .filter(|(_, trigger)| !trigger.is_never())
-        .map(|(observed, trigger)| Watch { trigger, observer: observer(observed, resolved, device, threads) })
+        .map(|(observed, trigger)| Watch { trigger, observer: observer(observed, resolved, &space, device, threads) })
         .collect()
 }
 
-fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: usize) -> Box<dyn Observer<Findings>> {
+fn observer(
+    observed: Observed,
+    resolved: &Resolved,
+    space: &FeatureSpace,
+    device: Device,
+    threads: usize,
+) -> Box<dyn Observer<Findings>> {
     let config = &resolved.config;
     let (probes, seed) = (config.probes, config.probe_seed);
     match observed {
@@ -33,15 +44,28 @@ fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: us
             let (configuration, environment) = (configuration(resolved), environment(device, threads));
             Box::new(Texts { configuration, environment })
         }
+        Observed::Layout => Box::new(CustomScalars),
         Observed::Graph => Box::new(graphs(config, device)),
-        Observed::Scalars => Box::new(EpochScalars),
+        Observed::Scalars => Box::new(EpochScalars::default()),
         Observed::Steps => Box::new(StepScalars::default()),
+        Observed::Updates => Box::new(Updates::default()),
         Observed::Weights => Box::new(WeightHistograms),
+        Observed::Gradients => Box::new(GradientHistograms),
+        Observed::Activations => Box::new(Activations::new(seed)),
         Observed::Inputs => Box::new(Inputs),
         Observed::Filters => Box::new(Filters),
         Observed::FeatureMaps => Box::new(FeatureMaps::new(probes.min(FEATURE_MAP_PROBES), seed)),
         Observed::GradCam => Box::new(GradCam::new(probes, seed)),
+        Observed::Explanations => Box::new(Explanations::new(probes.min(EXPLANATION_PROBES), seed)),
+        Observed::Confusion => Box::new(Confusion),
+        Observed::Classes => Box::new(Classes),
+        Observed::PrCurves => Box::new(PrCurves),
+        Observed::Calibration => Box::new(Calibration),
+        Observed::Errors => Box::new(Errors),
         Observed::ActivationMax => Box::new(ActivationMax::new(seed)),
+        Observed::Projector => Box::new(Projector::new(space.clone())),
+        Observed::Pca => Box::new(PcaPlane::new(space.clone())),
+        Observed::Tsne => Box::new(TsnePlane::new(space.clone())),
     }
 }
 

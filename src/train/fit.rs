@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 
+use super::divergence::{Divergence, NonFinite, in_backward_pass, in_forward_pass};
 use super::observer::{At, Metrics, Moment, PhaseSeconds, Totals, Watch};
 use super::state::TrainState;
 use super::stepper::{StepOutput, Stepper};
@@ -16,11 +17,14 @@ use crate::exit::{Classify, Exit};
 use crate::model::Network;
 use crate::types::Seed;
 
-/// Steps between looks at the loss: each look waits for the device, and a diverged run should not go on for long.
+/// Steps between looks at the loss: each look waits for the device, and a diverged run should not go on for long. On the
+/// CPU, where nobody waits, a loss that is no number ends the run at once.
 const CHECK_EVERY: u64 = 20;
 /// Mean cross-entropy, in nats, from which a run counts as diverged. Guessing costs the logarithm of the number of
 /// classes; a network that is this sure of what is wrong does not come back, and running sums would drown what follows.
 const DIVERGED: f64 = 1e6;
+/// Validation images that are searched for what is not finite, at most.
+const SEARCHED: usize = 64;
 const SIGTERM: usize = libc::SIGTERM as usize;
 
 /// What to train on what, for how long.
@@ -71,8 +75,8 @@ pub trait Progress {
 /// Why training did not go to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum FitError {
-    #[error("training diverged: the loss is {loss:.4e} after step {iterations} (epoch {}); use a smaller learning rate", epoch + 1)]
-    Diverged { loss: f64, iterations: u64, epoch: u64 },
+    #[error(transparent)]
+    Diverged(#[from] Divergence),
     #[error("stopped after step {iterations} (epoch {})", epoch + 1)]
     Stopped { iterations: u64, epoch: u64, signal: usize },
     #[error("cannot start {threads} training threads: {source}")]
@@ -84,7 +88,7 @@ pub enum FitError {
 impl Classify for FitError {
     fn exit(&self) -> Exit {
         match self {
-            FitError::Diverged { .. } => Exit::Data,
+            FitError::Diverged(_) => Exit::Data,
             FitError::Stopped { signal: SIGTERM, .. } => Exit::Terminated,
             FitError::Stopped { .. } => Exit::Interrupted,
             FitError::Threads { .. } => Exit::Io,
@@ -130,22 +134,33 @@ pub fn fit<Out>(
             let data_seconds = step_started.elapsed().as_secs_f64();
             let next = state.iterations + 1;
             let wanted = watches.iter().any(|watch| watch.trigger.fires_after_step(next));
-            let last_of_epoch = samples_done + indices.len() == order.len();
-            if wanted || last_of_epoch {
+            samples_done += indices.len();
+            let last_of_epoch = samples_done == order.len();
+            let looks = wanted || last_of_epoch || next.is_multiple_of(CHECK_EVERY);
+            if looks {
                 previous.copy_(state.parameters.flat());
             }
-            samples_done += indices.len();
             let output = stepper.step(state, &batch, fit.learning_rate)?;
             sums.add(&output, data_seconds);
+            if output.broken {
+                previous.copy_(state.parameters.flat());
+            }
 
-            let looked = if wanted || state.iterations.is_multiple_of(CHECK_EVERY) {
+            let looked = if looks || output.broken {
                 let totals = sums.read();
                 let looking = Instant::now();
                 let at = At::Step(totals);
-                look(&View { fit, state, previous: &previous, predictions: None, epoch, at }, watches, out);
+                let view = View { fit, state, previous: &previous, predictions: None, epoch, at };
+                look(&view, watches, out);
                 sums.seconds.observers += looking.elapsed().as_secs_f64();
                 // After the look: a curve that ends in NaN says more than one that just ends.
-                check(totals.since(&checked).metrics().loss, state.iterations, epoch)?;
+                let loss = totals.since(&checked).metrics().loss;
+                if is_lost(loss) {
+                    let before = state.parameters.views_of(&previous);
+                    let mut non_finite = in_forward_pass(fit.network, &before, &batch.images_nchw);
+                    non_finite.extend(in_backward_pass(fit.network, &state.parameters.views_of(&state.gradient)));
+                    return Err(report(&view, loss, non_finite, watches, out));
+                }
                 checked = totals;
                 Some(totals.since(&before).metrics())
             } else {
@@ -160,11 +175,16 @@ pub fn fit<Out>(
 
         let totals = sums.read();
         sums.stop_clock();
-        check(totals.since(&checked).metrics().loss, state.iterations, epoch)?;
         let in_epoch = totals.since(&before);
         let (validation, predictions) = stepper.evaluate(&fit.dataset.validation, fit.device)?;
         // A loss is of the weights before its step: what the last step of an epoch did shows here first.
-        check(validation.loss, state.iterations, epoch)?;
+        if is_lost(validation.loss) {
+            let mut non_finite = in_backward_pass(fit.network, &state.parameters.views_of(&state.gradient));
+            let images_nchw = ruined(fit, &predictions);
+            non_finite.extend(in_forward_pass(fit.network, state.parameters.views(), &images_nchw));
+            let view = View { fit, state, previous: &previous, predictions: None, epoch, at: At::Step(totals) };
+            return Err(report(&view, validation.loss, non_finite, watches, out));
+        }
         best = best.max(validation.accuracy);
         sums.start_clock();
         let looking = Instant::now();
@@ -192,9 +212,33 @@ pub fn fit<Out>(
     Ok(Outcome { last, best_validation_accuracy: best, iterations: state.iterations })
 }
 
-fn check(loss: f64, iterations: u64, epoch: u64) -> Result<(), FitError> {
-    // Not `loss >= DIVERGED`, which a NaN would pass.
-    if loss < DIVERGED { Ok(()) } else { Err(FitError::Diverged { loss, iterations, epoch }) }
+fn is_lost(loss: f64) -> bool {
+    loss.is_nan() || loss >= DIVERGED
+}
+
+/// Validation images about which the network says nothing that is a number, or any if there are none.
+fn ruined(fit: &Fit<'_>, predictions: &Predictions) -> Tensor {
+    let is_ruined = |&sample: &u32| !predictions.probabilities(sample as usize).iter().all(|p| p.is_finite());
+    let samples = 0..predictions.len() as u32;
+    let ruined: Vec<u32> = samples.clone().filter(is_ruined).take(SEARCHED).collect();
+    let chosen = if ruined.is_empty() { samples.take(SEARCHED).collect() } else { ruined };
+    Batch::gather(&fit.dataset.validation, &chosen, fit.device).images_nchw
+}
+
+/// Tells every observer that this is the end, and returns why.
+fn report<Out>(
+    view: &View<'_>,
+    loss: f64,
+    non_finite: Vec<NonFinite>,
+    watches: &mut [Watch<Out>],
+    out: &mut Out,
+) -> FitError {
+    let moment = view.moment();
+    let divergence = Divergence { loss, iterations: moment.iterations, epoch: moment.epoch, non_finite };
+    for watch in watches {
+        watch.observer.diverged(&moment, &divergence, out);
+    }
+    divergence.into()
 }
 
 /// What a moment is made of.
@@ -207,27 +251,33 @@ struct View<'a> {
     at: At,
 }
 
+impl View<'_> {
+    fn moment(&self) -> Moment<'_> {
+        let View { fit, state, epoch, .. } = *self;
+        Moment {
+            at: self.at,
+            epoch,
+            iterations: state.iterations,
+            learning_rate: fit.learning_rate,
+            network: fit.network,
+            parameters: &state.parameters,
+            gradient: &state.gradient,
+            previous: self.previous,
+            dataset: fit.dataset,
+            predictions: self.predictions,
+            last: matches!(self.at, At::Epoch { .. }) && epoch + 1 >= fit.epochs,
+        }
+    }
+}
+
 /// Shows one moment to every observer that wants it.
 fn look<Out>(view: &View<'_>, watches: &mut [Watch<Out>], out: &mut Out) {
-    let View { fit, state, epoch, .. } = *view;
-    let moment = Moment {
-        at: view.at,
-        epoch,
-        iterations: state.iterations,
-        learning_rate: fit.learning_rate,
-        network: fit.network,
-        parameters: &state.parameters,
-        gradient: &state.gradient,
-        previous: view.previous,
-        dataset: fit.dataset,
-        predictions: view.predictions,
-        last: matches!(view.at, At::Epoch { .. }) && epoch + 1 >= fit.epochs,
-    };
+    let moment = view.moment();
     for Watch { trigger, observer } in watches {
         let fires = match view.at {
             At::Start => trigger.fires_at_start(),
-            At::Step(_) => trigger.fires_after_step(state.iterations),
-            At::Epoch { .. } => trigger.fires_after_epoch(epoch, fit.epochs),
+            At::Step(_) => trigger.fires_after_step(moment.iterations),
+            At::Epoch { .. } => trigger.fires_after_epoch(moment.epoch, view.fit.epochs),
         };
         if fires {
             observer.observe(&moment, out);
@@ -313,6 +363,11 @@ mod tests {
             };
             out.push(format!("step {}: {what}", moment.iterations));
         }
+
+        fn diverged(&mut self, moment: &Moment<'_>, divergence: &Divergence, out: &mut Vec<String>) {
+            let first = divergence.non_finite.first().map(NonFinite::to_string).unwrap_or_default();
+            out.push(format!("step {}: diverged, {first}", moment.iterations));
+        }
     }
 
     fn dataset() -> Dataset {
@@ -391,18 +446,34 @@ mod tests {
     }
 
     #[test]
-    fn divergence_is_an_error() {
-        let error = train(1e30, 0, &mut Vec::new()).1.unwrap_err();
-        assert!(error.to_string().starts_with("training diverged: the loss is "), "{error}");
+    fn divergence_is_an_error_that_names_where_it_begins() {
+        // Beyond `f32`: after the first step no weight is a number.
+        let mut seen = Vec::new();
+        let error = train(1e39, 0, &mut seen).1.unwrap_err();
+        let want = "training diverged: the loss is NaN after step 2 (epoch 1); the first non-finite values are in conv2d's \
+                    kernel; use a smaller learning rate";
+        assert_eq!(error.to_string(), want);
         assert_eq!(error.exit(), Exit::Data);
+        let last_words = "step 2: diverged, conv2d's kernel";
+        assert_eq!(seen, ["step 0: start", "step 2: 40 samples", last_words, last_words]);
+    }
+
+    #[test]
+    fn a_loss_that_is_too_large_is_divergence_too() {
+        let error = train(1e38, 0, &mut Vec::new()).1.unwrap_err().to_string();
+        assert!(error.starts_with("training diverged: the loss is 5."), "{error}");
+        assert!(error.ends_with("e36 after step 2 (epoch 1); use a smaller learning rate"), "{error}");
     }
 
     #[test]
     fn what_the_last_step_broke_shows_in_the_evaluation() {
         let mut seen = Vec::new();
         let error = train_batches(f64::MAX, 50, 0, &mut seen).1.unwrap_err();
-        assert!(error.to_string().ends_with(" after step 1 (epoch 1); use a smaller learning rate"), "{error}");
-        assert_eq!(seen, ["step 0: start"], "an epoch without numbers is not shown");
+        let want =
+            "after step 1 (epoch 1); the first non-finite values are in conv2d's kernel; use a smaller learning rate";
+        assert!(error.to_string().ends_with(want), "{error}");
+        assert_eq!(seen[0], "step 0: start");
+        assert_eq!(seen[1..], ["step 1: diverged, conv2d's kernel"; 2], "an epoch without numbers is not shown");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use super::divergence::Divergence;
 use crate::data::Dataset;
 use crate::evaluation::Predictions;
 use crate::model::{Network, Parameters};
@@ -152,4 +153,7 @@ impl<Out> Watch<Out> {
 /// [`crate::rng::Stream`].
 pub trait Observer<Out> {
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Out);
+
+    /// Training has diverged and ends after this moment, whatever the trigger says: the last words. Nothing by default.
+    fn diverged(&mut self, _moment: &Moment<'_>, _divergence: &Divergence, _out: &mut Out) {}
 }

@@ -24,6 +24,9 @@ pub struct StepOutput {
     /// Samples classified right before the update, `i64`.
     pub correct: Tensor,
     pub samples: usize,
+    /// The loss is NaN or infinite, and the weights are still those that gave it. Never said on CUDA, where asking would
+    /// wait for the device.
+    pub broken: bool,
     /// Forward, backward and optimizer; on CUDA, of asking for them rather than of having them done.
     pub seconds: PhaseSeconds,
 }
@@ -51,7 +54,8 @@ impl Stepper {
         Ok(Stepper { pool: Pool::start(network, &state.parameters, threads)?, shard, classes })
     }
 
-    /// Gradient of the batch's mean loss, then one update of the optimizer.
+    /// Gradient of the batch's mean loss, then one update of the optimizer, but for a step that is broken: its gradient
+    /// would wipe out the weights that can tell where it broke.
     pub fn step(
         &mut self,
         state: &mut TrainState,
@@ -83,13 +87,16 @@ impl Stepper {
             });
             outputs.extend(done);
         }
-        state.optimizer.update(state.parameters.flat(), &state.gradient, learning_rate);
+        let (loss_sum, correct) = sums(outputs.into_iter().map(|shard| (shard.loss_sum, shard.correct)));
+        let broken = state.parameters.device() == Device::Cpu && !loss_sum.double_value(&[]).is_finite();
+        if !broken {
+            state.optimizer.update(state.parameters.flat(), &state.gradient, learning_rate);
+        }
         state.iterations += 1;
 
         let optimizer = started.elapsed().as_secs_f64() - forward - backward;
         let seconds = PhaseSeconds { forward, backward, optimizer, ..PhaseSeconds::default() };
-        let (loss_sum, correct) = sums(outputs.into_iter().map(|shard| (shard.loss_sum, shard.correct)));
-        Ok(StepOutput { loss_sum, correct, samples, seconds })
+        Ok(StepOutput { loss_sum, correct, samples, broken, seconds })
     }
 
     /// Mean loss and accuracy of the current weights on a whole split, and what they say about each sample.
@@ -180,6 +187,20 @@ mod tests {
         for threads in [2, 3, 5] {
             assert_eq!(train(threads), one, "{threads} threads");
         }
+    }
+
+    #[test]
+    fn a_broken_step_leaves_the_weights_that_broke_it() {
+        let (network, split) = (network(), split(32));
+        let mut state = state(&network);
+        // One filter answers the largest number there is, and the next layer adds several of them.
+        let _ = state.parameters.views()[1].get(0).fill_(f64::from(f32::MAX));
+        let _ = state.parameters.views()[2].shallow_clone().fill_(1.0);
+        let before = state.parameters.flat().copy();
+        let batch = Batch::gather(&split, &order(Seed(0), 0, 32), Device::Cpu);
+        let output = Stepper::new(&network, &state, 32, 1).unwrap().step(&mut state, &batch, 0.1).unwrap();
+        assert!(output.broken && !output.loss_sum.double_value(&[]).is_finite());
+        assert_eq!((state.parameters.flat(), state.iterations), (&before, 1));
     }
 
     #[test]

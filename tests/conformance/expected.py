@@ -22,8 +22,14 @@ ONCE = [0]
 # Keras's names, in the order of the network.
 LAYERS = ["conv2d", "max_pooling2d", "conv2d_1", "max_pooling2d_1", "flatten", "dense", "dense_1"]
 WITH_WEIGHTS = ["conv2d", "conv2d_1", "dense", "dense_1"]
+WITH_RELU = ["conv2d", "conv2d_1", "dense"]
 WITH_FEATURE_MAPS = ["conv2d", "max_pooling2d", "conv2d_1", "max_pooling2d_1"]
 WITH_GRAD_CAM = ["conv2d_1"]
+# The data set's classes, each of which has series of its own.
+CLASSES = [
+    "disc", "ring", "square", "frame", "triangle", "cross", "x", "horizontal bars", "vertical bars", "checker",
+]
+SCORES = ["precision", "recall", "f1"]
 
 # run -> plugin -> tag -> steps. The comparison is exact: a tag that is not listed here is a fault, too.
 EXPECTED = {
@@ -32,16 +38,34 @@ EXPECTED = {
             "epoch_loss": EVERY_EPOCH,
             "epoch_accuracy": EVERY_EPOCH,
             "epoch_learning_rate": EVERY_EPOCH,
+            **{
+                f"activation_{number}/{layer}": EVERY_EPOCH
+                for layer in WITH_WEIGHTS for number in ("mean", "deviation", "low", "high")
+            },
+            **{f"{share}/{layer}": EVERY_EPOCH for layer in WITH_RELU for share in ("activation_zeros", "dead_units")},
+            "non_finite/activations": EVERY_EPOCH,
+            "embedding/silhouette_pca": EVERY_EPOCH,
+            "embedding/silhouette_tsne": EVERY_EPOCH,
         },
         "histograms": {
-            f"{layer}/{weight}/histogram": EVERY_EPOCH for layer in WITH_WEIGHTS for weight in ("kernel", "bias")
+            **{
+                f"{layer}/{weight}/{what}": EVERY_EPOCH
+                for layer in WITH_WEIGHTS for weight in ("kernel", "bias") for what in ("histogram", "gradient")
+            },
+            **{f"{layer}/activation": EVERY_EPOCH for layer in WITH_WEIGHTS},
         },
         "images": {
             "inputs/image": ONCE,
             "filters/conv2d": EVERY_EPOCH,
             **{f"feature_maps/{layer}": EVERY_EPOCH for layer in WITH_FEATURE_MAPS},
             **{f"grad_cam/{layer}": EVERY_EPOCH for layer in WITH_GRAD_CAM},
+            "explanations/conv2d_1": EVERY_EPOCH,
             **{f"activation_max/{name}": EVERY_EPOCH for name in ("conv2d", "conv2d_1", "classes")},
+            "embedding/pca": EVERY_EPOCH,
+            "embedding/tsne": EVERY_EPOCH,
+            # Films stand at the last epoch.
+            "embedding/tsne/animation": EVERY_EPOCH[-1:],
+            "feature_maps/conv2d/animation": EVERY_EPOCH[-1:],
         },
         "text": {
             "model/summary": ONCE,
@@ -49,18 +73,34 @@ EXPECTED = {
             "run/environment": ONCE,
         },
         "graphs": {"keras": ONCE},
+        "custom_scalars": {"custom_scalars__config__": ONCE},
     },
     "fit/validation": {
         "scalars": {
             "epoch_loss": EVERY_EPOCH,
             "epoch_accuracy": EVERY_EPOCH,
+            "best/val_accuracy": EVERY_EPOCH,
+            **{f"class_{score}/{name}": EVERY_EPOCH for score in SCORES for name in CLASSES},
+            **{f"macro_average/{score}": EVERY_EPOCH for score in SCORES},
+            "calibration/ece": EVERY_EPOCH,
         },
+        "images": {
+            "confusion/counts": EVERY_EPOCH,
+            "confusion/normalised": EVERY_EPOCH,
+            "calibration/reliability": EVERY_EPOCH,
+            "errors/most_confident": EVERY_EPOCH,
+        },
+        "text": {"classes/scores": EVERY_EPOCH},
+        "pr_curves": {f"pr_curve/{name}": EVERY_EPOCH for name in CLASSES},
     },
     "fit/steps": {
         "scalars": {
             "batch_loss": EVERY_UPDATE,
             "batch_accuracy": EVERY_UPDATE,
             "gradient_norm": EVERY_UPDATE,
+            **{f"{what}/{layer}": EVERY_UPDATE for layer in WITH_WEIGHTS for what in ("gradient_norm", "update_ratio")},
+            "non_finite/gradients": EVERY_UPDATE,
+            "non_finite/weights": EVERY_UPDATE,
             "images_per_second": EVERY_UPDATE,
             "time/data": EVERY_UPDATE,
             "time/forward": EVERY_UPDATE,
@@ -72,6 +112,15 @@ EXPECTED = {
         },
     },
 }
+
+# run -> tags that tell TensorBoard's HParams of the run, a file each; nothing else is in these runs.
+HPARAMS = {
+    ".": ["_hparams_/experiment"],
+    "fit": ["_hparams_/session_start_info", "_hparams_/session_end_info"],
+}
+
+# Snapshots for the Projector: runs of files beside an event file that says nothing.
+SNAPSHOTS = [f"fit/projector/epoch_{epoch:04}" for epoch in (0, EPOCHS - 1)]
 
 # The run whose event file holds the model as a TensorFlow graph; the tab calls it "Default".
 GRAPH_RUN = "fit/train"

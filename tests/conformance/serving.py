@@ -84,6 +84,10 @@ def served_series(board):
             for tag in tags:
                 points = board.json(f"plugin/{plugin}/{plugin}", run=run, tag=tag)
                 put(run, plugin, tag, [(step, wall, value) for wall, step, value in points])
+    for run, tags in board.json("plugin/pr_curves/tags").items():
+        for tag in tags:
+            points = board.json("plugin/pr_curves/pr_curves", run=run, tag=tag)[run]
+            put(run, "pr_curves", tag, [(point["step"], point["wall_time"], point) for point in points])
     for run, tags in board.json("plugin/text/tags").items():
         for tag in tags:
             points = board.json("plugin/text/text", run=run, tag=tag)

@@ -1,12 +1,13 @@
 """The files themselves, judged by readers that are not ours."""
 
+import json
 import re
 import subprocess
 import sys
 
 import pytest
 import reading
-from expected import EPOCHS, EXPECTED, GRAPH_RUN, LAYERS, LEAST_ACCURACY
+from expected import EPOCHS, EXPECTED, GRAPH_RUN, HPARAMS, LAYERS, LEAST_ACCURACY, SNAPSHOTS
 from serving import COMPLAINT, steps_of
 from tbparse import SummaryReader
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
@@ -24,8 +25,9 @@ def test_the_checksum_is_the_published_one():
 
 def test_a_run_is_a_directory_with_one_event_file(logs):
     files = reading.event_files(logs)
-    assert sorted(files) == RUNS
-    for run, paths in files.items():
+    assert sorted(files) == sorted([*RUNS, *HPARAMS, *SNAPSHOTS])
+    for run in RUNS:
+        paths = files[run]
         assert len(paths) == 1, f"{run}: {paths}"
         assert re.fullmatch(r"events\.out\.tfevents\.\d{10}\..+", paths[0].name)
 
@@ -46,8 +48,29 @@ def test_tensorboard_reads_every_record(logs, contents):
 
 def check_raw_loader(logdir, counts):
     for run, paths in reading.event_files(logdir).items():
+        if run not in counts:
+            continue
         read = sum(1 for path in paths for _ in RawEventFileLoader(str(path)).Load())
         assert read == counts[run], f"{run}: TensorBoard's own loader read {read} of {counts[run]} records"
+
+
+def test_what_hparams_want_to_know_stands_in_files_of_its_own(logs):
+    for run, tags in HPARAMS.items():
+        paths = reading.event_files(logs)[run]
+        assert len(paths) == len(tags)
+        for path, tag in zip(paths, tags, strict=True):
+            version, event = reading.events(path)
+            assert version.file_version == "brain.Event:2"
+            (value,) = event.summary.value
+            assert (value.tag, value.metadata.plugin_data.plugin_name, event.step) == (tag, "hparams", 0)
+
+
+def test_the_result_counts_every_byte_of_the_log(logs):
+    log_bytes = json.loads((logs / "fit" / "result.json").read_text())["log_bytes"]
+    written = sum(path.stat().st_size for path in logs.rglob("*")
+                  if path.is_file() and ("tfevents" in path.name or "projector" in path.parts))
+    assert sum(log_bytes.values()) == written
+    assert set(log_bytes) >= {"scalars", "histograms", "images", "text", "graphs", "hparams", "headers"}
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -74,8 +97,10 @@ def test_every_value_carries_its_metadata_and_the_shape_its_plugin_wants(content
                 assert (array[:, 0] <= array[:, 1]).all() and (array[1:, 0] == array[:-1, 1]).all(), where
             elif plugin == "images":
                 assert array.ndim == 1 and len(array) >= 3, where
-            elif plugin == "text":
+            elif plugin in ("text", "custom_scalars"):
                 assert array.shape == (), where
+            elif plugin == "pr_curves":
+                assert (array.dtype.name, array.shape) == ("float32", (6, 201)), where
             elif plugin == "graph_keras_model":
                 assert value.metadata.plugin_data.content == b"1", where
             else:

@@ -3,14 +3,16 @@
 import io
 import json
 import math
+import re
 import struct
 import zlib
 
 import pytest
 import reading
-from expected import EXPECTED, GRAPH_RUN, LAYERS
+from expected import EXPECTED, GRAPH_RUN, HPARAMS, LAYERS, SNAPSHOTS, VALIDATION_SAMPLES
 from google.protobuf import text_format
 from serving import TensorBoard, served_series, steps_of
+from tensorboard.compat.proto.config_pb2 import RunMetadata
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.util.tensor_util import make_ndarray
 
@@ -22,7 +24,12 @@ def test_the_loader_is_the_one_asked_for(board, request):
 
 
 def test_every_run_is_listed(board):
-    assert sorted(board.json("runs")) == sorted(EXPECTED)
+    assert sorted(board.json("runs")) == sorted([*EXPECTED, *HPARAMS, *SNAPSHOTS])
+
+
+def test_every_snapshot_is_a_run_of_the_projector(board):
+    board.wait_for(lambda: board.json("plugins_listing")["projector"]["enabled"], "the projector's tab")
+    assert sorted(board.json("plugin/projector/runs")) == SNAPSHOTS
 
 
 def test_every_tag_is_served_with_every_step(served):
@@ -30,12 +37,17 @@ def test_every_tag_is_served_with_every_step(served):
 
 
 def check_series(served):
-    assert steps_of(served) == EXPECTED
+    # No route says which run holds the layout of the custom scalars; it has a test of its own.
+    expected = {run: {plugin: tags for plugin, tags in plugins.items() if plugin != "custom_scalars"}
+                for run, plugins in EXPECTED.items()}
+    assert steps_of(served) == expected
 
 
 def test_every_tab_is_active(board):
     plugins = board.json("plugins_listing")
-    for plugin in ("timeseries", "scalars", "images", "graphs", "distributions", "histograms", "text"):
+    names = ["timeseries", "scalars", "images", "graphs", "distributions", "histograms", "text", "hparams",
+             "pr_curves", "custom_scalars"]
+    for plugin in names:
         assert plugins[plugin]["enabled"], plugin
 
 
@@ -69,17 +81,42 @@ def test_distributions_follow_from_the_histograms(board):
 
 
 def test_texts_are_those_of_the_files(served, contents):
-    for tag, points in reading.series(contents["fit/train"])["text"].items():
-        assert all(make_ndarray(tensor).item().decode().strip() for _, _, tensor in points), tag
-        for _, _, html in served["fit/train"]["text"][tag]:
-            assert html.strip(), tag
+    for run in ("fit/train", "fit/validation"):
+        for tag, points in reading.series(contents[run])["text"].items():
+            assert all(make_ndarray(tensor).item().decode().strip() for _, _, tensor in points), tag
+            for _, _, html in served[run]["text"][tag]:
+                assert html.strip(), tag
     assert "<pre>" in served["fit/train"]["text"]["model/summary"][0][2], "the summary is not fenced"
     for layer in LAYERS:
         assert layer in served["fit/train"]["text"]["model/summary"][0][2]
 
 
-def test_images_are_png_files_of_the_stated_size(board, served, contents):
-    for tag, points in reading.series(contents["fit/train"])["images"].items():
+def test_curves_are_of_every_validation_image(served):
+    for tag, points in served["fit/validation"]["pr_curves"].items():
+        for _, _, point in points:
+            rows = ("true_positives", "false_positives", "true_negatives", "false_negatives")
+            assert {sum(column) for column in zip(*(point[row] for row in rows), strict=True)} == {VALIDATION_SAMPLES}
+
+
+def test_every_chart_of_the_custom_scalars_has_curves(board, served):
+    steps = {}  # tag -> its steps, of any run
+    for series in served.values():
+        steps |= {tag: [step for step, *_ in points] for tag, points in series.get("scalars", {}).items()}
+    categories = board.json("plugin/custom_scalars/layout")["category"]
+    assert [category["title"] for category in categories] == [
+        "Learning", "Gradients and updates", "Activations", "Speed"]
+    for chart in (chart for category in categories for chart in category["chart"]):
+        for pattern in chart.get("multiline", {}).get("tag", []):
+            assert any(re.match(pattern, tag) for tag in steps), f"{chart['title']}: nothing matches {pattern}"
+        for band in chart.get("margin", {}).get("series", []):
+            assert steps[band["value"]] == steps[band["lower"]] == steps[band["upper"]], chart["title"]
+    bands = [chart for category in categories for chart in category["chart"] if "margin" in chart]
+    assert len(bands) == 4
+
+
+@pytest.mark.parametrize("run", ["fit/train", "fit/validation"])
+def test_images_are_png_files_of_the_stated_size(board, served, contents, run):
+    for tag, points in reading.series(contents[run])["images"].items():
         read = {}
         for step, _, tensor in points:
             width, height, *pictures = [bytes(item) for item in make_ndarray(tensor).tolist()]
@@ -88,7 +125,7 @@ def test_images_are_png_files_of_the_stated_size(board, served, contents):
                 size = decode_png(picture)
                 if sample == 0:
                     assert size == (int(width), int(height)), f"{tag} at step {step}"
-        for step, _, (sample, query) in served["fit/train"]["images"][tag]:
+        for step, _, (sample, query) in served[run]["images"][tag]:
             body, content_type = board.get(f"plugin/images/individualImage?{query}")
             assert content_type == "image/png", tag
             assert body == read.pop((step, sample)), f"{tag} at step {step}, sample {sample}"
@@ -127,6 +164,20 @@ def test_the_graph_is_served_as_it_was_written(board, contents):
     assert served.node == GraphDef.FromString(written).node
 
 
+def test_the_profile_gives_every_layer_a_time_forward_and_backward(board, contents):
+    tag = "profile/one_batch"
+    assert board.json("plugin/graphs/info")[GRAPH_RUN]["tags"][tag]["profile"] is True
+    text, _ = board.get("plugin/graphs/run_metadata", run=GRAPH_RUN, tag=tag)
+    (device,) = text_format.Parse(text.decode(), RunMetadata()).step_stats.dev_stats
+    (written,) = [event.graph_def for event in contents[GRAPH_RUN] if event.HasField("graph_def")]
+    nodes = {node.name: node for node in GraphDef.FromString(written).node}
+    times = {cost.node_name: cost.all_end_rel_micros for cost in device.node_stats}
+    assert set(times) <= set(nodes), "costs of nodes that are not in the graph"
+    assert all(nodes[name].device == device.device for name in times)
+    for scope in [*LAYERS, *(f"gradients/{layer}" for layer in LAYERS)]:
+        assert any(time > 0 for name, time in times.items() if name.startswith(f"{scope}/")), scope
+
+
 def test_the_conceptual_graph_is_a_chain_of_the_layers(board, contents):
     ((_, _, tensor),) = reading.series(contents["fit/train"])["graphs"]["keras"]
     model = json.loads(make_ndarray(tensor).item())
@@ -144,7 +195,8 @@ def test_time_series_serves_scalars_histograms_and_images(board):
     tags = board.json("plugin/timeseries/tags")
     assert set(tags["scalars"]["runTagInfo"]["fit/train"]) == set(EXPECTED["fit/train"]["scalars"])
     assert set(tags["histograms"]["runTagInfo"]["fit/train"]) == set(EXPECTED["fit/train"]["histograms"])
-    assert set(tags["images"]["tagRunSampledInfo"]) == set(EXPECTED["fit/train"]["images"])
+    assert set(tags["images"]["tagRunSampledInfo"]) == {
+        tag for run in EXPECTED.values() for tag in run.get("images", {})}
 
 
 def test_the_loader_does_not_complain(board, served):

@@ -43,7 +43,7 @@ impl fmt::Display for Run {
         for tag in &self.tags {
             let plugin = if tag.plugin.is_empty() { "-" } else { &tag.plugin };
             let kind = match tag.form {
-                Form::Tensor | Form::GraphDef => plugin.to_owned(),
+                Form::Tensor | Form::GraphDef | Form::Files => plugin.to_owned(),
                 form => format!("{plugin} ({})", form.name()),
             };
             rows.push([printable(&tag.name), kind, tag.count.to_string(), tag.steps(), size(tag.bytes)]);
@@ -98,6 +98,7 @@ impl Form {
             Form::GraphDef => "graph_def",
             Form::MetaGraphDef => "meta_graph_def",
             Form::RunMetadata => "run_metadata",
+            Form::Files => "files",
         }
     }
 }

@@ -1,0 +1,506 @@
+//! Points in a space of many dimensions, for TensorBoard's Projector: files beside an event file, not events.
+//!
+//! TensorBoard reads a run's `projector_config.pbtxt` once, when the run appears, and a broken one hides the tab for all
+//! runs. So every snapshot is a run directory of its own, in which each file stands whole before the one that leads to
+//! it: vectors, labels and pictures, then the configuration, then the event file that makes it a run.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::file::{CreateError, EventFile, MARK, Origin};
+use crate::exit::{Classify, Exit};
+use crate::picture::{Picture, PngError};
+use crate::types::{Step, WallTime};
+
+/// The directory below the log directory that holds the snapshots.
+pub const DIR: &str = "projector";
+/// The file that makes TensorBoard look at a run's snapshot.
+pub const CONFIG: &str = "projector_config.pbtxt";
+const TENSORS: &str = "tensors.tsv";
+const METADATA: &str = "metadata.tsv";
+const SPRITE: &str = "sprite.png";
+/// How the name of a snapshot's directory begins; a number follows.
+const PREFIX: &str = "epoch_";
+/// A file that is not whole yet; `tfevents` must not be in the name.
+const PARTIAL: &str = ".part";
+
+/// Points that a browser loads.
+pub const MAX_POINTS: usize = 100_000;
+/// Pixels of a sheet's side that a browser takes.
+pub const MAX_SHEET: u32 = 8192;
+
+/// `N` named vectors of `D` numbers, with labels and a little picture for each if there are any.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embeddings {
+    name: String,
+    dimensions: usize,
+    vectors: Vec<f32>,
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+    sprite: Option<Sprite>,
+}
+
+/// One picture that holds those of all points, in rows from the top; all cells are of one size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sprite {
+    sheet: Picture,
+    /// Width and height of a cell.
+    cell: [u32; 2],
+}
+
+/// Why something cannot be shown in the Projector.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EmbeddingsError {
+    #[error("embeddings: got the name `{name}`, want letters, digits and `_./-`, since it becomes part of a URL")]
+    Name { name: String },
+    #[error(
+        "embeddings `{name}`: got {values} values for vectors of {dimensions} dimensions, want 1 to {MAX_POINTS} whole vectors of at least 2"
+    )]
+    Vectors { name: String, values: usize, dimensions: usize },
+    #[error("embeddings `{name}`: vector {index} has a value that is not finite; want numbers that can be projected")]
+    NotFinite { name: String, index: usize },
+    #[error("embeddings `{name}`: got {got} labels of points, want {want}, one for each vector")]
+    Labels { name: String, got: usize, want: usize },
+    #[error("embeddings `{name}`: label {index} has {got} cells, want {want}, at least 1, as the heading has")]
+    Cells { name: String, index: usize, got: usize, want: usize },
+    #[error(
+        "embeddings `{name}`: a sheet of {width} x {height} pixels with cells of {cell:?} has no place for {points} pictures in whole rows and columns within {MAX_SHEET} x {MAX_SHEET}"
+    )]
+    Sheet { name: String, width: u32, height: u32, cell: [u32; 2], points: usize },
+}
+
+/// Why a snapshot is not there. A file before the one that failed may be; TensorBoard does not look at it.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    Png { path: PathBuf, source: PngError },
+    #[error(transparent)]
+    Create(#[from] CreateError),
+}
+
+impl Classify for EmbeddingsError {
+    fn exit(&self) -> Exit {
+        Exit::Software
+    }
+}
+
+impl Classify for SnapshotError {
+    fn exit(&self) -> Exit {
+        match self {
+            SnapshotError::Write { source, .. } => Exit::of_output(source),
+            SnapshotError::Png { .. } => Exit::Software,
+            SnapshotError::Create(error) => error.exit(),
+        }
+    }
+}
+
+impl Embeddings {
+    /// `vectors` one after the other, `dimensions` values each, all finite.
+    pub fn new(name: impl Into<String>, dimensions: usize, vectors: Vec<f32>) -> Result<Embeddings, EmbeddingsError> {
+        let name = name.into();
+        if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_./-".contains(c)) {
+            return Err(EmbeddingsError::Name { name });
+        }
+        let values = vectors.len();
+        if dimensions < 2 || !values.is_multiple_of(dimensions) || !(1..=MAX_POINTS).contains(&(values / dimensions)) {
+            return Err(EmbeddingsError::Vectors { name, values, dimensions });
+        }
+        if let Some(index) = vectors.iter().position(|value| !value.is_finite()) {
+            return Err(EmbeddingsError::NotFinite { name, index: index / dimensions });
+        }
+        Ok(Embeddings { name, dimensions, vectors, header: Vec::new(), rows: Vec::new(), sprite: None })
+    }
+
+    /// Names the columns of labels, and gives each point its row. Tabs and line ends in them become spaces.
+    ///
+    /// A column of up to 50 different texts can colour the points.
+    pub fn labelled(
+        mut self,
+        header: impl IntoIterator<Item = impl Into<String>>,
+        rows: Vec<Vec<String>>,
+    ) -> Result<Embeddings, EmbeddingsError> {
+        self.header = header.into_iter().map(Into::into).collect();
+        let (name, want) = (|| self.name.clone(), self.header.len());
+        if rows.len() != self.points() {
+            return Err(EmbeddingsError::Labels { name: name(), got: rows.len(), want: self.points() });
+        }
+        if let Some(index) = rows.iter().position(|row| row.len() != want || row.is_empty()) {
+            return Err(EmbeddingsError::Cells { name: name(), index, got: rows[index].len(), want });
+        }
+        self.rows = rows;
+        Ok(self)
+    }
+
+    /// Gives each point a picture.
+    pub fn pictured(mut self, sprite: Sprite) -> Result<Embeddings, EmbeddingsError> {
+        let (width, height, cell) = (sprite.sheet.width(), sprite.sheet.height(), sprite.cell);
+        let whole = cell.iter().all(|&side| side > 0)
+            && width.is_multiple_of(cell[0])
+            && height.is_multiple_of(cell[1])
+            && width.max(height) <= MAX_SHEET;
+        let places = if whole { width as usize / cell[0] as usize * (height as usize / cell[1] as usize) } else { 0 };
+        if places < self.points() {
+            let (name, points) = (self.name.clone(), self.points());
+            return Err(EmbeddingsError::Sheet { name, width, height, cell, points });
+        }
+        self.sprite = Some(sprite);
+        Ok(self)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    pub fn points(&self) -> usize {
+        self.vectors.len() / self.dimensions
+    }
+
+    pub fn vectors(&self) -> impl Iterator<Item = &[f32]> {
+        self.vectors.chunks_exact(self.dimensions)
+    }
+
+    /// A row of labels for each point, or none at all.
+    pub fn rows(&self) -> &[Vec<String>] {
+        &self.rows
+    }
+
+    pub fn sprite(&self) -> Option<&Sprite> {
+        self.sprite.as_ref()
+    }
+
+    /// Bytes held, roughly.
+    pub fn size(&self) -> usize {
+        let labels: usize = self.rows.iter().flatten().map(|cell| size_of::<String>() + cell.len()).sum();
+        let sheet = self.sprite.as_ref().map_or(0, |sprite| size_of_val(sprite.sheet.pixels()));
+        size_of::<Embeddings>() + size_of_val(self.vectors.as_slice()) + labels + sheet
+    }
+
+    fn tensors_tsv(&self) -> String {
+        let mut text = String::with_capacity(self.vectors.len() * 9);
+        for vector in self.vectors() {
+            for (index, &value) in vector.iter().enumerate() {
+                if index > 0 {
+                    text.push('\t');
+                }
+                put_short(&mut text, value);
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// TensorBoard takes the first line for a heading if it has a tab.
+    fn metadata_tsv(&self) -> String {
+        let mut text = String::new();
+        let header = Some(&self.header).filter(|header| header.len() > 1);
+        for row in header.into_iter().chain(&self.rows) {
+            for (index, cell) in row.iter().enumerate() {
+                if index > 0 {
+                    text.push('\t');
+                }
+                let clean =
+                    cell.chars().map(|c| if c.is_control() || "\u{2028}\u{2029}".contains(c) { ' ' } else { c });
+                text.extend(clean);
+                // An empty line would be no label at all.
+                if cell.is_empty() && row.len() == 1 {
+                    text.push('-');
+                }
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    fn config_pbtxt(&self) -> String {
+        let mut text = String::from("embeddings {\n");
+        let _ = writeln!(text, "  tensor_name: \"{}\"\n  tensor_path: \"{TENSORS}\"", self.name);
+        let _ = writeln!(text, "  tensor_shape: {}\n  tensor_shape: {}", self.points(), self.dimensions);
+        if !self.rows.is_empty() {
+            let _ = writeln!(text, "  metadata_path: \"{METADATA}\"");
+        }
+        if let Some(Sprite { cell: [width, height], .. }) = self.sprite {
+            let _ = writeln!(text, "  sprite {{\n    image_path: \"{SPRITE}\"");
+            let _ = writeln!(text, "    single_image_dim: {width}\n    single_image_dim: {height}\n  }}");
+        }
+        text.push_str("}\n");
+        text
+    }
+
+    /// Writes the run directory `dir` and says how many bytes that took.
+    pub(super) fn write(&self, dir: &Path, origin: &Origin, now: WallTime) -> Result<u64, SnapshotError> {
+        let mut bytes = 0;
+        let mut put = |name: &str, content: &[u8]| {
+            bytes += content.len() as u64;
+            put(dir, name, content).map_err(|source| SnapshotError::Write { path: dir.join(name), source })
+        };
+        fs::create_dir_all(dir).map_err(|source| SnapshotError::Write { path: dir.to_owned(), source })?;
+        put(TENSORS, self.tensors_tsv().as_bytes())?;
+        if !self.rows.is_empty() {
+            put(METADATA, self.metadata_tsv().as_bytes())?;
+        }
+        if let Some(sprite) = &self.sprite {
+            let png = sprite.sheet.png().map_err(|source| SnapshotError::Png { path: dir.join(SPRITE), source })?;
+            put(SPRITE, &png)?;
+        }
+        put(CONFIG, self.config_pbtxt().as_bytes())?;
+        // What was there before is a run already.
+        if files(dir).iter().all(|path| !is_event_file(path)) {
+            bytes += EventFile::create(dir, origin, 0, now, None)?.written_bytes();
+        }
+        Ok(bytes)
+    }
+}
+
+impl Sprite {
+    /// A sheet with cells of `cell` pixels, width first.
+    pub fn new(sheet: Picture, cell: [u32; 2]) -> Sprite {
+        Sprite { sheet, cell }
+    }
+
+    /// A square sheet of `cells`, each as large as the first.
+    pub fn of(cells: &[Picture]) -> Sprite {
+        let cell = cells.first().map_or([1, 1], |first| [first.width(), first.height()]);
+        let side = u32::try_from(cells.len()).unwrap_or(u32::MAX).isqrt();
+        let side = if side as usize * (side as usize) < cells.len() { side + 1 } else { side };
+        let [width, height] = cell.map(|pixels| pixels.saturating_mul(side));
+        // One that is too large is refused later; it need not fill the memory before.
+        if width.max(height) > MAX_SHEET {
+            return Sprite { sheet: Picture::filled(1, 1, [255; 3]), cell };
+        }
+        let mut sheet = Picture::filled(width, height, [255; 3]);
+        for (index, picture) in (0..).zip(cells) {
+            let [left, top] = [index % side * cell[0], index / side * cell[1]];
+            for y in 0..cell[1] {
+                for x in 0..cell[0] {
+                    if let Some(colour) = picture.get(x, y) {
+                        sheet.set(left + x, top + y, colour);
+                    }
+                }
+            }
+        }
+        Sprite { sheet, cell }
+    }
+
+    pub fn sheet(&self) -> &Picture {
+        &self.sheet
+    }
+
+    /// Width and height of a cell.
+    pub fn cell(&self) -> [u32; 2] {
+        self.cell
+    }
+}
+
+/// The directory of the snapshot of an epoch.
+pub(super) fn snapshot_dir(logdir: &Path, epoch: Step) -> PathBuf {
+    logdir.join(DIR).join(format!("{PREFIX}{:04}", epoch.get()))
+}
+
+/// Every file of every snapshot below `logdir`, then the directories that held them, deepest first. What somebody else
+/// put there is not among them.
+pub fn snapshots(logdir: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let root = logdir.join(DIR);
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_prefix(PREFIX).is_some_and(|rest| rest.len() >= 4 && rest.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let mut dirs: Vec<PathBuf> = entries(&root, |kind| kind.is_dir()).into_iter().filter(is_ours).collect();
+    let known = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let whole = name.strip_prefix('.').and_then(|name| name.strip_suffix(PARTIAL)).unwrap_or(&name);
+        [TENSORS, METADATA, SPRITE, CONFIG].contains(&whole) || is_event_file(path)
+    };
+    // The configuration first: one that leads nowhere would hide the tab.
+    let mut found: Vec<PathBuf> = dirs.iter().flat_map(|dir| files(dir)).filter(known).collect();
+    found.sort_by_key(|path| !path.ends_with(CONFIG));
+    dirs.push(root);
+    (found, dirs)
+}
+
+/// The name of the points that the run directory `dir` holds, and the bytes of its files but the event file; none where
+/// there is no configuration of our kind.
+pub(super) fn snapshot(dir: &Path) -> Option<(String, u64)> {
+    let config = File::open(dir.join(CONFIG)).ok()?;
+    let mut text = String::new();
+    config.take(1 << 16).read_to_string(&mut text).ok()?;
+    let name = text.lines().find_map(|line| line.trim().strip_prefix("tensor_name: \"")?.strip_suffix('"'))?;
+    let sizes = files(dir)
+        .into_iter()
+        .filter(|path| !is_event_file(path))
+        .map(|path| fs::metadata(path).map_or(0, |m| m.len()));
+    Some((name.to_owned(), sizes.sum()))
+}
+
+fn is_event_file(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().contains(MARK))
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    entries(dir, |kind| kind.is_file())
+}
+
+/// What is in a directory, by name.
+fn entries(dir: &Path, wanted: impl Fn(fs::FileType) -> bool) -> Vec<PathBuf> {
+    let found = fs::read_dir(dir).into_iter().flatten().flatten();
+    let kept = found.filter(|entry| entry.file_type().is_ok_and(&wanted));
+    let mut paths: Vec<PathBuf> = kept.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Writes a file that stands there whole or not at all, also after a power cut.
+fn put(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let partial = dir.join(format!(".{name}{PARTIAL}"));
+    let mut file = File::create(&partial)?;
+    let written = file.write_all(content).and_then(|()| file.sync_data());
+    written.and_then(|()| fs::rename(&partial, dir.join(name))).inspect_err(|_| {
+        // Ours, and of no use; if it cannot be removed the first error is still the one to tell.
+        let _ = fs::remove_file(&partial);
+    })
+}
+
+/// Five significant digits, in the shorter of the two notations: a projection shows no more.
+fn put_short(text: &mut String, value: f32) {
+    let exponent = format!("{value:.4e}");
+    let rounded: f64 = exponent.parse().unwrap_or_default();
+    let (plain, scientific) = (format!("{rounded}"), format!("{rounded:e}"));
+    text.push_str(if plain.len() <= scientific.len() { &plain } else { &scientific });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two() -> Embeddings {
+        Embeddings::new("dense", 3, vec![1.0, -0.123_456, 0.0, 1e-7, 12_345_678.0, 0.5]).unwrap()
+    }
+
+    fn rows(cells: &[&[&str]]) -> Vec<Vec<String>> {
+        cells.iter().map(|row| row.iter().map(|cell| (*cell).to_owned()).collect()).collect()
+    }
+
+    fn write(dir: &Path, embeddings: &Embeddings) -> Result<u64, SnapshotError> {
+        embeddings.write(dir, &Origin::new("host", 1), WallTime::from_secs(1.0).unwrap())
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(two().tensors_tsv(), "1\t-0.12346\t0\n1e-7\t12346000\t0.5\n");
+    }
+
+    #[test]
+    fn labels_are_one_line_each() {
+        let labelled = two().labelled(["class", "note"], rows(&[&["cat", "a\tb"], &["", "c\r\nd"]])).unwrap();
+        assert_eq!(labelled.metadata_tsv(), "class\tnote\ncat\ta b\n\tc  d\n");
+        let single = two().labelled(["class"], rows(&[&["cat"], &[""]])).unwrap();
+        assert_eq!(single.metadata_tsv(), "cat\n-\n");
+    }
+
+    #[test]
+    fn a_snapshot_is_a_run_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let logdir = dir.path();
+        let sprite = Sprite::of(&[Picture::filled(3, 2, [9; 3]), Picture::filled(3, 2, [7; 3])]);
+        assert_eq!((sprite.sheet().width(), sprite.sheet().height(), sprite.cell()), (6, 4, [3, 2]));
+        assert_eq!([sprite.sheet().get(2, 1), sprite.sheet().get(3, 0)], [Some([9; 3]), Some([7; 3])]);
+        let whole = two().labelled(["class"], rows(&[&["a"], &["b"]])).unwrap().pictured(sprite).unwrap();
+        let snapshot = snapshot_dir(logdir, Step::new(4).unwrap());
+        assert!(snapshot.ends_with("projector/epoch_0004"));
+        let bytes = write(&snapshot, &whole).unwrap();
+        let names = || -> Vec<String> {
+            files(&snapshot).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+        };
+        let want = ["events.out.tfevents.0000000001.host.1.0.v2", METADATA, CONFIG, SPRITE, TENSORS];
+        assert_eq!(names(), want);
+        let sizes: u64 = files(&snapshot).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+        assert_eq!(bytes, sizes);
+        expect_test::expect![[r#"
+            embeddings {
+              tensor_name: "dense"
+              tensor_path: "tensors.tsv"
+              tensor_shape: 2
+              tensor_shape: 3
+              metadata_path: "metadata.tsv"
+              sprite {
+                image_path: "sprite.png"
+                single_image_dim: 3
+                single_image_dim: 2
+              }
+            }
+        "#]]
+        .assert_eq(&fs::read_to_string(snapshot.join(CONFIG)).unwrap());
+        // Once more, over what is there.
+        write(&snapshot, &whole).unwrap();
+        assert_eq!(names(), want);
+    }
+
+    #[test]
+    fn what_is_found_is_ours_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join(DIR);
+        write(&snapshot_dir(dir.path(), Step::ZERO), &two()).unwrap();
+        for foreign in ["epoch_0000/notes.txt", "epoch_12/tensors.tsv", "mine/projector_config.pbtxt", "readme"] {
+            fs::create_dir_all(root.join(foreign).parent().unwrap()).unwrap();
+            fs::write(root.join(foreign), "x").unwrap();
+        }
+        fs::write(root.join("epoch_0000/.sprite.png.part"), "half").unwrap();
+        let (files, dirs) = snapshots(dir.path());
+        let names: Vec<_> = files.iter().map(|path| path.file_name().unwrap().to_string_lossy()).collect();
+        let event_file = "events.out.tfevents.0000000001.host.1.0.v2";
+        assert_eq!(names, [CONFIG, ".sprite.png.part", event_file, TENSORS]);
+        assert_eq!(dirs, [root.join("epoch_0000"), root.clone()]);
+    }
+
+    #[test]
+    fn a_failure_leaves_no_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshot = snapshot_dir(dir.path(), Step::ZERO);
+        fs::create_dir_all(snapshot.join(METADATA).join("in the way")).unwrap();
+        let labelled = two().labelled(["class"], rows(&[&["a"], &["b"]])).unwrap();
+        let error = write(&snapshot, &labelled).unwrap_err();
+        assert!(
+            error.to_string().starts_with(&format!("cannot write {}", snapshot.join(METADATA).display())),
+            "{error}"
+        );
+        let left: Vec<_> = files(&snapshot).into_iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(left, [TENSORS]);
+    }
+
+    #[test]
+    fn what_the_browser_would_refuse_is_refused() {
+        let error = |result: Result<Embeddings, EmbeddingsError>| result.unwrap_err().to_string();
+        assert_eq!(
+            error(Embeddings::new("a b", 2, vec![0.0; 2])),
+            "embeddings: got the name `a b`, want letters, digits and `_./-`, since it becomes part of a URL"
+        );
+        for (dimensions, values) in [(1, 4), (2, 3), (2, 0), (0, 4), (2, 2 * MAX_POINTS + 2)] {
+            assert_eq!(
+                error(Embeddings::new("e", dimensions, vec![0.0; values])),
+                format!(
+                    "embeddings `e`: got {values} values for vectors of {dimensions} dimensions, want 1 to 100000 whole \
+                     vectors of at least 2"
+                )
+            );
+        }
+        assert!(error(Embeddings::new("e", 2, vec![0.0, 0.0, f32::NAN, 0.0])).contains("vector 1 has a value"));
+        assert_eq!(
+            error(two().labelled(["class"], rows(&[&["a"]]))),
+            "embeddings `dense`: got 1 labels of points, want 2, one for each vector"
+        );
+        assert!(error(two().labelled(["class"], rows(&[&["a"], &["b", "c"]]))).contains("label 1 has 2 cells, want 1"));
+        let sheet = |width, height, cell| Sprite::new(Picture::filled(width, height, [0; 3]), cell);
+        for wrong in [sheet(4, 4, [4, 4]), sheet(5, 4, [2, 2]), sheet(4, 4, [0, 4]), sheet(8193, 1, [1, 1])] {
+            assert!(error(two().pictured(wrong)).contains("has no place for 2 pictures"));
+        }
+        let large = Sprite::of(&[Picture::filled(5000, 1, [0; 3]), Picture::filled(5000, 1, [0; 3])]);
+        assert!(two().pictured(large).is_err());
+    }
+}

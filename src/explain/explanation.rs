@@ -1,0 +1,144 @@
+//! One way to ask for every explanation, and what comes back.
+
+use tch::Tensor;
+
+use super::grad_cam::{grad_cam, grad_cam_plus_plus, layer_cam};
+use super::guided::{guided_backprop, guided_grad_cam};
+use super::integrated_gradients::{IntegratedGradients, integrated_gradients};
+use super::method::Method;
+use super::occlusion::{Occlusion, occlusion};
+use super::score_cam::score_cam;
+use super::smooth_grad::{SmoothGrad, smooth_grad};
+use crate::model::{LayerKind, Network};
+use crate::render::Map;
+
+/// The numbers that some methods take.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Settings {
+    pub integrated_gradients: IntegratedGradients,
+    pub smooth_grad: SmoothGrad,
+    pub occlusion: Occlusion,
+}
+
+/// What one method says of one image and one class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    pub method: Method,
+    /// Raw values: of the layer's height and width for what looks at a layer's channels (the CAMs), else of the image's.
+    /// For an image of several channels the sum over them, which keeps the completeness of integrated gradients.
+    pub map: Map,
+    /// One map a channel of the image, before they were summed; none for methods that do not tell channels apart.
+    pub channels: Vec<Map>,
+    /// Whether values below 0 mean something; else there are none.
+    pub signed: bool,
+    /// By how much the attributions miss the change of the logit that they should sum up to; integrated gradients only.
+    pub completeness_gap: Option<f32>,
+}
+
+/// What there is to see in a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    Values,
+    /// Every value is 0: a defined answer, nothing in this place speaks for the class.
+    Zero,
+    /// So many values are infinite or NaN: the network has diverged.
+    NotFinite(usize),
+}
+
+impl Explanation {
+    pub fn content(&self) -> Content {
+        match self.map.non_finite() {
+            0 if self.map.values().iter().all(|&value| value == 0.0) => Content::Zero,
+            0 => Content::Values,
+            count => Content::NotFinite(count),
+        }
+    }
+
+    /// The map enlarged bilinearly to `height` x `width` and scaled for comparison: from -1 to 1 by the largest magnitude
+    /// if signed, else stretched to 0..=1 from its least to its largest value, as pytorch-grad-cam does. A map without
+    /// differences, such as one of zeros, becomes 0; values that are not finite stay.
+    pub fn normalised(&self, height: usize, width: usize) -> Map {
+        let map = self.map.resized(height, width);
+        let (low, high) = Map::range([&map]).unwrap_or((0.0, 0.0));
+        let (base, extent) = if self.signed { (0.0, high.max(-low)) } else { (low, high - low) };
+        let scaled = |&value: &f32| match (value.is_finite(), extent > 0.0) {
+            (false, _) => value,
+            (true, true) => (value - base) / extent,
+            (true, false) => 0.0,
+        };
+        Map::new(map.height(), map.width(), map.values().iter().map(scaled).collect()).unwrap_or(map)
+    }
+}
+
+/// The layer that methods look at where none is named: the last convolution, where position and meaning are both there.
+pub fn usual_layer(network: &Network) -> Option<usize> {
+    network.layers().iter().rposition(|layer| matches!(layer.kind, LayerKind::Conv2d { .. }))
+}
+
+/// One explanation for each image, why it might be of its target class.
+///
+/// `images_nchw` is `N x C x H x W` with values in 0..=1, on the device of the weights; `targets` names one class for each
+/// image. `layer` is for methods that need one (`None`: the [`usual_layer`]); where its output has no maps, or there is no
+/// such layer, they have nothing to say and the result is empty.
+///
+/// Nothing that is passed in changes, no gradient is left behind, and equal calls give equal results, on the CPU to the
+/// bit. At most 128 images go through the network at once, whatever a method multiplies them to.
+///
+/// # Panics
+/// When the targets are not one for each image or no classes of the network, or the shapes of the weights or images are
+/// not the network's: a bug in the caller.
+pub fn explain(
+    method: Method,
+    network: &Network,
+    weights: &[Tensor],
+    images_nchw: &Tensor,
+    layer: Option<usize>,
+    targets: &[usize],
+    settings: &Settings,
+) -> Vec<Explanation> {
+    // Past the last layer there are no maps.
+    let layer = layer.or_else(|| usual_layer(network)).unwrap_or(network.layers().len());
+    let signed = method.is_signed();
+    let of_map = |map: Map| Explanation { method, map, channels: Vec::new(), signed, completeness_gap: None };
+    let of_channels = |channels: Vec<Map>| {
+        let map = sum(&channels)?;
+        Some(Explanation { method, map, channels, signed, completeness_gap: None })
+    };
+    match method {
+        Method::GradCam => grad_cam(network, weights, images_nchw, layer, targets).into_iter().map(of_map).collect(),
+        Method::GradCamPlusPlus => {
+            grad_cam_plus_plus(network, weights, images_nchw, layer, targets).into_iter().map(of_map).collect()
+        }
+        Method::LayerCam => layer_cam(network, weights, images_nchw, layer, targets).into_iter().map(of_map).collect(),
+        Method::ScoreCam => score_cam(network, weights, images_nchw, layer, targets).into_iter().map(of_map).collect(),
+        Method::Occlusion => {
+            let maps = occlusion(network, weights, images_nchw, targets, &settings.occlusion);
+            maps.into_iter().map(of_map).collect()
+        }
+        Method::GuidedBackprop => {
+            guided_backprop(network, weights, images_nchw, targets).into_iter().filter_map(of_channels).collect()
+        }
+        Method::GuidedGradCam => {
+            guided_grad_cam(network, weights, images_nchw, layer, targets).into_iter().filter_map(of_channels).collect()
+        }
+        Method::SmoothGrad => {
+            let all = smooth_grad(network, weights, images_nchw, targets, &settings.smooth_grad);
+            all.into_iter().filter_map(of_channels).collect()
+        }
+        Method::IntegratedGradients => {
+            let all = integrated_gradients(network, weights, images_nchw, targets, &settings.integrated_gradients);
+            let with_gap = all.into_iter().filter_map(|integral| {
+                let explanation = of_channels(integral.channels)?;
+                Some(Explanation { completeness_gap: Some(integral.completeness_gap), ..explanation })
+            });
+            with_gap.collect()
+        }
+    }
+}
+
+/// Pixel by pixel, of maps of one size; `None` for none.
+fn sum(maps: &[Map]) -> Option<Map> {
+    let first = maps.first()?;
+    let at = |i: usize| maps.iter().map(|map| map.values()[i]).sum();
+    Map::new(first.height(), first.width(), (0..first.values().len()).map(at).collect()).ok()
+}

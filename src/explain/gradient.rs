@@ -1,0 +1,62 @@
+//! The logit of a class, and its gradient by the images or by what a layer makes of them.
+
+use tch::{Kind, Tensor};
+
+use crate::model::Network;
+
+/// Images that go through the network at once, at most: what bounds the memory of every method.
+pub(super) const MOST_IMAGES: usize = 128;
+
+/// Pieces of a batch, each with its targets, that may go through the network at once.
+pub(super) fn pieces<'a>(images_nchw: &Tensor, targets: &'a [usize]) -> impl Iterator<Item = (Tensor, &'a [usize])> {
+    targets.chunks(MOST_IMAGES).enumerate().map(move |(number, targets)| {
+        (images_nchw.narrow(0, (number * MOST_IMAGES) as i64, targets.len() as i64), targets)
+    })
+}
+
+/// For each image the logit of its target: `N`.
+///
+/// # Panics
+/// When the targets are not one for each image or no classes of the network: a bug in the caller.
+pub(super) fn target_logits(logits_nk: &Tensor, targets: &[usize]) -> Tensor {
+    let targets: Vec<i64> = targets.iter().map(|&target| target as i64).collect();
+    let targets_n1 = Tensor::from_slice(&targets).to_device(logits_nk.device()).unsqueeze(1);
+    logits_nk.gather(1, &targets_n1, false).squeeze_dim(1)
+}
+
+/// The gradient of each image's target logit by that image: `N x C x H x W`.
+pub(super) fn input_gradient(network: &Network, weights: &[Tensor], images_nchw: &Tensor, targets: &[usize]) -> Tensor {
+    let images_nchw = leaf(images_nchw);
+    tch::with_grad(|| of_targets(&network.forward(weights, &images_nchw), targets, &images_nchw))
+}
+
+/// What layer number `layer` makes of the images, and the gradient of each image's target logit by it.
+pub(super) fn layer_gradient(
+    network: &Network,
+    weights: &[Tensor],
+    images_nchw: &Tensor,
+    layer: usize,
+    targets: &[usize],
+) -> (Tensor, Tensor) {
+    let maps_nchw = leaf(&tch::no_grad(|| network.forward_to(layer, weights, images_nchw)));
+    let gradient_nchw =
+        tch::with_grad(|| of_targets(&network.forward_from(layer, weights, &maps_nchw), targets, &maps_nchw));
+    (maps_nchw.detach(), gradient_nchw)
+}
+
+/// The same values at the start of a graph of their own.
+pub(super) fn leaf(tensor: &Tensor) -> Tensor {
+    tensor.detach().set_requires_grad(true)
+}
+
+/// The gradient of a sum by a leaf that it was computed from.
+pub(super) fn of_sum(values: &Tensor, leaf: &Tensor) -> Tensor {
+    // Not `backward`: it would leave gradients behind in every leaf.
+    let mut gradients = Tensor::run_backward(&[values.sum(Kind::Float)], &[leaf], false, false);
+    gradients.swap_remove(0)
+}
+
+/// An image's logits depend on that image alone, so one backward pass serves the whole batch.
+fn of_targets(logits_nk: &Tensor, targets: &[usize], leaf: &Tensor) -> Tensor {
+    of_sum(&target_logits(logits_nk, targets), leaf)
+}

@@ -1,0 +1,231 @@
+//! The ways to explain an answer, by name.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::exit::{Classify, Exit};
+
+/// A way to say which part of an image spoke for a class. Each is documented where it is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Method {
+    GradCam,
+    GradCamPlusPlus,
+    LayerCam,
+    ScoreCam,
+    GuidedBackprop,
+    GuidedGradCam,
+    IntegratedGradients,
+    SmoothGrad,
+    Occlusion,
+}
+
+/// A text that names no method.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no explanation method is called `{got}`{}; there are {}", hint(got), names())]
+pub struct UnknownMethod {
+    pub got: String,
+}
+
+impl Classify for UnknownMethod {
+    fn exit(&self) -> Exit {
+        Exit::Config
+    }
+}
+
+impl Method {
+    /// What looks at a layer first, then what looks at the image, the cheap before the dear.
+    pub const ALL: [Method; 9] = [
+        Method::GradCam,
+        Method::GradCamPlusPlus,
+        Method::LayerCam,
+        Method::ScoreCam,
+        Method::GuidedBackprop,
+        Method::GuidedGradCam,
+        Method::IntegratedGradients,
+        Method::SmoothGrad,
+        Method::Occlusion,
+    ];
+
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::GradCam => "gradcam",
+            Method::GradCamPlusPlus => "gradcam++",
+            Method::LayerCam => "layercam",
+            Method::ScoreCam => "scorecam",
+            Method::GuidedBackprop => "guided-backprop",
+            Method::GuidedGradCam => "guided-gradcam",
+            Method::IntegratedGradients => "integrated-gradients",
+            Method::SmoothGrad => "smoothgrad",
+            Method::Occlusion => "occlusion",
+        }
+    }
+
+    /// As it is written above a picture.
+    pub fn title(self) -> &'static str {
+        match self {
+            Method::GradCam => "Grad-CAM",
+            Method::GradCamPlusPlus => "Grad-CAM++",
+            Method::LayerCam => "LayerCAM",
+            Method::ScoreCam => "Score-CAM",
+            Method::GuidedBackprop => "Guided backpropagation",
+            Method::GuidedGradCam => "Guided Grad-CAM",
+            Method::IntegratedGradients => "Integrated gradients",
+            Method::SmoothGrad => "SmoothGrad",
+            Method::Occlusion => "Occlusion",
+        }
+    }
+
+    /// The title where there is little room.
+    pub fn short_title(self) -> &'static str {
+        match self {
+            Method::GuidedBackprop => "Guided backprop",
+            Method::IntegratedGradients => "Integrated grads",
+            other => other.title(),
+        }
+    }
+
+    /// Who described it, and when.
+    pub fn source(self) -> &'static str {
+        match self {
+            Method::GradCam => "Selvaraju et al. 2017",
+            Method::GradCamPlusPlus => "Chattopadhay et al. 2018",
+            Method::LayerCam => "Jiang et al. 2021",
+            Method::ScoreCam => "Wang et al. 2020",
+            Method::GuidedBackprop => "Springenberg et al. 2015",
+            Method::GuidedGradCam => "Selvaraju et al. 2017",
+            Method::IntegratedGradients => "Sundararajan et al. 2017",
+            Method::SmoothGrad => "Smilkov et al. 2017",
+            Method::Occlusion => "Zeiler and Fergus 2014",
+        }
+    }
+
+    /// How to read its map, in a sentence.
+    pub fn reading(self) -> &'static str {
+        match self {
+            Method::GradCam => {
+                "High where channels that speak for the class are active, each channel weighted as a whole."
+            }
+            Method::GradCamPlusPlus => {
+                "As Grad-CAM, but only evidence in favour weighs, so several objects of the class show."
+            }
+            Method::LayerCam => {
+                "High where the layer is active and that very pixel speaks for the class: finer than Grad-CAM."
+            }
+            Method::ScoreCam => {
+                "High where channels are active that raise the class when they mask the image; uses no gradient."
+            }
+            Method::GuidedBackprop => {
+                "Where a brighter (positive) or darker (negative) pixel excites the neurons behind the class; shows detail, \
+                 and tells classes apart badly."
+            }
+            Method::GuidedGradCam => "The detail of guided backpropagation where Grad-CAM finds the class.",
+            Method::IntegratedGradients => {
+                "What each pixel added to (positive) or took from (negative) the class's logit, compared with the baseline; \
+                 the pixels sum up to the change."
+            }
+            Method::SmoothGrad => {
+                "Where a brighter (positive) or darker (negative) pixel raises the class's logit, averaged over noisy copies."
+            }
+            Method::Occlusion => {
+                "How far the class's logit falls (positive) or rises (negative) when the place is covered."
+            }
+        }
+    }
+
+    /// Whether it explains what one layer found, and not the image alone.
+    pub fn needs_layer(self) -> bool {
+        match self {
+            Method::GradCam | Method::GradCamPlusPlus | Method::LayerCam | Method::ScoreCam | Method::GuidedGradCam => {
+                true
+            }
+            Method::GuidedBackprop | Method::IntegratedGradients | Method::SmoothGrad | Method::Occlusion => false,
+        }
+    }
+
+    /// Whether its map has a meaningful 0 with values on both sides; else 0 is the least.
+    pub fn is_signed(self) -> bool {
+        match self {
+            Method::GradCam | Method::GradCamPlusPlus | Method::LayerCam | Method::ScoreCam => false,
+            Method::GuidedBackprop
+            | Method::GuidedGradCam
+            | Method::IntegratedGradients
+            | Method::SmoothGrad
+            | Method::Occlusion => true,
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Method {
+    type Err = UnknownMethod;
+
+    /// Upper case and `_` for `-` are taken too.
+    fn from_str(text: &str) -> Result<Method, UnknownMethod> {
+        let plain = plain(text);
+        let found = Method::ALL.into_iter().find(|method| method.name() == plain);
+        found.ok_or_else(|| UnknownMethod { got: text.to_owned() })
+    }
+}
+
+fn plain(text: &str) -> String {
+    text.trim().to_lowercase().replace('_', "-")
+}
+
+fn hint(got: &str) -> String {
+    let got = plain(got);
+    let likeness = |method: &Method| {
+        // Everybody's spelling of a title is as good as the name.
+        let title = method.title().to_lowercase().replace(' ', "-");
+        strsim::jaro_winkler(&got, method.name()).max(strsim::jaro_winkler(&got, &title))
+    };
+    let nearest = Method::ALL.into_iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    nearest
+        .filter(|method| likeness(method) > 0.8)
+        .map_or_else(String::new, |method| format!(": did you mean `{method}`?"))
+}
+
+fn names() -> String {
+    Method::ALL.map(Method::name).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_back() {
+        for method in Method::ALL {
+            assert_eq!(method.to_string().parse(), Ok(method));
+            assert!(!method.title().is_empty() && method.reading().ends_with('.') && !method.source().is_empty());
+        }
+        assert_eq!(" Guided_Backprop ".parse(), Ok(Method::GuidedBackprop));
+    }
+
+    #[test]
+    fn a_slip_is_answered_with_what_was_meant() {
+        let error = "grad-cam".parse::<Method>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no explanation method is called `grad-cam`: did you mean `gradcam`?; there are gradcam, gradcam++, layercam, \
+             scorecam, guided-backprop, guided-gradcam, integrated-gradients, smoothgrad, occlusion"
+        );
+        assert_eq!(error.exit(), Exit::Config);
+        for (slip, meant) in [
+            ("grad-cam++", "gradcam++"),
+            ("score-cam", "scorecam"),
+            ("guided backpropagation", "guided-backprop"),
+            ("integrated gradient", "integrated-gradients"),
+            ("oclusion", "occlusion"),
+        ] {
+            let error = slip.parse::<Method>().unwrap_err().to_string();
+            assert!(error.contains(&format!("did you mean `{meant}`?")), "{error}");
+        }
+        assert!(!"lime".parse::<Method>().unwrap_err().to_string().contains("did you mean"));
+    }
+}

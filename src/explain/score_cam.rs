@@ -1,0 +1,59 @@
+//! Score-CAM: where a layer is active in channels that raise the class when they mask the image.
+
+use tch::{Kind, Tensor};
+
+use super::grad_cam::weighted_sum;
+use super::gradient::{MOST_IMAGES, target_logits};
+use super::planes;
+use crate::model::{Network, Shape};
+use crate::render::Map;
+
+/// What keeps a channel without contrast from dividing by 0.
+const EPSILON: f64 = 1e-8;
+
+/// For each image a map of the layer's height and width: `relu(sum_k w_k * a_k)` over the channels `a_k` of the layer's
+/// output, 0 or more. The image is multiplied by each channel in turn, enlarged to the image's size and stretched to
+/// 0..1; `w_k` is the softmax over the channels of the target's logits for these images. No gradient is taken; an image
+/// costs a forward pass for each channel.
+///
+/// Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks" (CVPR Workshops 2020),
+/// algorithm 1; the logit of the baseline image that it subtracts from each is lost in the softmax. As in pytorch-grad-cam
+/// 1.5.7 channels are enlarged with `align_corners=True`.
+///
+/// Arguments, panics and layers without maps as for [`grad_cam`](super::grad_cam).
+pub fn score_cam(
+    network: &Network,
+    weights: &[Tensor],
+    images_nchw: &Tensor,
+    layer: usize,
+    targets: &[usize],
+) -> Vec<Map> {
+    let Some(Shape::Image(shape)) = network.layers().get(layer).map(|layer| layer.output) else {
+        return Vec::new();
+    };
+    let maps = targets.iter().enumerate().flat_map(|(number, &target)| {
+        let image_1chw = images_nchw.narrow(0, number as i64, 1);
+        let cam_1hw = tch::no_grad(|| of_image(network, weights, &image_1chw, layer, target));
+        planes(&cam_1hw, shape.height, shape.width)
+    });
+    maps.collect()
+}
+
+fn of_image(network: &Network, weights: &[Tensor], image_1chw: &Tensor, layer: usize, target: usize) -> Tensor {
+    let maps_1khw = network.forward_to(layer, weights, image_1chw);
+    let (channels, size) = (maps_1khw.size()[1], &image_1chw.size()[2..]);
+    let masks_k1hw = maps_1khw.upsample_bilinear2d(size, true, None, None).transpose(0, 1);
+    let space = [2_i64, 3];
+    let (low, high) = (masks_k1hw.amin(space.as_slice(), true), masks_k1hw.amax(space.as_slice(), true));
+    let masks_k1hw = (masks_k1hw - &low) / (high - low + EPSILON);
+    let logits: Vec<Tensor> = (0..channels)
+        .step_by(MOST_IMAGES)
+        .map(|start| {
+            let masks = masks_k1hw.narrow(0, start, (channels - start).min(MOST_IMAGES as i64));
+            let logits_nk = network.forward(weights, &(image_1chw * &masks));
+            target_logits(&logits_nk, &vec![target; masks.size()[0] as usize])
+        })
+        .collect();
+    let weights_1k11 = Tensor::cat(&logits, 0).softmax(0, Kind::Float).view([1, channels, 1, 1]);
+    weighted_sum(&weights_1k11, &maps_1khw)
+}

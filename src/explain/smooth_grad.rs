@@ -1,0 +1,90 @@
+//! SmoothGrad: the gradient by the pixels, averaged over noisy copies of the image.
+
+use tch::{Kind, Tensor};
+
+use super::gradient::{MOST_IMAGES, input_gradient};
+use super::planes;
+use crate::model::Network;
+use crate::render::Map;
+use crate::rng::{Purpose, Stream};
+use crate::types::{ImageShape, Seed};
+
+/// How [`smooth_grad`] blurs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SmoothGrad {
+    /// Noisy copies of each image, 1 to 1000; others count as the nearest of them.
+    pub samples: usize,
+    /// The standard deviation of the noise as a share of the image's range, from its darkest to its brightest value. At 0
+    /// the result is the plain gradient.
+    pub noise: f32,
+    pub seed: Seed,
+}
+
+impl Default for SmoothGrad {
+    /// The paper's 50 samples, and the middle of the 10 % to 20 % that it recommends.
+    fn default() -> SmoothGrad {
+        SmoothGrad { samples: 50, noise: 0.15, seed: Seed(0) }
+    }
+}
+
+/// For each image, one map a channel, the mean over noisy copies of the gradient of the target's logit. Signed. An image
+/// costs a forward and a backward pass for each sample.
+///
+/// Smilkov et al., "SmoothGrad: removing noise by adding noise" (2017). The numbers are those of Captum 0.9's
+/// `NoiseTunnel(Saliency(model))` with `abs=False`, for the same noise. Every image gets the same noise, times its own
+/// deviation: what is said of an image does not depend on its neighbours, and equal calls give equal maps.
+///
+/// `images_nchw` is `N x C x H x W`, `targets` one class for each image.
+///
+/// # Panics
+/// When the targets are not one for each image or no classes of the network, or the shapes of the weights or images are
+/// not the network's: a bug in the caller.
+pub fn smooth_grad(
+    network: &Network,
+    weights: &[Tensor],
+    images_nchw: &Tensor,
+    targets: &[usize],
+    settings: &SmoothGrad,
+) -> Vec<Vec<Map>> {
+    let noise_schw = standard_noise(settings.seed, settings.samples, network.input());
+    let noise_schw = noise_schw.to_device(images_nchw.device());
+    with_noise(network, weights, images_nchw, targets, &noise_schw, settings.noise)
+}
+
+/// The noise of [`smooth_grad`] before it is scaled, from the standard normal distribution: `S x C x H x W` on the CPU.
+pub fn standard_noise(seed: Seed, samples: usize, shape: ImageShape) -> Tensor {
+    let samples = samples.clamp(1, 1000);
+    let mut values = Vec::with_capacity(samples * shape.len());
+    for sample in 0..samples {
+        let mut stream = Stream::new(seed, Purpose::SmoothGrad, 0, sample as u64);
+        let pairs = (0..shape.len().div_ceil(2)).map(|_| stream.normal_pair());
+        values.extend(pairs.flat_map(|(a, b)| [a, b]).take(shape.len()));
+    }
+    Tensor::from_slice(&values).view([-1, shape.channels as i64, shape.height as i64, shape.width as i64])
+}
+
+/// [`smooth_grad`] with noise of the caller's.
+pub(super) fn with_noise(
+    network: &Network,
+    weights: &[Tensor],
+    images_nchw: &Tensor,
+    targets: &[usize],
+    noise_schw: &Tensor,
+    level: f32,
+) -> Vec<Vec<Map>> {
+    let (shape, samples) = (network.input(), noise_schw.size()[0]);
+    let each = targets.iter().enumerate().map(|(number, &target)| {
+        let image_1chw = images_nchw.narrow(0, number as i64, 1).detach();
+        let deviation = (image_1chw.max() - image_1chw.min()) * f64::from(level);
+        let mut sum_chw = image_1chw.zeros_like().squeeze_dim(0);
+        for start in (0..samples).step_by(MOST_IMAGES) {
+            let noise_schw = noise_schw.narrow(0, start, (samples - start).min(MOST_IMAGES as i64));
+            let noisy_schw = &image_1chw + noise_schw * &deviation;
+            let targets = vec![target; noisy_schw.size()[0] as usize];
+            let gradient_schw = input_gradient(network, weights, &noisy_schw, &targets);
+            sum_chw += gradient_schw.sum_dim_intlist([0_i64].as_slice(), false, Kind::Float);
+        }
+        planes(&(sum_chw / samples as f64), shape.height, shape.width)
+    });
+    each.collect()
+}

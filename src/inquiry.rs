@@ -1,0 +1,238 @@
+//! Why a saved network answers as it does: methods asked about images, and what they say as pictures, an event file, and
+//! raw numbers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+use crate::data::{Specimen, images_nchw};
+use crate::durable;
+use crate::eventlog::event::EncodeError;
+use crate::eventlog::{Value, event};
+use crate::exit::{Classify, Exit};
+use crate::explain::{self, Explanation, Method, Settings};
+use crate::observe::{Question, sheet, tile};
+use crate::picture::{Picture, PngError};
+use crate::render::{self, Zoom};
+use crate::saved::SavedRun;
+use crate::types::{ImageShape, Step, Tag, WallTime};
+
+/// Images that are asked about at once: what the methods keep of them stays in few megabytes.
+const BATCH: usize = 16;
+/// Pixels of the longer side of a single map's picture, at most.
+const SIDE: u32 = 336;
+const EVENTS: &str = "events.out.tfevents.explanations";
+const MAPS: &str = "maps.safetensors";
+
+/// What is asked of a saved network about every image.
+#[derive(Clone, Debug)]
+pub struct Inquiry {
+    pub methods: Vec<Method>,
+    /// For methods that look at a layer; `None` for the last convolution.
+    pub layer: Option<usize>,
+    /// The class that is explained; `None` for the one that the network predicts.
+    pub target: Option<usize>,
+}
+
+/// What the network says of one image, and why.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub specimen: Specimen,
+    /// The class that is explained.
+    pub target: usize,
+    /// Its probability, 0 to 1.
+    pub probability: f32,
+    /// In the order of the methods; those that the network has no layer for are left out.
+    pub explanations: Vec<Explanation>,
+}
+
+/// Why the replies are not on disk, or not all of them.
+#[derive(Debug, thiserror::Error)]
+pub enum InquiryError {
+    #[error("cannot create directory {}: {source}", path.display())]
+    Create { path: PathBuf, source: std::io::Error },
+    #[error("{} holds a run; choose another directory for pictures", path.display())]
+    IsRun { path: PathBuf },
+    #[error(transparent)]
+    Write(#[from] durable::WriteError),
+    #[error(transparent)]
+    Png(#[from] PngError),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error("cannot put maps into {MAPS}: {0}")]
+    Maps(#[from] safetensors::SafeTensorError),
+}
+
+impl Classify for InquiryError {
+    fn exit(&self) -> Exit {
+        match self {
+            InquiryError::Create { source, .. } => Exit::of_output(source),
+            InquiryError::IsRun { .. } => Exit::CantCreate,
+            InquiryError::Write(error) => error.exit(),
+            InquiryError::Encode(error) => error.exit(),
+            InquiryError::Png(_) | InquiryError::Maps(_) => Exit::Software,
+        }
+    }
+}
+
+impl Inquiry {
+    /// One reply for each image, in their order.
+    pub fn ask(&self, saved: &SavedRun, specimens: Vec<Specimen>) -> Vec<Reply> {
+        let images: Vec<&[u8]> = specimens.iter().map(|specimen| specimen.pixels.as_slice()).collect();
+        let probabilities = saved.probabilities(&images);
+        let mut replies: Vec<Reply> = specimens
+            .into_iter()
+            .zip(&probabilities)
+            .map(|(specimen, row)| {
+                let target = self.target.unwrap_or_else(|| most(row));
+                Reply { specimen, target, probability: row[target], explanations: Vec::new() }
+            })
+            .collect();
+        for batch in replies.chunks_mut(BATCH) {
+            self.explain(saved, batch);
+        }
+        replies
+    }
+
+    fn explain(&self, saved: &SavedRun, replies: &mut [Reply]) {
+        let pixels: Vec<u8> = replies.iter().flat_map(|reply| reply.specimen.pixels.iter().copied()).collect();
+        let (weights, device) = (saved.parameters.views(), saved.parameters.device());
+        let images_nchw = images_nchw(&pixels, replies.len(), saved.network.input(), device);
+        let targets: Vec<usize> = replies.iter().map(|reply| reply.target).collect();
+        let settings = Settings::default();
+        for &method in &self.methods {
+            let all = explain::explain(method, &saved.network, weights, &images_nchw, self.layer, &targets, &settings);
+            for (reply, explanation) in replies.iter_mut().zip(all) {
+                reply.explanations.push(explanation);
+            }
+        }
+    }
+}
+
+fn most(row: &[f32]) -> usize {
+    (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best })
+}
+
+/// Writes into `out`, which is made if need be: for each image `<name>.png` with all methods side by side and
+/// `<name>.<method>.png`, an event file with the same pictures, and, if `raw`, `maps.safetensors` with each map as
+/// `<name>/<method>`. Gives the paths of the former, one for each reply. Files of an earlier inquiry that have the same names are replaced.
+pub fn write(
+    out: &Path,
+    saved: &SavedRun,
+    replies: &[Reply],
+    raw: bool,
+    now: WallTime,
+) -> Result<Vec<PathBuf>, InquiryError> {
+    if out.join(crate::run_dir::CONFIG).exists() {
+        return Err(InquiryError::IsRun { path: out.to_owned() });
+    }
+    std::fs::create_dir_all(out).map_err(|source| InquiryError::Create { path: out.to_owned(), source })?;
+    let shape = saved.network.input();
+    let names = names(replies);
+    let mut sheets = Vec::new();
+    let mut values = Vec::new();
+    for (reply, name) in replies.iter().zip(&names) {
+        let input = render::image(&reply.specimen.pixels, shape);
+        let sheet = sheet(&question(saved, reply), &input, &reply.explanations);
+        let path = out.join(format!("{name}.png"));
+        durable::write(&path, &sheet.png()?)?;
+        sheets.push(path);
+        for explanation in &reply.explanations {
+            let picture = single(explanation, &input, shape);
+            durable::write(&out.join(format!("{name}.{}.png", explanation.method)), &picture.png()?)?;
+        }
+        values.push(
+            Value::images(Tag::of(format!("explanations/{name}")), vec![sheet]).described(description(saved, reply)),
+        );
+    }
+    durable::write(&out.join(EVENTS), &event::file(now, Step::ZERO, &values)?)?;
+    if raw {
+        durable::write(&out.join(MAPS), &maps(replies, &names)?)?;
+    }
+    Ok(sheets)
+}
+
+fn question<'a>(saved: &'a SavedRun, reply: &Reply) -> Question<'a> {
+    let name = Path::new(&reply.specimen.name).file_name();
+    Question {
+        classes: &saved.classes,
+        target: reply.target,
+        probability: reply.probability,
+        label: reply.specimen.label,
+        when: name.map_or_else(|| reply.specimen.name.clone(), |name| name.to_string_lossy().into_owned()),
+    }
+}
+
+/// As large as fits, pixels of the image as squares.
+fn single(explanation: &Explanation, input: &Picture, shape: ImageShape) -> Picture {
+    tile(explanation, input, Zoom::fitting(shape.height, shape.width, SIDE))
+}
+
+fn description(saved: &SavedRun, reply: &Reply) -> String {
+    let class = saved.classes.get(reply.target).map_or("", String::as_str);
+    let methods: Vec<String> = reply
+        .explanations
+        .iter()
+        .map(|e| format!("- **{}** ({}): {}", e.method.title(), e.method.source(), e.method.reading()))
+        .collect();
+    format!(
+        "Why the network of `{}` might see class {class} in `{}`.\n\n{}",
+        saved.dir.display(),
+        reply.specimen.name,
+        methods.join("\n")
+    )
+}
+
+/// A name for each reply's files: letters, digits, `.`, `_` and `-` of the image's name without its ending; those that
+/// come again get a number.
+fn names(replies: &[Reply]) -> Vec<String> {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut name = |reply: &Reply| {
+        let path = Path::new(&reply.specimen.name);
+        let stem = path.file_stem().map_or_else(|| reply.specimen.name.clone(), |s| s.to_string_lossy().into_owned());
+        let plain: String = stem
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+            .take(100)
+            .collect();
+        // Names that differ in case alone are one on some file systems.
+        let count = seen.entry(plain.to_lowercase()).or_default();
+        *count += 1;
+        if *count == 1 { plain } else { format!("{plain}~{count}") }
+    };
+    replies.iter().map(&mut name).collect()
+}
+
+fn maps(replies: &[Reply], names: &[String]) -> Result<Vec<u8>, InquiryError> {
+    let mut tensors = Vec::new();
+    for (reply, name) in replies.iter().zip(names) {
+        for explanation in &reply.explanations {
+            let map = &explanation.map;
+            let bytes: Vec<u8> = map.values().iter().flat_map(|value| value.to_le_bytes()).collect();
+            tensors.push((format!("{name}/{}", explanation.method), vec![map.height(), map.width()], bytes));
+        }
+    }
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
+    Ok(safetensors::serialize(views, None::<HashMap<String, String>>)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(name: &str) -> Reply {
+        let specimen = Specimen { name: name.to_owned(), pixels: vec![0], label: None, changes: vec![] };
+        Reply { specimen, target: 0, probability: 1.0, explanations: vec![] }
+    }
+
+    #[test]
+    fn files_have_names_of_their_own() {
+        let replies = ["a/three.png", "b/Three.jpg", "validation 7", "../..", "ünter \n.png", "three"].map(reply);
+        assert_eq!(names(&replies), ["three", "Three~2", "validation-7", "..-..", "-nter--", "three~3"]);
+    }
+}

@@ -1,0 +1,176 @@
+//! What each layer answers to a fixed batch of validation images: how it is distributed, and what no longer answers.
+
+use tch::Tensor;
+
+use super::Findings;
+use super::histograms::histogram;
+use super::probe::Probes;
+use crate::eventlog::Value;
+use crate::explain::{self, ActivationStatistics};
+use crate::model::{Network, Shape};
+use crate::train::{Moment, Observer};
+use crate::types::{Seed, Tag};
+
+/// Images of the batch: enough that a unit which is silent for all of them is no accident.
+const IMAGES: usize = 64;
+/// Values of all layers together, at most; a network of large maps is shown fewer images. 32 MiB.
+const MOST_VALUES: usize = 1 << 23;
+
+/// Histograms and statistics of every layer with a ReLU, after it, and of the logits. Zeros are not in the histograms.
+#[derive(Debug)]
+pub struct Activations {
+    probe_seed: Seed,
+    /// The batch, once it has been chosen.
+    images_nchw: Option<Tensor>,
+}
+
+impl Activations {
+    /// For validation images that `probe_seed` chooses, spread over the classes.
+    pub fn new(probe_seed: Seed) -> Activations {
+        Activations { probe_seed, images_nchw: None }
+    }
+}
+
+impl Observer<Findings> for Activations {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+        let images_nchw = self.images_nchw.get_or_insert_with(|| {
+            let probes = Probes::choose(moment.dataset, images_for(moment.network), self.probe_seed);
+            probes.images_nchw(moment.parameters.device())
+        });
+        let (run, step) = moment.place();
+        out.push(run, step, values(moment, images_nchw));
+    }
+}
+
+fn images_for(network: &Network) -> usize {
+    let values: usize = network.layers().iter().map(|layer| layer.output.len()).sum();
+    (MOST_VALUES / values.max(1)).clamp(1, IMAGES)
+}
+
+fn values(moment: &Moment<'_>, images_nchw: &Tensor) -> Vec<Value> {
+    let images = images_nchw.size().first().map_or(0, |&images| images as usize);
+    if images == 0 {
+        return Vec::new();
+    }
+    let mut values = Vec::new();
+    let mut non_finite = 0;
+    for activations in explain::activations(moment.network, moment.parameters.views(), images_nchw) {
+        let name = &activations.layer.name;
+        let numbers = activations.statistics();
+        let rectified = activations.layer.kind.has_relu();
+        let what = if rectified { "after its ReLU" } else { "the logits" };
+        let whose = format!("the activations of layer `{name}`");
+        // Most of what a ReLU answers is 0: a peak beside which nothing else can be seen. Its height is a curve.
+        let shown: Vec<f32> = activations.values.into_iter().filter(|&value| !rectified || value != 0.0).collect();
+        let description = format!(
+            "The {} values that layer `{name}` gives for {images} validation images, the same each time, {what}. {}",
+            shown.len(),
+            if rectified {
+                format!(
+                    "Zeros are left out: `activation_zeros/{name}` is their share. A distribution that shrinks towards 0 \
+                     from layer to layer loses the signal; one that grows without end explodes."
+                )
+            } else {
+                "The wider they are, the surer the network is of its answers, right or wrong.".to_owned()
+            }
+        );
+        let tags = [format!("{name}/activation"), format!("{name}/activation_non_finite")];
+        values.extend(histogram(tags, &shown, description, &whose));
+        values.extend(moments(name, what, images, &numbers));
+        if rectified {
+            let units = if matches!(activations.layer.output, Shape::Image(_)) { "channels" } else { "units" };
+            values.extend(silence(name, units, images, &numbers));
+        }
+        non_finite += numbers.non_finite;
+    }
+    let description = "How many activations are NaN or infinite, in all layers. Anything but 0 is a fault.";
+    values.push(scalar("non_finite/activations".to_owned(), non_finite as f64, description.to_owned()));
+    values
+}
+
+/// Mean and deviation, and the band between their difference and their sum.
+fn moments(name: &str, what: &str, images: usize, numbers: &ActivationStatistics) -> [Value; 4] {
+    let &ActivationStatistics { mean, deviation, .. } = numbers;
+    let of = format!("of the activations of layer `{name}`, {what}, over {images} validation images");
+    let read = "It settles as training does; a lasting drift says that the layer's scale runs away.";
+    [
+        ("activation_mean", mean, format!("Mean {of}. {read}")),
+        (
+            "activation_deviation",
+            deviation,
+            format!("Standard deviation {of}; at least 0. Near 0 the layer says the same whatever it is shown."),
+        ),
+        (
+            "activation_low",
+            mean - deviation,
+            format!("Mean less one standard deviation {of}: the lower edge of a band."),
+        ),
+        (
+            "activation_high",
+            mean + deviation,
+            format!("Mean and one standard deviation {of}: the upper edge of a band."),
+        ),
+    ]
+    .map(|(tag, value, description)| scalar(format!("{tag}/{name}"), value, description))
+}
+
+fn silence(name: &str, units: &str, images: usize, numbers: &ActivationStatistics) -> [Value; 2] {
+    let dead = format!(
+        "Share of the {units} of layer `{name}` that are 0 after the ReLU for each of {images} validation images, at every \
+         position; 0 to 1. Such {units} say nothing and learn nothing. A few are usual; a share that jumps up and stays \
+         there is the mark of a learning rate that is too large."
+    );
+    let zeros = format!(
+        "Share of the activations of layer `{name}` that are 0 after the ReLU, over {images} validation images; 0 to 1. \
+         Half or more is usual; near 1 little gets through."
+    );
+    [("dead_units", numbers.dead, dead), ("activation_zeros", numbers.zeros, zeros)]
+        .map(|(tag, value, description)| scalar(format!("{tag}/{name}"), value, description))
+}
+
+fn scalar(tag: String, value: f64, description: String) -> Value {
+    Value::scalar(Tag::of(tag), value as f32).described(description)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Architecture;
+    use crate::observe::tests::rehearse;
+    use crate::train::Watch;
+    use crate::trigger::Trigger;
+    use crate::types::{ImageShape, Run};
+
+    #[test]
+    fn every_layer_is_described_after_an_epoch() {
+        let (seen, _) = rehearse(vec![Watch::new(Trigger::every_epochs(1), Activations::new(Seed(0)))]);
+        let scalars = ["activation_mean", "activation_deviation", "activation_low", "activation_high"];
+        let of_layer = |name: &str, relu: bool| -> Vec<String> {
+            let mut tags = vec![format!("{name}/activation")];
+            tags.extend(scalars.map(|tag| format!("{tag}/{name}")));
+            tags.extend(["dead_units", "activation_zeros"].iter().filter(|_| relu).map(|tag| format!("{tag}/{name}")));
+            tags
+        };
+        let mut want = [of_layer("conv2d", true), of_layer("dense", true), of_layer("dense_1", false)].concat();
+        want.push("non_finite/activations".to_owned());
+        for epoch in 0..2_u64 {
+            let now: Vec<_> = seen.iter().filter(|seen| seen.step == epoch).collect();
+            assert_eq!(now.iter().map(|seen| seen.tag.as_str()).collect::<Vec<_>>(), want);
+            assert!(now.iter().all(|seen| seen.run == Run::Train && seen.described));
+            let value = |tag: &str| now.iter().find(|seen| seen.tag == tag).unwrap().scalar();
+            let band = value("activation_high/conv2d") - value("activation_low/conv2d");
+            assert!((band - 2.0 * value("activation_deviation/conv2d")).abs() < 1e-6 && band > 0.0);
+        }
+    }
+
+    #[test]
+    fn large_maps_get_fewer_images() {
+        let images = |side: usize| {
+            let input = ImageShape { height: side, width: side, channels: 1 };
+            images_for(&Network::build(&Architecture::default(), input, 10).unwrap())
+        };
+        assert_eq!(images(28), IMAGES);
+        assert_eq!(images(224), 2);
+        assert_eq!(images(500), 1);
+    }
+}

@@ -1,0 +1,110 @@
+//! How well each class is found: curves of precision, recall and F1, their means, and a table of all classes.
+
+use super::class_tags::{self, class_tags};
+use super::texts::Table;
+use super::{Findings, card, epoch_step};
+use crate::evaluation::{ClassScore, Confusion, Scores};
+use crate::eventlog::Value;
+use crate::model::grouped;
+use crate::train::{Moment, Observer};
+use crate::types::{Run, Tag};
+
+/// A score of the three: its name, how it is read from a class, what it says.
+type Score = (&'static str, fn(&ClassScore) -> f64, &'static str);
+
+const SCORES: [Score; 3] = [
+    ("F1", |score| score.f1, "harmonic mean of precision and recall"),
+    ("precision", |score| score.precision, "of the images that are taken for the class, the share that belong to it"),
+    ("recall", |score| score.recall, "of the images of the class, the share that are found"),
+];
+
+/// Of the validation images: `class_f1/<class>`, `class_precision/<class>`, `class_recall/<class>`, their means over
+/// the classes under `macro_average/`, and all of it as a table under `classes/scores`.
+#[derive(Clone, Copy, Debug)]
+pub struct Classes;
+
+impl Observer<Findings> for Classes {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+        let Some(predictions) = moment.predictions else { return };
+        let confusion = Confusion::of(predictions);
+        let scores = Scores::of(&confusion);
+        let (classes, count) = (&moment.dataset.classes, confusion.classes());
+        let mut values = Vec::new();
+        for (name, of, what) in SCORES {
+            let tag_name = name.to_lowercase();
+            let description = format!(
+                "Mean over the classes of the {name} of each ({what}), 0 to 1, on the validation images: a rare class \
+                 counts as much as a frequent one. A class that has no image and that none is taken for does not count."
+            );
+            values.push(scalar(Tag::of(format!("macro_average/{tag_name}")), of(&scores.mean), description));
+            for (tag, score) in
+                class_tags(&format!("class_{tag_name}"), classes, count).into_iter().zip(&scores.classes)
+            {
+                let description = format!(
+                    "{name} of one class on the validation images, 0 to 1: {what}; 0 where there are none.{}",
+                    class_tags::note(count)
+                );
+                values.push(scalar(tag, of(score), description));
+            }
+        }
+        let table = Value::text(Tag::of("classes/scores"), table(&confusion, &scores, classes)).described(
+            "Precision, recall and F1 of every class on the validation images, how many images it has, and what they \
+             are most often taken for. The lowest scores are marked.",
+        );
+        values.push(table);
+        out.push(Run::Validation, epoch_step(moment.epoch), values);
+    }
+}
+
+fn scalar(tag: Tag, value: f64, description: String) -> Value {
+    Value::scalar(tag, value as f32).described(description)
+}
+
+fn table(confusion: &Confusion, scores: &Scores, classes: &[String]) -> String {
+    // Only classes that have images: of the others every score is 0.
+    let lowest = SCORES.map(|(name, of, _)| {
+        let scores = scores.classes.iter().filter(|score| score.support > 0).map(of);
+        (name, of, scores.reduce(f64::min).filter(|&lowest| lowest < 1.0))
+    });
+    let mistakes = confusion.mistakes();
+    let row = |(class, score): (usize, &ClassScore)| {
+        let marks = lowest.iter().filter(|(_, of, lowest)| score.support > 0 && Some(of(score)) == *lowest);
+        let marks: Vec<&str> = marks.map(|(name, ..)| *name).collect();
+        let mark = if marks.is_empty() { String::new() } else { format!("**lowest {}**", marks.join(", ")) };
+        let taken = mistakes.iter().find(|mistake| mistake.label == class).map(|mistake| {
+            format!(
+                "{} ({})",
+                card::class_name(classes, mistake.predicted),
+                card::counted(mistake.count as usize, "image")
+            )
+        });
+        let [f1, precision, recall] = SCORES.map(|(_, of, _)| format!("{:.4}", of(score)));
+        let support = grouped(score.support as usize);
+        [mark, card::class_name(classes, class), precision, recall, f1, support, taken.unwrap_or_default()]
+    };
+    let headings = ["", "class", "precision", "recall", "F1", "images", "most often taken for"];
+    Table { headings, rows: scores.classes.iter().enumerate().map(row).collect() }.markdown()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluation::Predictions;
+
+    #[test]
+    fn the_table_marks_what_is_lowest() {
+        let row = |predicted: usize| (0..4).map(move |class| f32::from(u8::from(class == predicted)));
+        let samples = [(0, 0), (0, 0), (1, 0), (1, 1), (2, 2)];
+        let probabilities = samples.iter().flat_map(|&(_, predicted)| row(predicted)).collect();
+        let predictions = Predictions::new(4, probabilities, samples.iter().map(|&(label, _)| label).collect());
+        let confusion = Confusion::of(&predictions);
+        let classes = ["cat", "a|b", "dog", "none"].map(str::to_owned);
+        let want = "|  | class | precision | recall | F1 | images | most often taken for |\n\
+                    | --- | --- | --- | --- | --- | --- | --- |\n\
+                    | **lowest precision** | `cat` | `0.6667` | `1.0000` | `0.8000` | `2` |  |\n\
+                    | **lowest F1, recall** | `a|b` | `1.0000` | `0.5000` | `0.6667` | `2` | `cat (1 image)` |\n\
+                    |  | `dog` | `1.0000` | `1.0000` | `1.0000` | `1` |  |\n\
+                    |  | `none` | `0.0000` | `0.0000` | `0.0000` | `0` |  |\n";
+        assert_eq!(table(&confusion, &Scores::of(&confusion), &classes), want);
+    }
+}

@@ -1,0 +1,189 @@
+//! The validation images that the network gets wrong and is surest about, with what it saw in them.
+
+use super::card::{self, BODY, GREEN, GREY, INK, LINES, MARGIN, NOTE, RED, RIGHT, STRONG};
+use super::{Findings, epoch_step};
+use crate::data::images_nchw;
+use crate::evaluation::{self, Predictions};
+use crate::eventlog::Value;
+use crate::explain;
+use crate::model::{LayerKind, grouped};
+use crate::picture::Picture;
+use crate::render::text::{Face, Style, fitted, width};
+use crate::render::{self, Canvas, ColourMap, Map, Rgb, Scale, Zoom};
+use crate::train::{Moment, Observer};
+use crate::types::{Run, Tag};
+
+/// Errors shown at most: each costs a row of 64 pixels, and two explanations.
+const SHOWN: usize = 8;
+/// Pixels of the longer side of an image, at most: three of them and the words fit a card.
+const TILE: u32 = 64;
+const GAP: u32 = 5;
+const COLOURS: ColourMap = ColourMap::Turbo;
+const ALPHA: f32 = 0.7;
+/// Behind the words for a predicted class and for a true one.
+const WRONG_BAR: Rgb = [246, 199, 195];
+const TRUE_BAR: Rgb = [168, 218, 181];
+const BAR_HEIGHT: u32 = 16;
+const SMALL: Style = Style { face: Face::Regular, size: 9, colour: GREY };
+
+/// A row for each of the surest errors among the validation images, under `errors/most_confident`: the image, and
+/// Grad-CAM of the last convolution for the predicted and for the true class over it.
+#[derive(Clone, Copy, Debug)]
+pub struct Errors;
+
+impl Observer<Findings> for Errors {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+        let Some(predictions) = moment.predictions else { return };
+        let errors = evaluation::Errors::of(predictions, SHOWN);
+        let picture = Gallery::new(moment, predictions, &errors).picture(moment.epoch);
+        let value = Value::images(Tag::of("errors/most_confident"), vec![picture]).described(
+            "The validation images that the network gets wrong and is surest about: a mislabelled image, an odd one, \
+             or something that it has not understood. From left to right the image, and over it where the last \
+             convolution finds what speaks for the predicted and for the true class (Grad-CAM, Selvaraju et al. 2017), \
+             from blue, little, to red, most, each on a scale of its own, and without colours where nothing speaks for \
+             it; a network without convolutions has the image alone. Bars are as long as the probability; \
+             the number is the image's position in the validation data, from 0.",
+        );
+        out.push(Run::Validation, epoch_step(moment.epoch), vec![value]);
+    }
+}
+
+struct Gallery<'a> {
+    moment: &'a Moment<'a>,
+    predictions: &'a Predictions,
+    errors: &'a evaluation::Errors,
+    /// For each error a map for the predicted class and one for the true class; none without convolutions.
+    maps: Vec<[Map; 2]>,
+}
+
+impl<'a> Gallery<'a> {
+    fn new(moment: &'a Moment<'a>, predictions: &'a Predictions, errors: &'a evaluation::Errors) -> Gallery<'a> {
+        let maps = maps(moment, predictions, &errors.ranked);
+        Gallery { moment, predictions, errors, maps }
+    }
+
+    fn picture(&self, epoch: u64) -> Picture {
+        let shape = self.moment.dataset.validation.shape();
+        let zoom = Zoom::fitting(shape.height, shape.width, TILE);
+        let (wide, high) = (zoom.apply(shape.width), zoom.apply(shape.height));
+        let pitch = high.max(3 * BAR_HEIGHT + 2) + 2 * GAP;
+        let top = LINES[2] + 8;
+        let rows = self.errors.ranked.len() as u32;
+        let height = if rows == 0 { 120 } else { top + rows * pitch };
+        let mut canvas = card::card(height, MARGIN, "Surest errors", &card::moment(epoch));
+        let mut note = format!("{} of {} are wrong", grouped(self.errors.count), self.images());
+        if self.errors.not_finite > 0 {
+            note += &format!("; not finite: {}", self.errors.not_finite);
+        }
+        card::line(&mut canvas, MARGIN, LINES[1], RIGHT, &note, NOTE);
+        if rows == 0 {
+            self.nothing(&mut canvas);
+            return canvas.into_picture();
+        }
+        let words = self.columns(&mut canvas, wide);
+        for (row, &sample) in self.errors.ranked.iter().enumerate() {
+            let y = top + row as u32 * pitch;
+            let input = render::image(self.moment.dataset.validation.image(sample), shape);
+            card::framed(&mut canvas, (MARGIN, y), &input, zoom);
+            for (column, map) in (1..).zip(self.maps.get(row).into_iter().flatten()) {
+                let corner = (MARGIN + column * (wide + GAP), y);
+                card::framed(&mut canvas, corner, &overlay(&input, map, zoom), Zoom::In(1));
+            }
+            self.words(&mut canvas, (words, y + high.saturating_sub(3 * BAR_HEIGHT) / 2), sample);
+        }
+        canvas.into_picture()
+    }
+
+    fn images(&self) -> String {
+        card::counted(self.predictions.len(), "image")
+    }
+
+    /// Writes what stands in the columns and says where the words start.
+    fn columns(&self, canvas: &mut Canvas, wide: u32) -> u32 {
+        let headings: &[&str] = if self.maps.is_empty() { &["image"] } else { &["image", "predicted", "true"] };
+        let mut x = MARGIN;
+        for heading in headings {
+            canvas.text_centred(x + wide / 2, LINES[2], &fitted(heading, SMALL, wide + GAP), SMALL);
+            x += wide + GAP;
+        }
+        x + GAP
+    }
+
+    /// What was predicted, what is true, and which image it is.
+    fn words(&self, canvas: &mut Canvas, (x, y): (u32, u32), sample: usize) {
+        let (predicted, label) = (self.predictions.predicted(sample), self.predictions.label(sample));
+        let lines = [(predicted, "✗", WRONG_BAR, STRONG), (label, "true", TRUE_BAR, BODY)];
+        for (line, (class, role, colour, style)) in lines.into_iter().enumerate() {
+            let y = y + line as u32 * (BAR_HEIGHT + 1);
+            let probability = self.predictions.probabilities(sample).get(class).copied().unwrap_or(0.0);
+            let share = if probability.is_finite() { probability.clamp(0.0, 1.0) } else { 0.0 };
+            let length = ((RIGHT - x) as f32 * share).round().max(1.0) as u32;
+            canvas.fill((x, y), (length, BAR_HEIGHT - 1), colour);
+            let percent = percent(probability);
+            canvas.text_right(RIGHT - 2, y + 12, &percent, BODY);
+            let name = card::class_name(&self.moment.dataset.classes, class);
+            let end = RIGHT - 2 - width(&percent, BODY) - GAP;
+            card::line(canvas, x + 3, y + 12, end, &format!("{role} {name}"), style);
+        }
+        canvas.text(x + 3, y + 2 * (BAR_HEIGHT + 1) + 11, &format!("image {}", grouped(sample)), SMALL);
+    }
+
+    /// In the place of the rows.
+    fn nothing(&self, canvas: &mut Canvas) {
+        let (text, below, colour) = match (self.errors.not_finite, self.predictions.is_empty()) {
+            (1.., _) => ("✗ nothing can be said", "the network's probabilities are not finite".to_owned(), RED),
+            (0, true) => ("no images", "there is nothing to get wrong".to_owned(), INK),
+            (0, false) => ("✓ no errors", format!("all of {} are right", self.images()), GREEN),
+        };
+        let middle = card::WIDTH / 2;
+        canvas.text_centred(middle, 78, text, Style { face: Face::Bold, size: 15, colour });
+        canvas.text_centred(middle, 97, &below, NOTE);
+    }
+}
+
+/// Grad-CAM of the last convolution, for the predicted class and for the true one.
+fn maps(moment: &Moment<'_>, predictions: &Predictions, samples: &[usize]) -> Vec<[Map; 2]> {
+    let (network, split) = (moment.network, &moment.dataset.validation);
+    let convolution = network.layers().iter().rposition(|layer| matches!(layer.kind, LayerKind::Conv2d { .. }));
+    let Some(layer) = convolution.filter(|_| !samples.is_empty()) else {
+        return Vec::new();
+    };
+    let pixels: Vec<u8> = samples.iter().flat_map(|&sample| split.image(sample)).copied().collect();
+    let images_nchw = images_nchw(&pixels, samples.len(), split.shape(), moment.parameters.device());
+    let maps = |class: fn(&Predictions, usize) -> usize| {
+        let targets: Vec<usize> = samples.iter().map(|&sample| class(predictions, sample)).collect();
+        explain::grad_cam(network, moment.parameters.views(), &images_nchw, layer, &targets)
+    };
+    let pairs = maps(Predictions::predicted).into_iter().zip(maps(Predictions::label));
+    pairs.map(|(predicted, label)| [predicted, label]).collect()
+}
+
+fn overlay(input: &Picture, map: &Map, zoom: Zoom) -> Picture {
+    let (wide, high) = (zoom.apply(input.width() as usize), zoom.apply(input.height() as usize));
+    let mut enlarged = Canvas::new(wide, high, card::PAPER);
+    enlarged.place((0, 0), input, zoom);
+    let scale = Scale::from_zero([map]);
+    render::overlay(&enlarged.into_picture(), &map.resized(high as usize, wide as usize), COLOURS, scale, ALPHA)
+}
+
+/// No probability below 1 that reads as certain, none above 0 that reads as none.
+fn percent(probability: f32) -> String {
+    match probability {
+        p if (0.9995..1.0).contains(&p) => ">99.9 %".to_owned(),
+        p if p > 0.0 && p < 0.0005 => "<0.1 %".to_owned(),
+        p => format!("{:.1} %", p * 100.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_reads_as_certain_or_impossible_that_is_not() {
+        let cases = [(1.0, "100.0 %"), (0.99951, ">99.9 %"), (0.5, "50.0 %"), (1e-9, "<0.1 %"), (0.0, "0.0 %")];
+        for (probability, want) in cases {
+            assert_eq!(percent(probability), want);
+        }
+    }
+}

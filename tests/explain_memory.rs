@@ -1,0 +1,56 @@
+//! A thousand explanations leave memory level. A process of its own: nothing else moves the number that is read.
+
+#![allow(clippy::unwrap_used, reason = "a test program: whatever fails, fails the test")]
+
+use tch::{Device, Kind, Tensor};
+
+use trainer::explain::{IntegratedGradients, Method, Occlusion, Settings, SmoothGrad, explain};
+use trainer::model::{Architecture, Network, Parameters};
+use trainer::types::{ImageShape, Seed};
+
+/// Explanations that are measured, and before them.
+const CALLS: usize = 1000;
+const WARM_UP: usize = 180;
+const MIB: u64 = 1 << 20;
+/// The least that a page has; where pages are larger, growth is measured too small, and still counts.
+const PAGE: u64 = 4096;
+
+/// Resident bytes of this process.
+#[cfg(target_os = "linux")]
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * PAGE
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thousand_explanations_leave_memory_level() {
+    trainer::allocator::keep_freed_memory();
+    // Threads that wait for each other cost more than these small tensors.
+    tch::set_num_threads(1);
+    let shape = ImageShape { height: 16, width: 16, channels: 3 };
+    let architecture = Architecture { conv_filters: vec![4, 8], kernel_size: 3, dense_units: 16 };
+    let network = Network::build(&architecture, shape, 10).unwrap();
+    let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+    let images = Tensor::arange(2 * 3 * 16 * 16, (Kind::Float, Device::Cpu)).sin().abs().view([2, 3, 16, 16]);
+    let settings = Settings {
+        integrated_gradients: IntegratedGradients { steps: 8, ..IntegratedGradients::default() },
+        smooth_grad: SmoothGrad { samples: 8, ..SmoothGrad::default() },
+        occlusion: Occlusion { stride: Some(4), ..Occlusion::default() },
+    };
+    let mut values = 0;
+    let mut call = |number: usize| {
+        let method = Method::ALL[number % Method::ALL.len()];
+        let layer = Some(2 * (number % 2));
+        let found = explain(method, &network, parameters.views(), &images, layer, &[number % 10, 3], &settings);
+        values += found.iter().map(|explanation| explanation.map.values().len()).sum::<usize>();
+    };
+    (0..WARM_UP).for_each(&mut call);
+    let before = resident();
+    (0..CALLS).for_each(&mut call);
+    let grown = resident().saturating_sub(before);
+    assert!(values > CALLS * 2 * 25, "something was explained");
+    // One value of 6 kB kept by each call would do it.
+    assert!(grown < 5 * MIB, "{CALLS} explanations took {grown} bytes and kept them");
+}
