@@ -13,7 +13,6 @@ use crate::eventlog::event::EncodeError;
 use crate::eventlog::{Value, event};
 use crate::exit::{Classify, Exit};
 use crate::explain::{self, Explanation, Method, Settings};
-use crate::model::Shape;
 use crate::observe::{Question, sheet, tile};
 use crate::picture::{Picture, PngError};
 use crate::render::{self, Zoom};
@@ -49,13 +48,9 @@ pub struct Reply {
     pub explanations: Vec<Explanation>,
 }
 
-/// Why there is no inquiry, or nothing of it on disk.
+/// Why the replies are not on disk, or not all of them.
 #[derive(Debug, thiserror::Error)]
 pub enum InquiryError {
-    #[error("layer `{got}` is not one of this network's with maps to look at: {}", list(have))]
-    Layer { got: String, have: Vec<String> },
-    #[error("class `{got}` is not one of this network's: {}", list(have))]
-    Class { got: String, have: Vec<String> },
     #[error("cannot create directory {}: {source}", path.display())]
     Create { path: PathBuf, source: std::io::Error },
     #[error("{} holds a run; choose another directory for pictures", path.display())]
@@ -73,7 +68,6 @@ pub enum InquiryError {
 impl Classify for InquiryError {
     fn exit(&self) -> Exit {
         match self {
-            InquiryError::Layer { .. } | InquiryError::Class { .. } => Exit::Usage,
             InquiryError::Create { source, .. } => Exit::of_output(source),
             InquiryError::IsRun { .. } => Exit::CantCreate,
             InquiryError::Write(error) => error.exit(),
@@ -83,23 +77,7 @@ impl Classify for InquiryError {
     }
 }
 
-fn list(names: &[String]) -> String {
-    if names.is_empty() { "there is none".to_owned() } else { names.join(", ") }
-}
-
 impl Inquiry {
-    /// `layer` and `target` as a person names them.
-    pub fn new(
-        saved: &SavedRun,
-        methods: Vec<Method>,
-        layer: Option<&str>,
-        target: Option<&str>,
-    ) -> Result<Inquiry, InquiryError> {
-        let layer = layer.map(|name| layer_of(saved, name)).transpose()?;
-        let target = target.map(|name| class_of(saved, name)).transpose()?;
-        Ok(Inquiry { methods, layer, target })
-    }
-
     /// One reply for each image, in their order.
     pub fn ask(&self, saved: &SavedRun, specimens: Vec<Specimen>) -> Vec<Reply> {
         let images: Vec<&[u8]> = specimens.iter().map(|specimen| specimen.pixels.as_slice()).collect();
@@ -133,78 +111,47 @@ impl Inquiry {
     }
 }
 
-fn layer_of(saved: &SavedRun, name: &str) -> Result<usize, InquiryError> {
-    let with_maps = |layer: &&crate::model::Layer| matches!(layer.output, Shape::Image(_));
-    let layers = saved.network.layers();
-    match saved.network.position(name) {
-        Some(index) if with_maps(&&layers[index]) => Ok(index),
-        _ => {
-            let have = layers.iter().filter(with_maps).map(|layer| layer.name.clone()).collect();
-            Err(InquiryError::Layer { got: name.to_owned(), have })
-        }
-    }
-}
-
-/// A class by its name, or by its number where no class has that name.
-fn class_of(saved: &SavedRun, name: &str) -> Result<usize, InquiryError> {
-    let named = saved.classes.iter().position(|class| class.eq_ignore_ascii_case(name));
-    let numbered = || name.parse().ok().filter(|&index: &usize| index < saved.classes.len());
-    named.or_else(numbered).ok_or_else(|| InquiryError::Class { got: name.to_owned(), have: saved.classes.clone() })
-}
-
 fn most(row: &[f32]) -> usize {
     (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best })
 }
 
-/// Where the replies lie.
-#[derive(Clone, Debug)]
-pub struct Written {
-    /// The picture with every method, one for each reply.
-    pub sheets: Vec<PathBuf>,
-    pub files: usize,
-}
-
 /// Writes into `out`, which is made if need be: for each image `<name>.png` with all methods side by side and
 /// `<name>.<method>.png`, an event file with the same pictures, and, if `raw`, `maps.safetensors` with each map as
-/// `<name>/<method>`. Files of an earlier inquiry that have the same names are replaced.
+/// `<name>/<method>`. Gives the paths of the former, one for each reply. Files of an earlier inquiry that have the same names are replaced.
 pub fn write(
     out: &Path,
     saved: &SavedRun,
     replies: &[Reply],
     raw: bool,
     now: WallTime,
-) -> Result<Written, InquiryError> {
+) -> Result<Vec<PathBuf>, InquiryError> {
     if out.join(crate::run_dir::CONFIG).exists() {
         return Err(InquiryError::IsRun { path: out.to_owned() });
     }
     std::fs::create_dir_all(out).map_err(|source| InquiryError::Create { path: out.to_owned(), source })?;
     let shape = saved.network.input();
     let names = names(replies);
-    let mut written = Written { sheets: Vec::new(), files: 0 };
+    let mut sheets = Vec::new();
     let mut values = Vec::new();
     for (reply, name) in replies.iter().zip(&names) {
         let input = render::image(&reply.specimen.pixels, shape);
         let sheet = sheet(&question(saved, reply), &input, &reply.explanations);
         let path = out.join(format!("{name}.png"));
         durable::write(&path, &sheet.png()?)?;
-        written.sheets.push(path);
-        written.files += 1;
+        sheets.push(path);
         for explanation in &reply.explanations {
             let picture = single(explanation, &input, shape);
             durable::write(&out.join(format!("{name}.{}.png", explanation.method)), &picture.png()?)?;
-            written.files += 1;
         }
         values.push(
             Value::images(Tag::of(format!("explanations/{name}")), vec![sheet]).described(description(saved, reply)),
         );
     }
     durable::write(&out.join(EVENTS), &event::file(now, Step::ZERO, &values)?)?;
-    written.files += 1;
     if raw {
         durable::write(&out.join(MAPS), &maps(replies, &names)?)?;
-        written.files += 1;
     }
-    Ok(written)
+    Ok(sheets)
 }
 
 fn question<'a>(saved: &'a SavedRun, reply: &Reply) -> Question<'a> {
@@ -287,16 +234,5 @@ mod tests {
     fn files_have_names_of_their_own() {
         let replies = ["a/three.png", "b/Three.jpg", "validation 7", "../..", "ünter \n.png", "three"].map(reply);
         assert_eq!(names(&replies), ["three", "Three~2", "validation-7", "..-..", "-nter--", "three~3"]);
-    }
-
-    #[test]
-    fn errors_say_what_there_is() {
-        let have = vec!["conv2d".to_owned(), "conv2d_1".to_owned()];
-        let error = InquiryError::Layer { got: "dense".to_owned(), have };
-        assert_eq!(
-            error.to_string(),
-            "layer `dense` is not one of this network's with maps to look at: conv2d, conv2d_1"
-        );
-        assert_eq!(error.exit(), Exit::Usage);
     }
 }

@@ -13,6 +13,7 @@ pub mod data;
 pub mod model;
 pub mod optim;
 pub mod evaluation;
+pub mod embedding;
 pub mod train;
 pub mod picture;
 pub mod render;

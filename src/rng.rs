@@ -24,6 +24,8 @@ pub enum Purpose {
     Probes = 5,
     /// The noise of SmoothGrad; the index counts samples.
     SmoothGrad = 6,
+    /// The start and the shifts of activation maximisation; the index tells them apart.
+    ActivationMax = 7,
     /// Tests of other modules.
     Test = 1000,
 }
@@ -157,6 +159,7 @@ mod tests {
             (Purpose::Synthetic, 3),
             (Purpose::SyntheticClasses, 4),
             (Purpose::SmoothGrad, 6),
+            (Purpose::ActivationMax, 7),
             (Purpose::Test, 1000),
         ];
         for (purpose, number) in numbers {

@@ -140,3 +140,117 @@ fn near(dir: &Path) -> Option<PathBuf> {
     };
     above.filter(is_run).or_else(inside)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::types::Seed;
+
+    /// The weights that training begins with, for the configuration in `dir`.
+    pub(crate) fn write_weights(dir: &Path) {
+        let mut layers = Layers::new();
+        layers.file(&dir.join(CONFIG)).unwrap();
+        let config = layers.resolve().unwrap().config;
+        let network = Network::build(&config.architecture, config.dataset.shape(), 10).unwrap();
+        weights::save(&dir.join(WEIGHTS), &Parameters::initialise(&network, Seed(5), Device::Cpu)).unwrap();
+    }
+
+    fn run(config: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(CONFIG), config).unwrap();
+        dir
+    }
+
+    const SMALL: &str = "dataset = \"synthetic\"\nconv-filters = [3]\ndense-units = 4\nlogdir = \"elsewhere\"\n";
+
+    #[test]
+    fn a_run_answers_as_its_network_does() {
+        let dir = run(SMALL);
+        write_weights(dir.path());
+        let saved = SavedRun::open(dir.path(), Device::Cpu).unwrap();
+        assert_eq!((saved.classes[3].as_str(), saved.network.input()), ("frame", saved.look().shape));
+        // More than a batch.
+        let images: Vec<Vec<u8>> = (0..150).map(|i| vec![i; 784]).collect();
+        let images: Vec<&[u8]> = images.iter().map(Vec::as_slice).collect();
+        let found = saved.probabilities(&images);
+        assert_eq!(found.len(), 150);
+        for (image, found) in images.iter().zip(&found) {
+            assert!((found.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            let alone = &saved.probabilities(&[image])[0];
+            assert!(alone.iter().zip(found).all(|(a, b)| (a - b).abs() < 1e-6));
+        }
+        assert_ne!(found[0], found[149]);
+        assert!(saved.probabilities(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_is_no_run_is_refused_with_the_way_on() {
+        let logs = tempfile::tempdir().unwrap();
+        let place = |text: &str| text.replace(&logs.path().display().to_string(), "logs");
+        let refuse = |dir: PathBuf| {
+            let error = SavedRun::open(&dir, Device::Cpu).unwrap_err();
+            (place(&error.to_string()), error.exit())
+        };
+        let said = |text: &str| (text.to_owned(), Exit::NoInput);
+        assert_eq!(
+            refuse(logs.path().join("none")),
+            said("cannot read run logs/none: No such file or directory (os error 2)")
+        );
+        assert_eq!(
+            refuse(logs.path().to_owned()),
+            said(
+                "logs is not the directory of a run: there is no config.toml in it; want what --logdir named when it was \
+                  trained, such as logs/fit"
+            )
+        );
+        std::fs::create_dir_all(logs.path().join("fit/train")).unwrap();
+        std::fs::write(logs.path().join("fit/config.toml"), SMALL).unwrap();
+        let meant = "is not the directory of a run: there is no config.toml in it; did you mean logs/fit?";
+        assert_eq!(refuse(logs.path().to_owned()), said(&format!("logs {meant}")));
+        assert_eq!(refuse(logs.path().join("fit/train")), said(&format!("logs/fit/train {meant}")));
+        assert_eq!(
+            refuse(logs.path().join("fit/config.toml")),
+            said(
+                "logs/fit/config.toml is a file, want the directory of a run, which --logdir named when it was trained"
+            )
+        );
+        assert_eq!(
+            refuse(logs.path().join("fit")),
+            said(
+                "run logs/fit is not finished: there is no model.safetensors in it, which is written at the end of \
+                  training; wait for that, or train again with `trainer --config logs/fit/config.toml --logdir logs/fit`"
+            )
+        );
+    }
+
+    #[test]
+    fn a_damaged_run_is_refused() {
+        let exit = |dir: &tempfile::TempDir, says: &str| {
+            let error = SavedRun::open(dir.path(), Device::Cpu).unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+            error.exit()
+        };
+        assert_eq!(exit(&run("epochs = many"), "is not TOML"), Exit::Config);
+        assert_eq!(exit(&run("dataset = \"cifar\""), "dataset from file"), Exit::Config);
+        assert_eq!(exit(&run("dataset = \"synthetic\"\nkernel-size = 29"), "conv2d"), Exit::Config);
+        let dir = run(SMALL);
+        write_weights(dir.path());
+        std::fs::write(dir.path().join(CONFIG), SMALL.replace("[3]", "[4]")).unwrap();
+        assert_eq!(exit(&dir, "do not fit this network: `conv2d.weight`"), Exit::Data);
+        std::fs::write(dir.path().join(WEIGHTS), "not weights").unwrap();
+        assert_eq!(exit(&dir, "is no safetensors file"), Exit::Data);
+    }
+
+    #[test]
+    fn weights_that_are_no_numbers_are_refused() {
+        let dir = run(SMALL);
+        write_weights(dir.path());
+        let mut bytes = std::fs::read(dir.path().join(WEIGHTS)).unwrap();
+        let last = bytes.len() - 4;
+        bytes[last..].copy_from_slice(&f32::INFINITY.to_le_bytes());
+        std::fs::write(dir.path().join(WEIGHTS), bytes).unwrap();
+        let error = SavedRun::open(dir.path(), Device::Cpu).unwrap_err();
+        assert!(error.to_string().ends_with("model.safetensors holds values that are not finite"), "{error}");
+        assert_eq!(error.exit(), Exit::Data);
+    }
+}

@@ -411,6 +411,74 @@ fn event_files_that_are_none() {
 }
 
 #[test]
+fn runs_and_pictures_that_are_none() {
+    /// A run that was configured and has no weights yet.
+    fn unfinished(s: &Sandbox) {
+        s.write("logs/fit/config.toml", "dataset = \"synthetic\"\n");
+    }
+    let asking = |line: &str, code, says: &[&str]| mistake(&format!("predict {line}"), code, says);
+    check(&[
+        asking("", 64, &["--run <DIR>", "<FILE>"]),
+        asking("--run run", 64, &["<FILE>"]),
+        asking("--run run a.png --top 0", 64, &["top from command line: got `0`, want "]),
+        asking("--run run a.png --top all", 64, &["top from command line: got `all`, want "]),
+        asking("--run run a.png --format yaml", 64, &["format from command line: got `yaml`, want `table` or `json`"]),
+        asking("--run run a.png --invert maybe", 64, &["invert from command line: got `maybe`, want "]),
+        asking("--run run a.png --epochs 3", 64, &["'--epochs'"]),
+        asking("--run run a.png --device cuda:99", 69, &["device cuda:99 is not there"]),
+        asking("--run none a.png", 66, &["run none", "No such file"]),
+        asking("--run file a.png", 66, &["file is a file", "--logdir"]).in_a_place_where(|s| {
+            s.write("file", "mine");
+        }),
+        asking("--run empty a.png", 66, &["empty is not the directory of a run", "config.toml", "--logdir"])
+            .in_a_place_where(|s| s.create_dir("empty")),
+        asking("--run logs a.png", 66, &["did you mean logs/fit?"]).in_a_place_where(unfinished),
+        asking("--run logs/fit a.png", 66, &["not finished", "model.safetensors", "--config logs/fit/config.toml"])
+            .in_a_place_where(unfinished),
+        asking("--run logs/fit a.png", 65, &["logs/fit/model.safetensors is no safetensors file"]).in_a_place_where(
+            |s| {
+                unfinished(s);
+                s.write("logs/fit/model.safetensors", "half a fi");
+            },
+        ),
+        asking("--run run a.png", 78, &["run run cannot be used", "run/config.toml is not TOML"]).in_a_place_where(
+            |s| {
+                s.write("run/config.toml", "[[[");
+            },
+        ),
+        asking("--run run a.png", 78, &["run run cannot be used", "unknown key `layers`"]).in_a_place_where(|s| {
+            s.write("run/config.toml", "layers = 3");
+        }),
+    ]);
+}
+
+#[test]
+fn pictures_that_are_none() {
+    let trained = Sandbox::new();
+    let small = "--conv-filters 2 --dense-units 2 --epochs 1 --limit-train 32 --limit-validation 10 --image-freq 0";
+    trained.run(&format!("{RUN} {small}")).succeeded();
+    let run = trained.path("run");
+    let asking = |file: &str, code, says: &[&str]| mistake("predict --run", code, says).argument(&run).argument(file);
+    let file = |name: &'static str, content: &'static [u8], code, says: &[&str]| {
+        asking(name, code, says).in_a_place_where(move |s| {
+            s.write(name, content);
+        })
+    };
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x1c\0\0\0\x1c\x08\0\0\0\0";
+    check(&[
+        asking("none.png", 66, &["none.png: cannot read the picture: No such file"]),
+        asking(".", 66, &[".: is a directory"]),
+        asking("/dev/zero", 65, &["/dev/zero: is longer than 64 MiB"]),
+        file("empty.png", b"", 65, &["empty.png: is empty"]),
+        file("text.png", b"hello", 65, &["text.png: is no PNG, JPEG or BMP picture"]),
+        file("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0", 65, &["phone.heic: is a HEIC file", "convert it first"]),
+        file("cut.png", png, 65, &["cut.png: is "]),
+        file("cut.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF", 65, &["cut.jpg: is cut off"]),
+        asking("-", 65, &["stdin: is empty"]),
+    ]);
+}
+
+#[test]
 fn a_changed_byte_in_an_event_file_is_found() {
     let sandbox = Sandbox::new();
     sandbox.run(&format!("{RUN} --epochs 1 --limit-train 32 --limit-validation 10 --image-freq 0")).succeeded();

@@ -11,7 +11,9 @@ use trainer::data::{self, Dataset, DatasetName, Split};
 use trainer::evaluation::Predictions;
 use trainer::eventlog::{Memory, Summary, Value, What};
 use trainer::model::{Architecture, Network, Parameters};
-use trainer::observe::{Calibration, Confusion, Errors, Explanations, FeatureMaps, Filters, Findings, GradCam, Inputs};
+use trainer::observe::{
+    ActivationMax, Calibration, Confusion, Errors, Explanations, FeatureMaps, Filters, Findings, GradCam, Inputs,
+};
 use trainer::picture::Picture;
 use trainer::train::{At, Metrics, Moment, Observer, Totals};
 use trainer::types::{FixedClock, ImageShape, Run, Seed, WallTime};
@@ -59,6 +61,7 @@ fn observe(network: &Network, parameters: &Parameters, dataset: &Dataset, epoch:
         Box::new(FeatureMaps::new(3, Seed(0))),
         Box::new(GradCam::new(10, Seed(0))),
         Box::new(Explanations::new(4, Seed(0))),
+        Box::new(ActivationMax::new(Seed(0))),
     ];
     observers.extend(of_predictions());
     observe_with(observers, network, parameters, dataset, epoch, &predictions)
@@ -147,6 +150,9 @@ fn every_layer_has_its_pictures() {
         ("feature_maps/max_pooling2d_1", 7, 3),
         ("grad_cam/conv2d_1", 7, 10),
         ("explanations/conv2d_1", 7, 4),
+        ("activation_max/conv2d", 7, 1),
+        ("activation_max/conv2d_1", 7, 1),
+        ("activation_max/classes", 7, 1),
         ("confusion/counts", 7, 1),
         ("confusion/normalised", 7, 1),
         ("calibration/reliability", 7, 1),

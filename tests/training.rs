@@ -181,6 +181,10 @@ fn stopped_by(signal: &str, code: i32) {
     assert!(is_unfinished(&sandbox));
     let report: serde_json::Value =
         serde_json::from_str(&sandbox.run("inspect run --json").succeeded().stdout).unwrap();
+    let tags: Vec<_> =
+        report["runs"].as_array().unwrap().iter().flat_map(|run| run["tags"].as_array().unwrap()).collect();
+    let has = |name: &str| tags.iter().any(|tag| tag["name"] == name);
+    assert!(has("_hparams_/session_start_info") && !has("_hparams_/session_end_info"), "it may go on: {report}");
     let files: Vec<_> =
         report["runs"].as_array().unwrap().iter().flat_map(|run| run["files"].as_array().unwrap()).collect();
     assert!(files.len() >= 3 && files.iter().all(|file| file["truncated_at"].is_null()), "a record is cut: {report}");

@@ -1,27 +1,39 @@
 //! `trainer explain`: why a trained network sees in pictures what it sees.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 
-use super::predict::{inversion, inversion_option, run_option, specimen};
+use super::pictures::{self, text, wrong};
 use super::{Failure, flags, option, print};
-use crate::data::{self, Specimen};
+use crate::config::{Config, Resolved, Source};
+use crate::data::Specimen;
 use crate::exit::Exit;
 use crate::explain::Method;
 use crate::inquiry::{self, Inquiry, Reply};
+use crate::model::Shape;
 use crate::run;
 use crate::saved::SavedRun;
 use crate::telemetry::Console;
 use crate::types::{Clock, SystemClock};
 
-/// Images of one command: each has ten pictures.
-const MOST: usize = 1000;
+/// Images that are explained at once, at most.
+const MOST: usize = 1_000;
+
+/// What is asked, with everything checked that can be checked before the work.
+pub(super) struct Question {
+    pub saved: SavedRun,
+    /// Pictures first, then images of the validation split, in the order in which they were named.
+    pub specimens: Vec<Specimen>,
+    /// Of pictures that cannot be used; the others are explained.
+    pub failures: Vec<Failure>,
+    pub inquiry: Inquiry,
+    pub out: PathBuf,
+}
 
 pub(super) fn command() -> Command {
-    let methods = Method::ALL.map(|m| format!("  {:20}  {} ({})", m.name(), m.title(), m.source())).join("\n");
-    let files = Arg::new("file").value_name("FILE").action(ArgAction::Append);
     let image = Arg::new("image").long("image").value_name("FILE").action(ArgAction::Append);
+    let image = image.num_args(1..).help("PNG, JPEG or BMP pictures of any size; `-` for standard input");
     Command::new("explain")
         .about("Show why a trained network sees in pictures what it sees")
         .long_about(
@@ -29,92 +41,102 @@ pub(super) fn command() -> Command {
              methods side by side (NAME.png), one for each method (NAME.METHOD.png), and an event file, so that \
              TensorBoard shows them, too. Nothing is trained, and the run is left as it is.",
         )
-        .arg(run_option())
+        .args(pictures::flags())
+        .arg(image)
+        .arg(option("indices", "N,...", "Images of the run's validation split, from 0, such as `0,7,20-29`"))
+        .group(ArgGroup::new("images").args(["image", "indices"]).required(true).multiple(true))
         .arg(
-            option("out", "DIR", "Directory for pictures and event file; made if it is not there").required(true),
+            option("method", "NAME,...", "Methods, with commas between, or `all` [default: all]").long_help(format!(
+                "Methods, with commas between, or `all` [default: all]\n\n{}",
+                Method::ALL.map(|m| format!("  {:20}  {} ({})", m.name(), m.title(), m.source())).join("\n")
+            )),
         )
-        .arg(image.help("A PNG, JPEG or BMP picture of any size; may be given again (or without --image)"))
-        .arg(files.help("More pictures; `-` for standard input"))
-        .arg(option("indices", "N,...", "Validation images of the run's data set, counted from 0"))
-        .arg(
-            option("method", "NAME,...", "Methods, or `all` [default: all]")
-                .long_help(format!("Methods, or `all` [default: all]\n\n{methods}")),
-        )
-        .arg(option("layer", "NAME", "Layer that the CAMs look at [default: the last convolution]"))
-        .arg(option("target", "CLASS", "Class to explain, by name or number [default: the predicted one]"))
-        .arg(inversion_option())
+        .arg(option(
+            "layer",
+            "NAME",
+            "Layer that the CAMs look at, as `trainer summary` names it [default: the last convolution]",
+        ))
+        .arg(option("target", "CLASS", "Class to be explained, by name or number [default: the predicted one]"))
+        .arg(option("out", "DIR", "Directory for pictures and event file; made if it is not there").required(true))
         .arg(
             Arg::new("raw")
                 .long("raw")
                 .action(ArgAction::SetTrue)
-                .help("Write the maps as numbers, too: maps.safetensors, NAME/METHOD"),
+                .help("Write the maps as numbers, too: maps.safetensors with NAME/METHOD for each"),
         )
         .args(flags::flags_of(&["data-dir", "device", "quiet", "log-format"]))
 }
 
 pub(super) fn explain(matches: &ArgMatches) -> Result<(), Failure> {
-    let methods = methods(text(matches, "method").unwrap_or("all"))?;
-    let indices = indices(text(matches, "indices"))?;
-    let inversion = inversion(matches)?;
-    let files: Vec<&String> =
-        ["image", "file"].into_iter().filter_map(|name| matches.get_many::<String>(name)).flatten().collect();
-    if files.is_empty() && indices.is_empty() {
-        let want = "explain: want pictures: FILE..., or --indices of validation images, such as --indices 0,1,2";
-        return Err(Failure::new(Exit::Usage, want));
-    }
-    let count = files.len() + indices.len();
-    if count > MOST {
-        return Err(Failure::new(Exit::Usage, format!("explain: got {count} pictures, want at most {MOST}")));
-    }
     let resolved = flags::resolve(matches)?;
     Console::start(resolved.config.quiet, resolved.config.log_format);
-    let run_dir = Path::new(text(matches, "run").unwrap_or_default());
-    let saved = SavedRun::open(run_dir, run::device(resolved.config.device)?)?;
-    let inquiry = Inquiry::new(&saved, methods, text(matches, "layer"), text(matches, "target"))?;
-
-    let mut specimens = Vec::new();
-    let mut failures = Vec::new();
-    for file in files {
-        match specimen(file, &saved.look(), inversion) {
-            Ok(specimen) => specimens.push(specimen),
-            Err(failure) => failures.push(failure),
-        }
-    }
-    if !indices.is_empty() {
-        // The data are where this command says, if it does, else where they were when the network was trained.
-        let said = resolved.values().find(|(knob, ..)| knob.key == "data-dir");
-        let dir = match said {
-            Some((.., source)) if *source != crate::config::Source::Default => &resolved.config.data_dir,
-            _ => &saved.config.data_dir,
-        };
-        let dataset = data::load(saved.config.dataset, dir, saved.config.seed)?;
-        for index in indices {
-            specimens.push(Specimen::of_split(&dataset.validation, index)?);
-        }
-    }
+    let Question { saved, specimens, failures, inquiry, out } = Question::of(matches, &resolved)?;
     if !specimens.is_empty() {
         let replies = inquiry.ask(&saved, specimens);
-        let out = Path::new(text(matches, "out").unwrap_or_default());
-        let written = inquiry::write(out, &saved, &replies, matches.get_flag("raw"), SystemClock.now())?;
-        let lines = replies.iter().zip(&written.sheets).map(|(reply, path)| line(&saved, reply, path));
+        let sheets = inquiry::write(&out, &saved, &replies, matches.get_flag("raw"), SystemClock.now())?;
+        let lines = replies.iter().zip(&sheets).map(|(reply, sheet)| line(&saved.classes, reply, sheet));
         print(&lines.collect::<Vec<_>>().join("\n"))?;
     }
-    let Some(last) = failures.pop() else { return Ok(()) };
-    failures.iter().for_each(|failure| tracing::error!("{}", failure.message));
-    let exit = failures.first().map_or(last.exit, |first| first.exit);
-    Err(Failure { exit, ..last })
+    pictures::report(failures)
 }
 
 /// `out/three.png: why 3 (99.8 %)`
-fn line(saved: &SavedRun, reply: &Reply, sheet: &Path) -> String {
-    let class = saved.classes.get(reply.target).map_or("", String::as_str);
+fn line(classes: &[String], reply: &Reply, sheet: &Path) -> String {
     let truth = match reply.specimen.label {
-        Some(label) if label != reply.target => format!(", but it is {}", saved.classes[label]),
+        Some(label) if label != reply.target => format!(", but it is {}", classes[label]),
         _ => String::new(),
     };
-    format!("{}: why {class} ({:.1} %{truth})", sheet.display(), reply.probability * 100.0)
+    format!("{}: why {} ({:.1} %{truth})", sheet.display(), classes[reply.target], reply.probability * 100.0)
 }
 
+impl Question {
+    pub fn of(matches: &ArgMatches, resolved: &Resolved) -> Result<Question, Failure> {
+        let inversion = pictures::inversion(matches)?;
+        let indices = match text(matches, "indices") {
+            Some(text) => indices(text).map_err(|want| wrong("indices", text, &want))?,
+            None => Vec::new(),
+        };
+        let methods = methods(text(matches, "method").unwrap_or("all"))?;
+        let saved = pictures::saved_run(matches, &resolved.config)?;
+        let layer = text(matches, "layer").map(|name| layer(&saved, name)).transpose()?;
+        let target = text(matches, "target").map(|name| target(&saved.classes, name)).transpose()?;
+        let files = matches.get_many::<String>("image").into_iter().flatten();
+        let (mut specimens, failures) = pictures::read(files, &saved.look(), inversion);
+        if !indices.is_empty() {
+            let dataset = run::dataset(&with_data_of(&saved.config, resolved))?;
+            for index in indices {
+                specimens.push(Specimen::of_split(&dataset.validation, index)?);
+            }
+        }
+        let out = PathBuf::from(text(matches, "out").unwrap_or_default());
+        let count = specimens.len() + failures.len();
+        if count > MOST {
+            return Err(Failure::new(Exit::Usage, format!("explain: got {count} pictures, want at most {MOST}")));
+        }
+        Ok(Question { saved, specimens, failures, inquiry: Inquiry { methods, layer, target }, out })
+    }
+}
+
+/// The run's configuration, with data sets where somebody says now that they are.
+fn with_data_of(saved: &Config, resolved: &Resolved) -> Config {
+    let is_said = |source: &Source| *source != Source::Default;
+    let mut config = saved.clone();
+    if resolved.values().any(|(knob, _, source)| knob.key == "data-dir" && is_said(source)) {
+        config.data_dir.clone_from(&resolved.config.data_dir);
+    }
+    config
+}
+
+/// The position of a layer that has maps to look at.
+fn layer(saved: &SavedRun, name: &str) -> Result<usize, Failure> {
+    let layers = saved.network.layers();
+    let with_maps = || layers.iter().filter(|layer| matches!(layer.output, Shape::Image(_)));
+    let position = saved.network.position(name).filter(|_| with_maps().any(|layer| layer.name == name));
+    let names = || with_maps().map(|layer| format!("`{}`", layer.name)).collect::<Vec<_>>().join(", ");
+    position.ok_or_else(|| wrong("layer", name, &format!("one of those with maps: {}", names())))
+}
+
+/// Each once, in the order in which they were named.
 fn methods(text: &str) -> Result<Vec<Method>, Failure> {
     if text == "all" {
         return Ok(Method::ALL.to_vec());
@@ -129,15 +151,108 @@ fn methods(text: &str) -> Result<Vec<Method>, Failure> {
     Ok(methods)
 }
 
-fn indices(text: Option<&str>) -> Result<Vec<usize>, Failure> {
-    let Some(text) = text else { return Ok(Vec::new()) };
-    let parsed = text.split(',').map(|part| part.trim().parse()).collect::<Result<Vec<usize>, _>>();
-    parsed.map_err(|_| {
-        let want = "whole numbers from 0 with commas between, such as `0,1,2`";
-        Failure::new(Exit::Usage, format!("indices from command line: got `{text}`, want {want}"))
-    })
+/// A class by its name, or by its number where no class has that name.
+fn target(classes: &[String], text: &str) -> Result<usize, Failure> {
+    let by_name = classes.iter().position(|class| class == text);
+    let by_number = || text.parse().ok().filter(|&class: &usize| class < classes.len());
+    let names = || classes.iter().map(|class| format!("`{class}`")).collect::<Vec<_>>().join(", ");
+    by_name.or_else(by_number).ok_or_else(|| wrong("target", text, &format!("one of {}", names())))
 }
 
-fn text<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
-    matches.get_one::<String>(name).map(String::as_str)
+/// `0,7,20-22` is 0, 7, 20, 21 and 22.
+fn indices(text: &str) -> Result<Vec<usize>, String> {
+    let want = || format!("up to {MOST} positions from 0 with commas between, such as `0,7,20-29`");
+    let mut found = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let [first, last] = [first, last].map(|number| number.trim().parse::<usize>());
+        let (Ok(first), Ok(last)) = (first, last) else { return Err(want()) };
+        if first > last || last - first >= MOST || found.len() + last - first >= MOST {
+            return Err(want());
+        }
+        found.extend(first..=last);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn indices_are_numbers_and_ranges() {
+        assert_eq!(indices("7"), Ok(vec![7]));
+        assert_eq!(indices("0, 7,20-22,7"), Ok(vec![0, 7, 20, 21, 22, 7]));
+        assert_eq!(indices("0-999").unwrap().len(), 1000);
+        for wrong in ["", "a", "1,,2", "-1", "3-1", "0-1000", "0-998,5,6", "0-18446744073709551615", "1.5", "1-2-3"] {
+            assert!(indices(wrong).unwrap_err().contains("such as `0,7,20-29`"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_class_is_named_or_numbered() {
+        let classes = ["disc", "2", "ring"].map(str::to_owned);
+        assert_eq!(target(&classes, "ring").ok(), Some(2));
+        assert_eq!(target(&classes, "0").ok(), Some(0));
+        assert_eq!(target(&classes, "2").ok(), Some(1), "a name comes first");
+        let failure = target(&classes, "3").err().unwrap();
+        assert_eq!(failure.message, "target from command line: got `3`, want one of `disc`, `2`, `ring`");
+        assert_eq!(failure.exit, Exit::Usage);
+    }
+
+    /// A run of the drawn data set, with the weights that training begins with.
+    fn run() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let config = "dataset = \"synthetic\"\nconv-filters = \"2\"\ndense-units = 3\nlimit-validation = 30\n";
+        std::fs::write(dir.path().join("config.toml"), config).unwrap();
+        crate::saved::tests::write_weights(dir.path());
+        dir
+    }
+
+    fn question(dir: &tempfile::TempDir, flags: &str) -> Result<Question, Failure> {
+        let run = dir.path().to_string_lossy().into_owned();
+        let words = ["explain", "--run", &run].into_iter().chain(flags.split_whitespace());
+        let matches = command().try_get_matches_from(words).unwrap();
+        Question::of(&matches, &crate::config::Layers::new().resolve().unwrap())
+    }
+
+    #[test]
+    fn a_question_is_whole() {
+        let dir = run();
+        let question = question(&dir, "--indices 3,29 --out x --layer conv2d --target ring --method gradcam,occlusion");
+        let question = question.ok().unwrap();
+        let names: Vec<&str> = question.specimens.iter().map(|specimen| specimen.name.as_str()).collect();
+        assert_eq!(names, ["validation 3", "validation 29"]);
+        let validation = crate::data::synthetic::dataset(question.saved.config.seed).validation;
+        assert_eq!(question.specimens[1].pixels, validation.image(29));
+        assert_eq!(question.specimens[1].label, Some(usize::from(validation.label(29))));
+        assert_eq!((question.inquiry.layer, question.inquiry.target), (Some(0), Some(1)));
+        assert_eq!(question.inquiry.methods, [Method::GradCam, Method::Occlusion]);
+        assert!(question.failures.is_empty());
+    }
+
+    #[test]
+    fn a_question_about_what_is_not_there_is_refused() {
+        let dir = run();
+        let refuse = |flags: &str| {
+            let failure = question(&dir, &format!("--out x {flags}")).err().unwrap();
+            (failure.exit, failure.message)
+        };
+        let (exit, message) = refuse("--indices 30");
+        assert_eq!((exit, message.as_str()), (Exit::Usage, "validation image 30 is not there: there are 30, 0 to 29"));
+        let (exit, message) = refuse("--indices 0 --layer conv");
+        assert_eq!(exit, Exit::Usage);
+        assert!(
+            message.starts_with("layer from command line: got `conv`, want one of those with maps: `conv2d`, "),
+            "{message}"
+        );
+        let failures = question(&dir, "--out x --image none.png").ok().unwrap().failures;
+        assert_eq!(failures.len(), 1);
+    }
 }

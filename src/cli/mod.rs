@@ -5,6 +5,7 @@ mod data;
 mod explain;
 mod flags;
 mod inspect;
+mod pictures;
 mod predict;
 mod signals;
 mod summary;
@@ -20,6 +21,7 @@ use clap::{Arg, ArgMatches, Command};
 use crate::exit::{Classify, Exit};
 
 /// What a subcommand ends with when it fails: the message is printed once, here.
+#[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
     message: String,

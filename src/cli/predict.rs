@@ -1,17 +1,14 @@
 //! `trainer predict`: what a trained network sees in pictures.
 
-use std::path::Path;
-
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::pictures::{self, text, wrong};
 use super::{Failure, flags, option, print};
-use crate::data::photo::Photo;
-use crate::data::{Change, Inversion, Look, PhotoError, Specimen, change};
+use crate::data::{Change, Specimen};
 use crate::exit::Exit;
-use crate::run;
-use crate::saved::SavedRun;
 use crate::telemetry::Console;
 
+/// More classes than this are no classes of ours.
 const MOST: usize = 65_536;
 
 pub(super) fn command() -> Command {
@@ -30,8 +27,7 @@ pub(super) fn command() -> Command {
              every class by name, in the order of the data set) and `prepared` (a list of what was done to the \
              picture).",
         )
-        .arg(run_option())
-        .arg(inversion_option())
+        .args(pictures::flags())
         .arg(option("format", "FORMAT", "Form of what is printed: `table` or `json` [default: table]"))
         .arg(option("top", "N", "Most probable classes in a row of the table [default: 2]"))
         .args(flags::flags_of(&["device", "quiet", "log-format"]))
@@ -51,25 +47,21 @@ pub(super) fn predict(matches: &ArgMatches) -> Result<(), Failure> {
             _ => return Err(wrong("top", text, &format!("a whole number from 1 to {MOST}"))),
         },
     };
-    let inversion = inversion(matches)?;
-    let config = flags::resolve(matches)?.config;
-    Console::start(config.quiet, config.log_format);
-    let saved = SavedRun::open(Path::new(text(matches, "run").unwrap_or_default()), run::device(config.device)?)?;
-
-    let mut failures = Vec::new();
-    let mut specimens = Vec::new();
-    for file in matches.get_many::<String>("file").into_iter().flatten() {
-        match specimen(file, &saved.look(), inversion) {
-            Ok(specimen) => specimens.push(specimen),
-            Err(failure) => failures.push(failure),
-        }
+    let inversion = pictures::inversion(matches)?;
+    let resolved = flags::resolve(matches)?;
+    Console::start(resolved.config.quiet, resolved.config.log_format);
+    for warning in &resolved.warnings {
+        tracing::warn!("{warning}");
     }
+    let saved = pictures::saved_run(matches, &resolved.config)?;
+    let files = matches.get_many::<String>("file").into_iter().flatten();
+    let (specimens, failures) = pictures::read(files, &saved.look(), inversion);
     let images: Vec<&[u8]> = specimens.iter().map(|specimen| specimen.pixels.as_slice()).collect();
     let rows: Vec<Prediction<'_>> = specimens
         .iter()
         .zip(saved.probabilities(&images))
         .map(|(specimen, probabilities)| Prediction::new(specimen, probabilities))
-        .collect();
+        .collect::<Result<_, _>>()?;
     if !rows.is_empty() {
         let lines: Vec<String> = match json {
             true => rows.iter().map(|row| row.json(&saved.classes).to_string()).collect(),
@@ -77,49 +69,7 @@ pub(super) fn predict(matches: &ArgMatches) -> Result<(), Failure> {
         };
         print(&lines.join("\n"))?;
     }
-    // Each is said once, and the last one by `main`.
-    let Some(last) = failures.pop() else { return Ok(()) };
-    failures.iter().for_each(|failure| tracing::error!("{}", failure.message));
-    let exit = failures.first().map_or(last.exit, |first| first.exit);
-    Err(Failure { exit, ..last })
-}
-
-/// `--run`.
-pub(super) fn run_option() -> Arg {
-    option("run", "DIR", "Directory of a finished run, such as logs/fit").required(true)
-}
-
-/// `--invert`.
-pub(super) fn inversion_option() -> Arg {
-    option(
-        "invert",
-        "WHEN",
-        "Whether light and dark are exchanged: `auto`, `yes` or `no` [default: auto]\n\n`auto` compares a picture's ground, \
-         which is what lies along its edge, with that of the data set.",
-    )
-}
-
-pub(super) fn inversion(matches: &ArgMatches) -> Result<Inversion, Failure> {
-    match text(matches, "invert").unwrap_or("auto") {
-        "auto" => Ok(Inversion::Auto),
-        "yes" => Ok(Inversion::Always),
-        "no" => Ok(Inversion::Never),
-        other => Err(wrong("invert", other, "`auto`, `yes` or `no`")),
-    }
-}
-
-/// Reads one picture and says what was done to it.
-pub(super) fn specimen(file: &str, look: &Look, inversion: Inversion) -> Result<Specimen, Failure> {
-    let photo: Result<Photo, PhotoError> = match file {
-        "-" => Photo::read("stdin", std::io::stdin().lock()),
-        path => Photo::open(Path::new(path)),
-    };
-    let name = if file == "-" { "stdin" } else { file };
-    let specimen = Specimen::of_photo(name, photo?, look, inversion)?;
-    if !specimen.changes.is_empty() {
-        tracing::warn!("{name}: {}", change::sentence(&specimen.changes));
-    }
-    Ok(specimen)
+    pictures::report(failures)
 }
 
 /// What the network says about one picture.
@@ -132,11 +82,18 @@ struct Prediction<'a> {
 }
 
 impl<'a> Prediction<'a> {
-    fn new(specimen: &'a Specimen, probabilities: Vec<f32>) -> Prediction<'a> {
+    fn new(specimen: &'a Specimen, probabilities: Vec<f32>) -> Result<Prediction<'a>, Failure> {
+        if !probabilities.iter().all(|p| p.is_finite()) {
+            let name = &specimen.name;
+            return Err(Failure::new(
+                Exit::Data,
+                format!("{name}: the network's answer is not finite: it has diverged"),
+            ));
+        }
         let mut ranked: Vec<usize> = (0..probabilities.len()).collect();
         // Stable, so that equal ones keep the order of their classes.
         ranked.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        Prediction { specimen, probabilities, ranked }
+        Ok(Prediction { specimen, probabilities, ranked })
     }
 
     fn json(&self, classes: &[String]) -> serde_json::Value {
@@ -157,15 +114,17 @@ impl<'a> Prediction<'a> {
 /// A heading and a line for each picture.
 fn table(rows: &[Prediction<'_>], classes: &[String], top: usize) -> Vec<String> {
     let ranks = top.min(classes.len());
-    let mut lines = vec![vec!["file".to_owned(), "class".to_owned(), "probability".to_owned()]];
-    lines[0].extend((2..=ranks).map(|rank| match rank {
+    let mut heading = vec!["file".to_owned(), "class".to_owned(), "probability".to_owned()];
+    heading.extend((2..=ranks).map(|rank| match rank {
         2 => "runner-up".to_owned(),
         3 => "3rd".to_owned(),
         rank => format!("{rank}th"),
     }));
+    let mut lines = vec![heading];
     for row in rows {
         let percent = |class: usize| format!("{:.1} %", row.probabilities[class] * 100.0);
-        let mut cells = vec![row.specimen.name.clone()];
+        // A name may hold anything; a row is a line.
+        let mut cells = vec![row.specimen.name.replace(char::is_control, "\u{fffd}")];
         for (rank, &class) in row.ranked.iter().take(ranks).enumerate() {
             match rank {
                 0 => cells.extend([classes[class].clone(), format!("{:>11}", percent(class))]),
@@ -183,10 +142,51 @@ fn table(rows: &[Prediction<'_>], classes: &[String], top: usize) -> Vec<String>
     lines.iter().map(padded).collect()
 }
 
-fn text<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
-    matches.get_one::<String>(name).map(String::as_str)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn wrong(flag: &str, got: &str, want: &str) -> Failure {
-    Failure::new(Exit::Usage, format!("{flag} from command line: got `{got}`, want {want}"))
+    fn specimen(name: &str, changes: Vec<Change>) -> Specimen {
+        Specimen { name: name.to_owned(), pixels: vec![0], label: None, changes }
+    }
+
+    fn classes() -> Vec<String> {
+        ["a", "horizontal bars", "c"].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn a_table_is_read_at_a_glance() {
+        let (one, two) = (specimen("three.png", vec![]), specimen("a much longer name\n.png", vec![]));
+        let rows = [
+            Prediction::new(&one, vec![0.001, 0.998, 0.001]).unwrap(),
+            Prediction::new(&two, vec![0.25, 0.25, 0.5]).unwrap(),
+        ];
+        assert_eq!(
+            table(&rows, &classes(), 2),
+            [
+                "file                     class            probability  runner-up",
+                "three.png                horizontal bars       99.8 %  a 0.1 %",
+                "a much longer name\u{fffd}.png  c                     50.0 %  a 25.0 %",
+            ]
+        );
+        assert_eq!(table(&rows, &classes(), 1)[1], "three.png                horizontal bars       99.8 %");
+        assert!(table(&rows, &classes(), 99)[0].ends_with("runner-up  3rd"));
+    }
+
+    #[test]
+    fn keys_are_stable() {
+        let one = specimen("three.png", vec![Change::Grey, Change::EightBit]);
+        let row = Prediction::new(&one, vec![0.25, 0.5, 0.25]).unwrap();
+        assert_eq!(
+            row.json(&classes()).to_string(),
+            r#"{"file":"three.png","class":"horizontal bars","class_index":1,"probability":0.5,"probabilities":{"a":0.25,"horizontal bars":0.5,"c":0.25},"prepared":["colours turned to grey","reduced from 16 to 8 bits a channel"]}"#
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_none_is_refused() {
+        let one = specimen("three.png", vec![]);
+        let failure = Prediction::new(&one, vec![f32::NAN; 3]).err().unwrap();
+        assert_eq!((failure.exit, failure.message.starts_with("three.png: ")), (Exit::Data, true));
+    }
 }

@@ -28,6 +28,10 @@ pub enum Observed {
     PrCurves,
     Calibration,
     Errors,
+    ActivationMax,
+    Projector,
+    Pca,
+    Tsne,
 }
 
 /// One row of the table.
@@ -49,6 +53,10 @@ enum Usually {
     EveryEpoch,
     HistogramFreq,
     ImageFreq,
+    /// At the pictures' frequency, and at the end, when a film of them is made.
+    Film,
+    /// After the first and the last epoch.
+    Ends,
     UpdateFreq,
 }
 
@@ -116,7 +124,7 @@ pub const OBSERVERS: &[Observable] = &[
     ),
     row(Observed::Inputs, "inputs", Usually::ImageFreq, Moments::Start, "training images of each class"),
     row(Observed::Filters, "filters", Usually::ImageFreq, Moments::Any, "the first convolution's kernels as pictures"),
-    row(Observed::FeatureMaps, "feature-maps", Usually::ImageFreq, Moments::Any, "what each layer answers, by channel"),
+    row(Observed::FeatureMaps, "feature-maps", Usually::Film, Moments::Any, "what each layer answers, by channel"),
     row(Observed::GradCam, "gradcam", Usually::ImageFreq, Moments::Any, "Grad-CAM of the last convolution"),
     row(
         Observed::Explanations,
@@ -154,6 +162,23 @@ pub const OBSERVERS: &[Observable] = &[
         "whether the network is as often right as it is sure",
     ),
     row(Observed::Errors, "errors", Usually::ImageFreq, Moments::Epochs, "the surest errors, with Grad-CAM"),
+    row(
+        Observed::ActivationMax,
+        "activation-max",
+        Usually::ImageFreq,
+        Moments::Any,
+        "images that filters and classes answer most to",
+    ),
+    // First of those that share features, since it asks for most.
+    row(
+        Observed::Projector,
+        "projector",
+        Usually::Ends,
+        Moments::Epochs,
+        "features of 1,000 images, for the Projector",
+    ),
+    row(Observed::Pca, "pca", Usually::ImageFreq, Moments::Any, "features on their principal components"),
+    row(Observed::Tsne, "tsne", Usually::Film, Moments::Any, "features laid out by t-SNE, and a film of it"),
 ];
 
 /// What `--observe` says: a base, and triggers of single observers over it.
@@ -210,6 +235,8 @@ impl Observable {
             Usually::HistogramFreq => "--histogram-freq",
             Usually::ImageFreq if self.moments == Moments::Start => "start",
             Usually::ImageFreq => "--image-freq",
+            Usually::Film => "--image-freq, last",
+            Usually::Ends => "at:0,last",
             Usually::UpdateFreq => "--update-freq",
         }
     }
@@ -219,9 +246,11 @@ impl Observable {
             Usually::Start => Trigger::start(),
             Usually::EveryEpoch => Trigger::every_epochs(1),
             Usually::HistogramFreq => Trigger::every_epochs(config.histogram_freq),
-            Usually::ImageFreq if config.image_freq == 0 => Trigger::never(),
+            Usually::ImageFreq | Usually::Film | Usually::Ends if config.image_freq == 0 => Trigger::never(),
             Usually::ImageFreq if self.moments == Moments::Start => Trigger::start(),
             Usually::ImageFreq => Trigger::every_epochs(config.image_freq),
+            Usually::Film => Trigger::every_epochs(config.image_freq).or(Trigger::at_epochs(Vec::new(), true)),
+            Usually::Ends => Trigger::at_epochs(vec![0], true),
             // The end of an epoch closes a window, or short runs would have no curves.
             Usually::UpdateFreq => match config.update_freq {
                 UpdateFreq::Epoch => Trigger::every_epochs(1),
@@ -287,6 +316,8 @@ mod tests {
         let config = config("default");
         assert_eq!(epochs(&config.trigger(Observed::GradCam)), [0, 2, 4]);
         assert_eq!(epochs(&config.trigger(Observed::Weights)), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(epochs(&config.trigger(Observed::Tsne)), [0, 2, 4, 5], "a film needs its end");
+        assert_eq!(epochs(&config.trigger(Observed::Projector)), [0, 5]);
         assert!(config.trigger(Observed::Inputs).fires_at_start());
         let blind = Config { image_freq: 0, ..config };
         assert!(blind.trigger(Observed::GradCam).is_never() && blind.trigger(Observed::Inputs).is_never());

@@ -59,3 +59,24 @@ impl fmt::Display for Change {
 pub fn sentence(changes: &[Change]) -> String {
     changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_read_as_a_sentence() {
+        let changes = [
+            Change::Grey,
+            Change::Inverted { from: Ground::Light, to: Ground::Dark },
+            Change::Cut { x: 10, y: 20, width: 300, height: 400 },
+            Change::Resized { from: (300, 400), to: (15, 20) },
+            Change::Balanced { to: (28, 28) },
+        ];
+        assert_eq!(
+            sentence(&changes),
+            "colours turned to grey, inverted from dark on light to light on dark, cut to the 300x400 pixels at 10,20 that \
+             stand out, resized from 300x400 to 15x20, centred by its mass in 28x28"
+        );
+    }
+}

@@ -11,11 +11,15 @@ use super::look::Ground;
 const EDGE: usize = 16;
 /// At most this many pixels take part in a fit.
 const FITTED: usize = 1 << 14;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 4;
 /// A smaller difference in brightness than this is none, whatever the noise; brightness is from 0 to 1.
 const LEAST: f32 = 0.06;
 /// Noise reaches this many standard deviations.
 const NOISE: f32 = 4.0;
+/// To tell figure from ground, less is enough: noise adds as much on one side as on the other.
+const SPREAD: f32 = 1.5;
+/// One side is the figure's when it has this share more of what stands out than the other.
+const CLEAR: f64 = 0.2;
 /// A part with less than this share of the largest one's pixels is a speck.
 const SPECK: usize = 20;
 
@@ -45,16 +49,20 @@ impl Shades {
     /// The ground that the picture has: the one that more stands out from, in the other direction. Nothing for a
     /// picture that shows nothing.
     pub fn ground(&self) -> Option<Ground> {
-        let surface = self.surface();
+        let surface = self.surface_of_edge();
         let (mut darker, mut lighter) = (0.0_f64, 0.0_f64);
-        for (above, floor) in self.above(&surface) {
+        let floor = surface.floor(SPREAD);
+        for above in self.above(&surface) {
             lighter += f64::from((above - floor).max(0.0));
             darker += f64::from((-above - floor).max(0.0));
         }
-        match darker.total_cmp(&lighter) {
-            std::cmp::Ordering::Greater => Some(Ground::Light),
-            std::cmp::Ordering::Less => Some(Ground::Dark),
-            std::cmp::Ordering::Equal => None,
+        let clear = CLEAR * (darker + lighter);
+        if darker - lighter > clear {
+            Some(Ground::Light)
+        } else if lighter - darker > clear {
+            Some(Ground::Dark)
+        } else {
+            None
         }
     }
 
@@ -67,10 +75,9 @@ impl Shades {
     /// most. Nothing where nothing does.
     pub fn figure(&self, ground: Ground, faintest: f32) -> Option<Figure> {
         let surface = self.surface();
-        let mut floor = 0.0;
+        let floor = surface.floor(NOISE);
         let mut relief: Vec<f32> = Vec::with_capacity(self.values.len());
-        for (i, (above, noise)) in self.above(&surface).enumerate() {
-            floor = noise;
+        for (i, above) in self.above(&surface).enumerate() {
             let under = self.values[i] - above;
             let (height, room) = match ground {
                 Ground::Light => (-above, under),
@@ -138,26 +145,30 @@ impl Shades {
         part
     }
 
-    /// How much each pixel is lighter than the ground, with the size of the difference that is noise yet.
-    fn above(&self, surface: &Surface) -> impl Iterator<Item = (f32, f32)> {
-        let floor = (NOISE * surface.deviation).max(LEAST);
-        self.values.iter().enumerate().map(move |(i, value)| (value - surface.at(self.place(i)), floor))
+    /// How much each pixel is lighter than the ground.
+    fn above(&self, surface: &Surface) -> impl Iterator<Item = f32> {
+        self.values.iter().enumerate().map(move |(i, value)| value - surface.at(self.place(i)))
     }
 
-    fn surface(&self) -> Surface {
-        let edge: Vec<usize> = thinned(self.edge_pixels().collect());
-        let all: Vec<usize> = thinned((0..self.values.len()).collect());
+    /// The ground along the edge, and what that makes of it further in. A large figure cannot bend it.
+    fn surface_of_edge(&self) -> Surface {
+        let edge = thinned(self.edge_pixels().collect());
         let mut surface = Surface::level(self.edge());
         surface.deviation = self.deviation(&surface, &edge);
-        for round in 0..ROUNDS {
-            // From the edge inwards: what is far from the ground is figure, and takes no part.
-            let candidates = if round == 0 { &edge } else { &all };
-            let reach = (3.0 * surface.deviation).max(LEAST);
-            let near: Vec<usize> = candidates
-                .iter()
-                .copied()
-                .filter(|&i| (self.values[i] - surface.at(self.place(i))).abs() <= reach)
-                .collect();
+        self.refined(surface, &edge)
+    }
+
+    /// The ground everywhere. Light that falls off towards one place is followed into the middle of the picture.
+    fn surface(&self) -> Surface {
+        self.refined(self.surface_of_edge(), &thinned((0..self.values.len()).collect()))
+    }
+
+    /// Fitted again and again to those pixels that are near it: what is far from the ground is figure.
+    fn refined(&self, mut surface: Surface, pixels: &[usize]) -> Surface {
+        for _ in 0..ROUNDS {
+            let reach = surface.floor(3.0);
+            let is_near = |&i: &usize| (self.values[i] - surface.at(self.place(i))).abs() <= reach;
+            let near: Vec<usize> = pixels.iter().copied().filter(is_near).collect();
             let points = near.iter().map(|&i| (self.place(i), self.values[i]));
             let Some(fitted) = Surface::fit(points) else { break };
             surface = fitted;
@@ -204,6 +215,11 @@ struct Surface {
 impl Surface {
     fn level(value: f32) -> Surface {
         Surface { terms: [value, 0.0, 0.0, 0.0, 0.0, 0.0], deviation: 0.0 }
+    }
+
+    /// A smaller difference from it is none.
+    fn floor(&self, deviations: f32) -> f32 {
+        (deviations * self.deviation).max(LEAST)
     }
 
     fn at(&self, place: (f32, f32)) -> f32 {
@@ -265,4 +281,88 @@ fn median(mut values: Vec<f32>) -> f32 {
     }
     let middle = values.len() / 2;
     *values.select_nth_unstable_by(middle, f32::total_cmp).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{Purpose, Stream};
+    use crate::types::Seed;
+
+    const WIDTH: usize = 120;
+    const HEIGHT: usize = 90;
+
+    /// A bar of `ink` at 60..70 x 20..60 on paper whose light falls off to the right and to the corners, with noise.
+    fn photograph(ink: f32, drawn: impl Fn(usize, usize) -> bool) -> Shades {
+        let mut chance = Stream::new(Seed(1), Purpose::Test, 0, 0);
+        let mut bytes = Vec::new();
+        for i in 0..WIDTH * HEIGHT {
+            let (x, y) = (i % WIDTH, i / WIDTH);
+            let (u, v) = (x as f32 / WIDTH as f32 - 0.5, y as f32 / HEIGHT as f32 - 0.5);
+            let light = 0.6 - 0.25 * u - 0.4 * (u * u + v * v);
+            let value = if drawn(x, y) { light * ink } else { light };
+            bytes.push(((value + chance.uniform(-0.03, 0.03)) * 255.0).clamp(0.0, 255.0) as u8);
+        }
+        Shades::new(WIDTH, HEIGHT, &bytes)
+    }
+
+    fn bar(x: usize, y: usize) -> bool {
+        (60..70).contains(&x) && (20..60).contains(&y)
+    }
+
+    #[test]
+    fn uneven_light_is_no_figure() {
+        let empty = photograph(1.0, bar);
+        assert_eq!(empty.ground(), None);
+        assert!(empty.figure(Ground::Light, 0.3).is_none() && empty.figure(Ground::Dark, 0.3).is_none());
+    }
+
+    #[test]
+    fn ink_is_found_where_it_is() {
+        let dark = photograph(0.4, bar);
+        assert_eq!(dark.ground(), Some(Ground::Light));
+        let figure = dark.figure(Ground::Light, 0.3).unwrap();
+        assert_eq!(figure.frame, (60, 20, 10, 40));
+        let heights = figure.relief.iter().filter(|height| **height > 0.0);
+        assert!(heights.clone().count() >= 400 && heights.clone().all(|height| (0.3..0.8).contains(height)));
+        let light = photograph(1.5, bar);
+        assert_eq!(light.ground(), Some(Ground::Dark));
+        assert_eq!(light.figure(Ground::Dark, 0.3).unwrap().frame, (60, 20, 10, 40));
+    }
+
+    #[test]
+    fn specks_and_what_runs_out_of_the_picture_are_left_out() {
+        let shades = photograph(0.4, |x, y| bar(x, y) || (x == 10 && y == 10) || (y > 80 && x < 30));
+        let figure = shades.figure(Ground::Light, 0.3).unwrap();
+        assert_eq!(figure.frame, (60, 20, 10, 40));
+        assert_eq!((figure.relief[10 * WIDTH + 10], figure.relief[85 * WIDTH + 10]), (0.0, 0.0));
+        // Unless nothing else is as large.
+        let shades = photograph(0.4, |x, _| (50..60).contains(&x));
+        assert_eq!(shades.figure(Ground::Light, 0.3).unwrap().frame, (50, 0, 10, HEIGHT));
+    }
+
+    #[test]
+    fn the_smallest_pictures_have_a_ground_or_none() {
+        for (width, height) in [(1, 1), (1, 2), (2, 2), (3, 1), (1, 30), (5, 5)] {
+            for byte in [0, 100, 255] {
+                let shades = Shades::new(width, height, &vec![byte; width * height]);
+                assert_eq!(shades.ground(), None, "{width}x{height} of {byte}");
+                assert!(shades.figure(Ground::Light, 0.3).is_none());
+            }
+        }
+        let mut dot = [255; 25];
+        dot[12] = 0;
+        let shades = Shades::new(5, 5, &dot);
+        assert_eq!(shades.ground(), Some(Ground::Light));
+        assert_eq!(shades.figure(Ground::Light, 0.3).unwrap().frame, (2, 2, 1, 1));
+    }
+
+    #[test]
+    fn a_surface_is_fitted_to_the_last_digit() {
+        let want = Surface { terms: [0.5, 0.1, -0.05, -0.2, 0.03, 0.07], deviation: 0.0 };
+        let places = (0..100).map(|i| ((i % 10) as f32 / 5.0 - 0.9, (i / 10) as f32 / 5.0 - 0.9));
+        let fitted = Surface::fit(places.map(|place| (place, want.at(place)))).unwrap();
+        assert!(fitted.terms.iter().zip(want.terms).all(|(got, want)| (got - want).abs() < 1e-5), "{:?}", fitted.terms);
+        assert!(Surface::fit([((0.0, 0.0), 1.0); 9].into_iter()).is_none(), "one place determines no surface");
+    }
 }

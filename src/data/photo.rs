@@ -237,3 +237,156 @@ fn has_end_of_image(bytes: &[u8]) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ExtendedColorType, ImageEncoder};
+    use proptest::prelude::*;
+
+    /// Wide and high, each pixel of another colour.
+    fn colours(width: u32, height: u32) -> DynamicImage {
+        let pixel = |x: u32, y: u32| image::Rgb([(x * 60) as u8, (y * 60) as u8, 90]);
+        DynamicImage::ImageRgb8(RgbImage::from_fn(width, height, pixel))
+    }
+
+    fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    fn fault_of(bytes: &[u8]) -> String {
+        let error = Photo::read("x", bytes).unwrap_err();
+        assert_eq!(error.exit(), Exit::Data);
+        error.to_string()
+    }
+
+    #[test]
+    fn three_formats_are_read_whatever_they_are_called() {
+        for format in FORMATS {
+            let (image, changes) = Photo::read("x", &encoded(&colours(4, 3), format)[..]).unwrap().into_parts();
+            assert_eq!((image.width(), image.height(), image.color()), (4, 3, image::ColorType::Rgb8));
+            assert!(changes.is_empty());
+            if format != ImageFormat::Jpeg {
+                assert_eq!(image, colours(4, 3));
+            }
+        }
+    }
+
+    #[test]
+    fn sixteen_bits_become_eight() {
+        let mut bytes = Vec::new();
+        let values: Vec<u8> = [0_u16, 0x8000, 0xffff, 0x1234].iter().flat_map(|value| value.to_ne_bytes()).collect();
+        let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
+        encoder.write_image(&values, 2, 2, ExtendedColorType::L16).unwrap();
+        let (image, changes) = Photo::read("x", &bytes[..]).unwrap().into_parts();
+        assert_eq!(image.as_luma8().unwrap().as_raw(), &[0, 128, 255, 0x12]);
+        assert_eq!(changes, [Change::EightBit]);
+    }
+
+    #[test]
+    fn what_is_transparent_shows_a_ground_that_sets_off_the_rest() {
+        let with = |ink: u8| {
+            let image = RgbaImage::from_fn(3, 1, |x, _| Rgba([ink, ink, ink, [0, 128, 255][x as usize]]));
+            let (image, changes) = Photo::read("x", &encoded(&DynamicImage::ImageRgba8(image), ImageFormat::Png)[..])
+                .unwrap()
+                .into_parts();
+            (image.into_luma8().into_raw(), changes)
+        };
+        assert_eq!(with(10), (vec![255, 132, 10], vec![Change::Flattened(Ground::Light)]));
+        assert_eq!(with(240), (vec![0, 120, 240], vec![Change::Flattened(Ground::Dark)]));
+        let opaque = encoded(&DynamicImage::ImageRgba8(colours(2, 2).into_rgba8()), ImageFormat::Png);
+        let (image, changes) = Photo::read("x", &opaque[..]).unwrap().into_parts();
+        assert_eq!((image, changes), (colours(2, 2), vec![]));
+    }
+
+    #[test]
+    fn a_picture_stands_as_the_camera_was_held() {
+        let jpeg = encoded(&colours(4, 3), ImageFormat::Jpeg);
+        // EXIF with one entry: orientation (0x0112), a short, 6: turn it by 90 degrees to the right.
+        let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let mut turned = jpeg[..2].to_vec();
+        turned.extend([0xff, 0xe1]);
+        turned.extend((exif.len() as u16 + 2).to_be_bytes());
+        turned.extend_from_slice(exif);
+        turned.extend_from_slice(&jpeg[2..]);
+        let (image, changes) = Photo::read("x", &turned[..]).unwrap().into_parts();
+        assert_eq!((image.width(), image.height()), (3, 4));
+        assert_eq!(changes, [Change::Turned]);
+        assert_eq!(image, decode(&jpeg).unwrap().into_parts().0.rotate90());
+    }
+
+    #[test]
+    fn what_is_no_picture_is_refused() {
+        assert_eq!(fault_of(b""), "x: is empty, want a PNG, JPEG or BMP picture");
+        assert_eq!(fault_of(b"hello"), "x: is no PNG, JPEG or BMP picture");
+        let foreign = [
+            (&b"GIF89a"[..], "GIF"),
+            (b"RIFF\0\0\0\0WEBPVP8 ", "WebP"),
+            (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+            (b"%PDF-1.7", "PDF"),
+        ];
+        for (bytes, name) in foreign {
+            let want = format!("x: is a {name} file, want a PNG, JPEG or BMP picture; convert it first");
+            assert_eq!(fault_of(bytes), want);
+        }
+        let error = Photo::open(Path::new("/no/such.png")).unwrap_err();
+        assert_eq!(error.to_string(), "/no/such.png: cannot read the picture: No such file or directory (os error 2)");
+        assert_eq!(error.exit(), Exit::NoInput);
+        let error = Photo::open(Path::new("/")).unwrap_err();
+        assert_eq!(error.to_string(), "/: is a directory, want a picture; name the files in it");
+        assert_eq!(error.exit(), Exit::NoInput);
+        assert!(matches!(bounded(io::repeat(7), 1000), Err(Fault::TooLong { limit: 1000 })));
+    }
+
+    #[test]
+    fn a_picture_that_is_cut_off_anywhere_is_refused() {
+        for format in FORMATS {
+            let whole = encoded(&colours(40, 30), format);
+            for len in (1..whole.len()).step_by(7).chain([whole.len() - 1]) {
+                // The last twelve bytes of a PNG file hold no pixels, and some decoders do not ask for them.
+                let spared = format == ImageFormat::Png && len + 16 > whole.len();
+                assert!(spared || Photo::read("x", &whole[..len]).is_err(), "{format:?}: {len} of {}", whole.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_file_does_not_become_a_large_picture() {
+        // The size stands in bytes 16 to 23 of a PNG file, with its checksum behind the chunk.
+        let mut bytes = encoded(&colours(4, 3), ImageFormat::Png);
+        for side in [60_000_u32, 0x7fff_ffff] {
+            bytes[16..20].copy_from_slice(&side.to_be_bytes());
+            bytes[20..24].copy_from_slice(&side.to_be_bytes());
+            let sum = crc32fast::hash(&bytes[12..29]);
+            bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+            let said = fault_of(&bytes);
+            assert!(said.contains("make it smaller first") || said.contains("limit"), "{said}");
+        }
+        let mut bytes = encoded(&colours(4, 3), ImageFormat::Bmp);
+        bytes[18..26].copy_from_slice(&[0xff, 0xff, 0, 0, 0xff, 0xff, 0, 0]);
+        assert_eq!(fault_of(&bytes), "x: has 65535x65535 pixels, want at most 67 million; make it smaller first");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn arbitrary_bytes_do_not_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..400), start in 0..4_usize) {
+            let start: &[u8] = [&b""[..], b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff", b"BM"][start];
+            bytes.splice(0..0, start.iter().copied());
+            let _ = Photo::read("x", &bytes[..]);
+        }
+
+        #[test]
+        fn damaged_pictures_do_not_panic(format in 0..3_usize, damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+            let mut bytes = encoded(&colours(17, 9), FORMATS[format]);
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let _ = Photo::read("x", &bytes[..]);
+        }
+    }
+}

@@ -263,3 +263,161 @@ fn shades(grey: &GrayImage) -> Shades {
 fn relief((width, height): (u32, u32), values: &[f32]) -> Relief {
     ImageBuffer::from_fn(width, height, |x, y| Luma([values[y as usize * width as usize + x as usize]]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{DatasetName, synthetic};
+    use crate::types::{ImageShape, Seed};
+    use image::RgbImage;
+    use proptest::prelude::*;
+    use std::io::Cursor;
+
+    fn photo(image: &DynamicImage) -> Photo {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        Photo::read("x.png", &bytes.get_ref()[..]).unwrap()
+    }
+
+    fn of(image: &DynamicImage, look: &Look) -> Specimen {
+        Specimen::of_photo("x.png", photo(image), look, Inversion::Auto).unwrap()
+    }
+
+    fn grey(width: u32, height: u32, shade: impl Fn(u32, u32) -> u8) -> DynamicImage {
+        DynamicImage::ImageLuma8(GrayImage::from_fn(width, height, |x, y| Luma([shade(x, y)])))
+    }
+
+    /// A thick upright stroke of `ink` on `paper`, somewhere.
+    fn stroke(width: u32, height: u32, ink: u8, paper: u8) -> DynamicImage {
+        let (left, top) = (width / 5, height / 4);
+        let inside = move |x, y| (left..left + width / 10).contains(&x) && (top..top + height / 3).contains(&y);
+        grey(width, height, move |x, y| if inside(x, y) { ink } else { paper })
+    }
+
+    #[test]
+    fn an_image_of_the_right_size_is_taken_to_the_bit() {
+        let validation = synthetic::dataset(Seed(3)).validation;
+        for name in DatasetName::ALL {
+            let look = name.look();
+            for i in 0..200 {
+                let pixels = validation.image(i).to_vec();
+                let image = GrayImage::from_raw(28, 28, pixels.clone()).unwrap();
+                let same = of(&DynamicImage::ImageLuma8(image.clone()), &look);
+                assert_eq!((same.pixels, same.changes), (pixels.clone(), vec![]), "{name} {i}");
+                let mut inverted = DynamicImage::ImageRgb8(DynamicImage::ImageLuma8(image).into_rgb8());
+                inverted.invert();
+                let back = of(&inverted, &look);
+                let change = Change::Inverted { from: Ground::Light, to: Ground::Dark };
+                assert_eq!((back.pixels, back.changes), (pixels, vec![change]), "{name} {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn strokes_become_light_and_stand_in_the_middle() {
+        let look = DatasetName::Mnist.look();
+        let specimen = of(&stroke(240, 180, 60, 200), &look);
+        assert_eq!(
+            specimen.changes,
+            [
+                Change::Inverted { from: Ground::Light, to: Ground::Dark },
+                Change::Cut { x: 48, y: 45, width: 24, height: 60 },
+                Change::Resized { from: (24, 60), to: (8, 20) },
+                Change::Brightened,
+                Change::Balanced { to: (28, 28) },
+            ]
+        );
+        let at = |x: usize, y: usize| specimen.pixels[y * 28 + x];
+        assert_eq!(
+            [at(13, 13), at(13, 5), at(13, 22), at(5, 13), at(20, 13), at(13, 2), at(0, 0)],
+            [255, 255, 255, 0, 0, 0, 0]
+        );
+        // Light on dark, ten times as large: the same image.
+        let light = of(&stroke(2400, 1800, 190, 20), &look);
+        let far = light.pixels.iter().zip(&specimen.pixels).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(far < Some(30), "{far:?}");
+        assert!(!light.changes.contains(&Change::Inverted { from: Ground::Light, to: Ground::Dark }));
+    }
+
+    #[test]
+    fn articles_keep_their_shades() {
+        let look = DatasetName::FashionMnist.look();
+        let article = grey(200, 300, |x, y| match (x, y) {
+            (50..100, 60..240) => 30,
+            (100..150, 60..240) => 180,
+            _ => 255,
+        });
+        let specimen = of(&article, &look);
+        assert_eq!(specimen.changes[1], Change::Cut { x: 50, y: 60, width: 100, height: 180 });
+        assert_eq!(specimen.changes.last(), Some(&Change::Padded { to: (28, 28) }));
+        let at = |x: usize| specimen.pixels[14 * 28 + x];
+        assert_eq!([at(0), at(8), at(19), at(27)], [0, 225, 75, 0]);
+    }
+
+    #[test]
+    fn a_whole_picture_keeps_its_proportions() {
+        let look = DatasetName::Synthetic.look();
+        let specimen = of(&grey(560, 280, |x, _| if (200..360).contains(&x) { 250 } else { 40 }), &look);
+        assert_eq!(
+            specimen.changes,
+            [Change::Resized { from: (560, 280), to: (28, 14) }, Change::Padded { to: (28, 28) }]
+        );
+        let at = |x: usize, y: usize| specimen.pixels[y * 28 + x];
+        assert_eq!([at(0, 0), at(14, 0), at(14, 14), at(3, 14)], [40, 40, 250, 40]);
+    }
+
+    #[test]
+    fn a_word_is_stronger_than_what_is_seen() {
+        let look = DatasetName::Synthetic.look();
+        let image = stroke(28, 28, 0, 255);
+        let with = |inversion| Specimen::of_photo("x", photo(&image), &look, inversion).unwrap().pixels[0];
+        assert_eq!([Inversion::Auto, Inversion::Always, Inversion::Never].map(with), [0, 0, 255]);
+    }
+
+    #[test]
+    fn a_blank_sheet_is_said_to_be_one() {
+        let specimen = of(&grey(100, 50, |_, _| 0), &DatasetName::Mnist.look());
+        assert_eq!(specimen.changes[0], Change::Blank);
+        assert_eq!(specimen.pixels, [0; 784]);
+    }
+
+    #[test]
+    fn colours_stay_for_a_network_that_sees_them() {
+        let shape = ImageShape { height: 4, width: 6, channels: 3 };
+        let look = Look { shape, ground: Ground::Dark, framing: Framing::Whole };
+        let image =
+            RgbImage::from_fn(6, 4, |x, y| image::Rgb(if x == 2 && y == 1 { [255, 100, 0] } else { [5, 0, 9] }));
+        let specimen = of(&DynamicImage::ImageRgb8(image.clone()), &look);
+        assert_eq!((specimen.pixels, specimen.changes), (image.into_raw(), vec![]));
+        let large = of(&grey(12, 12, |_, _| 7), &look);
+        assert_eq!(large.pixels, [7; 72]);
+        let four = Look { shape: ImageShape { channels: 4, ..shape }, ..look };
+        let error = Specimen::of_photo("x", photo(&grey(1, 1, |_, _| 0)), &four, Inversion::Auto).unwrap_err();
+        assert_eq!(error.to_string(), "the network looks at images of 4 channels, and pictures have 1 or 3");
+    }
+
+    #[test]
+    fn an_image_of_the_split_has_its_class() {
+        let validation = synthetic::dataset(Seed(0)).validation.limited(3);
+        let specimen = Specimen::of_split(&validation, 2).unwrap();
+        assert_eq!((specimen.name.as_str(), specimen.label), ("validation 2", Some(usize::from(validation.label(2)))));
+        let error = Specimen::of_split(&validation, 3).unwrap_err();
+        assert_eq!(error.to_string(), "validation image 3 is not there: there are 3, 0 to 2");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_picture_becomes_an_image(width in 1..60_u32, height in 1..60_u32, seed in any::<u32>(), depth in 0..3_u32) {
+            let noise = |x: u32, y: u32| (seed ^ (x / (depth + 1)).wrapping_mul(0x9e37_79b9) ^ (y / (depth + 1)).wrapping_mul(0x85eb_ca6b)).wrapping_mul(0xc2b2_ae35) >> 24;
+            let image = grey(width, height, |x, y| noise(x, y) as u8);
+            for name in DatasetName::ALL {
+                for inversion in [Inversion::Auto, Inversion::Always, Inversion::Never] {
+                    let specimen = Specimen::of_photo("x", photo(&image), &name.look(), inversion).unwrap();
+                    prop_assert_eq!(specimen.pixels.len(), 784);
+                }
+            }
+        }
+    }
+}

@@ -7,10 +7,12 @@ use crate::picture::Picture;
 
 /// Frames of one animation: TensorBoard keeps all of it in memory, and so does a browser.
 pub const MAX_FRAMES: usize = 256;
-/// Colours of one frame, by the format.
+/// Colours of one animation, by the format.
 const COLOURS: usize = 256;
-/// How much the choice of colours looks at where there are more than a frame can have: 1 is everything, 30 little.
-const EFFORT: i32 = 10;
+/// Pixels from which they are chosen where there are more.
+const SAMPLES: usize = 1 << 16;
+/// Bits of each channel by which a pixel then finds its colour; what is below does not show.
+const BITS: u32 = 5;
 
 /// Frames of one size.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +77,7 @@ impl Animation {
     }
 
     /// A GIF file. Colours are exact as long as all frames together have at most 256, as drawings and maps mostly do; else
-    /// each frame gets the 256 that suit it. Equal frames give equal bytes.
+    /// they share the 256 that suit them best, so that nothing flickers. Equal frames give equal bytes.
     pub fn gif(&self) -> Result<Vec<u8>, GifError> {
         self.encode().map_err(|source| GifError { frames: self.frames.len(), source })
     }
@@ -84,20 +86,13 @@ impl Animation {
         let (width, height) = self.size();
         // `new` has checked that they fit.
         let [width, height] = [width, height].map(|side| u16::try_from(side).unwrap_or(u16::MAX));
-        let palette = self.palette();
+        let mut palette = self.exact().unwrap_or_else(|| self.nearest());
         let mut bytes = Vec::new();
-        let global: Vec<u8> = palette.iter().flatten().flatten().copied().collect();
-        let mut encoder = gif::Encoder::new(&mut bytes, width, height, &global)?;
+        let mut encoder = gif::Encoder::new(&mut bytes, width, height, &palette.rgb)?;
         encoder.set_repeat(gif::Repeat::Infinite)?;
         for picture in &self.frames {
-            let mut frame = match &palette {
-                Some(colours) => {
-                    let index = |pixel: &[u8; 3]| u8::try_from(colours.binary_search(pixel).unwrap_or(0)).unwrap_or(0);
-                    let pixels: Vec<u8> = picture.pixels().iter().map(index).collect();
-                    gif::Frame::from_indexed_pixels(width, height, pixels, None)
-                }
-                None => gif::Frame::from_rgb_speed(width, height, picture.pixels().as_flattened(), EFFORT),
-            };
+            let pixels: Vec<u8> = picture.pixels().iter().map(|&pixel| (palette.index)(pixel)).collect();
+            let mut frame = gif::Frame::from_indexed_pixels(width, height, pixels, None);
             frame.delay = (self.delay_ms / 10).max(2);
             encoder.write_frame(&frame)?;
         }
@@ -106,7 +101,7 @@ impl Animation {
     }
 
     /// All colours in ascending order, unless there are too many.
-    fn palette(&self) -> Option<Vec<[u8; 3]>> {
+    fn exact(&self) -> Option<Palette> {
         let mut colours = BTreeSet::new();
         let mut last = None;
         for &pixel in self.frames.iter().flat_map(Picture::pixels) {
@@ -116,8 +111,43 @@ impl Animation {
             }
             last = Some(pixel);
         }
-        Some(colours.into_iter().collect())
+        let colours: Vec<[u8; 3]> = colours.into_iter().collect();
+        let rgb = colours.as_flattened().to_vec();
+        let index = move |pixel: [u8; 3]| u8::try_from(colours.binary_search(&pixel).unwrap_or(0)).unwrap_or(0);
+        Some(Palette { rgb, index: Box::new(index) })
     }
+
+    /// Colours near those of pixels from everywhere.
+    fn nearest(&self) -> Palette {
+        let pixels_of_one = self.frames.first().map_or(1, |first| first.pixels().len());
+        let total = pixels_of_one * self.frames.len();
+        // Odd, so that it does not fall on the same columns of every row.
+        let stride = (total / SAMPLES) | 1;
+        let sample = |number: usize| {
+            let at = number * stride % total;
+            let [r, g, b] = self.frames[at / pixels_of_one].pixels()[at % pixels_of_one];
+            [r, g, b, 255]
+        };
+        let samples: Vec<u8> = (0..SAMPLES).flat_map(sample).collect();
+        let quantised = color_quant::NeuQuant::new(1, COLOURS, &samples);
+        let rgb = quantised.color_map_rgb();
+        let mut known: Vec<Option<u8>> = vec![None; 1 << (3 * BITS)];
+        let index = move |pixel: [u8; 3]| {
+            let cell = pixel.iter().fold(0, |cell, &value| cell << BITS | usize::from(value >> (8 - BITS)));
+            *known[cell].get_or_insert_with(|| {
+                // The middle of the cell, whoever comes first.
+                let [r, g, b] = pixel.map(|value| value >> (8 - BITS) << (8 - BITS) | 1 << (7 - BITS));
+                u8::try_from(quantised.index_of(&[r, g, b, 255])).unwrap_or(0)
+            })
+        };
+        Palette { rgb, index: Box::new(index) }
+    }
+}
+
+/// Colours, and which of them a pixel gets.
+struct Palette {
+    rgb: Vec<u8>,
+    index: Box<dyn FnMut([u8; 3]) -> u8>,
 }
 
 #[cfg(test)]
@@ -163,7 +193,7 @@ mod tests {
     #[test]
     fn many_colours_come_back_nearly() {
         let animation = Animation::new(vec![frame(3, true)], 0).unwrap();
-        assert_eq!(animation.palette(), None);
+        assert!(animation.exact().is_none());
         let bytes = animation.gif().unwrap();
         assert_eq!(bytes, animation.gif().unwrap());
         let (pixels, delay) = &decode(&bytes)[0];

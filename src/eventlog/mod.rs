@@ -38,7 +38,7 @@ pub mod sink;
 pub mod summary;
 pub mod tally;
 
-pub use animation::Animation;
+pub use animation::{Animation, AnimationError};
 pub use background::{Background, Limits};
 pub use event::What;
 pub use file::{EventFile, Origin};
@@ -49,7 +49,7 @@ pub use layout::{Category, Chart, Layout, Margin, Pattern};
 pub use logdir::LogDir;
 pub use pr_curve::{Counts, PrCurve};
 pub use profile::{NodeCost, Profile};
-pub use projector::{Embeddings, Sprite};
+pub use projector::{Embeddings, EmbeddingsError, Sprite};
 pub use reader::EventReader;
 pub use sink::{Entry, Memory, Sink, SinkError};
 pub use summary::{Summary, Value};

@@ -3,9 +3,11 @@
 //! [`explain`] answers for every [`Method`]; each has a function of its own as well. Nothing here touches a parameter, a
 //! `.grad` or a generator of random numbers, and no method has more than 128 images in the network at once.
 
+mod activation_max;
 mod activations;
 mod explanation;
 mod feature_maps;
+mod features;
 mod grad_cam;
 mod gradient;
 mod guided;
@@ -21,9 +23,11 @@ use crate::model::host_values;
 use crate::render::Map;
 use crate::types::ImageShape;
 
+pub use activation_max::{Ascent, Optimum, Target, maximise};
 pub use activations::{ActivationStatistics, Activations, activation_layers, activations};
 pub use explanation::{Content, Explanation, Settings, explain, usual_layer};
 pub use feature_maps::{FeatureMaps, feature_maps};
+pub use features::{Features, features};
 pub use grad_cam::{grad_cam, grad_cam_plus_plus, layer_cam};
 pub use guided::{guided_backprop, guided_grad_cam};
 pub use integrated_gradients::{Integral, IntegratedGradients, integrated_gradients};

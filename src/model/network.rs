@@ -128,24 +128,13 @@ impl Network {
     /// # Panics
     /// When the shapes of the weights or images are not the network's: a bug in the caller.
     pub fn forward(&self, weights: &[Tensor], images_nchw: &Tensor) -> Tensor {
-        self.operations().iter().fold(images_nchw.shallow_clone(), |x, operation| operation.apply(weights, &x))
+        run(&self.operations(), weights, images_nchw)
     }
 
     /// What [`Network::forward`] does, in its order. A ReLU before a pooling stands after it, and so belongs to the
     /// pooling's layer: ReLU and maximum commute, and pooling first gives the same numbers for a quarter of the work.
     pub fn operations(&self) -> Vec<Operation<'_>> {
-        let mut operations = Vec::with_capacity(2 * self.layers.len());
-        let mut relu_waits = false;
-        for (layer, next) in self.layers.iter().zip(self.layers.iter().skip(1).map(Some).chain([None])) {
-            operations.push(Operation { layer, relu: false });
-            relu_waits |= layer.kind.has_relu();
-            let pooled_next = matches!(next, Some(Layer { kind: LayerKind::MaxPool2d { .. }, .. }));
-            if relu_waits && !(layer.kind.has_relu() && pooled_next) {
-                operations.push(Operation { layer, relu: true });
-                relu_waits = false;
-            }
-        }
-        operations
+        operations(&self.layers)
     }
 
     /// The output of every layer, the logits last; the same numbers as [`Network::forward`] computes.
@@ -160,9 +149,9 @@ impl Network {
             .collect()
     }
 
-    /// The output of layer number `layer` for a batch of images.
+    /// The output of layer number `layer` for a batch of images; that of the last layer when there are not so many.
     pub fn forward_to(&self, layer: usize, weights: &[Tensor], images_nchw: &Tensor) -> Tensor {
-        self.layers.iter().take(layer + 1).fold(images_nchw.shallow_clone(), |x, layer| apply(layer, weights, &x))
+        run(&operations(&self.layers[..self.layers.len().min(layer.saturating_add(1))]), weights, images_nchw)
     }
 
     /// The output of layer number `layer` for its own input, before its ReLU if it has one: where a pass that treats
@@ -211,6 +200,26 @@ fn check_widths(name: &str, kind: LayerKind) -> Result<(), ShapeError> {
         }
     }
     Ok(())
+}
+
+/// What a pass through some layers in a row does.
+fn operations(layers: &[Layer]) -> Vec<Operation<'_>> {
+    let mut operations = Vec::with_capacity(2 * layers.len());
+    let mut relu_waits = false;
+    for (layer, next) in layers.iter().zip(layers.iter().skip(1).map(Some).chain([None])) {
+        operations.push(Operation { layer, relu: false });
+        relu_waits |= layer.kind.has_relu();
+        let pooled_next = matches!(next, Some(Layer { kind: LayerKind::MaxPool2d { .. }, .. }));
+        if relu_waits && !(layer.kind.has_relu() && pooled_next) {
+            operations.push(Operation { layer, relu: true });
+            relu_waits = false;
+        }
+    }
+    operations
+}
+
+fn run(operations: &[Operation<'_>], weights: &[Tensor], input: &Tensor) -> Tensor {
+    operations.iter().fold(input.shallow_clone(), |x, operation| operation.apply(weights, &x))
 }
 
 fn apply(layer: &Layer, weights: &[Tensor], x: &Tensor) -> Tensor {

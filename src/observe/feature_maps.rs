@@ -1,9 +1,10 @@
 //! What each convolution and pooling answers to the probe images, channel by channel.
 
-use super::Findings;
+use super::animation::Frames;
 use super::card::{self, BODY, GREY, LINES, Legend, MARGIN, NOTE, RIGHT};
 use super::probe::Probes;
-use crate::eventlog::Value;
+use super::{Findings, film};
+use crate::eventlog::{Summary, Value};
 use crate::explain;
 use crate::picture::Picture;
 use crate::render::text::{Face, Style};
@@ -22,17 +23,19 @@ const INDEX: Style = Style { face: Face::Regular, size: 9, colour: GREY };
 const BRIGHTEST: f64 = 0.99;
 const COLOURS: ColourMap = ColourMap::Magma;
 
-/// The maps of every convolution and pooling, under `feature_maps/<layer>`, one picture for each probe image.
-#[derive(Clone, Copy, Debug)]
+/// The maps of every convolution and pooling, under `feature_maps/<layer>`, one picture for each probe image; at the end
+/// a film of the first layer's answer to the first image.
+#[derive(Clone, Debug)]
 pub struct FeatureMaps {
     probes: usize,
     probe_seed: Seed,
+    frames: Frames,
 }
 
 impl FeatureMaps {
     /// For `probes` images of different classes.
     pub fn new(probes: usize, probe_seed: Seed) -> FeatureMaps {
-        FeatureMaps { probes, probe_seed }
+        FeatureMaps { probes, probe_seed, frames: Frames::default() }
     }
 }
 
@@ -40,7 +43,15 @@ impl Observer<Findings> for FeatureMaps {
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         let probes = Probes::choose(moment.dataset, self.probes, self.probe_seed);
         let (run, step) = moment.place();
-        out.push(run, step, values(moment, &probes));
+        let mut values = values(moment, &probes);
+        if let Some(Value { tag, summary: Summary::Images(pictures), .. }) = values.first()
+            && let Some(first) = pictures.first()
+        {
+            let (tag, text) = (format!("{tag}/animation"), format!("The first picture of `{tag}` over the run."));
+            self.frames.push(first.clone());
+            values.extend(moment.last.then(|| film(tag, &self.frames, text)).flatten());
+        }
+        out.push(run, step, values);
     }
 }
 

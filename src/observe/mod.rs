@@ -1,6 +1,8 @@
 //! What is looked at during a run, one observer a file: each borrows the run read-only and says what it saw as values
 //! for the event log.
 
+mod activation_max;
+mod animation;
 mod activations;
 mod calibration;
 mod card;
@@ -10,25 +12,33 @@ mod confusion;
 mod errors;
 mod explanations;
 mod feature_maps;
+mod feature_space;
 mod filters;
 mod grad_cam;
 mod graph;
 mod histograms;
 mod inputs;
+mod layout_card;
+mod pca;
 mod layout;
 mod pr_curves;
 mod probe;
 mod profile;
+mod projector;
 mod scalars;
 mod texts;
+mod tsne;
 mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::eventlog::{Entry, Sink, Tally, Value, What};
-use crate::types::{Clock, Run, Step, WallTime};
+use crate::eventlog::{Embeddings, Entry, Sink, Tally, Value, What};
+use crate::types::{Clock, Run, Step, Tag, WallTime};
 
+use animation::Frames;
+
+pub use activation_max::ActivationMax;
 pub use activations::Activations;
 pub use calibration::Calibration;
 pub use classes::Classes;
@@ -36,16 +46,20 @@ pub use confusion::Confusion;
 pub use errors::Errors;
 pub use explanations::{Explanations, Question, sheet, tile};
 pub use feature_maps::FeatureMaps;
+pub use feature_space::{FeatureSpace, Sample};
 pub use filters::Filters;
 pub use grad_cam::GradCam;
 pub use graph::Graphs;
 pub use histograms::{GradientHistograms, WeightHistograms};
 pub use inputs::Inputs;
 pub use layout::CustomScalars;
+pub use pca::PcaPlane;
 pub use pr_curves::PrCurves;
 pub use probe::Probes;
+pub use projector::Projector;
 pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Table, Texts};
+pub use tsne::TsnePlane;
 pub use updates::Updates;
 
 /// Where observers put what they saw: stamped with the time, handed to the event log.
@@ -74,6 +88,11 @@ impl Findings {
         if !values.is_empty() {
             self.write(run, step, What::Values(values));
         }
+    }
+
+    /// A snapshot for the Projector, named by the step.
+    pub fn push_embeddings(&mut self, step: Step, embeddings: Arc<Embeddings>) {
+        self.write(Run::Train, step, What::Embeddings(embeddings));
     }
 
     /// Closes the log and says what became of it.
@@ -105,6 +124,17 @@ impl Findings {
             *latest = now;
         }
         *latest
+    }
+}
+
+/// The film of the frames so far under a tag, if there is one.
+fn film(tag: String, frames: &Frames, description: String) -> Option<Value> {
+    match frames.film() {
+        Ok(film) => film.map(|film| Value::animation(Tag::of(tag), film).described(description)),
+        Err(error) => {
+            tracing::warn!("{tag}: {error}");
+            None
+        }
     }
 }
 

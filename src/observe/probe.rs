@@ -21,14 +21,37 @@ impl Probes {
     /// these data.
     pub fn choose(dataset: &Dataset, count: usize, seed: Seed) -> Probes {
         let split = &dataset.validation;
+        Probes::gather(split, spread(&by_class(split, dataset.classes.len(), seed), count))
+    }
+
+    /// Up to `count` validation images, one of each class in turn, so that fewer of them are the first of more.
+    pub fn interleaved(dataset: &Dataset, count: usize, seed: Seed) -> Probes {
+        let split = &dataset.validation;
         let by_class = by_class(split, dataset.classes.len(), seed);
+        let deepest = by_class.iter().map(Vec::len).max().unwrap_or(0);
+        let rounds = (0..deepest).flat_map(|round| by_class.iter().filter_map(move |class| class.get(round)));
+        Probes::gather(split, rounds.take(count).copied())
+    }
+
+    fn gather(split: &Split, indices: impl IntoIterator<Item = usize>) -> Probes {
         let mut probes = Probes { shape: split.shape(), indices: vec![], labels: vec![], pixels: vec![] };
-        for index in spread(&by_class, count) {
+        for index in indices {
             probes.indices.push(index);
             probes.labels.push(usize::from(split.label(index)));
             probes.pixels.extend_from_slice(split.image(index));
         }
         probes
+    }
+
+    /// The first `count` of them, or all.
+    pub fn first(&self, count: usize) -> Probes {
+        let count = count.min(self.len());
+        Probes {
+            shape: self.shape,
+            indices: self.indices[..count].to_vec(),
+            labels: self.labels[..count].to_vec(),
+            pixels: self.pixels[..count * self.shape.len()].to_vec(),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -131,6 +154,16 @@ mod tests {
     #[test]
     fn classes_without_an_image_are_left_out() {
         assert_eq!(Probes::choose(&dataset(&[3, 1]), 10, Seed(0)).labels(), [1, 3]);
+    }
+
+    #[test]
+    fn a_sample_takes_one_of_each_class_in_turn() {
+        let dataset = dataset(&[0, 0, 0, 0, 1, 1, 3]);
+        let sample = Probes::interleaved(&dataset, 100, Seed(1));
+        assert_eq!(sample.labels(), [0, 1, 3, 0, 1, 0, 0]);
+        assert_eq!(Probes::interleaved(&dataset, 4, Seed(1)), sample.first(4));
+        assert_eq!(sample.first(3), Probes::choose(&dataset, 3, Seed(1)), "the probes of other pictures");
+        assert_eq!(sample.first(99), sample);
     }
 
     #[test]

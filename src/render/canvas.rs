@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::colour::{ColourMap, Rgb};
+use super::colour::{ColourMap, Rgb, blend};
 use super::grid::Zoom;
 use super::text::{self, Style};
 use crate::picture::Picture;
@@ -36,6 +36,15 @@ impl Canvas {
             for x in x..x.saturating_add(width).min(self.width()) {
                 self.picture.set(x, y, colour);
             }
+        }
+    }
+
+    /// Covers a part of a pixel, `alpha` from 0 to 1.
+    pub(super) fn cover(&mut self, x: i32, y: i32, colour: Rgb, alpha: f32) {
+        if let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y))
+            && let Some(under) = self.picture.get(x, y)
+        {
+            self.picture.set(x, y, blend(under, colour, alpha));
         }
     }
 
@@ -88,6 +97,18 @@ impl Canvas {
     /// Text with its middle at `x`.
     pub fn text_centred(&mut self, x: u32, baseline: u32, text: &str, style: Style) {
         let start = signed(x).saturating_sub(signed(text::width(text, style)) / 2);
+        text::draw(&mut self.picture, text, style, start, signed(baseline));
+    }
+
+    /// Text with its middle at `x` that stays readable on anything: with an edge in another colour.
+    pub fn text_edged(&mut self, x: u32, baseline: u32, text: &str, style: Style, edge: Rgb) {
+        let start = signed(x).saturating_sub(signed(text::width(text, style)) / 2);
+        let under = Style { colour: edge, ..style };
+        for (dx, dy) in
+            (-2..=2).flat_map(|dx| (-2..=2).map(move |dy| (dx, dy))).filter(|(dx, dy)| dx * dx + dy * dy < 6)
+        {
+            text::draw(&mut self.picture, text, under, start.saturating_add(dx), signed(baseline).saturating_add(dy));
+        }
         text::draw(&mut self.picture, text, style, start, signed(baseline));
     }
 
@@ -206,6 +227,7 @@ mod tests {
             canvas.text(corner.0, corner.1, "text", style);
             canvas.text_right(corner.0, corner.1, "text", style);
             canvas.text_centred(corner.0, corner.1, "text", style);
+            canvas.text_edged(corner.0, corner.1, "text", style, INK);
             canvas.text_up(corner.0, corner.1, "text", style);
             if corner == far {
                 assert_eq!(canvas.picture, Picture::filled(4, 4, WHITE));

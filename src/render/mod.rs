@@ -7,6 +7,7 @@ mod canvas;
 mod colour;
 mod grid;
 mod map;
+pub mod scatter;
 pub mod text;
 
 pub use canvas::{Canvas, number};

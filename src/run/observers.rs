@@ -7,9 +7,9 @@ use tch::Device;
 use super::device_text;
 use crate::config::{Config, OBSERVERS, Observed, Resolved};
 use crate::observe::{
-    Activations, Calibration, Classes, Confusion, CustomScalars, EpochScalars, Errors, Explanations, FeatureMaps,
-    Filters, Findings, GradCam, GradientHistograms, Graphs, Inputs, PrCurves, StepScalars, Table, Texts, Updates,
-    WeightHistograms,
+    ActivationMax, Activations, Calibration, Classes, Confusion, CustomScalars, EpochScalars, Errors, Explanations,
+    FeatureMaps, FeatureSpace, Filters, Findings, GradCam, GradientHistograms, Graphs, Inputs, PcaPlane, PrCurves,
+    Projector, StepScalars, Table, Texts, TsnePlane, Updates, WeightHistograms,
 };
 use crate::train::{Observer, Watch};
 
@@ -22,14 +22,21 @@ const EXPLANATION_PROBES: usize = 4;
 /// The observers that look at least once, in the order of the table.
 pub(super) fn watches(resolved: &Resolved, device: Device, threads: usize) -> Vec<Watch<Findings>> {
     let config = &resolved.config;
+    let space = FeatureSpace::new(config.probe_seed);
     let wanted = OBSERVERS.iter().map(|row| (row.observed, config.trigger(row.observed)));
     wanted
         .filter(|(_, trigger)| !trigger.is_never())
-        .map(|(observed, trigger)| Watch { trigger, observer: observer(observed, resolved, device, threads) })
+        .map(|(observed, trigger)| Watch { trigger, observer: observer(observed, resolved, &space, device, threads) })
         .collect()
 }
 
-fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: usize) -> Box<dyn Observer<Findings>> {
+fn observer(
+    observed: Observed,
+    resolved: &Resolved,
+    space: &FeatureSpace,
+    device: Device,
+    threads: usize,
+) -> Box<dyn Observer<Findings>> {
     let config = &resolved.config;
     let (probes, seed) = (config.probes, config.probe_seed);
     match observed {
@@ -55,6 +62,10 @@ fn observer(observed: Observed, resolved: &Resolved, device: Device, threads: us
         Observed::PrCurves => Box::new(PrCurves),
         Observed::Calibration => Box::new(Calibration),
         Observed::Errors => Box::new(Errors),
+        Observed::ActivationMax => Box::new(ActivationMax::new(seed)),
+        Observed::Projector => Box::new(Projector::new(space.clone())),
+        Observed::Pca => Box::new(PcaPlane::new(space.clone())),
+        Observed::Tsne => Box::new(TsnePlane::new(space.clone())),
     }
 }
 

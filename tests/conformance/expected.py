@@ -44,6 +44,8 @@ EXPECTED = {
             },
             **{f"{share}/{layer}": EVERY_EPOCH for layer in WITH_RELU for share in ("activation_zeros", "dead_units")},
             "non_finite/activations": EVERY_EPOCH,
+            "embedding/silhouette_pca": EVERY_EPOCH,
+            "embedding/silhouette_tsne": EVERY_EPOCH,
         },
         "histograms": {
             **{
@@ -58,6 +60,12 @@ EXPECTED = {
             **{f"feature_maps/{layer}": EVERY_EPOCH for layer in WITH_FEATURE_MAPS},
             **{f"grad_cam/{layer}": EVERY_EPOCH for layer in WITH_GRAD_CAM},
             "explanations/conv2d_1": EVERY_EPOCH,
+            **{f"activation_max/{name}": EVERY_EPOCH for name in ("conv2d", "conv2d_1", "classes")},
+            "embedding/pca": EVERY_EPOCH,
+            "embedding/tsne": EVERY_EPOCH,
+            # Films stand at the last epoch.
+            "embedding/tsne/animation": EVERY_EPOCH[-1:],
+            "feature_maps/conv2d/animation": EVERY_EPOCH[-1:],
         },
         "text": {
             "model/summary": ONCE,
@@ -110,6 +118,9 @@ HPARAMS = {
     ".": ["_hparams_/experiment"],
     "fit": ["_hparams_/session_start_info", "_hparams_/session_end_info"],
 }
+
+# Snapshots for the Projector: runs of files beside an event file that says nothing.
+SNAPSHOTS = [f"fit/projector/epoch_{epoch:04}" for epoch in (0, EPOCHS - 1)]
 
 # The run whose event file holds the model as a TensorFlow graph; the tab calls it "Default".
 GRAPH_RUN = "fit/train"

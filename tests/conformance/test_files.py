@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import reading
-from expected import EPOCHS, EXPECTED, GRAPH_RUN, HPARAMS, LAYERS, LEAST_ACCURACY
+from expected import EPOCHS, EXPECTED, GRAPH_RUN, HPARAMS, LAYERS, LEAST_ACCURACY, SNAPSHOTS
 from serving import COMPLAINT, steps_of
 from tbparse import SummaryReader
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
@@ -25,7 +25,7 @@ def test_the_checksum_is_the_published_one():
 
 def test_a_run_is_a_directory_with_one_event_file(logs):
     files = reading.event_files(logs)
-    assert sorted(files) == sorted([*RUNS, *HPARAMS])
+    assert sorted(files) == sorted([*RUNS, *HPARAMS, *SNAPSHOTS])
     for run in RUNS:
         paths = files[run]
         assert len(paths) == 1, f"{run}: {paths}"

@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 import reading
-from expected import EXPECTED, GRAPH_RUN, HPARAMS, LAYERS, VALIDATION_SAMPLES
+from expected import EXPECTED, GRAPH_RUN, HPARAMS, LAYERS, SNAPSHOTS, VALIDATION_SAMPLES
 from google.protobuf import text_format
 from serving import TensorBoard, served_series, steps_of
 from tensorboard.compat.proto.config_pb2 import RunMetadata
@@ -24,7 +24,12 @@ def test_the_loader_is_the_one_asked_for(board, request):
 
 
 def test_every_run_is_listed(board):
-    assert sorted(board.json("runs")) == sorted([*EXPECTED, *HPARAMS])
+    assert sorted(board.json("runs")) == sorted([*EXPECTED, *HPARAMS, *SNAPSHOTS])
+
+
+def test_every_snapshot_is_a_run_of_the_projector(board):
+    board.wait_for(lambda: board.json("plugins_listing")["projector"]["enabled"], "the projector's tab")
+    assert sorted(board.json("plugin/projector/runs")) == SNAPSHOTS
 
 
 def test_every_tag_is_served_with_every_step(served):

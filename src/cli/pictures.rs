@@ -1,0 +1,84 @@
+//! Pictures on the command line: the flags about them, and reading them, with what was done to them said.
+
+use std::path::Path;
+
+use clap::{Arg, ArgMatches};
+
+use super::{Failure, option};
+use crate::data::photo::Photo;
+use crate::data::{Inversion, Look, Specimen, change};
+use crate::exit::Exit;
+use crate::run;
+use crate::saved::SavedRun;
+
+/// Standard input, where a path is wanted.
+const STDIN: &str = "-";
+
+/// `--run` and `--invert`.
+pub(super) fn flags() -> [Arg; 2] {
+    let short = "Whether light and dark are exchanged: `auto`, `yes` or `no` [default: auto]";
+    let long = "`auto` compares a picture's ground, which is what lies along its edge, with that of the data set.";
+    [
+        option("run", "DIR", "Directory of a finished run, such as logs/fit").required(true),
+        option("invert", "WHEN", short).long_help(format!("{short}\n\n{long}")),
+    ]
+}
+
+/// The run that `--run` names, on the device that is configured.
+pub(super) fn saved_run(matches: &ArgMatches, config: &crate::config::Config) -> Result<SavedRun, Failure> {
+    let dir = text(matches, "run").unwrap_or_default();
+    Ok(SavedRun::open(Path::new(dir), run::device(config.device)?)?)
+}
+
+pub(super) fn inversion(matches: &ArgMatches) -> Result<Inversion, Failure> {
+    match text(matches, "invert").unwrap_or("auto") {
+        "auto" => Ok(Inversion::Auto),
+        "yes" => Ok(Inversion::Always),
+        "no" => Ok(Inversion::Never),
+        other => Err(wrong("invert", other, "`auto`, `yes` or `no`")),
+    }
+}
+
+/// What the pictures became, and why some of them became nothing.
+pub(super) fn read<'a>(
+    files: impl IntoIterator<Item = &'a String>,
+    look: &Look,
+    inversion: Inversion,
+) -> (Vec<Specimen>, Vec<Failure>) {
+    let (mut specimens, mut failures) = (Vec::new(), Vec::new());
+    for file in files {
+        match read_one(file, look, inversion) {
+            Ok(specimen) => specimens.push(specimen),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    (specimens, failures)
+}
+
+fn read_one(file: &str, look: &Look, inversion: Inversion) -> Result<Specimen, Failure> {
+    let (name, photo) = match file {
+        STDIN => ("stdin", Photo::read("stdin", std::io::stdin().lock())),
+        path => (path, Photo::open(Path::new(path))),
+    };
+    let specimen = Specimen::of_photo(name, photo?, look, inversion)?;
+    if !specimen.changes.is_empty() {
+        tracing::warn!("{name}: {}", change::sentence(&specimen.changes));
+    }
+    Ok(specimen)
+}
+
+/// Says all failures but one, which is for `main` to say; the exit code is that of the first one.
+pub(super) fn report(mut failures: Vec<Failure>) -> Result<(), Failure> {
+    let Some(last) = failures.pop() else { return Ok(()) };
+    failures.iter().for_each(|failure| tracing::error!("{}", failure.message));
+    let exit = failures.first().map_or(last.exit, |first| first.exit);
+    Err(Failure { exit, ..last })
+}
+
+pub(super) fn text<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
+    matches.get_one::<String>(name).map(String::as_str)
+}
+
+pub(super) fn wrong(flag: &str, got: &str, want: &str) -> Failure {
+    Failure::new(Exit::Usage, format!("{flag} from command line: got `{got}`, want {want}"))
+}

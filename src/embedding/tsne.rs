@@ -1,0 +1,429 @@
+//! t-SNE: a plane on which points that are neighbours in their space are neighbours.
+//!
+//! Van der Maaten and Hinton, "Visualizing Data using t-SNE" (2008): the exact method, for at most some thousand points.
+//! Schedule and step size are those of scikit-learn; Kobak and Berens, "The art of using t-SNE" (2019), for the start
+//! from principal components.
+
+use super::{Layout, Points};
+
+/// Neighbours that a point minds, roughly; fewer where there are few points.
+const PERPLEXITY: f64 = 30.0;
+/// Steps with exaggerated attraction, which let clusters find together, and after them.
+const EXAGGERATED: usize = 250;
+const SETTLING: usize = 250;
+/// Steps from a layout of the same points a moment earlier.
+const FOLLOWING: usize = 120;
+const EXAGGERATION: f32 = 12.0;
+/// Of the steps, beside `N / 48`.
+const LEAST_RATE: f32 = 50.0;
+/// Below it the layout has settled.
+const LEAST_GRADIENT: f32 = 1e-7;
+/// The spread of a layout to start from.
+const START_SPREAD: f64 = 1e-4;
+/// Steps of the search for a bandwidth, and how near the perplexity's logarithm has to be.
+const SEARCH_STEPS: usize = 100;
+const SEARCH_TOLERANCE: f64 = 1e-5;
+/// Smaller ones pull at nothing, but arithmetic on numbers near the end of `f32` takes a hundred times as long.
+const LEAST_AFFINITY: f64 = 1e-20;
+/// Pairs worked on at a time, so that the compiler makes vector instructions of the loop.
+const LANES: usize = 4;
+
+/// Where a layout starts.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// From a rough layout, the principal components: shrunk to almost a point, then unfolded.
+    Rough(&'a Layout),
+    /// From a t-SNE layout of the same points a moment earlier, so that one can be followed to the other.
+    Earlier(&'a Layout),
+}
+
+/// A layout of finite points. Where fewer than two differ there is nothing to lay out: all are in the middle. The same
+/// bits on every machine, as the crate `libm` computes exponentials and logarithms.
+///
+/// # Panics
+/// When the start is not of as many points: a bug in the caller.
+pub fn tsne(points: &Points, start: Start<'_>) -> Layout {
+    let count = points.len();
+    let squared = squared_distances(points);
+    if squared.iter().all(|&distance| distance == 0.0) {
+        return vec![[0.0; 2]; count];
+    }
+    let mut descent = Descent::new(Affinities::new(&squared, count));
+    match start {
+        Start::Rough(layout) => {
+            descent.start(&shrunk(layout));
+            descent.run(EXAGGERATED, EXAGGERATION, 0.5);
+            descent.run(SETTLING, 1.0, 0.8);
+        }
+        Start::Earlier(layout) => {
+            descent.start(layout);
+            descent.run(FOLLOWING, 1.0, 0.8);
+        }
+    }
+    descent.layout()
+}
+
+/// The layout with a standard deviation of [`START_SPREAD`] along the first axis. A hundredth of that is added in all
+/// directions: points in one place, or on one line, would feel no force out of it and stay for ever.
+fn shrunk(layout: &Layout) -> Layout {
+    const GOLDEN_ANGLE: f64 = 2.399_963_229_728_653;
+    let squares: f64 = layout.iter().map(|place| f64::from(place[0]).powi(2)).sum();
+    let spread = (squares / layout.len() as f64).sqrt();
+    let scale = if spread > 0.0 { START_SPREAD / spread } else { 0.0 };
+    let place = |(index, place): (usize, &[f32; 2])| {
+        let angle = index as f64 * GOLDEN_ANGLE;
+        let moved = |at: f32, by: f64| (f64::from(at) * scale + 0.01 * START_SPREAD * by) as f32;
+        [moved(place[0], libm::cos(angle)), moved(place[1], libm::sin(angle))]
+    };
+    layout.iter().enumerate().map(place).collect()
+}
+
+/// `N x N`, of points scaled to at most 1, which changes nothing: bandwidths scale along, and no square overflows.
+fn squared_distances(points: &Points) -> Vec<f32> {
+    let largest = points.rows().flatten().fold(0.0_f32, |most, v| most.max(v.abs()));
+    let scale = if largest > 0.0 { f64::from(largest).recip() } else { 0.0 };
+    let rows: Vec<Vec<f32>> =
+        points.rows().map(|row| row.iter().map(|&v| (f64::from(v) * scale) as f32).collect()).collect();
+    let count = rows.len();
+    let mut squared = vec![0.0; count * count];
+    for i in 0..count {
+        for j in 0..i {
+            let distance = squared_distance(&rows[i], &rows[j]);
+            (squared[i * count + j], squared[j * count + i]) = (distance, distance);
+        }
+    }
+    squared
+}
+
+fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0_f32; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            sums[lane] += (a[lane] - b[lane]) * (a[lane] - b[lane]);
+        }
+    }
+    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| (a - b) * (a - b)).sum::<f32>()
+}
+
+/// How much pairs of points are neighbours: all of them sum to 1.
+struct Affinities {
+    count: usize,
+    /// Values of a row, with zeros to whole lanes.
+    stride: usize,
+    /// `N x stride`, symmetric, 0 on the diagonal.
+    joint: Vec<f32>,
+}
+
+impl Affinities {
+    fn new(squared: &[f32], count: usize) -> Affinities {
+        // More neighbours than a third of the points would make all of them neighbours of all.
+        let perplexity = PERPLEXITY.min(count.saturating_sub(1) as f64 / 3.0).max(1.0);
+        let conditional = conditional(squared, count, perplexity);
+        let stride = count.next_multiple_of(LANES);
+        let mut joint = vec![0.0; count * stride];
+        for i in 0..count {
+            for j in 0..count {
+                let both = conditional[i * count + j] + conditional[j * count + i];
+                let share = both / (2 * count) as f64;
+                joint[i * stride + j] = if share < LEAST_AFFINITY { 0.0 } else { share as f32 };
+            }
+        }
+        Affinities { count, stride, joint }
+    }
+}
+
+/// `N x N`: the probability with which a point would pick another as its neighbour, under a Gaussian so wide that it
+/// picks among `perplexity` of them.
+fn conditional(squared: &[f32], count: usize, perplexity: f64) -> Vec<f64> {
+    let wanted = libm::log(perplexity);
+    let mut all = vec![0.0; count * count];
+    // What suits one point is a good first guess for the next.
+    let mut guess = 1.0_f64;
+    for (i, (row, squared)) in all.chunks_exact_mut(count).zip(squared.chunks_exact(count)).enumerate() {
+        let others = || squared.iter().enumerate().filter(move |&(j, _)| j != i);
+        let nearest = others().map(|(_, &d)| d).fold(f32::INFINITY, f32::min);
+        let (mut low, mut high) = (0.0_f64, f64::INFINITY);
+        let mut precision = guess;
+        // Where there is no such bandwidth, as among equal points, one that is as near as can be.
+        guess = 1.0;
+        for _ in 0..SEARCH_STEPS {
+            let (mut sum, mut first, mut second) = (0.0, 0.0, 0.0);
+            for (j, &distance) in others() {
+                // From the nearest, so that no bandwidth makes all of them 0.
+                let distance = f64::from(distance - nearest);
+                let weight = libm::exp(-precision * distance);
+                row[j] = weight;
+                sum += weight;
+                first += weight * distance;
+                second += weight * distance * distance;
+            }
+            let (mean, square) = (first / sum, second / sum);
+            let off = libm::log(sum) + precision * mean - wanted;
+            if off.abs() <= SEARCH_TOLERANCE {
+                guess = precision;
+                break;
+            }
+            if off > 0.0 {
+                low = precision
+            } else {
+                high = precision
+            }
+            // Newton's step for the logarithm of the precision, which the entropy falls with; else halve or double.
+            let slope = precision * precision * (square - mean * mean);
+            let newton = precision * libm::exp((off / slope).clamp(-2.0, 2.0));
+            let halfway = if high.is_finite() { f64::midpoint(low, high) } else { 2.0 * precision };
+            precision = if newton > low && newton < high { newton } else { halfway };
+        }
+        let sum: f64 = row.iter().sum();
+        if sum > 0.0 {
+            row.iter_mut().for_each(|weight| *weight /= sum);
+        }
+    }
+    all
+}
+
+/// Gradient descent with momentum and a gain for each coordinate.
+struct Descent {
+    affinities: Affinities,
+    /// The places, one axis after the other, with zeros to whole lanes.
+    places: [Vec<f32>; 2],
+    steps: [Vec<f32>; 2],
+    gains: [Vec<f32>; 2],
+    gradient: [Vec<f32>; 2],
+    /// 1 for every point, 0 for what only fills the lanes.
+    counts: Vec<f32>,
+}
+
+impl Descent {
+    fn new(affinities: Affinities) -> Descent {
+        let axes = |value: f32| [vec![value; affinities.stride], vec![value; affinities.stride]];
+        let counts = (0..affinities.stride).map(|i| f32::from(u8::from(i < affinities.count))).collect();
+        Descent { places: axes(0.0), steps: axes(0.0), gains: axes(1.0), gradient: axes(0.0), counts, affinities }
+    }
+
+    fn start(&mut self, layout: &Layout) {
+        assert_eq!(layout.len(), self.affinities.count, "a start for every point");
+        for (axis, places) in self.places.iter_mut().enumerate() {
+            places.iter_mut().zip(layout).for_each(|(at, place)| *at = place[axis]);
+        }
+    }
+
+    fn layout(&self) -> Layout {
+        (0..self.affinities.count).map(|i| [self.places[0][i], self.places[1][i]]).collect()
+    }
+
+    fn run(&mut self, steps: usize, exaggeration: f32, momentum: f32) {
+        let rate = (self.affinities.count as f32 / (4.0 * EXAGGERATION)).max(LEAST_RATE);
+        for _ in 0..steps {
+            self.find_gradient(exaggeration);
+            let squares: f32 = self.gradient.iter().flatten().map(|g| g * g).sum();
+            if squares.sqrt() < LEAST_GRADIENT {
+                break;
+            }
+            for axis in 0..2 {
+                let slopes = self.gradient[axis].iter();
+                let state = self.steps[axis].iter_mut().zip(&mut self.gains[axis]);
+                for ((place, &slope), (step, gain)) in self.places[axis].iter_mut().zip(slopes).zip(state) {
+                    *gain = if *step * slope < 0.0 { *gain + 0.2 } else { (*gain * 0.8).max(0.01) };
+                    *step = momentum * *step - rate * *gain * slope;
+                    *place += *step;
+                }
+                // The forces of a pair cancel but for rounding.
+                let count = self.affinities.count;
+                let mean = self.places[axis][..count].iter().sum::<f32>() / count as f32;
+                self.places[axis][..count].iter_mut().for_each(|place| *place -= mean);
+            }
+        }
+    }
+
+    /// Of the Kullback-Leibler divergence, `4 sum_j (p_ij - q_ij) w_ij (y_i - y_j)`, where `w_ij = 1 / (1 + |y_i - y_j|^2)`
+    /// and `q_ij` is its share in the sum over all pairs.
+    fn find_gradient(&mut self, exaggeration: f32) {
+        let Affinities { count, stride, ref joint } = self.affinities;
+        let [xs, ys] = &self.places;
+        let mut total = 0.0_f64;
+        let mut repulsion = [vec![0.0; count], vec![0.0; count]];
+        for i in 0..count {
+            let (x, y) = (xs[i], ys[i]);
+            // A point is no neighbour of its own.
+            self.counts[i] = 0.0;
+            let columns = xs.as_chunks::<LANES>().0.iter().zip(ys.as_chunks::<LANES>().0);
+            let pairs =
+                joint[i * stride..][..stride].as_chunks::<LANES>().0.iter().zip(self.counts.as_chunks::<LANES>().0);
+            let [mut near_sum, mut pull_x, mut pull_y, mut push_x, mut push_y] = [[0.0_f32; LANES]; 5];
+            for ((xs, ys), (joint, counts)) in columns.zip(pairs) {
+                let dx = each(|lane| x - xs[lane]);
+                let dy = each(|lane| y - ys[lane]);
+                let near = each(|lane| counts[lane] / (1.0 + dx[lane] * dx[lane] + dy[lane] * dy[lane]));
+                let pull = each(|lane| joint[lane] * near[lane]);
+                let push = each(|lane| near[lane] * near[lane]);
+                near_sum = each(|lane| near_sum[lane] + near[lane]);
+                pull_x = each(|lane| pull_x[lane] + pull[lane] * dx[lane]);
+                pull_y = each(|lane| pull_y[lane] + pull[lane] * dy[lane]);
+                push_x = each(|lane| push_x[lane] + push[lane] * dx[lane]);
+                push_y = each(|lane| push_y[lane] + push[lane] * dy[lane]);
+            }
+            self.counts[i] = 1.0;
+            let [near, pull_x, pull_y, push_x, push_y] =
+                [near_sum, pull_x, pull_y, push_x, push_y].map(|lanes| lanes.iter().sum::<f32>());
+            total += f64::from(near);
+            (self.gradient[0][i], self.gradient[1][i]) = (pull_x, pull_y);
+            (repulsion[0][i], repulsion[1][i]) = (push_x, push_y);
+        }
+        let share = total.max(f64::from(f32::MIN_POSITIVE)).recip() as f32;
+        for (gradient, repulsion) in self.gradient.iter_mut().zip(&repulsion) {
+            for (pull, push) in gradient.iter_mut().zip(repulsion) {
+                *pull = 4.0 * (exaggeration * *pull - share * push);
+            }
+        }
+    }
+}
+
+/// A value for each lane.
+#[inline]
+fn each(f: impl Fn(usize) -> f32) -> [f32; LANES] {
+    std::array::from_fn(f)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::embedding::{pca, silhouette};
+
+    /// What scikit-learn makes of a set of points: `tests/golden/make_embedding.py`.
+    pub struct Golden {
+        pub points: Points,
+        pub labels: Vec<usize>,
+        pub pca: Layout,
+        pub explained: Vec<f64>,
+        pub silhouette: f64,
+        pub perplexity: f64,
+        pub conditional: Vec<Vec<f64>>,
+        pub tsne: Layout,
+        pub divergences: Vec<f64>,
+        pub silhouette_tsne: f64,
+    }
+
+    pub fn golden() -> Golden {
+        let golden: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/golden/embedding.json")).unwrap();
+        let rows = |name: &str| -> Vec<Vec<f64>> { serde_json::from_value(golden[name].clone()).unwrap() };
+        let layout = |name: &str| -> Layout { rows(name).iter().map(|row| [row[0] as f32, row[1] as f32]).collect() };
+        let number = |name: &str| golden[name].as_f64().unwrap();
+        let points = rows("points");
+        Golden {
+            points: Points::new(points[0].len(), points.iter().flatten().map(|&v| v as f32).collect()),
+            labels: serde_json::from_value(golden["labels"].clone()).unwrap(),
+            pca: layout("pca"),
+            explained: serde_json::from_value(golden["explained"].clone()).unwrap(),
+            silhouette: number("silhouette_pca"),
+            perplexity: number("perplexity"),
+            conditional: rows("conditional"),
+            tsne: layout("tsne"),
+            divergences: serde_json::from_value(golden["divergences"].clone()).unwrap(),
+            silhouette_tsne: number("silhouette_tsne"),
+        }
+    }
+
+    /// `sum_ij p_ij ln(p_ij / q_ij)`, in nats.
+    fn divergence(affinities: &Affinities, layout: &Layout) -> f64 {
+        let count = layout.len();
+        let near = |i: usize, j: usize| {
+            let [dx, dy] = [0, 1].map(|axis| f64::from(layout[i][axis]) - f64::from(layout[j][axis]));
+            (1.0 + dx * dx + dy * dy).recip()
+        };
+        let pairs = || (0..count).flat_map(|i| (0..count).filter(move |&j| j != i).map(move |j| (i, j)));
+        let total: f64 = pairs().map(|(i, j)| near(i, j)).sum();
+        let term = |(i, j): (usize, usize)| {
+            let p = f64::from(affinities.joint[i * affinities.stride + j]).max(1e-16);
+            p * (p / (near(i, j) / total)).ln()
+        };
+        pairs().map(term).sum()
+    }
+
+    #[test]
+    fn bandwidths_are_scikit_learns() {
+        let golden = golden();
+        let count = golden.points.len();
+        let got = conditional(&squared_distances(&golden.points), count, golden.perplexity);
+        for (i, want) in golden.conditional.iter().enumerate() {
+            for (j, (got, want)) in got[i * count..].iter().zip(want).enumerate() {
+                assert!((got - want).abs() < 2e-5, "{i}, {j}: {got} and scikit-learn's {want}");
+            }
+        }
+        for row in got.chunks_exact(count) {
+            let entropy: f64 = row.iter().filter(|&&p| p > 0.0).map(|p| -p * p.ln()).sum();
+            assert!((entropy.exp() - golden.perplexity).abs() < 1e-3, "{}", entropy.exp());
+        }
+    }
+
+    #[test]
+    fn the_layout_is_as_good_as_scikit_learns() {
+        let golden = golden();
+        let affinities = Affinities::new(&squared_distances(&golden.points), golden.points.len());
+        let (theirs, reported) = (divergence(&affinities, &golden.tsne), golden.divergences[0]);
+        assert!((theirs - reported).abs() < 1e-3, "{theirs} and scikit-learn's own {reported}");
+        let layout = tsne(&golden.points, Start::Rough(&pca(&golden.points).layout));
+        let ours = divergence(&affinities, &layout);
+        let worst = golden.divergences.iter().fold(0.0_f64, |most, &v| most.max(v));
+        assert!(ours < 1.05 * worst, "{ours} and scikit-learn's {:?}", golden.divergences);
+        let apart = silhouette(&layout, &golden.labels).unwrap();
+        assert!(apart > golden.silhouette_tsne - 0.05, "{apart} and scikit-learn's {}", golden.silhouette_tsne);
+    }
+
+    #[test]
+    fn the_gradient_is_what_finite_differences_say() {
+        let points = Points::new(3, (0..36).map(|i| (1.7 * f64::from(i * i)).sin() as f32).collect());
+        let mut descent = Descent::new(Affinities::new(&squared_distances(&points), points.len()));
+        let layout: Layout = (0..12).map(|i| [(0.9 * (i * i) as f32).sin(), (1.3 * (i * i) as f32).cos()]).collect();
+        descent.start(&layout);
+        descent.find_gradient(1.0);
+        for (i, axis) in [(0, 0), (3, 1), (11, 0)] {
+            let at = |by: f32| {
+                let mut moved = layout.clone();
+                moved[i][axis] += by;
+                divergence(&descent.affinities, &moved)
+            };
+            let want = (at(1e-3) - at(-1e-3)) / 2e-3;
+            let got = f64::from(descent.gradient[axis][i]);
+            assert!((got - want).abs() < 1e-4, "point {i}, axis {axis}: {got}, want {want}");
+        }
+    }
+
+    #[test]
+    fn the_same_points_give_the_same_layout_and_an_earlier_one_is_followed() {
+        let golden = golden();
+        let start = pca(&golden.points).layout;
+        let first = tsne(&golden.points, Start::Rough(&start));
+        assert_eq!(tsne(&golden.points, Start::Rough(&start)), first);
+        let moved =
+            Points::new(golden.points.dims(), golden.points.rows().flatten().map(|v| v * 1.01 + 0.01).collect());
+        let next = tsne(&moved, Start::Earlier(&first));
+        let extent = first.iter().flatten().fold(0.0_f32, |most, v| most.max(v.abs()));
+        let far = |(a, b): (&[f32; 2], &[f32; 2])| (a[0] - b[0]).hypot(a[1] - b[1]);
+        let mean = first.iter().zip(&next).map(far).sum::<f32>() / first.len() as f32;
+        assert!(mean < 0.2 * extent, "points moved by {mean} of {extent}");
+    }
+
+    #[test]
+    fn few_points_equal_points_and_points_on_a_line_have_a_layout() {
+        let line = |count: usize| (0..count).map(|i| i as f32).collect::<Vec<f32>>();
+        let mut cases: Vec<Vec<f32>> = (0..12).map(line).collect();
+        cases.extend([
+            vec![0.0; 40],
+            vec![7.5; 3],
+            [vec![0.0; 20], vec![1.0; 20]].concat(),
+            vec![f32::MAX, f32::MIN, 0.0],
+        ]);
+        for values in cases {
+            let points = Points::new(1, values.clone());
+            let start = pca(&points).layout;
+            let layout = tsne(&points, Start::Rough(&start));
+            assert_eq!(layout.len(), values.len());
+            assert!(layout.iter().flatten().all(|v| v.is_finite()), "{values:?}: {layout:?}");
+            let next = tsne(&points, Start::Earlier(&layout));
+            assert!(next.iter().flatten().all(|v| v.is_finite()), "{values:?}: {next:?}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The features by which a network tells images apart: what its last layer gets to see.
+
+use tch::{Kind, Tensor};
+
+use crate::embedding::Points;
+use crate::model::{Layer, Network, host_values};
+
+/// Images in a pass: the maps of a first convolution stay within a processor's cache.
+const CHUNK: usize = 50;
+
+/// The features of some images, and what the last layer makes of them.
+#[derive(Clone, Debug)]
+pub struct Features<'a> {
+    /// The layer whose output they are: the last hidden one.
+    pub layer: &'a Layer,
+    /// `N x D`, after the ReLU.
+    pub points: Points,
+    /// `N x K`, class probabilities.
+    pub probabilities: Vec<f32>,
+}
+
+/// The features of images `N x C x H x W`; none for a network of a single layer, or for no images.
+///
+/// # Panics
+/// When the shapes of the weights or images are not the network's: a bug in the caller.
+pub fn features<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor) -> Option<Features<'a>> {
+    let index = network.layers().len().checked_sub(2)?;
+    let layer = &network.layers()[index];
+    let count = images_nchw.size().first().map_or(0, |&n| n as usize);
+    if count == 0 || layer.output.is_empty() {
+        return None;
+    }
+    let (mut values, mut probabilities) = (Vec::new(), Vec::new());
+    for start in (0..count).step_by(CHUNK) {
+        tch::no_grad(|| {
+            let chunk_nchw = images_nchw.narrow(0, start as i64, CHUNK.min(count - start) as i64);
+            let features_nd = network.forward_to(index, weights, &chunk_nchw);
+            let logits_nk = network.forward_from(index, weights, &features_nd);
+            values.extend(host_values(&features_nd));
+            probabilities.extend(host_values(&logits_nk.softmax(-1, Kind::Float)));
+        });
+    }
+    Some(Features { layer, points: Points::new(layer.output.len(), values), probabilities })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Architecture, Parameters};
+    use crate::types::{ImageShape, Seed};
+    use tch::Device;
+
+    #[test]
+    fn they_are_the_last_hidden_layers_outputs_and_chunks_do_not_show() {
+        let shape = ImageShape { height: 6, width: 5, channels: 2 };
+        let architecture = Architecture { conv_filters: vec![3], kernel_size: 3, dense_units: 7 };
+        let network = Network::build(&architecture, shape, 4).unwrap();
+        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        let count = 2 * CHUNK + 3;
+        let pixels: Vec<f32> = (0..count * shape.len()).map(|i| (0.7 * (i * i % 9973) as f32).sin().abs()).collect();
+        let images = Tensor::from_slice(&pixels).view([count as i64, 2, 6, 5]);
+        let got = features(&network, parameters.views(), &images).unwrap();
+        assert_eq!((got.layer.name.as_str(), got.points.len(), got.points.dims()), ("dense", count, 7));
+        let taps = network.taps(parameters.views(), &images);
+        let want = host_values(&taps[taps.len() - 2].output);
+        for (got, want) in got.points.rows().flatten().zip(&want) {
+            assert!((got - want).abs() < 1e-5 && *got >= 0.0, "{got} {want}");
+        }
+        assert_eq!(got.probabilities.len(), count * 4);
+        assert!(got.probabilities.chunks(4).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-5));
+        assert!(features(&network, parameters.views(), &images.narrow(0, 0, 0)).is_none());
+    }
+}

@@ -1,0 +1,99 @@
+//! Pictures kept over a run, to be shown one after the other at its end.
+
+use crate::eventlog::{Animation, AnimationError};
+use crate::picture::Picture;
+
+/// Frames kept at most: a film of some ten seconds.
+const MOST: usize = 30;
+const DELAY_MS: u16 = 350;
+/// How often the last frame is shown before the film begins again.
+const REST: usize = 4;
+
+/// Frames in the order in which they came, evenly thinned out where there are too many.
+#[derive(Clone, Debug, Default)]
+pub struct Frames {
+    kept: Vec<Picture>,
+    /// Of how many frames one is kept.
+    every: usize,
+    /// Frames that came, but for the last, which is always kept.
+    seen: usize,
+    last: Option<Picture>,
+}
+
+impl Frames {
+    pub fn push(&mut self, frame: Picture) {
+        let every = self.every.max(1);
+        if let Some(earlier) = self.last.replace(frame) {
+            if self.seen.is_multiple_of(every) {
+                self.kept.push(earlier);
+            }
+            self.seen += 1;
+        }
+        if self.kept.len() >= MOST {
+            let mut index = 0;
+            self.kept.retain(|_| {
+                index += 1;
+                index % 2 == 1
+            });
+            self.every = 2 * every;
+        }
+    }
+
+    /// The film, which rests on the last frame; none of a single frame, which does not move.
+    ///
+    /// # Errors
+    /// When the frames are not all of one size.
+    pub fn film(&self) -> Result<Option<Animation>, AnimationError> {
+        let mut frames = self.all();
+        let Some(last) = self.last.as_ref().filter(|_| frames.len() > 1) else { return Ok(None) };
+        frames.extend(std::iter::repeat_n(last, REST - 1).cloned());
+        Animation::new(frames, DELAY_MS).map(Some)
+    }
+
+    /// All that were kept, the first and the last one among them.
+    fn all(&self) -> Vec<Picture> {
+        self.kept.iter().chain(&self.last).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(count: u8) -> Vec<u8> {
+        let mut frames = Frames::default();
+        for value in 0..count {
+            frames.push(Picture::filled(1, 1, [value; 3]));
+        }
+        frames.all().iter().map(|frame| frame.pixels()[0][0]).collect()
+    }
+
+    #[test]
+    fn a_film_rests_on_its_last_frame() {
+        let mut frames = Frames::default();
+        frames.push(Picture::filled(2, 1, [0; 3]));
+        assert_eq!(frames.film(), Ok(None));
+        frames.push(Picture::filled(2, 1, [9; 3]));
+        let film = frames.film().unwrap().unwrap();
+        let shown: Vec<u8> = film.frames().iter().map(|frame| frame.pixels()[0][0]).collect();
+        assert_eq!(shown, [0, 9, 9, 9, 9]);
+        frames.push(Picture::filled(3, 1, [9; 3]));
+        assert!(frames.film().is_err());
+    }
+
+    #[test]
+    fn frames_are_thinned_evenly_and_the_first_and_last_stay() {
+        assert!(after(0).is_empty());
+        assert_eq!(after(1), [0]);
+        assert_eq!(after(5), [0, 1, 2, 3, 4]);
+        for count in 1..=255 {
+            let frames = after(count);
+            assert!(frames.len() <= MOST, "{count}: {}", frames.len());
+            assert_eq!((frames[0], frames[frames.len() - 1]), (0, count - 1));
+            assert!(count < 40 || frames.len() >= MOST / 2, "{count}: {}", frames.len());
+            let gaps: Vec<u8> = frames.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            let (_, even) = gaps.split_last().unwrap_or((&0, &[]));
+            assert!(even.iter().all(|&gap| gap == gaps[0]), "{count}: {gaps:?}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The feature space itself, to be turned around in TensorBoard's Projector.
+
+use std::sync::Arc;
+
+use super::Findings;
+use super::card;
+use super::feature_space::{FeatureSpace, Sample};
+use crate::eventlog::{Embeddings, EmbeddingsError, Sprite};
+use crate::picture::Picture;
+use crate::render::{self, Canvas, Zoom};
+use crate::train::{Moment, Observer};
+
+/// Images in a snapshot, at most.
+const POINTS: usize = 1000;
+/// Numbers in a snapshot, at most: some 7 MB of text. Wide layers are shown with fewer images.
+const NUMBERS: usize = 1_000_000;
+/// Pixels of the longer side of a point's picture, at most.
+const CELL: u32 = 32;
+
+/// Snapshots of the last hidden layer's outputs, with classes, answers, and the images.
+#[derive(Clone, Debug)]
+pub struct Projector {
+    space: FeatureSpace,
+}
+
+impl Projector {
+    pub fn new(space: FeatureSpace) -> Projector {
+        Projector { space }
+    }
+}
+
+impl Observer<Findings> for Projector {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+        let hidden = moment.network.layers().iter().rev().nth(1);
+        let width = hidden.map_or(1, |layer| layer.output.len().max(1));
+        let Some(sample) = self.space.sample(moment, POINTS.min(NUMBERS / width).max(1)) else { return };
+        match embeddings(&sample, &moment.dataset.classes) {
+            Ok(embeddings) => out.push_embeddings(moment.place().1, Arc::new(embeddings)),
+            Err(error) => tracing::warn!("nothing for the Projector after epoch {}: {error}", moment.epoch + 1),
+        }
+    }
+}
+
+fn embeddings(sample: &Sample, classes: &[String]) -> Result<Embeddings, EmbeddingsError> {
+    let (kept, points) = sample.points.finite();
+    let (predictions, images) = (&sample.predictions, &sample.images);
+    let row = |&image: &usize| {
+        let (label, predicted) = (predictions.label(image), predictions.predicted(image));
+        vec![
+            card::class_name(classes, label),
+            card::class_name(classes, predicted),
+            if label == predicted { "right" } else { "wrong" }.to_owned(),
+            format!("{:.3}", predictions.confidence(image)),
+            images.indices()[image].to_string(),
+        ]
+    };
+    let pixels: Vec<&[u8]> = images.images().collect();
+    let cells: Vec<Picture> = kept.iter().map(|&image| cell(&render::image(pixels[image], images.shape()))).collect();
+    Embeddings::new(sample.layer.clone(), points.dims(), points.rows().flatten().copied().collect())?
+        .labelled(["class", "predicted", "answer", "confidence", "index"], kept.iter().map(row).collect())?
+        .pictured(Sprite::of(&cells))
+}
+
+fn cell(image: &Picture) -> Picture {
+    if image.width().max(image.height()) <= CELL {
+        return image.clone();
+    }
+    let zoom = Zoom::fitting(image.height() as usize, image.width() as usize, CELL);
+    let side = |pixels: u32| zoom.apply(pixels as usize).max(1);
+    let mut canvas = Canvas::new(side(image.width()), side(image.height()), card::PAPER);
+    canvas.place((0, 0), image, zoom);
+    canvas.into_picture()
+}

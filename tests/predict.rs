@@ -1,0 +1,179 @@
+//! What a user may rely on when asking a trained network: pictures of any kind are understood, and what cannot be used
+//! is said with its exit code and does not stop the rest.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
+
+mod support;
+
+use std::io::{Cursor, Write};
+use std::process::Stdio;
+use std::sync::LazyLock;
+
+use image::imageops::FilterType;
+use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
+use serde_json::Value;
+use support::{Outcome, Sandbox, finish, start};
+use trainer::data::{Split, synthetic};
+use trainer::types::Seed;
+
+/// A run that tells the drawn shapes apart, trained once: `run` in it is the directory.
+static TRAINED: LazyLock<Sandbox> = LazyLock::new(|| {
+    let sandbox = Sandbox::new();
+    sandbox.run(&format!("{TRAINING} --logdir run")).succeeded();
+    sandbox
+});
+const TRAINING: &str = "--dataset synthetic --epochs 4 --conv-filters 8,16 --dense-units 32 --learning-rate 3e-3 \
+                        --limit-validation 500 --image-freq 0 --histogram-freq 0 --update-freq epoch";
+
+static VALIDATION: LazyLock<Split> = LazyLock::new(|| synthetic::dataset(Seed(0)).validation);
+
+/// A directory with a link to the trained run, `run`.
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.link("run", TRAINED.path("run").to_str().unwrap());
+    sandbox
+}
+
+fn shape(index: usize) -> DynamicImage {
+    DynamicImage::ImageLuma8(GrayImage::from_raw(28, 28, VALIDATION.image(index).to_vec()).unwrap())
+}
+
+fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn objects(outcome: &Outcome) -> Vec<Value> {
+    outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect()
+}
+
+#[test]
+fn images_of_the_validation_split_are_told_as_in_training() {
+    let sandbox = sandbox();
+    let mut command = sandbox.trainer(["predict", "--run", "run", "--format", "json"]);
+    for index in 0..100 {
+        let name = format!("{index}.png");
+        sandbox.write(&name, encoded(&shape(index), ImageFormat::Png));
+        command.arg(name);
+    }
+    let outcome = finish(&mut command).succeeded();
+    assert_eq!(outcome.stderr, "", "nothing had to be done to these");
+    let objects = objects(&outcome);
+    assert_eq!(objects.len(), 100);
+    let mut right = 0;
+    for (index, object) in objects.iter().enumerate() {
+        assert_eq!(object["file"], format!("{index}.png"));
+        assert_eq!(object["prepared"], Value::Array(vec![]));
+        let class = object["class_index"].as_u64().unwrap() as usize;
+        assert_eq!(object["class"], synthetic::CLASSES[class]);
+        let probabilities = object["probabilities"].as_object().unwrap();
+        assert_eq!(probabilities.keys().collect::<Vec<_>>(), synthetic::CLASSES);
+        assert_eq!(probabilities[synthetic::CLASSES[class]], object["probability"]);
+        let values: Vec<f64> = probabilities.values().map(|value| value.as_f64().unwrap()).collect();
+        assert!((values.iter().sum::<f64>() - 1.0).abs() < 1e-4);
+        assert!(values.iter().all(|value| *value <= object["probability"].as_f64().unwrap()));
+        right += usize::from(class == usize::from(VALIDATION.label(index)));
+    }
+    assert!(right > 85, "{right} of 100");
+}
+
+#[test]
+fn inverted_enlarged_and_coloured_is_the_same_shape_and_what_was_done_is_said() {
+    let sandbox = sandbox();
+    let (mut same, mut asked) = (0, 0);
+    for index in 0..20 {
+        let large = shape(index).resize(280, 280, FilterType::Triangle).into_luma8();
+        // Blue ink on yellow paper.
+        let tint = |value: u8| image::Rgb([255 - value, 255 - value, 235 - (u16::from(value) * 180 / 255) as u8]);
+        let tinted = RgbImage::from_fn(280, 280, |x, y| tint(large.get_pixel(x, y).0[0]));
+        sandbox.write("plain.png", encoded(&shape(index), ImageFormat::Png));
+        sandbox.write("photo.jpg", encoded(&DynamicImage::ImageRgb8(tinted), ImageFormat::Jpeg));
+        let outcome = sandbox.run("predict --run run --format json plain.png photo.jpg").succeeded();
+        let done =
+            "colours turned to grey, inverted from dark on light to light on dark, resized from 280x280 to 28x28";
+        assert_eq!(outcome.stderr, format!("warning: photo.jpg: {done}\n"));
+        let objects = objects(&outcome);
+        let prepared: Vec<&str> =
+            objects[1]["prepared"].as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
+        assert_eq!(prepared.join(", "), done);
+        if objects[0]["probability"].as_f64().unwrap() > 0.9 {
+            asked += 1;
+            same += usize::from(objects[0]["class"] == objects[1]["class"]);
+        }
+    }
+    assert!(asked >= 10 && same + 1 >= asked, "{same} of {asked}");
+}
+
+#[test]
+fn a_table_has_a_row_for_each_picture() {
+    let sandbox = sandbox();
+    sandbox.write("a.png", encoded(&shape(0), ImageFormat::Png));
+    sandbox.write("b.bmp", encoded(&shape(1), ImageFormat::Bmp));
+    let outcome = sandbox.run("predict --run run a.png b.bmp --top 3").succeeded();
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    assert_eq!(lines.len(), 3, "{}", outcome.stdout);
+    assert!(lines[0].starts_with("file   class") && lines[0].ends_with("3rd"), "{}", lines[0]);
+    assert!(lines[1].starts_with("a.png  ") && lines[2].starts_with("b.bmp  ") && lines[2].ends_with(" %"));
+    assert_eq!(lines[1].matches('%').count(), 3);
+}
+
+#[test]
+fn a_picture_may_come_through_a_pipe() {
+    let sandbox = sandbox();
+    let mut command = sandbox.trainer(["predict", "--run", "run", "--format", "json", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&encoded(&shape(5), ImageFormat::Png)).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(object["file"], "stdin");
+}
+
+#[test]
+fn a_picture_that_cannot_be_used_does_not_stop_the_others() {
+    let sandbox = sandbox();
+    sandbox.write("good.png", encoded(&shape(0), ImageFormat::Png));
+    sandbox.write("text.png", "hello");
+    let outcome = sandbox.run("predict --run run --format json none.png text.png good.png");
+    assert_eq!(outcome.code(), 66, "the first one's: {}", outcome.stderr);
+    let said: Vec<&str> = outcome.stderr.lines().collect();
+    assert_eq!(
+        said,
+        [
+            "error: none.png: cannot read the picture: No such file or directory (os error 2)",
+            "error: text.png: is no PNG, JPEG or BMP picture"
+        ]
+    );
+    assert_eq!(objects(&outcome)[0]["file"], "good.png");
+    let outcome = sandbox.run("predict --run run text.png none.png");
+    assert_eq!((outcome.code(), outcome.stdout.as_str()), (65, ""));
+}
+
+#[test]
+fn neither_the_data_nor_the_place_of_training_is_needed() {
+    let sandbox = sandbox();
+    sandbox.write("a.png", encoded(&shape(0), ImageFormat::Png));
+    let plain = sandbox.run("predict --run run a.png").succeeded();
+    // What the environment says is about runs to come.
+    let mut command = sandbox.trainer(["predict", "--run", "run", "a.png"]);
+    let said = [("TRAINER_DATASET", "mnist"), ("TRAINER_CONV_FILTERS", "none"), ("TRAINER_LOGDIR", "elsewhere")];
+    let outcome = finish(command.envs(said)).succeeded();
+    assert_eq!((outcome.stdout, outcome.stderr), (plain.stdout, String::new()));
+    assert!(!sandbox.path("elsewhere").exists());
+}
+
+#[test]
+fn asking_changes_nothing_and_gives_the_same_answer_again() {
+    let sandbox = sandbox();
+    sandbox.write("a.png", encoded(&shape(0), ImageFormat::Png));
+    let before = TRAINED.tree();
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        let mut command = sandbox.trainer(["predict", "--run", "run", "--format", "json", "a.png"]);
+        running.push(start(command.stdout(Stdio::piped()).stderr(Stdio::piped())));
+    }
+    let answers: Vec<String> = running.into_iter().map(|one| one.finish().succeeded().stdout).collect();
+    assert_eq!(answers[0], answers[1]);
+    assert!(TRAINED.tree() == before);
+}
