@@ -165,9 +165,9 @@ fn conditional(squared: &[f32], count: usize, perplexity: f64) -> Vec<f64> {
                 break;
             }
             if off > 0.0 {
-                low = precision
+                low = precision;
             } else {
-                high = precision
+                high = precision;
             }
             // Newton's step for the logarithm of the precision, which the entropy falls with; else halve or double.
             let slope = precision * precision * (square - mean * mean);

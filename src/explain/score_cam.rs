@@ -20,7 +20,7 @@ const EPSILON: f64 = 1e-8;
 /// 2020), algorithm 1; the logit of the baseline image that it subtracts from each is lost in the softmax. As in
 /// pytorch-grad-cam 1.5.7 channels are enlarged with `align_corners=True`.
 ///
-/// Arguments, panics and layers without maps as for [`grad_cam`](super::grad_cam).
+/// Arguments, panics and layers without maps as for [`grad_cam`](fn@super::grad_cam).
 pub fn score_cam(
     network: &Network,
     weights: &[Tensor],

@@ -152,7 +152,7 @@ fn stretched(image: &[Map], side: u32) -> Option<Picture> {
     let (low, high) = Map::range(image)?;
     // As wide as the least contrast, around what there is, and within what can be.
     let spare = (LEAST_CONTRAST - (high - low)).max(0.0);
-    let low = (low - spare / 2.0).min(1.0 - LEAST_CONTRAST).max(0.0).min(low);
+    let low = (low - spare / 2.0).clamp(0.0, 1.0 - LEAST_CONTRAST).min(low);
     let scale = Scale::new(low, high.max(low + LEAST_CONTRAST));
     let first = image.first()?;
     let longest = first.height().max(first.width()).max(1);

@@ -242,6 +242,6 @@ mod tests {
         let input = Picture::filled(28, 28, [9; 3]);
         let with = |values: Vec<f32>| sheet(&question(""), &input, &[explanation(Method::GradCam, values)]);
         let (zero, nan) = (with(vec![0.0; 4]), with(vec![f32::NAN; 4]));
-        assert!(zero.pixels().iter().any(|&p| p == PAPER) && zero != nan);
+        assert!(zero.pixels().contains(&PAPER) && zero != nan);
     }
 }

@@ -147,7 +147,7 @@ mod tests {
             let mut canvas = Canvas::new(21, 21, [255; 3]);
             mark(&mut canvas, (10.5, 10.5), 6.0, (shape, [0; 3]), 1.0);
             let area: f32 = canvas.into_picture().pixels().iter().map(|p| 1.0 - f32::from(p[0]) / 255.0).sum();
-            assert!((85.0..125.0).contains(&area), "{shape:?} covers {area}, a disc {}", 36.0 * 3.14);
+            assert!((85.0..125.0).contains(&area), "{shape:?} covers {area}, a disc {}", 36.0 * std::f32::consts::PI);
         }
         let mut canvas = Canvas::new(8, 8, [255; 3]);
         for centre in [(-1e9, 3.0), (1e9, 1e9), (f32::NAN, 0.0), (f32::INFINITY, 0.0)] {
