@@ -196,7 +196,9 @@ fn pictures_fit_the_images_tab_whatever_the_network() {
                 // TensorBoard shows the size of the first for all.
                 assert_eq!(picture.height(), first.height(), "{tag} of {shape}");
                 assert!(picture.height() <= 1024, "{tag} of {shape} is {} pixels high", picture.height());
-                assert!(picture.png().unwrap().len() < 150_000, "{tag} of {shape}");
+                let bytes = picture.png().unwrap().len();
+                // The optima of untrained filters are noise, which is as dear as a picture can be.
+                assert!(bytes < 170_000, "{tag} of {shape} takes {bytes} bytes");
             }
         }
     }
