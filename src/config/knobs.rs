@@ -259,7 +259,7 @@ pub const KNOBS: &[Knob] = &[
         value_name: "N",
         default: "10",
         help: "Validation images that pictures show again and again, spread over the classes\n\nGrad-CAM shows them all, \
-               feature maps three of them, the explanations four.",
+               feature maps and explanations three of them.",
         heading: WATCHING,
         set: |c, t| store(&mut c.probes, number(t, 1, 100)),
     },

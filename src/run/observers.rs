@@ -17,7 +17,7 @@ use crate::train::{Observer, Watch};
 const FEATURE_MAP_PROBES: usize = 3;
 
 /// Probe images that every method explains, at most: nine methods cost what a hundred passes do.
-const EXPLANATION_PROBES: usize = 4;
+const EXPLANATION_PROBES: usize = 3;
 
 /// The observers that look at least once, in the order of the table.
 pub(super) fn watches(resolved: &Resolved, device: Device, threads: usize) -> Vec<Watch<Findings>> {
