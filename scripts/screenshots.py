@@ -22,8 +22,9 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
-TABS = ["timeseries", "scalars", "images", "graphs", "graphs-conceptual", "histograms", "distributions", "text"]
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+TABS = ["timeseries", "scalars", "custom_scalars", "images", "graphs", "graphs-conceptual", "graphs-profile", "histograms",
+        "distributions", "text", "pr_curves", "hparams", "projector"]
+FLAGS = ["--headless", "--no-sandbox", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run", "--hide-scrollbars",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 # TensorBoard is built from nested shadow roots; every search has to go through them.
@@ -148,6 +149,20 @@ def choose_conceptual_graph(browser):
     """)
 
 
+def choose_profile(browser):
+    """The run graph coloured by the time that its operations take."""
+    browser.execute_script(DEEP + """
+      const [controls] = deep('tf-graph-controls');
+      const run = controls.datasets[controls._selectedRunIndex];
+      controls._selectedTagIndex = run.tags.findIndex(tag => tag.profile);
+      controls._selectedGraphType = 'profile';
+    """)
+
+
+def colour_by_time(browser):
+    browser.execute_script(DEEP + "deep('tf-graph-controls').forEach(controls => { controls.colorBy = 'compute_time'; });")
+
+
 def expand_scopes(browser, scopes):
     for scope in scopes:
         opened = browser.execute_script(DEEP + """
@@ -191,6 +206,11 @@ def shoot(browser, url, tab, options):
     if tab == "graphs-conceptual":
         choose_conceptual_graph(browser)
         time.sleep(options.wait / 2)
+    if tab == "graphs-profile":
+        choose_profile(browser)
+        time.sleep(options.wait / 2)
+        colour_by_time(browser)
+        time.sleep(options.wait / 3)
     if tab.startswith("graphs"):
         expand_scopes(browser, [scope for scope in options.expand.split(",") if scope])
     else:
