@@ -9,6 +9,7 @@ use safetensors::tensor::TensorView;
 
 use crate::data::{Specimen, images_nchw};
 use crate::durable;
+use crate::evaluation::most_probable;
 use crate::eventlog::event::EncodeError;
 use crate::eventlog::{Value, event};
 use crate::exit::{Classify, Exit};
@@ -86,7 +87,7 @@ impl Inquiry {
             .into_iter()
             .zip(&probabilities)
             .map(|(specimen, row)| {
-                let target = self.target.unwrap_or_else(|| most(row));
+                let target = self.target.unwrap_or_else(|| most_probable(row));
                 Reply { specimen, target, probability: row[target], explanations: Vec::new() }
             })
             .collect();
@@ -109,10 +110,6 @@ impl Inquiry {
             }
         }
     }
-}
-
-fn most(row: &[f32]) -> usize {
-    (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best })
 }
 
 /// Writes into `out`, which is made if need be: for each image `<name>.png` with all methods side by side and

@@ -14,7 +14,7 @@ pub use calibration::{Bin, Calibration};
 pub use confusion::{Confusion, Mistake};
 pub use errors::Errors;
 pub use pr_curve::PrCurve;
-pub use predictions::Predictions;
+pub use predictions::{Predictions, most_probable};
 pub use scores::{ClassScore, Scores};
 
 /// 0 of nothing: scikit-learn's `zero_division=0`, and TensorBoard's division by at least 1e-7.

@@ -46,9 +46,7 @@ impl Predictions {
 
     /// The most probable class, the first of equals. Of a network that has diverged, whose probabilities are NaN, 0.
     pub fn predicted(&self, sample: usize) -> usize {
-        let probabilities = self.probabilities(sample);
-        (1..probabilities.len())
-            .fold(0, |best, class| if probabilities[class] > probabilities[best] { class } else { best })
+        most_probable(self.probabilities(sample))
     }
 
     /// The probability of the predicted class.
@@ -59,6 +57,12 @@ impl Predictions {
     pub fn is_right(&self, sample: usize) -> bool {
         self.predicted(sample) == self.label(sample)
     }
+}
+
+/// The class of the largest probability, the first of equals; 0 where all are NaN, or there are none.
+pub fn most_probable(probabilities: &[f32]) -> usize {
+    (1..probabilities.len())
+        .fold(0, |best, class| if probabilities[class] > probabilities[best] { class } else { best })
 }
 
 #[cfg(test)]

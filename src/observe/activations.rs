@@ -2,14 +2,14 @@
 
 use tch::Tensor;
 
-use super::Findings;
 use super::histograms::histogram;
 use super::probe::Probes;
+use super::{Findings, scalar};
 use crate::eventlog::Value;
 use crate::explain::{self, ActivationStatistics};
 use crate::model::{Network, Shape};
 use crate::train::{Moment, Observer};
-use crate::types::{Seed, Tag};
+use crate::types::Seed;
 
 /// Images of the batch: enough that a unit which is silent for all of them is no accident.
 const IMAGES: usize = 64;
@@ -84,7 +84,7 @@ fn values(moment: &Moment<'_>, images_nchw: &Tensor) -> Vec<Value> {
         non_finite += numbers.non_finite;
     }
     let description = "How many activations are NaN or infinite, in all layers. Anything but 0 is a fault.";
-    values.push(scalar("non_finite/activations".to_owned(), non_finite as f64, description.to_owned()));
+    values.push(scalar("non_finite/activations", non_finite as f64, description.to_owned()));
     values
 }
 
@@ -126,10 +126,6 @@ fn silence(name: &str, units: &str, images: usize, numbers: &ActivationStatistic
     );
     [("dead_units", numbers.dead, dead), ("activation_zeros", numbers.zeros, zeros)]
         .map(|(tag, value, description)| scalar(format!("{tag}/{name}"), value, description))
-}
-
-fn scalar(tag: String, value: f64, description: String) -> Value {
-    Value::scalar(Tag::of(tag), value as f32).described(description)
 }
 
 #[cfg(test)]

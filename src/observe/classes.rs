@@ -2,7 +2,7 @@
 
 use super::class_tags::{self, class_tags};
 use super::texts::Table;
-use super::{Findings, card, epoch_step};
+use super::{Findings, card, epoch_step, scalar};
 use crate::evaluation::{ClassScore, Confusion, Scores};
 use crate::eventlog::Value;
 use crate::model::grouped;
@@ -36,7 +36,7 @@ impl Observer<Findings> for Classes {
                 "Mean over the classes of the {name} of each ({what}), 0 to 1, on the validation images: a rare class \
                  counts as much as a frequent one. A class that has no image and that none is taken for does not count."
             );
-            values.push(scalar(Tag::of(format!("macro_average/{tag_name}")), of(&scores.mean), description));
+            values.push(scalar(format!("macro_average/{tag_name}"), of(&scores.mean), description));
             for (tag, score) in
                 class_tags(&format!("class_{tag_name}"), classes, count).into_iter().zip(&scores.classes)
             {
@@ -44,7 +44,7 @@ impl Observer<Findings> for Classes {
                     "{name} of one class on the validation images, 0 to 1: {what}; 0 where there are none.{}",
                     class_tags::note(count)
                 );
-                values.push(scalar(tag, of(score), description));
+                values.push(scalar(tag.as_str(), of(score), description));
             }
         }
         let table = Value::text(Tag::of("classes/scores"), table(&confusion, &scores, classes)).described(
@@ -54,10 +54,6 @@ impl Observer<Findings> for Classes {
         values.push(table);
         out.push(Run::Validation, epoch_step(moment.epoch), values);
     }
-}
-
-fn scalar(tag: Tag, value: f64, description: String) -> Value {
-    Value::scalar(tag, value as f32).described(description)
 }
 
 fn table(confusion: &Confusion, scores: &Scores, classes: &[String]) -> String {

@@ -4,6 +4,7 @@ use super::Findings;
 use super::card::{self, BODY, GREEN, GREY, LINE, LINES, MARGIN, NOTE, PAPER, RED, RIGHT, STRONG};
 use super::grad_cam::probabilities;
 use super::probe::Probes;
+use crate::evaluation::most_probable;
 use crate::eventlog::Value;
 use crate::explain::{self, Content, Explanation, Method, Settings};
 use crate::picture::Picture;
@@ -60,7 +61,7 @@ fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
     let images_nchw = probes.images_nchw(moment.parameters.device());
     let logits_nk = tch::no_grad(|| network.forward(weights, &images_nchw));
     let probabilities = probabilities(&logits_nk);
-    let targets: Vec<usize> = probabilities.iter().map(|row| most(row)).collect();
+    let targets: Vec<usize> = probabilities.iter().map(|row| most_probable(row)).collect();
     let mut by_image: Vec<Vec<Explanation>> = targets.iter().map(|_| Vec::new()).collect();
     for method in Method::ALL {
         let all = explain::explain(method, network, weights, &images_nchw, None, &targets, &Settings::default());
@@ -96,10 +97,6 @@ fn description(layer: &str) -> String {
          scale.\n\n{}",
         methods.join("\n")
     )
-}
-
-fn most(row: &[f32]) -> usize {
-    (1..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best })
 }
 
 /// What is explained: why `target`.

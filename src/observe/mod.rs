@@ -138,6 +138,11 @@ fn film(tag: String, frames: &Frames, description: String) -> Option<Value> {
     }
 }
 
+/// A point of a curve, with what it means in markdown.
+fn scalar(tag: impl AsRef<str>, value: f64, description: String) -> Value {
+    Value::scalar(Tag::of(tag), value as f32).described(description)
+}
+
 /// The step of a moment in a run whose steps are epochs.
 fn epoch_step(epoch: u64) -> Step {
     Step::new(epoch).unwrap_or(Step::MAX)
@@ -154,7 +159,7 @@ mod tests {
     use crate::model::{Architecture, Network};
     use crate::optim::Rule;
     use crate::train::{EpochReport, Fit, Metrics, Outcome, Progress, TrainState, Watch, fit};
-    use crate::types::{FixedClock, ImageShape, Seed, Tag};
+    use crate::types::{FixedClock, ImageShape, Seed};
 
     /// One value in a log.
     pub struct Seen {

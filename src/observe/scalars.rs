@@ -2,10 +2,10 @@
 
 use tch::Device;
 
-use super::{Findings, epoch_step};
+use super::{Findings, epoch_step, scalar};
 use crate::eventlog::Value;
 use crate::train::{At, Divergence, Metrics, Moment, Observer, Totals};
-use crate::types::{Run, Step, Tag};
+use crate::types::{Run, Step};
 
 const LOSS: &str = "Mean cross-entropy, in nats. Guessing among 10 classes gives 2.303.";
 const ACCURACY: &str = "Share of images whose most probable class is the right one, 0 to 1.";
@@ -105,10 +105,6 @@ fn metrics([loss, accuracy]: [&str; 2], metrics: Metrics, over: &str) -> Vec<Val
         scalar(loss, metrics.loss, format!("{LOSS} Mean {over}.")),
         scalar(accuracy, metrics.accuracy, format!("{ACCURACY} Taken {over}.")),
     ]
-}
-
-fn scalar(tag: &str, value: f64, description: String) -> Value {
-    Value::scalar(Tag::of(tag), value as f32).described(description)
 }
 
 #[cfg(test)]

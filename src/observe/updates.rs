@@ -2,10 +2,10 @@
 
 use tch::{Kind, Tensor};
 
-use super::Findings;
+use super::{Findings, scalar};
 use crate::eventlog::Value;
 use crate::train::{Divergence, Moment, Observer};
-use crate::types::{Run, Step, Tag};
+use crate::types::{Run, Step};
 
 const TOTAL: &str = "Euclidean norm of the gradient of the last step's mean loss, over all parameters; at least 0. It falls \
     as training settles. Sudden peaks come before divergence, 0 means that nothing is learned any more.";
@@ -40,7 +40,7 @@ fn values(moment: &Moment<'_>) -> Vec<Value> {
     let (steps, previous) = (norms(&parameters.views_of(&step)), norms(&parameters.views_of(moment.previous)));
 
     let total = length(&gradient_norms);
-    let mut values = vec![scalar("gradient_norm".to_owned(), total, TOTAL.to_owned())];
+    let mut values = vec![scalar("gradient_norm", total, TOTAL.to_owned())];
     let layers = moment.network.layers().iter().filter(|layer| layer.parameter_count() > 0);
     values.extend(layers.map(|layer| {
         let own = specs.iter().zip(&gradient_norms).filter(|(spec, _)| spec.layer == layer.name);
@@ -95,10 +95,6 @@ fn length(norms: &[f64]) -> f64 {
 fn non_finite(tensors: &[Tensor], norms: &[f64]) -> i64 {
     let suspects = tensors.iter().zip(norms).filter(|(_, norm)| !norm.is_finite());
     suspects.map(|(tensor, _)| tensor.isfinite().logical_not().sum(Kind::Int64).int64_value(&[])).sum()
-}
-
-fn scalar(tag: String, value: f64, description: String) -> Value {
-    Value::scalar(Tag::of(tag), value as f32).described(description)
 }
 
 #[cfg(test)]
