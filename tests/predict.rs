@@ -14,6 +14,7 @@ use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 use serde_json::Value;
 use support::{Outcome, Sandbox, finish, start};
 use trainer::data::{Split, synthetic};
+use trainer::explain::Method;
 use trainer::types::Seed;
 
 /// A run that tells the drawn shapes apart, trained once: `run` in it is the directory.
@@ -176,4 +177,74 @@ fn asking_changes_nothing_and_gives_the_same_answer_again() {
     let answers: Vec<String> = running.into_iter().map(|one| one.finish().succeeded().stdout).collect();
     assert_eq!(answers[0], answers[1]);
     assert!(TRAINED.tree() == before);
+}
+
+#[test]
+fn an_explanation_is_pictures_an_event_file_and_numbers() {
+    let sandbox = sandbox();
+    sandbox.write("a shape.png", encoded(&shape(3), ImageFormat::Png));
+    let mut command = sandbox.trainer(["explain", "--run", "run", "--out", "why", "--raw", "--indices", "3,7"]);
+    let outcome = finish(command.args(["--image", "a shape.png"])).succeeded();
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    assert_eq!(lines.len(), 3);
+    let class = synthetic::CLASSES[usize::from(VALIDATION.label(7))];
+    for (line, name) in lines.iter().zip(["a-shape", "validation-3", "validation-7"]) {
+        assert!(line.starts_with(&format!("why/{name}.png: why ")), "{line}");
+        for method in Method::ALL {
+            let png = sandbox.read(&format!("why/{name}.{method}.png"));
+            let picture = image::load_from_memory(&png).unwrap();
+            assert_eq!((picture.width(), picture.height()), (336, 336), "{name}: {method}");
+        }
+        assert_eq!(image::load_from_memory(&sandbox.read(&format!("why/{name}.png"))).unwrap().width(), 348);
+    }
+    assert!(
+        lines[2].contains(&format!("why {class} ")) || lines[2].contains(&format!("it is {class})")),
+        "{}",
+        lines[2]
+    );
+
+    // The same picture, from a file and from the data set, has the same maps.
+    let bytes = sandbox.read("why/maps.safetensors");
+    let maps = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(maps.len(), 3 * Method::ALL.len());
+    for method in Method::ALL {
+        let map = |name: &str| maps.tensor(&format!("{name}/{method}")).unwrap();
+        assert_eq!(map("a-shape").data(), map("validation-3").data(), "{method}");
+        assert_ne!(map("a-shape").data(), map("validation-7").data(), "{method}");
+    }
+    let report = sandbox.run("inspect why").succeeded().stdout;
+    for name in ["a-shape", "validation-3", "validation-7"] {
+        assert!(report.contains(&format!("explanations/{name}")), "{report}");
+    }
+
+    // The same question has the same answer, to the bit.
+    let ask = |flags: &str| {
+        sandbox.run(&format!("explain --run run --out why --indices 7 {flags}")).succeeded();
+        sandbox.read("why/validation-7.png")
+    };
+    let first = ask("");
+    assert!(ask("--method gradcam,occlusion --target ring") != first, "other methods, another class");
+    assert!(ask("") == first, "the same question");
+}
+
+#[test]
+fn an_explanation_that_cannot_be_given_is_refused() {
+    let sandbox = sandbox();
+    sandbox.write("file", "");
+    for (flags, status, words) in [
+        ("--out why", 64, "--image"),
+        ("--out why --indices 500", 64, "validation image 500 is not there"),
+        ("--out why --indices 0 --layer dense", 64, "want one of those with maps: `conv2d`"),
+        ("--out why --indices 0 --method gradcm", 64, "did you mean `gradcam`?"),
+        ("--out why --indices 0 --target oval", 64, "want one of `disc`"),
+        ("--out file --indices 0", 73, "file"),
+        ("--out run --indices 0", 73, "holds a run"),
+        ("--out why --image none.png", 66, "none.png"),
+        ("--indices 0", 64, "--out"),
+    ] {
+        let outcome = sandbox.run(&format!("explain --run run {flags}"));
+        assert_eq!(outcome.status.code(), Some(status), "{flags}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(words), "{flags}: {}", outcome.stderr);
+        assert!(!sandbox.path("why").exists(), "{flags} left something behind");
+    }
 }
