@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 
 import measuring
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 ROOT = measuring.ROOT
 US = "trainer"
@@ -25,6 +27,7 @@ LEAST_SCALARS = 1_000_000  # events a second
 LEAST_RATIO = 2  # of scalar events, to tensorboard-rs
 MOST_MEMORY = 450  # MiB
 MOST_WATCHING = 1.05  # times as long as without observers
+LEAST_SILHOUETTE = 0.3  # of the t-SNE layout of MNIST features after 5 epochs
 MOST_LOGGED = 30  # MiB of a run of 5 epochs
 PARTS = ["eventlog", "epoch", "memory", "observers"]
 EVENTLOG_PEERS = ["eventlog_torch.py", "eventlog_tensorboardx.py"]
@@ -101,9 +104,11 @@ def measure_observers(options):
     """Seconds of the whole job of 5 epochs, with all observers at their defaults and with none, one number a round;
     and what the watched ones wrote, in MiB."""
     found = {"--observe none": [], "default": []}
-    logged = []
+    logged, shares, silhouettes = [], [], {"tsne": [], "pca": []}
     for number in range(options.rounds):
-        for subject, flags in (("--observe none", ["--observe", "none"]), ("default", [])):
+        pair = [("--observe none", ["--observe", "none"]), ("default", [])]
+        # Whoever comes first finds the machine as the other left it: each does so in turn.
+        for subject, flags in pair if number % 2 == 0 else reversed(pair):
             print(f"observers, round {number + 1} of {options.rounds}: {subject}", flush=True)
             with tempfile.TemporaryDirectory(prefix="trainer-") as directory:
                 started = time.monotonic()
@@ -111,7 +116,17 @@ def measure_observers(options):
                 found[subject].append(time.monotonic() - started)
                 if subject == "default":
                     logged.append(bytes_below(Path(directory)) / 2**20)
-    return {"seconds": found, "logged": logged}
+                    run = Path(directory) / "logs" / "fit"
+                    shares.append(json.loads((run / "result.json").read_text())["observers_share"])
+                    for layout, values in silhouettes.items():
+                        values.append(last_scalar(run / "train", f"embedding/silhouette_{layout}"))
+    return {"seconds": found, "logged": logged, "shares": shares, "silhouettes": silhouettes}
+
+
+def last_scalar(directory, tag):
+    events = EventAccumulator(str(directory), size_guidance={"tensors": 0})
+    events.Reload()
+    return float(make_ndarray(events.Tensors(tag)[-1].tensor_proto))
 
 
 def bytes_below(directory):
@@ -183,6 +198,9 @@ def shortcomings(found):
         logged = max(found["observers"]["logged"])
         if logged > MOST_LOGGED:
             yield f"{logged:.1f} MiB of logs, at most {MOST_LOGGED} are wanted"
+        silhouette = min(found["observers"]["silhouettes"]["tsne"])
+        if silhouette < LEAST_SILHOUETTE:
+            yield f"a silhouette of {silhouette:.2f}, at least {LEAST_SILHOUETTE} is wanted"
 
 
 def circumstances(options, part):
@@ -232,7 +250,11 @@ def observers_section(options, found):
         "| | median, s | range |", "| --- | --- | --- |", *rows, "",
         f"Watching takes **{statistics.median(times):.3f}** times as long as not watching ({min(times):.3f} to "
         f"{max(times):.3f}); at most {MOST_WATCHING} is wanted. It writes {statistics.median(found['logged']):.1f} MiB, at "
-        f"most {MOST_LOGGED} are wanted.\n",
+        f"most {MOST_LOGGED} are wanted. By its own clock the trainer spent {statistics.median(found['shares']):.3f} of the "
+        "time of steps and observers on observers (`time/observers_of_run`).\n",
+        f"Silhouette of the t-SNE layout after the last epoch: {statistics.median(found['silhouettes']['tsne']):.2f}, at "
+        f"least {LEAST_SILHOUETTE} is wanted; of the two principal components, which are no layout by neighbourhood: "
+        f"{statistics.median(found['silhouettes']['pca']):.2f}.\n",
     ])
 
 

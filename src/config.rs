@@ -101,6 +101,9 @@ impl Config {
         if self.momentum > 0.0 && self.optimizer != OptimizerName::Sgd {
             warnings.push(format!("momentum {} has no effect: only `--optimizer sgd` has a momentum", self.momentum));
         }
+        for name in self.blind() {
+            warnings.push(format!("observe {name}: none of its epochs comes in a run of {} epochs", self.epochs));
+        }
         warnings
     }
 }

@@ -17,6 +17,7 @@ use crate::explain::{self, Explanation, Method, Settings};
 use crate::observe::{Question, sheet, tile};
 use crate::picture::{Picture, PngError};
 use crate::render::{self, Zoom};
+use crate::run_dir;
 use crate::saved::SavedRun;
 use crate::types::{ImageShape, Step, Tag, WallTime};
 
@@ -54,8 +55,10 @@ pub struct Reply {
 pub enum InquiryError {
     #[error("cannot create directory {}: {source}", path.display())]
     Create { path: PathBuf, source: std::io::Error },
-    #[error("{} holds a run; choose another directory for pictures", path.display())]
-    IsRun { path: PathBuf },
+    #[error("{} is part of run {}; choose a directory outside it for pictures", path.display(), run.display())]
+    InRun { path: PathBuf, run: PathBuf },
+    #[error("{} is one of the pictures to explain, and would be replaced; choose another --out", path.display())]
+    IsInput { path: PathBuf },
     #[error(transparent)]
     Write(#[from] durable::WriteError),
     #[error(transparent)]
@@ -70,7 +73,7 @@ impl Classify for InquiryError {
     fn exit(&self) -> Exit {
         match self {
             InquiryError::Create { source, .. } => Exit::of_output(source),
-            InquiryError::IsRun { .. } => Exit::CantCreate,
+            InquiryError::InRun { .. } | InquiryError::IsInput { .. } => Exit::CantCreate,
             InquiryError::Write(error) => error.exit(),
             InquiryError::Encode(error) => error.exit(),
             InquiryError::Png(_) | InquiryError::Maps(_) => Exit::Software,
@@ -112,7 +115,7 @@ impl Inquiry {
     }
 }
 
-/// Writes into `out`, which is made if need be: for each image `<name>.png` with all methods side by side and
+/// Writes into `out`, which is made if need be: for each image `<name>.explanations.png` with all methods side by side and
 /// `<name>.<method>.png`, an event file with the same pictures, and, if `raw`, `maps.safetensors` with each map as
 /// `<name>/<method>`. Gives the paths of the former, one for each reply. Files of an earlier inquiry that have the same names are replaced.
 pub fn write(
@@ -122,23 +125,24 @@ pub fn write(
     raw: bool,
     now: WallTime,
 ) -> Result<Vec<PathBuf>, InquiryError> {
-    if out.join(crate::run_dir::CONFIG).exists() {
-        return Err(InquiryError::IsRun { path: out.to_owned() });
+    if let Some(run) = run_dir::holding(out) {
+        return Err(InquiryError::InRun { path: out.to_owned(), run });
     }
+    let names = names(replies);
+    refuse_inputs(out, replies, &names)?;
     std::fs::create_dir_all(out).map_err(|source| InquiryError::Create { path: out.to_owned(), source })?;
     let shape = saved.network.input();
-    let names = names(replies);
     let mut sheets = Vec::new();
     let mut values = Vec::new();
     for (reply, name) in replies.iter().zip(&names) {
         let input = render::image(&reply.specimen.pixels, shape);
         let sheet = sheet(&question(saved, reply), &input, &reply.explanations);
-        let path = out.join(format!("{name}.png"));
+        let path = out.join(sheet_name(name));
         durable::write(&path, &sheet.png()?)?;
         sheets.push(path);
         for explanation in &reply.explanations {
             let picture = single(explanation, &input, shape);
-            durable::write(&out.join(format!("{name}.{}.png", explanation.method)), &picture.png()?)?;
+            durable::write(&out.join(map_name(name, explanation.method)), &picture.png()?)?;
         }
         values.push(
             Value::images(Tag::of(format!("explanations/{name}")), vec![sheet]).described(description(saved, reply)),
@@ -149,6 +153,27 @@ pub fn write(
         durable::write(&out.join(MAPS), &maps(replies, &names)?)?;
     }
     Ok(sheets)
+}
+
+fn sheet_name(name: &str) -> String {
+    format!("{name}.explanations.png")
+}
+
+fn map_name(name: &str, method: Method) -> String {
+    format!("{name}.{method}.png")
+}
+
+/// No picture that somebody asks about is written over.
+fn refuse_inputs(out: &Path, replies: &[Reply], names: &[String]) -> Result<(), InquiryError> {
+    let inputs: Vec<PathBuf> =
+        replies.iter().filter_map(|reply| Path::new(&reply.specimen.name).canonicalize().ok()).collect();
+    let of_reply = |name: &String| Method::ALL.map(|m| map_name(name, m)).into_iter().chain([sheet_name(name)]);
+    let clash = names
+        .iter()
+        .flat_map(of_reply)
+        .map(|file| out.join(file))
+        .find(|path| path.canonicalize().is_ok_and(|resolved| inputs.contains(&resolved)));
+    clash.map_or(Ok(()), |path| Err(InquiryError::IsInput { path }))
 }
 
 fn question<'a>(saved: &'a SavedRun, reply: &Reply) -> Question<'a> {

@@ -142,6 +142,16 @@ pub fn parent(logdir: &Path) -> Option<&Path> {
     (!is_root).then_some(parent)
 }
 
+/// The run that `path` is the directory of or lies in, whether it exists yet or not.
+pub fn holding(path: &Path) -> Option<PathBuf> {
+    let existing = path.ancestors().find_map(|above| {
+        let above = if above == Path::new("") { Path::new(".") } else { above };
+        above.canonicalize().ok()
+    })?;
+    let is_run = |dir: &&Path| dir.join(CONFIG).is_file() && dir.join(LOCK).is_file();
+    existing.ancestors().find(is_run).map(Path::to_owned)
+}
+
 impl RunDir {
     /// Creates the directory where needed and takes ownership. With `fresh`, what an earlier run left is removed: event
     /// files in the run's directories, points of the Projector, what TensorBoard's HParams know of the run,

@@ -189,13 +189,16 @@ fn an_explanation_is_pictures_an_event_file_and_numbers() {
     assert_eq!(lines.len(), 3);
     let class = synthetic::CLASSES[usize::from(VALIDATION.label(7))];
     for (line, name) in lines.iter().zip(["a-shape", "validation-3", "validation-7"]) {
-        assert!(line.starts_with(&format!("why/{name}.png: why ")), "{line}");
+        assert!(line.starts_with(&format!("why/{name}.explanations.png: why ")), "{line}");
         for method in Method::ALL {
             let png = sandbox.read(&format!("why/{name}.{method}.png"));
             let picture = image::load_from_memory(&png).unwrap();
             assert_eq!((picture.width(), picture.height()), (336, 336), "{name}: {method}");
         }
-        assert_eq!(image::load_from_memory(&sandbox.read(&format!("why/{name}.png"))).unwrap().width(), 348);
+        assert_eq!(
+            image::load_from_memory(&sandbox.read(&format!("why/{name}.explanations.png"))).unwrap().width(),
+            348
+        );
     }
     assert!(
         lines[2].contains(&format!("why {class} ")) || lines[2].contains(&format!("it is {class})")),
@@ -220,7 +223,7 @@ fn an_explanation_is_pictures_an_event_file_and_numbers() {
     // The same question has the same answer, to the bit.
     let ask = |flags: &str| {
         sandbox.run(&format!("explain --run run --out why --indices 7 {flags}")).succeeded();
-        sandbox.read("why/validation-7.png")
+        sandbox.read("why/validation-7.explanations.png")
     };
     let first = ask("");
     assert!(ask("--method gradcam,occlusion --target ring") != first, "other methods, another class");
@@ -238,7 +241,8 @@ fn an_explanation_that_cannot_be_given_is_refused() {
         ("--out why --indices 0 --method gradcm", 64, "did you mean `gradcam`?"),
         ("--out why --indices 0 --target oval", 64, "want one of `disc`"),
         ("--out file --indices 0", 73, "file"),
-        ("--out run --indices 0", 73, "holds a run"),
+        ("--out run --indices 0", 73, "is part of run"),
+        ("--out run/train/deep --indices 0", 73, "is part of run"),
         ("--out why --image none.png", 66, "none.png"),
         ("--indices 0", 64, "--out"),
     ] {

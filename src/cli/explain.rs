@@ -9,7 +9,7 @@ use super::{Failure, flags, option, print};
 use crate::config::{Config, Resolved, Source};
 use crate::data::Specimen;
 use crate::exit::Exit;
-use crate::explain::Method;
+use crate::explain::{self, Method};
 use crate::inquiry::{self, Inquiry, Reply};
 use crate::model::Shape;
 use crate::run;
@@ -38,7 +38,7 @@ pub(super) fn command() -> Command {
         .about("Show why a trained network sees in pictures what it sees")
         .long_about(
             "Show why a trained network sees in pictures what it sees.\n\nInto --out go, for each picture, one with all \
-             methods side by side (NAME.png), one for each method (NAME.METHOD.png), and an event file, so that \
+             methods side by side (NAME.explanations.png), one for each method (NAME.METHOD.png), and an event file, so that \
              TensorBoard shows them, too. Nothing is trained, and the run is left as it is.",
         )
         .args(pictures::flags())
@@ -80,7 +80,7 @@ pub(super) fn explain(matches: &ArgMatches) -> Result<(), Failure> {
     pictures::report(failures)
 }
 
-/// `out/three.png: why 3 (99.8 %)`
+/// `out/three.explanations.png: why 3 (99.8 %)`
 fn line(classes: &[String], reply: &Reply, sheet: &Path) -> String {
     let truth = match reply.specimen.label {
         Some(label) if label != reply.target => format!(", but it is {}", classes[label]),
@@ -96,9 +96,11 @@ impl Question {
             Some(text) => indices(text).map_err(|want| wrong("indices", text, &want))?,
             None => Vec::new(),
         };
-        let methods = methods(text(matches, "method").unwrap_or("all"))?;
+        let wanted = text(matches, "method").unwrap_or("all");
+        let methods = methods(wanted)?;
         let saved = pictures::saved_run(matches, &resolved.config)?;
         let layer = text(matches, "layer").map(|name| layer(&saved, name)).transpose()?;
+        let methods = applicable(methods, wanted, layer.is_some() || explain::usual_layer(&saved.network).is_some())?;
         let target = text(matches, "target").map(|name| target(&saved.classes, name)).transpose()?;
         let files = matches.get_many::<String>("image").into_iter().flatten();
         let (mut specimens, failures) = pictures::read(files, &saved.look(), inversion);
@@ -134,6 +136,21 @@ fn layer(saved: &SavedRun, name: &str) -> Result<usize, Failure> {
     let position = saved.network.position(name).filter(|_| with_maps().any(|layer| layer.name == name));
     let names = || with_maps().map(|layer| format!("`{}`", layer.name)).collect::<Vec<_>>().join(", ");
     position.ok_or_else(|| wrong("layer", name, &format!("one of those with maps: {}", names())))
+}
+
+/// Without a layer to look at, `all` means those that need none, and one that was named is refused.
+fn applicable(methods: Vec<Method>, wanted: &str, has_layer: bool) -> Result<Vec<Method>, Failure> {
+    let (blind, rest): (Vec<Method>, Vec<Method>) = methods.into_iter().partition(|m| m.needs_layer() && !has_layer);
+    let names = blind.iter().map(|method| method.name()).collect::<Vec<_>>().join(", ");
+    match blind.first() {
+        None => {}
+        Some(_) if wanted == "all" => tracing::warn!("left out, since the network has no convolution: {names}"),
+        Some(_) => {
+            let want = "methods that look at the image alone: the network has no convolution";
+            return Err(wrong("method", &names, want));
+        }
+    }
+    Ok(rest)
 }
 
 /// Each once, in the order in which they were named.

@@ -199,7 +199,10 @@ impl Watching {
             match item.split_once('=') {
                 None if index == 0 && item == "none" => watching.none = true,
                 None if index == 0 && item == "default" => {}
-                None => return Err(want(item)),
+                None => {
+                    let row = OBSERVERS.iter().find(|row| row.name == item);
+                    return Err(row.map_or_else(|| want(item), Observable::want));
+                }
                 Some((name, when)) => {
                     let row = OBSERVERS.iter().find(|row| row.name == name).ok_or_else(|| want(name))?;
                     let trigger = when.parse().ok().filter(|trigger| row.can_be(trigger)).ok_or_else(|| row.want())?;
@@ -223,6 +226,19 @@ impl Config {
             Some(row) if !self.observe.none => row.usual(self),
             _ => Trigger::never(),
         }
+    }
+}
+
+impl Config {
+    /// Observers with a trigger of their own that no epoch of the run meets.
+    pub(super) fn blind(&self) -> Vec<&'static str> {
+        // Epochs at regular distances begin with the first; those that are named may all come too late.
+        let meets = |trigger: &Trigger| (0..self.epochs).any(|epoch| trigger.fires_after_epoch(epoch, self.epochs));
+        let late = |trigger: &Trigger| {
+            !trigger.is_never() && !trigger.fires_at_start() && !trigger.counts_steps() && !meets(trigger)
+        };
+        let named = OBSERVERS.iter().filter(|row| self.observe.triggers.get(&row.observed).is_some_and(late));
+        named.map(|row| row.name).collect()
     }
 }
 
@@ -296,7 +312,8 @@ fn items(text: &str) -> Vec<&str> {
 fn want(name: &str) -> String {
     let names: Vec<&str> = OBSERVERS.iter().map(|row| row.name).collect();
     let near = nearest(name, names.iter().copied());
-    format!("`default`, `none`, or items NAME=WHEN with commas between, NAME being {}", wanted(&names, near))
+    let names = wanted(&names, near);
+    format!("`default`, `none`, or items NAME=WHEN with commas between, NAME where `{name}` stands being {names}")
 }
 
 #[cfg(test)]
@@ -339,7 +356,8 @@ mod tests {
     fn what_cannot_be_meant_is_refused_with_what_can() {
         let error = |text: &str| Watching::parse(text).unwrap_err();
         assert!(error("gradcm=every:1epoch").ends_with("did you mean `gradcam`?"), "{}", error("gradcm=every:1epoch"));
-        assert!(error("gradcam").starts_with("`default`, `none`, or items NAME=WHEN"));
+        assert!(error("gradcam").starts_with("gradcam=WHEN with `off`"), "a name without a time");
+        assert!(error("filters=off,grad=off").contains("where `grad` stands"), "{}", error("filters=off,grad=off"));
         assert!(error("gradcam=off,none").starts_with("`default`"), "a base comes first");
         assert_eq!(error("texts=every:1epoch"), "texts=WHEN with `off` or `start`");
         assert_eq!(
@@ -352,6 +370,13 @@ mod tests {
         for text in ["", ",", "none,", "gradcam=off,,filters=off", "gradcam=off,4"] {
             assert!(Watching::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_trigger_that_comes_too_late_is_noticed() {
+        let blind = |text: &str| Config { epochs: 2, ..config(text) }.blind();
+        assert_eq!(blind("gradcam=at:2,9,filters=at:1,weights=at:last"), ["gradcam"]);
+        assert!(blind("none,gradcam=every:20steps,tsne=every:7epochs,pca=off").is_empty());
     }
 
     #[test]

@@ -34,6 +34,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::eventlog::{Embeddings, Entry, Sink, Tally, Value, What};
+use crate::train::Outcome;
 use crate::types::{Clock, Run, Step, Tag, WallTime};
 
 use animation::Frames;
@@ -93,6 +94,14 @@ impl Findings {
     /// A snapshot for the Projector, named by the step.
     pub fn push_embeddings(&mut self, step: Step, embeddings: Arc<Embeddings>) {
         self.write(Run::Train, step, What::Embeddings(embeddings));
+    }
+
+    /// How much of the whole run watching took: known when the last epoch has been looked at, and no sooner.
+    pub fn push_share(&mut self, outcome: &Outcome) {
+        let description = "Share of the time of all training steps and observers that observers took, 0 to 1: what \
+                           watching cost this run, the last epoch's pictures included.";
+        let value = scalar("time/observers_of_run", outcome.observers_share, description.to_owned());
+        self.push(Run::Steps, Step::new(outcome.iterations).unwrap_or(Step::MAX), vec![value]);
     }
 
     /// Closes the log and says what became of it.
@@ -158,7 +167,7 @@ mod tests {
     use crate::eventlog::{Memory, Summary};
     use crate::model::{Architecture, Network};
     use crate::optim::Rule;
-    use crate::train::{EpochReport, Fit, Metrics, Outcome, Progress, TrainState, Watch, fit};
+    use crate::train::{EpochReport, Fit, Metrics, Progress, TrainState, Watch, fit};
     use crate::types::{FixedClock, ImageShape, Seed};
 
     /// One value in a log.

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use tch::Device;
 
 use crate::allocator::keep_freed_memory;
-use crate::config::{Config, DeviceChoice, Resolved};
+use crate::config::{Config, DeviceChoice, Observed, Resolved};
 use crate::data::{self, Dataset, LoadError, Split};
 use crate::eventlog::hparams::Status;
 use crate::eventlog::{Background, Kind, Limits, LogDir, Origin, SinkError, Tally};
@@ -127,6 +127,11 @@ pub fn run(
     };
     let fitted = train::fit(&fit, &mut state, &mut watches, &mut findings, progress);
     drop(watches);
+    if let Ok(outcome) = &fitted
+        && !config.trigger(Observed::Steps).is_never()
+    {
+        findings.push_share(outcome);
+    }
     // The log is closed whether training went to its end or not: what was seen so far is worth keeping.
     let mut log = findings.close();
     let trained = fitted.map_err(RunError::from).and_then(|outcome| {
@@ -209,6 +214,7 @@ fn result_json(outcome: &Outcome, seconds: f64, log: &Closed) -> serde_json::Val
         "validation_accuracy": last.validation.accuracy,
         "best_validation_accuracy": outcome.best_validation_accuracy,
         "seconds": seconds,
+        "observers_share": outcome.observers_share,
         "lost_log_entries": log.lost_entries,
         "log_bytes": log_bytes,
     })

@@ -61,6 +61,8 @@ pub struct Outcome {
     pub last: EpochReport,
     pub best_validation_accuracy: f64,
     pub iterations: u64,
+    /// Share of the time of training steps and observers that observers took, 0 to 1, the last epoch's included.
+    pub observers_share: f64,
 }
 
 /// Told how far the loop is; for people, not for logs.
@@ -209,7 +211,9 @@ pub fn fit<Out>(
         seconds: 0.0,
         images_per_second: 0.0,
     });
-    Ok(Outcome { last, best_validation_accuracy: best, iterations: state.iterations })
+    let PhaseSeconds { observers, total, .. } = sums.seconds;
+    let observers_share = if total > 0.0 { observers / total } else { 0.0 };
+    Ok(Outcome { last, best_validation_accuracy: best, iterations: state.iterations, observers_share })
 }
 
 fn is_lost(loss: f64) -> bool {

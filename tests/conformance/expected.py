@@ -107,6 +107,7 @@ EXPECTED = {
             "time/backward": EVERY_UPDATE,
             "time/optimizer": EVERY_UPDATE,
             "time/observers": EVERY_UPDATE,
+            "time/observers_of_run": [ITERATIONS],
             "evaluation_loss_vs_iterations": EVERY_EVALUATION,
             "evaluation_accuracy_vs_iterations": EVERY_EVALUATION,
         },
