@@ -22,6 +22,7 @@ pub mod eventlog;
 pub mod observe;
 pub mod weights;
 pub mod run_dir;
+pub mod run_name;
 pub mod session;
 pub mod saved;
 pub mod inquiry;
