@@ -25,6 +25,7 @@ pub mod run_dir;
 pub mod run_name;
 pub mod session;
 pub mod saved;
+pub mod catalogue;
 pub mod inquiry;
 pub mod allocator;
 pub mod run;
