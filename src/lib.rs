@@ -21,6 +21,7 @@ pub mod explain;
 pub mod eventlog;
 pub mod observe;
 pub mod weights;
+pub mod records;
 pub mod run_dir;
 pub mod session;
 pub mod saved;
