@@ -22,6 +22,7 @@ pub mod explain;
 pub mod eventlog;
 pub mod observe;
 pub mod weights;
+pub mod records;
 pub mod run_dir;
 pub mod run_name;
 pub mod session;
