@@ -8,6 +8,7 @@ pub mod exit;
 pub mod rng;
 pub mod trigger;
 pub mod durable;
+pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod model;

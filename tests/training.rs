@@ -161,23 +161,25 @@ fn is_unfinished(sandbox: &Sandbox) -> bool {
     !sandbox.path("run/result.json").exists() && !sandbox.path("run/model.safetensors").exists()
 }
 
-/// A second run in the same directory starts over, and gives what it would give elsewhere.
+/// Without a checkpoint a second run in the same directory starts over, and gives what it would give elsewhere.
 fn starts_over(sandbox: &Sandbox) {
     let outcome = sandbox.run(&format!("{SMALL} --logdir run")).succeeded();
-    assert!(outcome.stderr.contains("run holds an unfinished run; training starts over"), "{}", outcome.stderr);
+    let said = "run holds an unfinished run without a checkpoint; training starts over";
+    assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
     assert!(sandbox.read("run/model.safetensors") == weights(sandbox, "elsewhere", ""));
     sandbox.run("inspect run").succeeded();
 }
 
-fn stopped_by(signal: &str, code: i32) {
+fn stopped_by(signal: &str) {
     let sandbox = Sandbox::new();
     let running = endless(&sandbox);
     let asked = Instant::now();
     running.signal(signal);
     let outcome = running.finish();
     assert!(asked.elapsed() < Duration::from_secs(20), "took {:?}", asked.elapsed());
-    assert_eq!(outcome.code(), code, "{}", outcome.stderr);
+    assert_eq!(outcome.code(), 75, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("error: stopped after step "), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("a checkpoint was written: the same command goes on"), "{}", outcome.stderr);
     assert!(is_unfinished(&sandbox));
     let report: serde_json::Value =
         serde_json::from_str(&sandbox.run("inspect run --json").succeeded().stdout).unwrap();
@@ -193,12 +195,12 @@ fn stopped_by(signal: &str, code: i32) {
 
 #[test]
 fn an_interrupt_ends_a_run_in_good_order() {
-    stopped_by("INT", 130);
+    stopped_by("INT");
 }
 
 #[test]
 fn a_termination_ends_a_run_in_good_order() {
-    stopped_by("TERM", 143);
+    stopped_by("TERM");
 }
 
 #[test]
@@ -235,7 +237,11 @@ fn a_finished_run_is_left_alone_until_fresh_is_said() {
     sandbox.write("run/train/notes.txt", "mine");
     let before = sandbox.tree();
     let outcome = sandbox.run(&format!("{SMALL} --logdir run --seed 2"));
-    assert_eq!(outcome.code(), 73);
+    assert_eq!(outcome.code(), 78);
+    assert!(outcome.says("  seed: was 1, now 2\n"), "{}", outcome.stderr);
+    assert_eq!(sandbox.tree(), before);
+    let outcome = sandbox.run(&format!("{SMALL} --logdir run --seed 1")).succeeded();
+    assert!(outcome.says("the run in run is finished after 2 epochs with a validation accuracy of "), "{}", outcome.stderr);
     assert_eq!(sandbox.tree(), before);
 
     let second = weights(&sandbox, "run", "--seed 2 --fresh");
