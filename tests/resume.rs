@@ -107,9 +107,9 @@ fn points(logdir: &Path) -> Points {
             }
         }
     }
-    // Times, and what tells of the process.
+    // Times, and what tells of the process and its directory.
     points.retain(|(_, tag, _), _| {
-        !tag.starts_with("time/") && tag != "images_per_second" && !tag.starts_with("environment")
+        !tag.starts_with("time/") && tag != "images_per_second" && !tag.starts_with("run/")
     });
     points
 }

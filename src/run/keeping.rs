@@ -183,8 +183,8 @@ impl Keeping<'_> {
 pub(super) fn retention(config: &Config) -> Retention {
     let best = match config.keep_best {
         KeepBest::None => None,
-        KeepBest::ValidationAccuracy => Some(Best::Larger("validation_accuracy")),
-        KeepBest::ValidationLoss => Some(Best::Smaller("validation_loss")),
+        KeepBest::ValidationAccuracy => Some(Best::Larger("validation_accuracy".to_owned())),
+        KeepBest::ValidationLoss => Some(Best::Smaller("validation_loss".to_owned())),
     };
     Retention { last: config.keep_last, best }
 }

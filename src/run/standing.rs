@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::keeping::{DatasetFact, Facts};
-use crate::checkpoint::{Checkpoint, Store};
+use crate::checkpoint::{Checkpoint, Store, StoreError};
 use crate::config::{Difference, Layers, Resolved};
 use crate::exit::{Classify, Exit};
 use crate::run_dir::{self, CHECKPOINTS, CONFIG, RESULT};
@@ -42,6 +42,8 @@ pub enum StandingError {
     NothingToFork { path: PathBuf },
     #[error("--fork-from {} is the run's own --logdir; name another directory for the new run", path.display())]
     ForkOfItself { path: PathBuf },
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("--warm-start {}: {reason}; name the directory of a finished run with the same network", path.display())]
     WarmStart { path: PathBuf, reason: String },
 }
@@ -54,6 +56,7 @@ impl Classify for StandingError {
             | StandingError::Unreadable { .. }
             | StandingError::ForkOfItself { .. } => Exit::CantCreate,
             StandingError::NothingToFork { .. } => Exit::NoInput,
+            StandingError::Store(error) => error.exit(),
             StandingError::WarmStart { .. } => Exit::Data,
         }
     }
@@ -67,7 +70,7 @@ fn lines(differences: &[Difference]) -> String {
 /// to train.
 pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Already>, StandingError> {
     let is_finished = run_dir::is_finished(logdir);
-    let has_checkpoints = Store::new(logdir.join(CHECKPOINTS)).holds();
+    let has_checkpoints = Store::new(logdir.join(CHECKPOINTS)).holds()?;
     if !is_finished && !has_checkpoints {
         return Ok(None);
     }
@@ -122,7 +125,7 @@ pub(super) fn compare(
 }
 
 /// The newest good checkpoint of a store; those that are not good are told.
-pub(super) fn newest(store: &Store) -> Result<Option<Checkpoint>, crate::checkpoint::StoreError> {
+pub(super) fn newest(store: &Store) -> Result<Option<Checkpoint>, StoreError> {
     let found = store.newest()?;
     for rejected in &found.rejected {
         tracing::warn!("checkpoint {} is damaged and not used: {}", rejected.path.display(), rejected.reason);

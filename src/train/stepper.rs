@@ -231,8 +231,8 @@ mod tests {
     fn evaluation_is_the_mean_over_the_whole_split() {
         let (network, split) = (network(), split(300));
         let state = state(&network);
-        let (metrics, predictions) =
-            Stepper::new(&network, &state, 32, 2).unwrap().evaluate(&split, Device::Cpu).unwrap();
+        let mut stepper = Stepper::new(&network, &state, 32, 2).unwrap();
+        let (metrics, predictions) = stepper.evaluate(&split, Device::Cpu, &AtomicUsize::new(0)).unwrap().unwrap();
         let batch = Batch::gather(&split, &(0..300).collect::<Vec<u32>>(), Device::Cpu);
         let logits = network.forward(state.parameters.views(), &batch.images_nchw);
         let loss = logits.cross_entropy_for_logits(&batch.labels_n).double_value(&[]);
