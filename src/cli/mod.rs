@@ -100,12 +100,12 @@ fn command() -> Command {
         .args_override_self(true)
         .disable_help_subcommand(true)
         .args(flags::flags())
-        .arg(flags::fresh())
+        .args(flags::beginnings())
         .subcommand(
             Command::new("train")
                 .about("Train a network (what happens without a subcommand)")
                 .args(flags::flags())
-                .arg(flags::fresh()),
+                .args(flags::beginnings()),
         )
         .subcommand(config::command())
         .subcommand(summary::command())
@@ -123,7 +123,8 @@ The command line wins over the environment, the environment over the file, the f
 
 Exit codes: 0 done, 64 wrong command line, 65 wrong data or diverged training, 66 missing input,
 69 device not available, 70 a bug, 73 output cannot be created, 74 reading or writing failed,
-77 no permission, 78 wrong configuration, 130 and 143 stopped by SIGINT and SIGTERM.";
+75 stopped by SIGINT or SIGTERM: the same command goes on, 77 no permission, 78 wrong configuration,
+130 and 143 stopped by a second signal, at once.";
 
 /// `--momentum -1e-3` as `--momentum=-1e-3`: for clap the number is a bundle of flags, and its message would not name the
 /// flag that the number is wrong for.
