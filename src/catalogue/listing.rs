@@ -34,7 +34,7 @@ pub struct Unread {
 
 /// Why there is no list.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot list the runs in {}: {source}", path.display())]
+#[error("cannot list the runs in {}: {source}; want a directory with runs in it, such as logs", path.display())]
 pub struct ListError {
     pub path: PathBuf,
     pub source: io::Error,

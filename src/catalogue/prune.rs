@@ -105,8 +105,12 @@ impl Policy {
 /// [`clear_trash`] removes. Links in it are removed, not followed.
 pub fn remove(run: &Run, policy: Policy) -> Result<u64, RemoveError> {
     let path = || run.path.clone();
-    let lock = lock::take(&run.path).map_err(|source| RemoveError::Lock { path: path(), source })?;
-    let Some(lock) = lock else { return Err(RemoveError::InUse { path: path() }) };
+    let lock = match lock::take(&run.path) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Err(RemoveError::InUse { path: path() }),
+        Err(error) if is_gone(&error) => return Err(RemoveError::Changed { path: path(), state: "gone" }),
+        Err(source) => return Err(RemoveError::Lock { path: path(), source }),
+    };
     if !is_lock_of(&lock, &run.path) {
         return Err(RemoveError::Changed { path: path(), state: "replaced" });
     }
@@ -135,17 +139,20 @@ pub fn remove(run: &Run, policy: Policy) -> Result<u64, RemoveError> {
 
 /// Removes what a killed removal left, unless another process is at it; gives the bytes that it took.
 pub fn clear_trash(path: &Path) -> Result<u64, RemoveError> {
-    let gone = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
     // Held until all is gone. There is none where the lock itself is gone already.
     let _lock = match lock::take_existing(path) {
         Ok(Some(lock)) => Some(lock),
         Ok(None) => return Err(RemoveError::InUse { path: path.to_owned() }),
-        Err(error) if gone(&error) => None,
+        Err(error) if is_gone(&error) => None,
         Err(source) => return Err(RemoveError::Lock { path: path.to_owned(), source }),
     };
     let bytes = Run::with_lock(path, &Lock::Free).size().bytes;
     remove_tree(path)?;
     Ok(bytes)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn remove_tree(path: &Path) -> Result<(), RemoveError> {

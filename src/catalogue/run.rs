@@ -202,8 +202,8 @@ impl Run {
     pub fn size(&self) -> Size {
         // A block of `stat` has 512 bytes, whatever the file system's have.
         let taken = |metadata: &Metadata| metadata.blocks().saturating_mul(512);
-        let mut size = Size::default();
-        size.bytes = self.path.symlink_metadata().as_ref().map_or(0, taken);
+        let own = self.path.symlink_metadata();
+        let mut size = Size { bytes: own.as_ref().map_or(0, taken), ..Size::default() };
         let mut seen = BTreeSet::new();
         let mut left = MOST_ENTRIES;
         let mut dirs = vec![self.path.clone()];

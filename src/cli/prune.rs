@@ -61,9 +61,11 @@ pub(super) fn prune(matches: &ArgMatches) -> Result<(), Failure> {
         done.remove(run, policy)?;
     }
     let stay = keep.len() + remove.len() - done.runs;
-    let sum = match (done.runs, stay) {
-        (0, _) => format!("nothing to remove; {} stay", counted(stay)),
-        (gone, _) => format!("{} {}, {}; {stay} stay", done.verb(), counted(gone), bytes_text(done.bytes)),
+    let stays = if stay == 1 { "1 stays".to_owned() } else { format!("{stay} stay") };
+    let sum = match done.runs {
+        0 => format!("nothing to remove; {stays}"),
+        1 => format!("{} 1 run, {}; {stays}", done.verb(), bytes_text(done.bytes)),
+        gone => format!("{} {gone} runs, {}; {stays}", done.verb(), bytes_text(done.bytes)),
     };
     note(&sum);
     done.failures.into_iter().next().map_or(Ok(()), Err)
@@ -119,8 +121,4 @@ impl Done {
     fn verb(&self) -> &'static str {
         if self.dry { "would remove" } else { "removed" }
     }
-}
-
-fn counted(runs: usize) -> String {
-    if runs == 1 { "1 run".to_owned() } else { format!("{runs} runs") }
 }
