@@ -298,7 +298,7 @@ fn weights_of_a_network() {
             return mutator.bytes(&files);
         }
         let header = mutator.bytes(&header);
-        [&(header.len() as u64).to_le_bytes(), &header[..], mutator.pick(&data)].concat()
+        [&(header.len() as u64).to_le_bytes()[..], &header[..], mutator.pick::<Vec<u8>>(&data).as_slice()].concat()
     };
     let target = parameters(9);
     prove("weights parser", POINTS, MEMORY, make, |bytes| {
