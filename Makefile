@@ -46,6 +46,10 @@ check: setup ## Check formatting, lints, documentation and the architecture's ru
 build: setup ## Build target/release/trainer.
 	@$(step) 'cargo build' $(CARGO) build --release --locked
 
+.PHONY: rootfs
+rootfs: build ## Put the program and what it needs at run time, as an image holds it, into target/rootfs.
+	$(PYTHON) scripts/rootfs.py $(ARGS)
+
 .PHONY: setup
 setup: venv ## Fetch libtorch and a Python environment with TensorBoard into .deps, once.
 	@$(step) 'libtorch' $(PYTHON) scripts/libtorch.py

@@ -9,7 +9,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // torch-sys tells its dependents where it found libtorch. Without an rpath every start would need LD_LIBRARY_PATH.
     match std::env::var("DEP_TCH_LIBTORCH_LIB") {
         Ok(dir) => {
-            println!("cargo:rustc-link-arg=-Wl,-rpath,{dir}");
+            // Beside the program first: there scripts/rootfs.py puts what the program needs on a machine without a build.
+            println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/trainer:{dir}");
             // libtorch.so brings CUDA in, where there is one, by being loaded: no symbol of it is called, so the linker
             // would leave it out.
             println!("cargo:rustc-link-arg=-Wl,--push-state,--no-as-needed,-ltorch,--pop-state");
@@ -42,8 +43,12 @@ fn libtorch_version(lib: &Path) -> String {
     }
 }
 
-/// The commit that this is built from, `unknown` outside a checkout.
+/// The commit that this is built from, `unknown` outside a checkout; a build without `.git` is told by a variable.
 fn revision() -> String {
+    println!("cargo:rerun-if-env-changed=TRAINER_BUILD_REVISION");
+    if let Some(told) = std::env::var("TRAINER_BUILD_REVISION").ok().filter(|told| !told.is_empty()) {
+        return told;
+    }
     // HEAD itself stays the same when a branch moves; its log does not.
     for file in [".git/HEAD", ".git/logs/HEAD"] {
         if Path::new(file).exists() {

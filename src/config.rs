@@ -3,6 +3,7 @@
 //! One table, [`KNOBS`], holds name, default, meaning and parser of each; flags, `TRAINER_*` variables, keys of the
 //! file and `trainer config` are all made from it.
 
+mod cadence;
 mod knobs;
 mod layers;
 mod watching;
@@ -13,10 +14,12 @@ use crate::data::DatasetName;
 use crate::exit::{Classify, Exit};
 use crate::model::Architecture;
 use crate::optim::Rule;
+use crate::run_name::Template;
 use crate::types::Seed;
 
-pub use knobs::{KNOBS, Knob};
-pub use layers::{Layers, Resolved, Source};
+pub use cadence::Cadence;
+pub use knobs::{KNOBS, Knob, Later};
+pub use layers::{Difference, Layers, Resolved, Source};
 pub use watching::{OBSERVERS, Observable, Observed, Watching};
 
 /// When iteration scalars are written.
@@ -50,10 +53,38 @@ pub enum LogFormat {
     Json,
 }
 
+/// What to do about a loss or a gradient that is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnNan {
+    Stop,
+    Skip,
+    Rollback,
+}
+
+/// The metric by which a checkpoint is the best one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepBest {
+    None,
+    ValidationAccuracy,
+    ValidationLoss,
+}
+
+/// Whose weights a run begins with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WarmStart {
+    /// Its own, drawn from the seed.
+    None,
+    /// Those of the newest finished run beside it.
+    Latest,
+    Run(PathBuf),
+}
+
 /// A run, described completely; every value is in its range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub logdir: Option<PathBuf>,
+    /// Names the run, a directory below `logdir`.
+    pub run_name: Option<Template>,
     pub dataset: DatasetName,
     pub data_dir: PathBuf,
     pub epochs: u64,
@@ -80,6 +111,14 @@ pub struct Config {
     pub device: DeviceChoice,
     /// `None`: as many as the machine lets the process use.
     pub threads: Option<usize>,
+    pub on_nan: OnNan,
+    pub checkpoint_every: Cadence,
+    /// Checkpoints kept, at least 1.
+    pub keep_last: usize,
+    pub keep_best: KeepBest,
+    pub warm_start: WarmStart,
+    /// Figures for Prometheus.
+    pub metrics_textfile: Option<PathBuf>,
     pub quiet: bool,
     pub log_format: LogFormat,
 }

@@ -18,14 +18,12 @@ pub enum Exit {
     CantCreate = 73,
     /// Reading or writing failed; running again may help.
     Io = 74,
+    /// Stopped by a signal, with all that is needed to go on: run the same command again.
+    TemporaryFailure = 75,
     /// No permission.
     NoPermission = 77,
     /// A configuration value is wrong.
     Config = 78,
-    /// Stopped by SIGINT: 128 + 2, as a shell reports it.
-    Interrupted = 130,
-    /// Stopped by SIGTERM: 128 + 15.
-    Terminated = 143,
 }
 
 impl Exit {

@@ -45,6 +45,25 @@ impl Optimizer {
         Optimizer { rule, steps: 0, first, second }
     }
 
+    /// Updates done.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// What the rule remembers, under PyTorch's names; each laid out like the parameters.
+    pub fn buffers(&self) -> Vec<(&'static str, &Tensor)> {
+        let names: &[&'static str] = match self.rule {
+            Rule::Adam { .. } | Rule::AdamW { .. } => &["exp_avg", "exp_avg_sq"],
+            Rule::Sgd { .. } => &["momentum_buffer"],
+        };
+        names.iter().copied().zip(self.first.iter().chain(&self.second)).collect()
+    }
+
+    /// Goes on after `steps` updates; [`Optimizer::buffers`] are to be filled with what they held then.
+    pub fn go_on_after(&mut self, steps: u64) {
+        self.steps = steps;
+    }
+
     /// Updates `flat` in place. `gradient` is laid out like it and is left as it was.
     pub fn update(&mut self, flat: &Tensor, gradient: &Tensor, learning_rate: f64) {
         self.steps += 1;

@@ -13,6 +13,11 @@ pub struct Picture {
     rgb: Vec<[u8; 3]>,
 }
 
+/// Bytes that are no picture.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot decode a picture: {0}")]
+pub struct DecodeError(#[from] image::ImageError);
+
 /// A picture that could not be written as PNG.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot encode a picture of {width} x {height} pixels as PNG: {source}")]
@@ -70,6 +75,14 @@ impl Picture {
         Ok(out)
     }
 
+    /// The picture in a PNG file, its bytes trusted as far as memory goes: they are our own.
+    pub fn from_png(png: &[u8]) -> Result<Picture, DecodeError> {
+        let image = image::load_from_memory_with_format(png, image::ImageFormat::Png)?.to_rgb8();
+        let (width, height) = image.dimensions();
+        let (rgb, _) = image.as_raw().as_chunks::<3>();
+        Ok(Picture { width, height, rgb: rgb.to_vec() })
+    }
+
     fn index(&self, x: u32, y: u32) -> Option<usize> {
         (x < self.width && y < self.height).then(|| y as usize * self.width as usize + x as usize)
     }
@@ -88,6 +101,8 @@ mod tests {
         let back = image::load_from_memory(&png).unwrap().to_rgb8();
         assert_eq!(back.dimensions(), (3, 2));
         assert_eq!(back.as_raw(), picture.pixels().as_flattened());
+        assert_eq!(Picture::from_png(&png).unwrap(), picture);
+        assert!(Picture::from_png(&png[..png.len() / 2]).is_err());
     }
 
     #[test]

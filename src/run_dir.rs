@@ -8,6 +8,8 @@
 //!   validation/          event files; steps are epochs
 //!   steps/               event files; steps are iterations
 //!   projector/epoch_*/   points for the Projector: tables, pictures, an event file
+//!   checkpoints/ckpt-*/  states to go on from, the newest last
+//!   metrics.jsonl        what happened, a line each: for programs
 //!   model.safetensors    trained weights, once the run is finished
 //!   result.json          the outcome; its presence marks the run as finished
 //!   run.lock             held while a process trains here
@@ -19,13 +21,18 @@ use std::path::{Path, PathBuf};
 use crate::durable;
 use crate::eventlog::projector;
 use crate::exit::{Classify, Exit};
-use crate::types::Run;
+use crate::types::{Run, Step};
 
 /// The resolved configuration, within the run's directory.
 pub const CONFIG: &str = "config.toml";
 /// The trained weights, within the run's directory.
 pub const WEIGHTS: &str = "model.safetensors";
-const RESULT: &str = "result.json";
+/// The outcome, within the run's directory.
+pub const RESULT: &str = "result.json";
+/// What happened, for programs.
+pub const JOURNAL: &str = "metrics.jsonl";
+/// Where the checkpoints are.
+pub const CHECKPOINTS: &str = "checkpoints";
 const LOCK: &str = "run.lock";
 /// Event files of the run's own directory. TensorBoard reads on in the order of their names.
 const SESSION_START: &str = "events.out.tfevents.0000000000.session.0-start.v2";
@@ -54,11 +61,6 @@ pub enum RunDirError {
     DanglingLink { path: PathBuf, link: PathBuf, target: PathBuf },
     #[error("log directory {}: {} cannot be written: {source}", path.display(), dir.display())]
     NotWritable { path: PathBuf, dir: PathBuf, source: std::io::Error },
-    #[error(
-        "log directory {} holds a finished run{}; it is left as it is. Train it again from the start with --fresh, or \
-         choose another --logdir", path.display(), outcome
-    )]
-    Finished { path: PathBuf, outcome: String },
     #[error("log directory {} is in use{}; wait for that run to end or choose another --logdir", path.display(), owner)]
     InUse { path: PathBuf, owner: String },
     #[error("log directory {}: cannot remove {} for --fresh: {source}", path.display(), file.display())]
@@ -75,7 +77,6 @@ impl Classify for RunDirError {
             | RunDirError::MissingRoot { .. }
             | RunDirError::Root { .. }
             | RunDirError::DanglingLink { .. }
-            | RunDirError::Finished { .. }
             | RunDirError::InUse { .. } => Exit::CantCreate,
             RunDirError::NotWritable { source, .. } | RunDirError::Remove { source, .. } => Exit::of_output(source),
             RunDirError::Write(error) => error.exit(),
@@ -92,7 +93,7 @@ pub struct RunDir {
 
 /// Looks, without writing anything, whether a run could start at `path`: before data is read, so that a wrong path costs
 /// no time and leaves no trace.
-pub fn check(path: &Path, fresh: bool) -> Result<(), RunDirError> {
+pub fn check(path: &Path) -> Result<(), RunDirError> {
     if path.canonicalize().is_ok_and(|resolved| resolved == Path::new("/")) {
         return Err(RunDirError::Root { path: path.to_owned() });
     }
@@ -103,7 +104,7 @@ pub fn check(path: &Path, fresh: bool) -> Result<(), RunDirError> {
     }
     let mut dirs = vec![existing.clone()];
     if existing == path {
-        for name in [CONFIG, WEIGHTS, RESULT, LOCK, SESSION_START, SESSION_END] {
+        for name in [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END] {
             let dir = path.join(name);
             if dir.is_dir() {
                 return Err(RunDirError::Directory { path: path.to_owned(), dir });
@@ -113,10 +114,7 @@ pub fn check(path: &Path, fresh: bool) -> Result<(), RunDirError> {
         if let Ok(lock) = File::open(path.join(LOCK)) {
             take(&lock, path)?;
         }
-        if !fresh {
-            refuse_finished(path)?;
-        }
-        for name in Run::ALL.map(Run::dir).into_iter().chain([projector::DIR]) {
+        for name in Run::ALL.map(Run::dir).into_iter().chain([projector::DIR, CHECKPOINTS]) {
             let dir = path.join(name);
             match std::fs::metadata(&dir) {
                 Ok(found) if found.is_dir() => dirs.push(dir),
@@ -153,11 +151,10 @@ pub fn holding(path: &Path) -> Option<PathBuf> {
 }
 
 impl RunDir {
-    /// Creates the directory where needed and takes ownership. With `fresh`, what an earlier run left is removed: event
-    /// files in the run's directories, points of the Projector, what TensorBoard's HParams know of the run,
-    /// configuration, weights and result, and nothing else.
-    pub fn open(path: &Path, fresh: bool) -> Result<RunDir, RunDirError> {
-        check(path, fresh)?;
+    /// Creates the directory where needed and takes ownership. What is in it stays, but for what a process that was
+    /// killed left half written.
+    pub fn open(path: &Path) -> Result<RunDir, RunDirError> {
+        check(path)?;
         let not_writable =
             |dir: &Path, source| RunDirError::NotWritable { path: path.to_owned(), dir: dir.to_owned(), source };
         std::fs::create_dir_all(path).map_err(|source| not_writable(path, source))?;
@@ -173,15 +170,6 @@ impl RunDir {
         // For people and for the message above; the lock itself is the kernel's.
         let _ = std::fs::write(&lock_path, format!("{}\n", std::process::id()));
         let dir = RunDir { path: path.to_owned(), _lock: lock };
-        if fresh {
-            dir.clear()?;
-        } else {
-            refuse_finished(path)?; // another process may have finished since the first look
-            // Weights without a result are those of a run that died between the two, and an end is that of one that failed.
-            dir.remove([dir.weights(), path.join(SESSION_END)])?;
-        }
-        // A run that starts over voids its old curves as it writes; points are files, and would stay.
-        dir.remove_snapshots()?;
         dir.remove(durable::leftovers(path))?;
         for run in Run::ALL {
             let dir = path.join(run.dir());
@@ -212,9 +200,9 @@ impl RunDir {
         Ok(durable::write(&self.path.join(SESSION_END), events)?)
     }
 
-    /// Marks the run as finished: written last.
-    pub fn write_result(&self, result: &serde_json::Value) -> Result<(), RunDirError> {
-        Ok(durable::write(&self.path.join(RESULT), format!("{result:#}\n").as_bytes())?)
+    /// What marks the run as finished: written last.
+    pub fn result(&self) -> PathBuf {
+        self.path.join(RESULT)
     }
 
     /// Event files that an unfinished run left here.
@@ -222,16 +210,36 @@ impl RunDir {
         Run::ALL.iter().any(|run| !event_files(&self.path.join(run.dir())).is_empty())
     }
 
-    fn clear(&self) -> Result<(), RunDirError> {
-        // The result first: a crash half-way leaves an unfinished run, never a finished one without its curves.
-        let names = [RESULT, WEIGHTS, CONFIG, SESSION_END, SESSION_START];
-        let mut files: Vec<PathBuf> = names.iter().map(|name| self.path.join(name)).collect();
-        files.extend(Run::ALL.iter().flat_map(|run| event_files(&self.path.join(run.dir()))));
-        self.remove(files)
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS)
     }
 
-    fn remove_snapshots(&self) -> Result<(), RunDirError> {
-        let (files, dirs) = projector::snapshots(&self.path);
+    pub fn journal(&self) -> PathBuf {
+        self.path.join(JOURNAL)
+    }
+
+    /// Removes what an earlier run left: event files in the run's directories, points of the Projector, what TensorBoard's
+    /// HParams know of the run, configuration, metrics, weights and result, and nothing else. Its checkpoints are to be
+    /// removed before, or a crash half-way leaves states to go on from without their curves.
+    pub fn clear(&self) -> Result<(), RunDirError> {
+        // The result first: a crash half-way leaves an unfinished run, never a finished one without its curves.
+        let names = [RESULT, WEIGHTS, CONFIG, JOURNAL, SESSION_END, SESSION_START];
+        let mut files: Vec<PathBuf> = names.iter().map(|name| self.path.join(name)).collect();
+        files.extend(Run::ALL.iter().flat_map(|run| event_files(&self.path.join(run.dir()))));
+        self.remove(files)?;
+        self.remove_snapshots(Step::ZERO)
+    }
+
+    /// Takes back that the run has ended, and what it said from this epoch on where that is not voided by saying it again:
+    /// curves are, the Projector's points are files and would stay.
+    pub fn go_on_at(&self, epoch: Step) -> Result<(), RunDirError> {
+        // Weights without a result are those of a run that died between the two, and an end is that of one that failed.
+        self.remove([RESULT, WEIGHTS, SESSION_END].map(|name| self.path.join(name)))?;
+        self.remove_snapshots(epoch)
+    }
+
+    fn remove_snapshots(&self, from: Step) -> Result<(), RunDirError> {
+        let (files, dirs) = projector::snapshots(&self.path, from);
         self.remove(files)?;
         for dir in dirs {
             // One that holds something of somebody else stays.
@@ -272,16 +280,9 @@ fn take(lock: &File, path: &Path) -> Result<(), RunDirError> {
     }
 }
 
-/// Whatever stands where the result belongs says that a run is finished, readable or not.
-fn refuse_finished(path: &Path) -> Result<(), RunDirError> {
-    let result = match std::fs::read(path.join(RESULT)) {
-        Ok(bytes) => serde_json::from_slice::<serde_json::Value>(&bytes).ok(),
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(_) => None,
-    };
-    let accuracy = result.as_ref().and_then(|r| r.get("validation_accuracy")).and_then(serde_json::Value::as_f64);
-    let outcome = accuracy.map_or_else(String::new, |a| format!(" (validation accuracy {:.2} %)", a * 100.0));
-    Err(RunDirError::Finished { path: path.to_owned(), outcome })
+/// Whether a finished run is in `path`. Whatever stands where the result belongs says so, readable or not.
+pub fn is_finished(path: &Path) -> bool {
+    std::fs::symlink_metadata(path.join(RESULT)).is_ok()
 }
 
 fn event_files(dir: &Path) -> Vec<PathBuf> {
@@ -326,21 +327,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        assert!(matches!(check(&file, false), Err(RunDirError::File { .. })));
-        assert!(matches!(check(&file.join("below"), false), Err(RunDirError::File { .. })));
+        assert!(matches!(check(&file), Err(RunDirError::File { .. })));
+        assert!(matches!(check(&file.join("below")), Err(RunDirError::File { .. })));
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).unwrap();
-        assert!(matches!(check(&link, false), Err(RunDirError::DanglingLink { .. })));
-        assert!(matches!(check(&link.join("below"), false), Err(RunDirError::DanglingLink { .. })));
-        assert!(matches!(check(Path::new("/tmp/.."), false), Err(RunDirError::Root { .. })));
-        let error = check(Path::new("/no-such-mount/logs/fit"), false).unwrap_err();
+        assert!(matches!(check(&link), Err(RunDirError::DanglingLink { .. })));
+        assert!(matches!(check(&link.join("below")), Err(RunDirError::DanglingLink { .. })));
+        assert!(matches!(check(Path::new("/tmp/..")), Err(RunDirError::Root { .. })));
+        let error = check(Path::new("/no-such-mount/logs/fit")).unwrap_err();
         assert_eq!(
             error.to_string(),
             "log directory /no-such-mount/logs/fit: /no-such-mount does not exist; create it first if it is meant, or \
              mount what should be there"
         );
         assert_eq!(error.exit(), Exit::CantCreate);
-        check(&dir.path().join("a/b/c"), false).unwrap();
+        check(&dir.path().join("a/b/c")).unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
@@ -350,7 +351,7 @@ mod tests {
         for name in [CONFIG, WEIGHTS, RESULT, LOCK, SESSION_START, SESSION_END] {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.join(name)).unwrap();
-            let error = check(&path, true).unwrap_err();
+            let error = check(&path).unwrap_err();
             assert!(error.to_string().contains(&format!("{} is a directory", path.join(name).display())), "{error}");
             assert_eq!(error.exit(), Exit::CantCreate);
         }
@@ -360,12 +361,11 @@ mod tests {
     fn fresh_removes_event_files_by_their_own_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.tfevents.b");
-        let run = RunDir::open(&path, false).unwrap();
+        let run = RunDir::open(&path).unwrap();
         let foreign = path.join("train/notes.txt");
         std::fs::write(&foreign, "x").unwrap();
         assert!(!run.has_events());
-        drop(run);
-        RunDir::open(&path, true).unwrap();
+        run.clear().unwrap();
         assert!(foreign.exists());
     }
 
@@ -387,31 +387,32 @@ mod tests {
     }
 
     #[test]
-    fn points_of_the_projector_are_removed_when_a_run_starts_over_and_nothing_else() {
-        for fresh in [false, true] {
+    fn points_of_the_projector_are_removed_from_an_epoch_on_and_nothing_else() {
+        for (from, gone) in [(0, 2), (1, 1), (2, 0)] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("fit");
-            drop(RunDir::open(&path, fresh).unwrap());
-            let [whole, shared] = ["projector/epoch_0000", "projector/epoch_0001"].map(|name| path.join(name));
-            for snapshot in [&whole, &shared] {
+            let run = RunDir::open(&path).unwrap();
+            let snapshots = ["projector/epoch_0000", "projector/epoch_0001"].map(|name| path.join(name));
+            for snapshot in &snapshots {
                 std::fs::create_dir_all(snapshot).unwrap();
                 for name in ["tensors.tsv", "projector_config.pbtxt", "events.out.tfevents.1.h.1.0.v2"] {
                     std::fs::write(snapshot.join(name), "x").unwrap();
                 }
             }
-            let foreign = shared.join("notes.txt");
+            let foreign = path.join("projector/notes.txt");
             std::fs::write(&foreign, "x").unwrap();
-            let run = RunDir::open(&path, fresh).unwrap();
-            assert!(!whole.exists() && foreign.exists() && !run.has_events());
-            assert_eq!(std::fs::read_dir(&shared).unwrap().count(), 1);
+            run.go_on_at(Step::new(from).unwrap()).unwrap();
+            assert!(foreign.exists() && !run.has_events());
+            assert_eq!(snapshots.iter().filter(|snapshot| !snapshot.exists()).count(), gone);
         }
     }
 
     #[test]
     fn a_result_that_cannot_be_read_still_marks_a_finished_run() {
         let dir = tempfile::tempdir().unwrap();
+        assert!(!is_finished(dir.path()));
         std::fs::write(dir.path().join(RESULT), [0xff, 0xfe]).unwrap();
-        assert!(matches!(check(dir.path(), false), Err(RunDirError::Finished { .. })));
+        assert!(is_finished(dir.path()));
     }
 
     #[test]
@@ -420,7 +421,7 @@ mod tests {
         for name in [WEIGHTS, ".tmp-x1y2z3"] {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
-        drop(RunDir::open(dir.path(), false).unwrap());
+        RunDir::open(dir.path()).unwrap().go_on_at(Step::ZERO).unwrap();
         assert!(!dir.path().join(WEIGHTS).exists() && !dir.path().join(".tmp-x1y2z3").exists());
     }
 
@@ -428,28 +429,26 @@ mod tests {
     fn one_process_owns_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("fit");
-        let first = RunDir::open(&path, false).unwrap();
-        let error = RunDir::open(&path, false).unwrap_err();
+        let first = RunDir::open(&path).unwrap();
+        let error = RunDir::open(&path).unwrap_err();
         assert!(error.to_string().contains(&format!("is in use by process {}", std::process::id())), "{error}");
         drop(first);
-        RunDir::open(&path, false).unwrap();
+        RunDir::open(&path).unwrap();
     }
 
     #[test]
-    fn a_finished_run_is_left_alone_until_fresh_is_said() {
+    fn a_run_is_cleared_of_what_is_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("fit");
-        let run = RunDir::open(&path, false).unwrap();
+        let run = RunDir::open(&path).unwrap();
         let (events, foreign) = (path.join("train/events.out.tfevents.1.h.1.0.v2"), path.join("train/notes.txt"));
         std::fs::write(&events, "x").unwrap();
         std::fs::write(&foreign, "x").unwrap();
-        run.write_result(&serde_json::json!({"validation_accuracy": 0.991})).unwrap();
+        std::fs::write(run.result(), "{}").unwrap();
         drop(run);
-        let error = check(&path, false).unwrap_err();
-        assert!(error.to_string().contains("a finished run (validation accuracy 99.10 %)"), "{error}");
-        let run = RunDir::open(&path, true).unwrap();
-        assert!(!events.exists() && foreign.exists() && !run.has_events());
-        drop(run);
-        check(&path, false).unwrap();
+        let run = RunDir::open(&path).unwrap();
+        assert!(events.exists() && is_finished(&path), "opening removes nothing that is whole");
+        run.clear().unwrap();
+        assert!(!events.exists() && foreign.exists() && !run.has_events() && !is_finished(&path));
     }
 }

@@ -1,13 +1,12 @@
 //! Trained weights as a safetensors file, under the names and in the shapes of PyTorch's `state_dict`.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use tch::Tensor;
 
+use crate::checkpoint::tensors::{self, TensorsError};
 use crate::durable;
 use crate::exit::{Classify, Exit};
 use crate::model::{ParameterSpec, Parameters};
@@ -28,6 +27,16 @@ pub enum WeightsError {
     Mismatch { path: PathBuf, name: String, got: String, want: String },
 }
 
+impl WeightsError {
+    fn of(error: TensorsError, path: &Path) -> WeightsError {
+        let path = path.to_owned();
+        match error {
+            TensorsError::Mismatch { name, got, want } => WeightsError::Mismatch { path, name, got, want },
+            error => WeightsError::Format { path, reason: error.to_string() },
+        }
+    }
+}
+
 impl Classify for WeightsError {
     fn exit(&self) -> Exit {
         match self {
@@ -40,56 +49,38 @@ impl Classify for WeightsError {
 
 /// Writes every parameter, `f32`, whole or not at all. Equal weights give equal bytes.
 pub fn save(path: &Path, parameters: &Parameters) -> Result<(), WeightsError> {
-    let format = |reason: String| WeightsError::Format { path: path.to_owned(), reason };
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = parameters
-        .host()
-        .map(|(spec, values)| {
-            let shape = spec.shape.iter().map(|&d| d as usize).collect();
-            (spec.state_name(), shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
-        })
-        .collect();
-    let views = tensors
-        .iter()
-        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
-        .map_err(|error| format(error.to_string()))?;
-    // One key only: the crate writes them in the order of a hash map, which no two processes share.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| format(error.to_string()))?;
-    Ok(durable::write(path, &bytes)?)
+    Ok(durable::write(path, &encode(parameters).map_err(|error| WeightsError::of(error, path))?)?)
 }
 
 /// Fills `parameters` from a file. Every name, shape and type is compared before the first value is copied.
 pub fn load(path: &Path, parameters: &Parameters) -> Result<(), WeightsError> {
     let bytes = read(path, MAX_LEN)?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|error| WeightsError::Format { path: path.to_owned(), reason: error.to_string() })?;
-    let mismatch = |name: &str, got: String, want: String| {
-        Err(WeightsError::Mismatch { path: path.to_owned(), name: name.to_owned(), got, want })
-    };
-    let mut values = Vec::new();
-    for spec in parameters.specs() {
-        let name = spec.state_name();
-        let want: Vec<usize> = spec.shape.iter().map(|&d| d as usize).collect();
-        let Ok(tensor) = file.tensor(&name) else {
-            return mismatch(&name, "nothing".to_owned(), format!("F32 {want:?}"));
-        };
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != want {
-            return mismatch(&name, format!("{:?} {:?}", tensor.dtype(), tensor.shape()), format!("F32 {want:?}"));
-        }
-        let floats = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        values.push(floats.collect::<Vec<f32>>());
-    }
-    let known: Vec<String> = parameters.specs().iter().map(ParameterSpec::state_name).collect();
-    if let Some(extra) = file.names().into_iter().find(|name| !known.iter().any(|k| k == name)) {
-        return mismatch(extra, "a tensor".to_owned(), "none of that name".to_owned());
-    }
+    decode(&bytes, parameters).map_err(|error| WeightsError::of(error, path))
+}
+
+/// The bytes of the file of these weights.
+pub fn encode(parameters: &Parameters) -> Result<Vec<u8>, TensorsError> {
+    let values: Vec<(String, Vec<usize>, Vec<f32>)> =
+        parameters.host().map(|(spec, values)| (spec.state_name(), shape(spec), values)).collect();
+    let tensors: Vec<_> =
+        values.iter().map(|(name, shape, values)| (name.clone(), shape.clone(), values.as_slice())).collect();
+    tensors::encode(&tensors)
+}
+
+/// Fills `parameters` from the bytes of such a file, or leaves them as they are.
+pub fn decode(bytes: &[u8], parameters: &Parameters) -> Result<(), TensorsError> {
+    let want: Vec<_> = parameters.specs().iter().map(|spec| (spec.state_name(), shape(spec))).collect();
+    let values = tensors::decode(bytes, &want)?;
     tch::no_grad(|| {
         for ((view, spec), values) in parameters.views().iter().zip(parameters.specs()).zip(&values) {
             view.shallow_clone().copy_(&Tensor::from_slice(values).view(&spec.shape[..]));
         }
     });
     Ok(())
+}
+
+fn shape(spec: &ParameterSpec) -> Vec<usize> {
+    spec.shape.iter().map(|&d| d as usize).collect()
 }
 
 /// All of a file, which may be a pipe or a device: those have no length to look at first.

@@ -314,19 +314,33 @@ fn log_directories_that_cannot_be() {
         logdir("loop/run", 73, &["loop"]).in_a_place_where(|s| s.link("loop", "loop")),
         logdir(&"long".repeat(100), 73, &["longlong", "too long"]),
         logdir("/dev/null/run", 73, &["/dev/null is a file"]),
-        logdir("run", 73, &["a finished run (validation accuracy 98.76 %)", "--fresh", "--logdir"]).in_a_place_where(
+        logdir("run", 73, &["a finished run, and its config.toml cannot be read", "--fresh", "--logdir"]).in_a_place_where(
             |s| {
                 s.write("run/result.json", "{\"validation_accuracy\": 0.9876}");
             },
         ),
-        logdir("run", 73, &["a finished run;", "--fresh"]).in_a_place_where(|s| {
+        logdir("run", 73, &["a finished run, and its result.json cannot be read", "--fresh"]).in_a_place_where(|s| {
+            s.write("run/config.toml", "");
             s.write("run/result.json", "half a fi");
+        }),
+        logdir("run", 73, &["a run of 3 epochs, and no checkpoint from which it could go on to 5"]).in_a_place_where(|s| {
+            s.write("run/config.toml", "dataset = \"synthetic\"");
+            s.write("run/result.json", "{\"epochs\": 3}");
+        }),
+        logdir("run", 78, &["other settings", "  learning-rate: was 0.01, now 1e-3", "--fresh", "--fork-from run"])
+            .in_a_place_where(|s| {
+                s.write("run/config.toml", "dataset = \"synthetic\"\nlearning-rate = 0.01");
+                s.write("run/result.json", "{\"epochs\": 5}");
+            }),
+        logdir("run", 78, &["  epochs: was 9 done, now 5"]).in_a_place_where(|s| {
+            s.write("run/config.toml", "dataset = \"synthetic\"");
+            s.write("run/result.json", "{\"epochs\": 9}");
         }),
         // The directory is looked at before the data.
         mistake("--logdir file", 73, &["file is a file"]).in_a_place_where(|s| {
             s.write("file", "mine");
         }),
-        mistake("--logdir run", 73, &["a finished run"]).in_a_place_where(|s| {
+        mistake("--logdir run", 73, &["a finished run, and its config.toml"]).in_a_place_where(|s| {
             s.write("run/result.json", "{}");
         }),
     ];

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -42,7 +43,8 @@ fn trained() -> (Arc<Network>, Parameters, Split) {
             stepper.step(&mut state, &batch, 3e-3).unwrap();
         }
     }
-    let (metrics, _) = stepper.evaluate(&dataset.validation, Device::Cpu).unwrap();
+    let evaluation = stepper.evaluate(&dataset.validation, Device::Cpu, &AtomicUsize::new(0)).unwrap();
+    let (metrics, _) = evaluation.unwrap();
     assert!(metrics.accuracy > 0.8, "the network has learned nothing to explain: accuracy {}", metrics.accuracy);
     (network, state.parameters, dataset.validation)
 }

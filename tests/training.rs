@@ -148,8 +148,9 @@ fn quiet_is_silent_and_plain_lines_are_plain() {
 }
 
 /// Starts an endless run and waits for its first epoch.
-fn endless(sandbox: &Sandbox) -> Running {
-    let mut running = start(sandbox.trainer(ENDLESS.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+fn endless(sandbox: &Sandbox, more: &str) -> Running {
+    let flags = ENDLESS.split_whitespace().chain(more.split_whitespace());
+    let mut running = start(sandbox.trainer(flags).stdout(Stdio::piped()).stderr(Stdio::piped()));
     let validation = sandbox.path("run/validation");
     running.wait_until("the end of an epoch", || {
         std::fs::read_dir(&validation).is_ok_and(|mut files| files.next().is_some())
@@ -161,23 +162,25 @@ fn is_unfinished(sandbox: &Sandbox) -> bool {
     !sandbox.path("run/result.json").exists() && !sandbox.path("run/model.safetensors").exists()
 }
 
-/// A second run in the same directory starts over, and gives what it would give elsewhere.
+/// Without a checkpoint a second run in the same directory starts over, and gives what it would give elsewhere.
 fn starts_over(sandbox: &Sandbox) {
     let outcome = sandbox.run(&format!("{SMALL} --logdir run")).succeeded();
-    assert!(outcome.stderr.contains("run holds an unfinished run; training starts over"), "{}", outcome.stderr);
+    let said = "run holds an unfinished run without a checkpoint; training starts over";
+    assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
     assert!(sandbox.read("run/model.safetensors") == weights(sandbox, "elsewhere", ""));
     sandbox.run("inspect run").succeeded();
 }
 
-fn stopped_by(signal: &str, code: i32) {
+fn stopped_by(signal: &str) {
     let sandbox = Sandbox::new();
-    let running = endless(&sandbox);
+    let running = endless(&sandbox, "");
     let asked = Instant::now();
     running.signal(signal);
     let outcome = running.finish();
     assert!(asked.elapsed() < Duration::from_secs(20), "took {:?}", asked.elapsed());
-    assert_eq!(outcome.code(), code, "{}", outcome.stderr);
+    assert_eq!(outcome.code(), 75, "{}", outcome.stderr);
     assert!(outcome.stderr.contains("error: stopped after step "), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("a checkpoint was written: the same command goes on"), "{}", outcome.stderr);
     assert!(is_unfinished(&sandbox));
     let report: serde_json::Value =
         serde_json::from_str(&sandbox.run("inspect run --json").succeeded().stdout).unwrap();
@@ -188,17 +191,17 @@ fn stopped_by(signal: &str, code: i32) {
     let files: Vec<_> =
         report["runs"].as_array().unwrap().iter().flat_map(|run| run["files"].as_array().unwrap()).collect();
     assert!(files.len() >= 3 && files.iter().all(|file| file["truncated_at"].is_null()), "a record is cut: {report}");
-    starts_over(&sandbox);
+    assert!(sandbox.path("run/checkpoints").read_dir().unwrap().count() >= 1);
 }
 
 #[test]
 fn an_interrupt_ends_a_run_in_good_order() {
-    stopped_by("INT", 130);
+    stopped_by("INT");
 }
 
 #[test]
 fn a_termination_ends_a_run_in_good_order() {
-    stopped_by("TERM", 143);
+    stopped_by("TERM");
 }
 
 #[test]
@@ -218,9 +221,9 @@ fn a_second_signal_ends_a_run_at_once() {
 }
 
 #[test]
-fn a_killed_run_can_be_started_again() {
+fn a_killed_run_without_a_checkpoint_starts_over() {
     let sandbox = Sandbox::new();
-    let running = endless(&sandbox);
+    let running = endless(&sandbox, "--checkpoint-every off");
     running.signal("KILL");
     assert_eq!(running.finish().code(), 137);
     assert!(is_unfinished(&sandbox));
@@ -235,7 +238,11 @@ fn a_finished_run_is_left_alone_until_fresh_is_said() {
     sandbox.write("run/train/notes.txt", "mine");
     let before = sandbox.tree();
     let outcome = sandbox.run(&format!("{SMALL} --logdir run --seed 2"));
-    assert_eq!(outcome.code(), 73);
+    assert_eq!(outcome.code(), 78);
+    assert!(outcome.says("  seed: was 1, now 2\n"), "{}", outcome.stderr);
+    assert_eq!(sandbox.tree(), before);
+    let outcome = sandbox.run(&format!("{SMALL} --logdir run --seed 1")).succeeded();
+    assert!(outcome.says("the run in run is finished after 2 epochs with a validation accuracy of "), "{}", outcome.stderr);
     assert_eq!(sandbox.tree(), before);
 
     let second = weights(&sandbox, "run", "--seed 2 --fresh");

@@ -22,7 +22,21 @@ fn file() -> Arg {
     file.help("Read settings from a TOML file (also TRAINER_CONFIG)")
 }
 
-pub(super) fn fresh() -> Arg {
+/// Where a run begins, if not where it was left.
+pub(super) fn beginnings() -> [Arg; 2] {
+    [fresh(), fork_from()]
+}
+
+fn fork_from() -> Arg {
+    let fork = Arg::new("fork-from").long("fork-from").value_name("RUN").help_heading("Run").conflicts_with("fresh");
+    fork.help("Begin where the newest checkpoint of another run is, also with other settings").long_help(
+        "Begin where the newest checkpoint of another run is, also with other settings\n\nThat run is left as it is. The \
+         network has to be the same; another optimizer begins with an empty memory, another data set, batch size or seed \
+         at the start of the epoch. The second start of the same command goes on with the new run.",
+    )
+}
+
+fn fresh() -> Arg {
     Arg::new("fresh")
         .long("fresh")
         .action(ArgAction::SetTrue)

@@ -7,6 +7,8 @@ mod flags;
 mod inspect;
 mod pictures;
 mod predict;
+mod prune;
+mod runs;
 mod signals;
 mod summary;
 mod train;
@@ -82,6 +84,8 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("predict", matches)) => predict::predict(matches),
         Some(("inspect", matches)) => inspect::inspect(matches),
         Some(("data", matches)) => data::data(matches),
+        Some(("runs", matches)) => runs::runs(matches),
+        Some(("prune", matches)) => prune::prune(matches),
         Some(("explain", matches)) => explain::explain(matches),
         Some((other, _)) => Err(Failure::new(Exit::Software, format!("subcommand `{other}` is not wired up"))),
     }
@@ -96,18 +100,20 @@ fn command() -> Command {
         .args_override_self(true)
         .disable_help_subcommand(true)
         .args(flags::flags())
-        .arg(flags::fresh())
+        .args(flags::beginnings())
         .subcommand(
             Command::new("train")
                 .about("Train a network (what happens without a subcommand)")
                 .args(flags::flags())
-                .arg(flags::fresh()),
+                .args(flags::beginnings()),
         )
         .subcommand(config::command())
         .subcommand(summary::command())
         .subcommand(predict::command())
         .subcommand(inspect::command())
         .subcommand(data::command())
+        .subcommand(runs::command())
+        .subcommand(prune::command())
         .subcommand(explain::command())
 }
 
@@ -117,7 +123,8 @@ The command line wins over the environment, the environment over the file, the f
 
 Exit codes: 0 done, 64 wrong command line, 65 wrong data or diverged training, 66 missing input,
 69 device not available, 70 a bug, 73 output cannot be created, 74 reading or writing failed,
-77 no permission, 78 wrong configuration, 130 and 143 stopped by SIGINT and SIGTERM.";
+75 stopped by SIGINT or SIGTERM: the same command goes on, 77 no permission, 78 wrong configuration,
+130 and 143 stopped by a second signal, at once.";
 
 /// `--momentum -1e-3` as `--momentum=-1e-3`: for clap the number is a bundle of flags, and its message would not name the
 /// flag that the number is wrong for.

@@ -1,9 +1,10 @@
-//! SIGINT and SIGTERM: the first asks the loop to stop, the second ends the process.
+//! SIGINT and SIGTERM: the first asks the loop to stop, the second ends the process. SIGHUP, which comes when a terminal
+//! is closed, is no reason to stop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// A file has grown to the size that `ulimit -f` allows. Of no number in signal-hook's list.
 const SIGXFSZ: i32 = libc::SIGXFSZ;
@@ -19,6 +20,7 @@ pub(super) fn watch() -> std::io::Result<Arc<AtomicUsize>> {
         signal_hook::flag::register(signal, again.clone())?;
         signal_hook::flag::register_usize(signal, stop.clone(), signal as usize)?;
     }
+    signal_hook::flag::register(SIGHUP, Arc::new(AtomicBool::new(false)))?;
     // Caught, it leaves the write to fail with an error that has a path; uncaught, it ends the process without a word.
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     Ok(stop)

@@ -5,9 +5,9 @@ use std::path::Path;
 use clap::ArgMatches;
 
 use super::{Failure, flags, signals};
-use crate::config::LogFormat;
+use crate::config::{Cadence, LogFormat};
 use crate::exit::Exit;
-use crate::run::{self, Finished, RunError};
+use crate::run::{self, Already, Ended, Finished, RunError, Start};
 use crate::run_dir;
 use crate::telemetry::{Console, duration_text, epochs};
 use crate::train::FitError;
@@ -21,20 +21,50 @@ pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
     let stop =
         signals::watch().map_err(|error| Failure::new(Exit::Software, format!("cannot watch for signals: {error}")))?;
     let mut progress = console.progress(resolved.config.epochs);
-    let finished = run::run(&resolved, matches.get_flag("fresh"), &mut progress, &stop);
+    let start = match matches.get_one::<String>("fork-from") {
+        Some(from) => Start::Fork(from.into()),
+        None if matches.get_flag("fresh") => Start::Fresh,
+        None => Start::Resume,
+    };
+    let ended = run::run(&resolved, &start, &mut progress, &stop);
     drop(progress);
-    match finished {
-        Ok(finished) => {
+    match ended {
+        Ok(Ended::Finished(finished)) => {
             report(&finished, resolved.config.log_format);
             Ok(())
         }
+        Ok(Ended::Already(already)) => {
+            report_already(&already);
+            Ok(())
+        }
         Err(error @ RunError::Fit(FitError::Stopped { .. })) => {
-            let command = tensorboard(resolved.config.logdir.as_deref().unwrap_or(Path::new(".")), 0);
-            let message = format!("{error}; no weights were saved. What was logged so far: {command}");
+            let logdir = resolved.config.logdir.as_deref().unwrap_or(Path::new("."));
+            // Below it, any name does: what is shown is what holds the run.
+            let run = if resolved.config.run_name.is_some() { logdir.join("run") } else { logdir.to_owned() };
+            let command = tensorboard(&run, 0);
+            let kept = match resolved.config.checkpoint_every {
+                Cadence::Off => "nothing was kept, as checkpoints are off: the same command starts over",
+                _ => "a checkpoint was written: the same command goes on from here",
+            };
+            let message = format!("{error}; {kept}. What was logged so far: {command}");
             Err(Failure::new(crate::exit::Classify::exit(&error), message))
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The run is there already, and left as it is.
+fn report_already(already: &Already) {
+    let logdir = already.logdir.display();
+    let accuracy = already.validation_accuracy;
+    let came_to = accuracy.map_or_else(String::new, |a| format!(" with a validation accuracy of {:.2} %", a * 100.0));
+    let after = already.epochs.map_or_else(String::new, |count| format!(" after {}", epochs(count)));
+    tracing::info!(
+        accuracy,
+        epochs = already.epochs,
+        logdir = %logdir,
+        "the run in {logdir} is finished{after}{came_to}, and left as it is; more --epochs go on, --fresh starts over"
+    );
 }
 
 /// The last words of a run that went well.

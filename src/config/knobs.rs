@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::watching::Watching;
-use super::{Config, DeviceChoice, LogFormat, OptimizerName, UpdateFreq};
+use super::{Cadence, Config, DeviceChoice, KeepBest, LogFormat, OnNan, OptimizerName, UpdateFreq, WarmStart, cadence};
 use crate::data::{DEFAULT_DATA_DIR, DatasetName};
 use crate::model::Architecture;
+use crate::run_name::Template;
 use crate::types::Seed;
 
 /// One thing that can be set.
@@ -21,8 +22,21 @@ pub struct Knob {
     pub help: &'static str,
     /// The heading in the help text.
     pub heading: &'static str,
+    /// Whether a run that goes on may have another value.
+    pub later: Later,
     /// Parses a text into the configuration, or says what it wants.
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+/// What becomes of a knob when a run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    /// It is part of what the run is: another value is another run.
+    Fixed,
+    /// It may become larger.
+    Grows,
+    /// It may change: it decides where, how fast and how safely, not what comes out.
+    Free,
 }
 
 impl Knob {
@@ -45,6 +59,7 @@ const DATA: &str = "Data";
 const TRAINING: &str = "Training";
 const NETWORK: &str = "Network";
 const WATCHING: &str = "Watching";
+const KEEPING: &str = "Keeping";
 const CONSOLE: &str = "Console";
 
 /// Every knob, in the order of the help text.
@@ -57,8 +72,27 @@ pub const KNOBS: &[Knob] = &[
                directory or on one above it. Missing parents are created, but not below `/` itself, where a missing \
                directory is most often a mount that is not there.",
         heading: RUN,
+        later: Later::Free,
         set: |c, t| {
             c.logdir = if t.is_empty() { None } else { Some(path(t)?) };
+            Ok(())
+        },
+    },
+    Knob {
+        key: "run-name",
+        value_name: "TEMPLATE",
+        default: "",
+        help: "Name of the run, a directory below --logdir, such as `{date}-{time}`\n\nFields are {date}, {time} and \
+               {datetime} in UTC, {host}, and settings such as {seed} or {learning-rate}; braces themselves are written \
+               twice. A name without time is the same in every start, which then goes on with the same run: in Kubernetes \
+               the job's name is a good one.",
+        heading: RUN,
+        later: Later::Free,
+        set: |c, t| {
+            c.run_name = match t {
+                "" => None,
+                _ => Some(Template::parse(t).map_err(|error| error.want())?),
+            };
             Ok(())
         },
     },
@@ -68,6 +102,7 @@ pub const KNOBS: &[Knob] = &[
         default: "0",
         help: "What all chance in the run is derived from: initial weights, the order of images",
         heading: RUN,
+        later: Later::Fixed,
         set: |c, t| store(&mut c.seed, number::<u64>(t, 0, u64::MAX).map(Seed)),
     },
     Knob {
@@ -76,6 +111,7 @@ pub const KNOBS: &[Knob] = &[
         default: "auto",
         help: "Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`",
         heading: RUN,
+        later: Later::Free,
         set: |c, t| store(&mut c.device, device(t)),
     },
     Knob {
@@ -86,6 +122,7 @@ pub const KNOBS: &[Knob] = &[
                nothing else: weights are equal to the last bit. A thread takes 32 images at a time, so more than \
                batch-size / 32 threads are of no use.",
         heading: RUN,
+        later: Later::Free,
         set: |c, t| store(&mut c.threads, optional(t, "auto", |t| number(t, 1, 1024))),
     },
     Knob {
@@ -95,6 +132,7 @@ pub const KNOBS: &[Knob] = &[
         help: "What to learn: `mnist`, `fashion-mnist` or `synthetic`\n\n`synthetic` draws shapes by itself and needs no \
                files.",
         heading: DATA,
+        later: Later::Fixed,
         set: |c, t| {
             store(
                 &mut c.dataset,
@@ -110,6 +148,7 @@ pub const KNOBS: &[Knob] = &[
         default: DEFAULT_DATA_DIR,
         help: "Where data sets lie, each in a directory of its name",
         heading: DATA,
+        later: Later::Free,
         set: |c, t| store(&mut c.data_dir, path(t)),
     },
     Knob {
@@ -118,6 +157,7 @@ pub const KNOBS: &[Knob] = &[
         default: "all",
         help: "Train on the first N images only: the quick check of an architecture",
         heading: DATA,
+        later: Later::Fixed,
         set: |c, t| store(&mut c.limit_train, optional(t, "all", |t| number(t, 1, u64::MAX))),
     },
     Knob {
@@ -126,6 +166,7 @@ pub const KNOBS: &[Knob] = &[
         default: "all",
         help: "Validate on the first N images only",
         heading: DATA,
+        later: Later::Fixed,
         set: |c, t| store(&mut c.limit_validation, optional(t, "all", |t| number(t, 1, u64::MAX))),
     },
     Knob {
@@ -134,6 +175,7 @@ pub const KNOBS: &[Knob] = &[
         default: "5",
         help: "Passes over the training images",
         heading: TRAINING,
+        later: Later::Grows,
         set: |c, t| store(&mut c.epochs, number(t, 1, 1_000_000)),
     },
     Knob {
@@ -142,6 +184,7 @@ pub const KNOBS: &[Knob] = &[
         default: "64",
         help: "Images in a step; the last step of an epoch takes what is left",
         heading: TRAINING,
+        later: Later::Fixed,
         set: |c, t| store(&mut c.batch_size, number(t, 1, 1 << 20)),
     },
     Knob {
@@ -150,6 +193,7 @@ pub const KNOBS: &[Knob] = &[
         default: "adam",
         help: "Update rule: `adam`, `adamw` or `sgd`",
         heading: TRAINING,
+        later: Later::Fixed,
         set: |c, t| {
             let named = [("adam", OptimizerName::Adam), ("adamw", OptimizerName::AdamW), ("sgd", OptimizerName::Sgd)];
             store(&mut c.optimizer, one_of(t, &named))
@@ -161,6 +205,7 @@ pub const KNOBS: &[Knob] = &[
         default: "1e-3",
         help: "Step size of the update rule, above 0 and at most 100",
         heading: TRAINING,
+        later: Later::Fixed,
         set: |c, t| store(&mut c.learning_rate, real(t, |v| v > 0.0 && v <= 100.0, "a number above 0 and at most 100")),
     },
     Knob {
@@ -169,6 +214,7 @@ pub const KNOBS: &[Knob] = &[
         default: "0",
         help: "Momentum of `--optimizer sgd`, from 0 up to but not including 1",
         heading: TRAINING,
+        later: Later::Fixed,
         set: |c, t| {
             store(&mut c.momentum, real(t, |v| (0.0..1.0).contains(&v), "a number from 0 up to but not including 1"))
         },
@@ -180,6 +226,7 @@ pub const KNOBS: &[Knob] = &[
         help: "Weight decay, from 0 to 10; `auto` is 0.01 for adamw and 0 for the others\n\nWith adamw it shrinks the \
                weights directly (decoupled); with adam and sgd it is an L2 penalty in the gradient.",
         heading: TRAINING,
+        later: Later::Fixed,
         set: |c, t| {
             let parsed = optional(t, "auto", |t| real(t, |v| (0.0..=10.0).contains(&v), "a number from 0 to 10"));
             store(&mut c.weight_decay, parsed)
@@ -191,6 +238,7 @@ pub const KNOBS: &[Knob] = &[
         default: "32,64",
         help: "Filters of each convolution, each followed by 2x2 max-pooling; `none` for no convolution",
         heading: NETWORK,
+        later: Later::Fixed,
         set: |c, t| store(&mut c.architecture.conv_filters, widths(t)),
     },
     Knob {
@@ -199,6 +247,7 @@ pub const KNOBS: &[Knob] = &[
         default: "3",
         help: "Side of the convolutions' square kernels",
         heading: NETWORK,
+        later: Later::Fixed,
         set: |c, t| store(&mut c.architecture.kernel_size, number(t, 1, 64)),
     },
     Knob {
@@ -207,6 +256,7 @@ pub const KNOBS: &[Knob] = &[
         default: "128",
         help: "Units of the hidden dense layer",
         heading: NETWORK,
+        later: Later::Fixed,
         set: |c, t| store(&mut c.architecture.dense_units, number(t, 1, 65_536)),
     },
     Knob {
@@ -215,6 +265,7 @@ pub const KNOBS: &[Knob] = &[
         default: "50",
         help: "When to write iteration scalars: `epoch`, `batch`, or every N steps",
         heading: WATCHING,
+        later: Later::Fixed,
         set: |c, t| {
             store(
                 &mut c.update_freq,
@@ -234,6 +285,7 @@ pub const KNOBS: &[Knob] = &[
         default: "1",
         help: "Write histograms every N epochs; 0 for never",
         heading: WATCHING,
+        later: Later::Fixed,
         set: |c, t| store(&mut c.histogram_freq, number(t, 0, 1_000_000)),
     },
     Knob {
@@ -242,6 +294,7 @@ pub const KNOBS: &[Knob] = &[
         default: "1",
         help: "Write pictures every N epochs; 0 for never",
         heading: WATCHING,
+        later: Later::Fixed,
         set: |c, t| store(&mut c.image_freq, number(t, 0, 1_000_000)),
     },
     Knob {
@@ -252,6 +305,7 @@ pub const KNOBS: &[Knob] = &[
                `every:Nepochs`, `every:Nsteps` or `at:N,...,last`; epochs count from 0, as in TensorBoard. `--observe \
                gradcam=every:2epochs,filters=off` changes two, `--observe none,gradcam=at:0,last` leaves one.",
         heading: WATCHING,
+        later: Later::Fixed,
         set: |c, t| store(&mut c.observe, Watching::parse(t)),
     },
     Knob {
@@ -261,6 +315,7 @@ pub const KNOBS: &[Knob] = &[
         help: "Validation images that pictures show again and again, spread over the classes\n\nGrad-CAM shows them all, \
                feature maps and explanations three of them.",
         heading: WATCHING,
+        later: Later::Fixed,
         set: |c, t| store(&mut c.probes, number(t, 1, 100)),
     },
     Knob {
@@ -269,7 +324,95 @@ pub const KNOBS: &[Knob] = &[
         default: "0",
         help: "Which validation images are shown; the same ones for the same N, whatever --seed is",
         heading: WATCHING,
+        later: Later::Fixed,
         set: |c, t| store(&mut c.probe_seed, number::<u64>(t, 0, u64::MAX).map(Seed)),
+    },
+    Knob {
+        key: "on-nan",
+        value_name: "WHAT",
+        default: "stop",
+        help: "When the loss or a gradient is not finite: `stop`, `skip` or `rollback`\n\n`stop` ends the run and names the \
+               first layer that broke. `skip` leaves the weights as they were and goes on with the next batch, up to 100 \
+               times in a row. `rollback` goes back to the newest checkpoint and leaves out the batches since the loss was \
+               last fine, up to 5 times.",
+        heading: KEEPING,
+        later: Later::Free,
+        set: |c, t| {
+            let named = [("stop", OnNan::Stop), ("skip", OnNan::Skip), ("rollback", OnNan::Rollback)];
+            store(&mut c.on_nan, one_of(t, &named))
+        },
+    },
+    Knob {
+        key: "checkpoint-every",
+        value_name: "WHEN",
+        default: "1epoch",
+        help: "When to write a checkpoint: `Nepochs`, `Nsteps`, `Nminutes` or `off`\n\nThe same command goes on from the \
+               newest one, to the bit. SIGINT and SIGTERM write one in any case, and so does the end of the run; `off` \
+               writes none at all.",
+        heading: KEEPING,
+        later: Later::Free,
+        set: |c, t| store(&mut c.checkpoint_every, t.parse().map_err(|()| cadence::WANTED.to_owned())),
+    },
+    Knob {
+        key: "keep-last",
+        value_name: "N",
+        default: "2",
+        help: "Checkpoints to keep, at least 1; older ones are removed",
+        heading: KEEPING,
+        later: Later::Free,
+        set: |c, t| store(&mut c.keep_last, number(t, 1, 1_000_000)),
+    },
+    Knob {
+        key: "keep-best",
+        value_name: "METRIC",
+        default: "none",
+        help: "Keep the best checkpoint as well, by `val_accuracy` or `val_loss`; or `none`\n\nOf those that were written \
+               at the end of an epoch.",
+        heading: KEEPING,
+        later: Later::Free,
+        set: |c, t| {
+            let named = [
+                ("none", KeepBest::None),
+                ("val_accuracy", KeepBest::ValidationAccuracy),
+                ("val_loss", KeepBest::ValidationLoss),
+            ];
+            store(&mut c.keep_best, one_of(t, &named))
+        },
+    },
+    Knob {
+        key: "warm-start",
+        value_name: "RUN",
+        default: "none",
+        help: "Begin with the weights of another run: its directory, or `latest`; or `none`\n\n`latest` is the newest \
+               finished run beside this one with the same network and data set; where there is none, the run begins from \
+               scratch. Only weights are taken: optimizer, epochs and curves begin anew.",
+        heading: RUN,
+        later: Later::Free,
+        set: |c, t| {
+            c.warm_start = match t {
+                "none" => WarmStart::None,
+                "latest" => WarmStart::Latest,
+                _ => WarmStart::Run(path(t)?),
+            };
+            Ok(())
+        },
+    },
+    Knob {
+        key: "metrics-textfile",
+        value_name: "FILE",
+        default: "",
+        help: "Write figures of the run for Prometheus: a file for node_exporter's textfile collector\n\nIts name must end in \
+               `.prom`. A run that fails leaves the time of the last success as it was.",
+        heading: RUN,
+        later: Later::Free,
+        set: |c, t| {
+            c.metrics_textfile = match t {
+                "" => None,
+                _ if t.ends_with(".prom") => Some(path(t)?),
+                _ => return Err("a file whose name ends in .prom".to_owned()),
+            };
+            Ok(())
+        },
     },
     Knob {
         key: "quiet",
@@ -277,6 +420,7 @@ pub const KNOBS: &[Knob] = &[
         default: "false",
         help: "Say nothing but warnings and errors",
         heading: CONSOLE,
+        later: Later::Free,
         set: |c, t| store(&mut c.quiet, one_of(t, &[("true", true), ("false", false), ("1", true), ("0", false)])),
     },
     Knob {
@@ -285,6 +429,7 @@ pub const KNOBS: &[Knob] = &[
         default: "text",
         help: "Form of the messages on stderr: `text` or `json`",
         heading: CONSOLE,
+        later: Later::Free,
         set: |c, t| store(&mut c.log_format, one_of(t, &[("text", LogFormat::Text), ("json", LogFormat::Json)])),
     },
 ];
@@ -294,6 +439,7 @@ impl Config {
     pub(super) fn blank() -> Config {
         Config {
             logdir: None,
+            run_name: None,
             dataset: DatasetName::Mnist,
             data_dir: PathBuf::new(),
             epochs: 1,
@@ -314,6 +460,12 @@ impl Config {
             probe_seed: Seed(0),
             device: DeviceChoice::Auto,
             threads: None,
+            on_nan: OnNan::Stop,
+            checkpoint_every: Cadence::Off,
+            keep_last: 1,
+            keep_best: KeepBest::None,
+            warm_start: WarmStart::None,
+            metrics_textfile: None,
             quiet: false,
             log_format: LogFormat::Text,
         }

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::knobs::{KNOBS, Knob, nearest};
+use super::knobs::{KNOBS, Knob, Later, nearest};
 use super::{Config, ConfigError};
 
 /// Longer files are no configuration.
@@ -145,7 +145,41 @@ pub struct Resolved {
     values: BTreeMap<&'static str, (String, Source)>,
 }
 
+/// A setting that a run cannot have changed and still be the same run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    pub what: String,
+    pub was: String,
+    pub now: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: was {}, now {}", self.what, self.was, self.now)
+    }
+}
+
 impl Resolved {
+    /// What the run is, as typed: the values that may not change while it lasts.
+    pub fn fixed(&self) -> BTreeMap<String, String> {
+        let fixed = self.values().filter(|(knob, ..)| knob.later == Later::Fixed);
+        fixed.map(|(knob, text, _)| (knob.key.to_owned(), text.to_owned())).collect()
+    }
+
+    /// Where this is another run than the one with the values `earlier`, by key. A key that is not there had its default:
+    /// it is newer than that run. `1e-3` and `0.001` are the same.
+    pub fn differences(&self, earlier: &BTreeMap<String, String>) -> Vec<Difference> {
+        let differs = |(knob, now, _): (&'static Knob, &str, &Source)| {
+            let was = earlier.get(knob.key).map_or(knob.default, String::as_str);
+            (knob.later == Later::Fixed && !same(knob, was, now)).then(|| Difference {
+                what: knob.key.to_owned(),
+                was: was.to_owned(),
+                now: now.to_owned(),
+            })
+        };
+        self.values().filter_map(differs).collect()
+    }
+
     /// Knob, value as typed and origin, in the order of [`KNOBS`].
     pub fn values(&self) -> impl Iterator<Item = (&'static Knob, &str, &Source)> {
         KNOBS.iter().filter_map(|knob| self.values.get(knob.key).map(|(text, source)| (knob, text.as_str(), source)))
@@ -162,6 +196,12 @@ impl Resolved {
         let comment = |source: &Source| source.to_string().replace(char::is_control, " ");
         lines.iter().map(|(line, source)| format!("{line:width$}  # {}\n", comment(source))).collect()
     }
+}
+
+/// Whether two texts set a knob to the same value.
+fn same(knob: &Knob, one: &str, other: &str) -> bool {
+    let (mut a, mut b) = (Config::blank(), Config::blank());
+    one == other || ((knob.set)(&mut a, one).is_ok() && (knob.set)(&mut b, other).is_ok() && a == b)
 }
 
 /// A number or boolean bare, anything else quoted; quoted too if TOML would make something else of it, as it would of a

@@ -28,6 +28,19 @@ pub struct UnknownDataset {
     pub text: String,
 }
 
+impl Dataset {
+    /// The checksum of every pixel and label, in hexadecimal digits: what two data sets of one name may differ in.
+    pub fn blake3(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for split in [&self.train, &self.validation] {
+            hasher.update(&(split.len() as u64).to_le_bytes());
+            hasher.update(split.pixels());
+            hasher.update(split.labels());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
 /// Images of one shape with their labels.
 ///
 /// Pixels are bytes in the layout N x H x W x C, so an image is one contiguous slice.

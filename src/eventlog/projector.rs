@@ -304,13 +304,14 @@ pub(super) fn snapshot_dir(logdir: &Path, epoch: Step) -> PathBuf {
     logdir.join(DIR).join(format!("{PREFIX}{:04}", epoch.get()))
 }
 
-/// Every file of every snapshot below `logdir`, then the directories that held them, deepest first. What somebody else
+/// Every file of every snapshot below `logdir` from this epoch on, then the directories that held them, deepest first. What somebody else
 /// put there is not among them.
-pub fn snapshots(logdir: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
+pub fn snapshots(logdir: &Path, from: Step) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let root = logdir.join(DIR);
     let is_ours = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.strip_prefix(PREFIX).is_some_and(|rest| rest.len() >= 4 && rest.bytes().all(|b| b.is_ascii_digit()))
+        let number = name.strip_prefix(PREFIX).filter(|rest| rest.len() >= 4 && rest.bytes().all(|b| b.is_ascii_digit()));
+        number.is_some_and(|number| number.parse().map_or(true, |epoch: u64| epoch >= from.get()))
     };
     let mut dirs: Vec<PathBuf> = entries(&root, |kind| kind.is_dir()).into_iter().filter(is_ours).collect();
     let known = |path: &PathBuf| {
@@ -452,7 +453,7 @@ mod tests {
             fs::write(root.join(foreign), "x").unwrap();
         }
         fs::write(root.join("epoch_0000/.sprite.png.part"), "half").unwrap();
-        let (files, dirs) = snapshots(dir.path());
+        let (files, dirs) = snapshots(dir.path(), Step::ZERO);
         let names: Vec<_> = files.iter().map(|path| path.file_name().unwrap().to_string_lossy()).collect();
         let event_file = "events.out.tfevents.0000000001.host.1.0.v2";
         assert_eq!(names, [CONFIG, ".sprite.png.part", event_file, TENSORS]);

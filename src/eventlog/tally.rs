@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::summary::plugin;
 
 /// What bytes are spent on; named as TensorBoard names the plugin that shows it.
@@ -21,7 +23,7 @@ pub enum Kind {
 }
 
 /// Bytes of each kind, counted when they are written or put in line for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     bytes: [u64; Kind::ALL.len()],
 }

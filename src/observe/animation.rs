@@ -1,7 +1,9 @@
 //! Pictures kept over a run, to be shown one after the other at its end.
 
+use serde::{Deserialize, Serialize};
+
 use crate::eventlog::{Animation, AnimationError};
-use crate::picture::Picture;
+use crate::picture::{DecodeError, Picture, PngError};
 
 /// Frames kept at most: a film of some ten seconds.
 const MOST: usize = 30;
@@ -9,21 +11,33 @@ const DELAY_MS: u16 = 350;
 /// How often the last frame is shown before the film begins again.
 const REST: usize = 4;
 
-/// Frames in the order in which they came, evenly thinned out where there are too many.
-#[derive(Clone, Debug, Default)]
+/// Frames in the order in which they came, evenly thinned out where there are too many; as PNG files, which take a
+/// twentieth of the memory, also of what is kept when training is interrupted.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Frames {
-    kept: Vec<Picture>,
+    kept: Vec<Vec<u8>>,
     /// Of how many frames one is kept.
     every: usize,
     /// Frames that came, but for the last, which is always kept.
     seen: usize,
-    last: Option<Picture>,
+    last: Option<Vec<u8>>,
+}
+
+/// Why there is no film.
+#[derive(Debug, thiserror::Error)]
+pub enum FilmError {
+    #[error(transparent)]
+    Animation(#[from] AnimationError),
+    #[error(transparent)]
+    Frame(#[from] DecodeError),
 }
 
 impl Frames {
-    pub fn push(&mut self, frame: Picture) {
+    /// # Errors
+    /// When the picture has no PNG form; the film then goes on without it.
+    pub fn push(&mut self, frame: &Picture) -> Result<(), PngError> {
         let every = self.every.max(1);
-        if let Some(earlier) = self.last.replace(frame) {
+        if let Some(earlier) = self.last.replace(frame.png()?) {
             if self.seen.is_multiple_of(every) {
                 self.kept.push(earlier);
             }
@@ -37,22 +51,23 @@ impl Frames {
             });
             self.every = 2 * every;
         }
+        Ok(())
     }
 
     /// The film, which rests on the last frame; none of a single frame, which does not move.
     ///
     /// # Errors
     /// When the frames are not all of one size.
-    pub fn film(&self) -> Result<Option<Animation>, AnimationError> {
-        let mut frames = self.all();
-        let Some(last) = self.last.as_ref().filter(|_| frames.len() > 1) else { return Ok(None) };
-        frames.extend(std::iter::repeat_n(last, REST - 1).cloned());
-        Animation::new(frames, DELAY_MS).map(Some)
+    pub fn film(&self) -> Result<Option<Animation>, FilmError> {
+        let mut frames = self.all()?;
+        let Some(last) = frames.last().filter(|_| frames.len() > 1).cloned() else { return Ok(None) };
+        frames.extend(std::iter::repeat_n(last, REST - 1));
+        Ok(Some(Animation::new(frames, DELAY_MS)?))
     }
 
     /// All that were kept, the first and the last one among them.
-    fn all(&self) -> Vec<Picture> {
-        self.kept.iter().chain(&self.last).cloned().collect()
+    fn all(&self) -> Result<Vec<Picture>, DecodeError> {
+        self.kept.iter().chain(&self.last).map(|png| Picture::from_png(png)).collect()
     }
 }
 
@@ -63,21 +78,21 @@ mod tests {
     fn after(count: u8) -> Vec<u8> {
         let mut frames = Frames::default();
         for value in 0..count {
-            frames.push(Picture::filled(1, 1, [value; 3]));
+            frames.push(&Picture::filled(1, 1, [value; 3])).unwrap();
         }
-        frames.all().iter().map(|frame| frame.pixels()[0][0]).collect()
+        frames.all().unwrap().iter().map(|frame| frame.pixels()[0][0]).collect()
     }
 
     #[test]
     fn a_film_rests_on_its_last_frame() {
         let mut frames = Frames::default();
-        frames.push(Picture::filled(2, 1, [0; 3]));
-        assert_eq!(frames.film(), Ok(None));
-        frames.push(Picture::filled(2, 1, [9; 3]));
+        frames.push(&Picture::filled(2, 1, [0; 3])).unwrap();
+        assert_eq!(frames.film().unwrap(), None);
+        frames.push(&Picture::filled(2, 1, [9; 3])).unwrap();
         let film = frames.film().unwrap().unwrap();
         let shown: Vec<u8> = film.frames().iter().map(|frame| frame.pixels()[0][0]).collect();
         assert_eq!(shown, [0, 9, 9, 9, 9]);
-        frames.push(Picture::filled(3, 1, [9; 3]));
+        frames.push(&Picture::filled(3, 1, [9; 3])).unwrap();
         assert!(frames.film().is_err());
     }
 

@@ -3,13 +3,13 @@
 use super::animation::Frames;
 use super::card::{self, BODY, GREY, LINES, Legend, MARGIN, NOTE, RIGHT};
 use super::probe::Probes;
-use super::{Findings, film};
+use super::{Findings, film, keep_frame};
 use crate::eventlog::{Summary, Value};
 use crate::explain;
 use crate::picture::Picture;
 use crate::render::text::{Face, Style};
 use crate::render::{self, ColourMap, Grid, Map, Scale, Zoom};
-use crate::train::{Moment, Observer};
+use crate::train::{Memories, MemoryError, Moment, Observer};
 use crate::types::{Seed, Tag};
 
 /// Channels shown at most.
@@ -21,6 +21,8 @@ const LEFT: u32 = 18;
 const INDEX: Style = Style { face: Face::Regular, size: 9, colour: GREY };
 /// The share of positive values that are told apart; the few above look the same.
 const BRIGHTEST: f64 = 0.99;
+/// The name of what is remembered.
+const MEMORY: &str = "feature-maps";
 const COLOURS: ColourMap = ColourMap::Magma;
 
 /// The maps of every convolution and pooling, under `feature_maps/<layer>`, one picture for each probe image; at the end
@@ -48,10 +50,19 @@ impl Observer<Findings> for FeatureMaps {
             && let Some(first) = pictures.first()
         {
             let (tag, text) = (format!("{tag}/animation"), format!("The first picture of `{tag}` over the run."));
-            self.frames.push(first.clone());
+            keep_frame(&mut self.frames, first);
             values.extend(moment.last.then(|| film(tag, &self.frames, text)).flatten());
         }
         out.push(run, step, values);
+    }
+
+    fn remember(&self, memories: &mut Memories) {
+        memories.put(MEMORY, &self.frames);
+    }
+
+    fn recall(&mut self, memories: &Memories) -> Result<(), MemoryError> {
+        self.frames = memories.get(MEMORY)?.unwrap_or_default();
+        Ok(())
     }
 }
 

@@ -32,8 +32,10 @@ mod updates;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::eventlog::{Embeddings, Entry, Sink, Tally, Value, What};
+use crate::picture::Picture;
 use crate::train::Outcome;
 use crate::types::{Clock, Run, Step, Tag, WallTime};
 
@@ -63,11 +65,16 @@ pub use texts::{Table, Texts};
 pub use tsne::TsnePlane;
 pub use updates::Updates;
 
+/// Between two warnings that the log is not on the disk.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
 /// Where observers put what they saw: stamped with the time, handed to the event log.
 pub struct Findings {
     sink: Box<dyn Sink>,
     clock: Arc<dyn Clock>,
     latest: BTreeMap<Run, WallTime>,
+    /// When it was last told that the log could not be secured.
+    told: Option<Instant>,
 }
 
 /// A log that takes nothing more.
@@ -81,7 +88,7 @@ pub struct Closed {
 
 impl Findings {
     pub fn new(sink: impl Sink + 'static, clock: Arc<dyn Clock>) -> Findings {
-        Findings { sink: Box::new(sink), clock, latest: BTreeMap::new() }
+        Findings { sink: Box::new(sink), clock, latest: BTreeMap::new(), told: None }
     }
 
     /// Values of one moment share one event.
@@ -102,6 +109,32 @@ impl Findings {
                            watching cost this run, the last epoch's pictures included.";
         let value = scalar("time/observers_of_run", outcome.observers_share, description.to_owned());
         self.push(Run::Steps, Step::new(outcome.iterations).unwrap_or(Step::MAX), vec![value]);
+    }
+
+    /// Entries that could not be written so far.
+    pub fn lost_entries(&self) -> u64 {
+        self.sink.lost()
+    }
+
+    /// Bytes written so far.
+    pub fn bytes(&self) -> Tally {
+        self.sink.tally()
+    }
+
+    /// Brings all that was pushed to the disk, and says in the curves over `step`, the steps done, what was lost.
+    pub fn secure(&mut self, step: Step) {
+        let lost = self.lost_entries();
+        if lost > 0 {
+            let description = "Entries of the event log that could not be written in this process, as the disk was full or \
+                               failed: points that are missing here and in other curves.";
+            self.push(Run::Steps, step, vec![scalar("event_log/lost_entries", lost as f64, description.to_owned())]);
+        }
+        if let Err(error) = self.sink.sync()
+            && self.told.is_none_or(|at| at.elapsed() >= TELL_EVERY)
+        {
+            self.told = Some(Instant::now());
+            tracing::warn!("{error}");
+        }
     }
 
     /// Closes the log and says what became of it.
@@ -147,6 +180,13 @@ fn film(tag: String, frames: &Frames, description: String) -> Option<Value> {
     }
 }
 
+/// Keeps a picture for the film.
+fn keep_frame(frames: &mut Frames, picture: &Picture) {
+    if let Err(error) = frames.push(picture) {
+        tracing::warn!("a film goes on without a picture: {error}");
+    }
+}
+
 /// A point of a curve, with what it means in markdown.
 fn scalar(tag: impl AsRef<str>, value: f64, description: String) -> Value {
     Value::scalar(Tag::of(tag), value as f32).described(description)
@@ -159,6 +199,7 @@ fn epoch_step(epoch: u64) -> Step {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Mutex;
     use std::sync::atomic::AtomicUsize;
 
@@ -167,7 +208,7 @@ mod tests {
     use crate::eventlog::{Memory, Summary};
     use crate::model::{Architecture, Network};
     use crate::optim::Rule;
-    use crate::train::{EpochReport, Fit, Metrics, Progress, TrainState, Watch, fit};
+    use crate::train::{EpochReport, Fit, Forgetful, Metrics, OnNonFinite, Progress, TrainState, Watch, fit};
     use crate::types::{FixedClock, ImageShape, Seed};
 
     /// One value in a log.
@@ -220,12 +261,14 @@ mod tests {
             learning_rate: 0.1,
             seed: Seed(1),
             threads: 1,
+            on_non_finite: OnNonFinite::Stop,
+            left_out: &BTreeSet::new(),
             stop: &AtomicUsize::new(0),
         };
         let memory = Memory::default();
         let clock = FixedClock(WallTime::from_secs(1.0).unwrap());
         let mut findings = Findings::new(memory.clone(), Arc::new(clock));
-        let outcome = fit(&how, &mut state, &mut watches, &mut findings, &mut Silent).unwrap();
+        let outcome = fit(&how, &mut state, &mut watches, &mut findings, &mut Forgetful, &mut Silent).unwrap();
         let mut seen = Vec::new();
         for Entry { run, step, what, .. } in memory.entries() {
             let What::Values(values) = what else { panic!("{what:?}") };

@@ -5,11 +5,14 @@ use super::layout_card::LayoutCard;
 use super::{Findings, card};
 use crate::embedding::{self, Layout, silhouette};
 use crate::eventlog::Value;
-use crate::train::{Moment, Observer};
+use crate::train::{Memories, MemoryError, Moment, Observer};
 use crate::types::Tag;
 
 /// Images laid out. More hide each other on a card.
 pub(super) const POINTS: usize = 500;
+
+/// The name of what is remembered.
+const MEMORY: &str = "pca";
 
 /// Principal components of the last hidden layer, under `embedding/pca`, and how well they tell classes apart.
 #[derive(Clone, Debug)]
@@ -66,5 +69,14 @@ impl Observer<Findings> for PcaPlane {
         let (run, step) = moment.place();
         out.push(run, step, [image].into_iter().chain(score).collect());
         self.earlier = Some((kept, pca.layout));
+    }
+
+    fn remember(&self, memories: &mut Memories) {
+        memories.put(MEMORY, &self.earlier);
+    }
+
+    fn recall(&mut self, memories: &Memories) -> Result<(), MemoryError> {
+        self.earlier = memories.get(MEMORY)?.unwrap_or_default();
+        Ok(())
     }
 }

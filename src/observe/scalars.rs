@@ -4,7 +4,7 @@ use tch::Device;
 
 use super::{Findings, epoch_step, scalar};
 use crate::eventlog::Value;
-use crate::train::{At, Divergence, Metrics, Moment, Observer, Totals};
+use crate::train::{At, Divergence, Memories, MemoryError, Metrics, Moment, Observer, Totals};
 use crate::types::{Run, Step};
 
 const LOSS: &str = "Mean cross-entropy, in nats. Guessing among 10 classes gives 2.303.";
@@ -30,6 +30,15 @@ impl Observer<Findings> for EpochScalars {
         let best = "The largest validation accuracy up to this epoch: what tables of runs show.";
         values.push(scalar("best/val_accuracy", self.best, best.to_owned()));
         out.push(Run::Validation, step, values);
+    }
+
+    fn remember(&self, memories: &mut Memories) {
+        memories.put("scalars", &self.best);
+    }
+
+    fn recall(&mut self, memories: &Memories) -> Result<(), MemoryError> {
+        self.best = memories.get("scalars")?.unwrap_or_default();
+        Ok(())
     }
 }
 
@@ -97,6 +106,15 @@ impl Observer<Findings> for StepScalars {
         if matches!(moment.at, At::Step(totals) if totals.samples > self.earlier.samples) {
             self.observe(moment, out);
         }
+    }
+
+    fn remember(&self, memories: &mut Memories) {
+        memories.put("steps", &self.earlier);
+    }
+
+    fn recall(&mut self, memories: &Memories) -> Result<(), MemoryError> {
+        self.earlier = memories.get("steps")?.unwrap_or_default();
+        Ok(())
     }
 }
 

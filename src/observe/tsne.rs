@@ -4,11 +4,14 @@ use super::animation::Frames;
 use super::feature_space::FeatureSpace;
 use super::layout_card::LayoutCard;
 use super::pca::POINTS;
-use super::{Findings, card, film};
+use super::{Findings, card, film, keep_frame};
 use crate::embedding::{self, Layout, Start, silhouette};
 use crate::eventlog::Value;
-use crate::train::{Moment, Observer};
+use crate::train::{Memories, MemoryError, Moment, Observer};
 use crate::types::Tag;
+
+/// The name of what is remembered.
+const MEMORY: &str = "tsne";
 
 /// t-SNE of the last hidden layer, under `embedding/tsne`, and how well it tells classes apart. Each layout starts from
 /// the one before, so that clusters can be followed.
@@ -47,7 +50,7 @@ impl Observer<Findings> for TsnePlane {
             silhouette,
         }
         .picture();
-        self.frames.push(picture.clone());
+        keep_frame(&mut self.frames, &picture);
         let image = Value::images(Tag::of("embedding/tsne"), vec![picture]).described(format!(
             "The outputs of `{}`, from which the last layer decides, for {} spread over the classes, laid out by t-SNE \
              (van der Maaten and Hinton 2008, perplexity 30) so that images with similar features are neighbours. A \
@@ -75,5 +78,16 @@ impl Observer<Findings> for TsnePlane {
         let (run, step) = moment.place();
         out.push(run, step, [image].into_iter().chain(film).chain(score).collect());
         self.earlier = Some((kept, layout));
+    }
+
+    fn remember(&self, memories: &mut Memories) {
+        memories.put(MEMORY, &(&self.earlier, &self.frames));
+    }
+
+    fn recall(&mut self, memories: &Memories) -> Result<(), MemoryError> {
+        if let Some((earlier, frames)) = memories.get(MEMORY)? {
+            (self.earlier, self.frames) = (earlier, frames);
+        }
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::{Findings, scalar};
 use crate::eventlog::Value;
-use crate::train::{Divergence, Moment, Observer};
+use crate::train::{Divergence, Memories, MemoryError, Moment, Observer};
 use crate::types::{Run, Step};
 
 const TOTAL: &str = "Euclidean norm of the gradient of the last step's mean loss, over all parameters; at least 0. It falls \
@@ -27,6 +27,15 @@ impl Observer<Findings> for Updates {
 
     fn diverged(&mut self, moment: &Moment<'_>, _: &Divergence, out: &mut Findings) {
         self.observe(moment, out);
+    }
+
+    fn remember(&self, memories: &mut Memories) {
+        memories.put("updates", &self.reported);
+    }
+
+    fn recall(&mut self, memories: &Memories) -> Result<(), MemoryError> {
+        self.reported = memories.get("updates")?.unwrap_or_default();
+        Ok(())
     }
 }
 

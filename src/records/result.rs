@@ -36,7 +36,7 @@ pub struct RunResult {
     pub validation_accuracy: f64,
     #[serde(deserialize_with = "number")]
     pub best_validation_accuracy: f64,
-    /// Of the process that finished the run.
+    /// Of all processes that worked on the run, as far as checkpoints tell.
     #[serde(deserialize_with = "number")]
     pub seconds: f64,
     /// Share of the time of training steps and observers that observers took, 0 to 1.

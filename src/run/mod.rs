@@ -1,26 +1,67 @@
 //! Assembly: a configuration becomes a data set, a network, observers and an event log, and is trained.
 
+mod keeping;
+mod notes;
 mod observers;
+mod point;
+mod standing;
+mod state_files;
 
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
 
 use tch::Device;
 
 use crate::allocator::keep_freed_memory;
-use crate::config::{Config, DeviceChoice, Observed, Resolved};
+use crate::checkpoint::{Store, StoreError};
+use crate::config::{Config, DeviceChoice, Observed, OnNan, Resolved};
 use crate::data::{self, Dataset, LoadError, Split};
+use crate::durable;
 use crate::eventlog::hparams::Status;
 use crate::eventlog::{Background, Kind, Limits, LogDir, Origin, SinkError, Tally};
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, ShapeError};
-use crate::observe::{Closed, Findings};
+use crate::observe::Findings;
+use crate::records::{self, JournalError, RunResult, Textfile, TextfileError};
 use crate::run_dir::{self, RunDir, RunDirError};
+use crate::run_name::{TemplateError, WithinError};
 use crate::session::Session;
-use crate::train::{self, Fit, FitError, Outcome, Progress, TrainState};
-use crate::types::{Clock, SystemClock};
+use crate::train::{self, Fit, FitError, OnNonFinite, Outcome, Progress};
+use crate::types::{Clock, Run, Step, SystemClock, WallTime};
 use crate::weights::{self, WeightsError};
+
+use keeping::{Keeping, Ledger};
+use notes::{Notes, Noting};
+use point::{Point, ShowsStart};
+
+pub use standing::{Already, StandingError};
+pub use state_files::StateError;
+
+/// Rollbacks of one run: what comes back after them will come back again.
+const ROLLBACKS: u32 = 5;
+
+/// Where a run begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// Where the directory's newest checkpoint is, or at the beginning.
+    #[default]
+    Resume,
+    /// At the beginning; what is in the directory is removed.
+    Fresh,
+    /// Where the newest checkpoint of the run in this directory is; from the second start on, as [`Start::Resume`].
+    Fork(PathBuf),
+}
+
+/// How a command ended that asked for a trained network.
+#[derive(Debug)]
+pub enum Ended {
+    Finished(Finished),
+    /// It was there already.
+    Already(Already),
+}
 
 /// A finished run.
 #[derive(Debug)]
@@ -33,7 +74,7 @@ pub struct Finished {
     pub lost_entries: u64,
     /// Bytes of the event log, by kind.
     pub log_bytes: Tally,
-    /// From the first look at the directory to the last byte.
+    /// Of all processes that worked at it, from the first look at the directory to the last byte.
     pub seconds: f64,
 }
 
@@ -56,6 +97,22 @@ pub enum RunError {
     Fit(#[from] FitError),
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    #[error(transparent)]
+    Standing(#[from] StandingError),
+    #[error(transparent)]
+    Name(#[from] TemplateError),
+    #[error(transparent)]
+    Place(#[from] WithinError),
+    #[error(transparent)]
+    Textfile(#[from] TextfileError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Result(#[from] durable::WriteError),
+    #[error(transparent)]
+    Checkpoints(#[from] StoreError),
+    #[error("checkpoint {} cannot be used: {source}", path.display())]
+    State { path: PathBuf, source: StateError },
 }
 
 impl Classify for RunError {
@@ -69,6 +126,14 @@ impl Classify for RunError {
             RunError::Log(error) => error.exit(),
             RunError::Fit(error) => error.exit(),
             RunError::Weights(error) => error.exit(),
+            RunError::Standing(error) => error.exit(),
+            RunError::Name(error) => error.exit(),
+            RunError::Place(error) => error.exit(),
+            RunError::Textfile(error) => error.exit(),
+            RunError::Journal(error) => error.exit(),
+            RunError::Result(error) => error.exit(),
+            RunError::Checkpoints(error) => error.exit(),
+            RunError::State { .. } => Exit::Data,
         }
     }
 }
@@ -76,86 +141,268 @@ impl Classify for RunError {
 /// Trains as `resolved` says. `stop` is 0 until a signal of that number asks to end after the step that is running.
 pub fn run(
     resolved: &Resolved,
-    fresh: bool,
+    start: &Start,
     progress: &mut dyn Progress,
     stop: &AtomicUsize,
-) -> Result<Finished, RunError> {
-    let started = std::time::Instant::now();
+) -> Result<Ended, RunError> {
+    let started = Instant::now();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let logdir = place(resolved, clock.as_ref())?;
+    let textfile = resolved.config.metrics_textfile.as_deref();
+    let textfile = textfile.map(|path| Textfile::new(path, None)).transpose()?;
+    let notes = RefCell::new(Notes::new(resolved, textfile, Arc::clone(&clock)));
+    let ended = run_in(&logdir, resolved, start, progress, stop, &notes, &clock, started);
+    let mut notes = notes.borrow_mut();
+    match &ended {
+        Ok(Ended::Finished(_)) => notes.end(records::Status::Finished, None, 0),
+        Ok(Ended::Already(_)) => {}
+        Err(error @ RunError::Fit(FitError::Stopped { .. })) => {
+            notes.end(records::Status::Stopped, None, error.exit().code());
+        }
+        Err(error) => notes.end(records::Status::Failed, Some(error.to_string()), error.exit().code()),
+    }
+    ended
+}
+
+/// The directory of the run that `resolved` describes, if it were started now.
+pub fn place(resolved: &Resolved, clock: &dyn Clock) -> Result<PathBuf, RunError> {
     let config = &resolved.config;
-    let logdir = config.logdir.as_deref().ok_or(RunError::NoLogdir)?;
-    run_dir::check(logdir, fresh)?;
+    let logdir = config.logdir.clone().ok_or(RunError::NoLogdir)?;
+    let Some(template) = &config.run_name else { return Ok(logdir) };
+    let host = || Some(gethostname::gethostname().to_string_lossy().into_owned());
+    let setting = |key: &str| {
+        let mut values = resolved.values().map(|(knob, text, _)| (knob.key, text.to_owned()));
+        values.find(|(known, _)| *known == key).map(|(_, text)| text)
+    };
+    let lookup = |field: &str| if field == "host" { host() } else { setting(field) };
+    Ok(template.name(clock.now(), &lookup)?.within(&logdir)?)
+}
+
+#[expect(clippy::too_many_arguments, reason = "what `run` has set up, taken apart once")]
+fn run_in(
+    logdir: &Path,
+    resolved: &Resolved,
+    start: &Start,
+    progress: &mut dyn Progress,
+    stop: &AtomicUsize,
+    notes: &RefCell<Notes>,
+    clock: &Arc<dyn Clock>,
+    started: Instant,
+) -> Result<Ended, RunError> {
+    let config = &resolved.config;
+    run_dir::check(logdir)?;
+    // Before data is read: whoever asks for what is there, or for what cannot be, is told at once.
+    if *start != Start::Fresh
+        && let Some(already) = standing::finished(logdir, resolved)?
+    {
+        return Ok(Ended::Already(already));
+    }
     let device = device(config.device)?;
     let threads = config.threads.unwrap_or_else(available_threads);
     keep_freed_memory();
-
     let dataset = dataset(config)?;
     let network = Arc::new(Network::build(&config.architecture, dataset.train.shape(), dataset.classes.len())?);
-    let dir = RunDir::open(logdir, fresh)?;
-    if dir.has_events() {
-        tracing::warn!(
-            "{} holds an unfinished run; training starts over, and its curves replace the old ones",
-            logdir.display()
-        );
-    }
-    dir.write_config(&resolved.to_toml())?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut session = Session::begin(&dir, resolved, clock.now());
-    tracing::info!(
-        "training {} on {}: {} images, {} parameters, {}, logs in {}",
-        device_text(device, threads),
-        dataset.name,
-        dataset.train.len(),
-        network.parameter_count(),
-        if config.epochs == 1 { "1 epoch".to_owned() } else { format!("{} epochs", config.epochs) },
-        logdir.display()
-    );
 
-    let mut state = TrainState::initialise(&network, config.rule(), config.seed, device);
-    let log = Background::spawn(LogDir::new(dir.path(), Origin::here()), Limits::default())?;
-    let mut findings = Findings::new(log, Arc::clone(&clock));
-    let mut watches = observers::watches(resolved, device, threads);
-    let fit = Fit {
-        network: &network,
+    let dir = RunDir::open(logdir)?;
+    let store = Store::new(dir.checkpoints());
+    if *start == Start::Fresh {
+        store.clear()?;
+        dir.clear()?;
+    } else if let Some(already) = standing::finished(logdir, resolved)? {
+        return Ok(Ended::Already(already)); // another process has finished it since the first look
+    }
+    store.sweep()?;
+    let job = Job {
+        resolved,
+        dir: &dir,
+        store: &store,
         dataset: &dataset,
+        network: &network,
         device,
-        epochs: config.epochs,
-        batch_size: config.batch_size,
-        learning_rate: config.learning_rate,
-        seed: config.seed,
         threads,
-        stop,
+        started,
+        notes,
+        clock,
     };
-    let fitted = train::fit(&fit, &mut state, &mut watches, &mut findings, progress);
-    drop(watches);
-    if let Ok(outcome) = &fitted
-        && !config.trigger(Observed::Steps).is_never()
-    {
-        findings.push_share(outcome);
+    job.train(start, &mut Noting { notes, console: progress }, stop).map(Ended::Finished)
+}
+
+/// All that does not change while a run is trained, rolled back and trained again.
+struct Job<'a> {
+    resolved: &'a Resolved,
+    dir: &'a RunDir,
+    store: &'a Store,
+    dataset: &'a Dataset,
+    network: &'a Arc<Network>,
+    device: Device,
+    threads: usize,
+    started: Instant,
+    notes: &'a RefCell<Notes>,
+    clock: &'a Arc<dyn Clock>,
+}
+
+impl Job<'_> {
+    fn train(
+        &self,
+        start: &Start,
+        progress: &mut dyn Progress,
+        stop: &AtomicUsize,
+    ) -> Result<Finished, RunError> {
+        let Job { resolved, dir, store, notes, clock, .. } = *self;
+        let config = &resolved.config;
+        let began = clock.now();
+        let mut point = point::of(self, start)?;
+        dir.write_config(&resolved.to_toml())?;
+        point.ledger.attempts = notes.borrow_mut().open(&dir.journal(), point.ledger.attempts)?;
+        point.ledger.started.get_or_insert(began.as_secs());
+        notes.borrow_mut().start(&point.state.position, resolved);
+        let mut session = Session::begin(dir, resolved, clock.now());
+        self.announce(&point);
+        let trained = loop {
+            let (trained, ledger) = self.attempt(&mut point, progress, stop)?;
+            let diverged = match trained {
+                Err(FitError::Diverged(diverged))
+                    if config.on_nan == OnNan::Rollback && ledger.rollbacks < ROLLBACKS =>
+                {
+                    diverged
+                }
+                trained => break trained.map(|outcome| (outcome, ledger)).map_err(RunError::from),
+            };
+            // The step that shows it is left out in any case.
+            let first = diverged.fine_until.min(diverged.iterations.saturating_sub(1)) + 1;
+            let mut left_out = ledger.left_out;
+            left_out.extend(first..=diverged.iterations);
+            point = point::of(self, &Start::Resume)?;
+            let counted = Ledger { attempts: ledger.attempts, rollbacks: ledger.rollbacks + 1, left_out, ..point.ledger };
+            point.ledger = Ledger { started: ledger.started, ..counted };
+            notes.borrow_mut().rollback(diverged.iterations, point.state.position.iterations);
+            tracing::warn!(
+                "{diverged}; back to step {}, and on without steps {first} to {}",
+                point.state.position.iterations,
+                diverged.iterations
+            );
+        };
+        let trained = trained.and_then(|(outcome, ledger)| {
+            weights::save(&dir.weights(), &point.state.parameters)?;
+            Ok((outcome, ledger))
+        });
+        match &trained {
+            Ok(_) => session.end(Status::Success, clock.now()),
+            Err(RunError::Fit(FitError::Stopped { .. })) => {}
+            Err(_) => session.end(Status::Failure, clock.now()),
+        }
+        let (outcome, mut ledger) = trained?;
+        ledger.log_bytes.add(Kind::Hparams, session.bytes());
+        let checkpoint = store.steps()?.last().map(|&step| store.path_of(step));
+        let relative = checkpoint.as_ref().and_then(|path| path.strip_prefix(dir.path()).ok());
+        let result = result(&outcome, &ledger, relative.map(|path| path.display().to_string()), clock.now());
+        result.write(&dir.result())?;
+        let image_steps = if config.image_freq == 0 { 0 } else { config.epochs.div_ceil(config.image_freq) };
+        Ok(Finished {
+            outcome,
+            logdir: dir.path().to_owned(),
+            image_steps,
+            lost_entries: ledger.lost_entries,
+            log_bytes: ledger.log_bytes,
+            seconds: ledger.seconds,
+        })
     }
-    // The log is closed whether training went to its end or not: what was seen so far is worth keeping.
-    let mut log = findings.close();
-    let trained = fitted.map_err(RunError::from).and_then(|outcome| {
-        weights::save(&dir.weights(), &state.parameters)?;
-        Ok(outcome)
-    });
-    match &trained {
-        Ok(_) => session.end(Status::Success, clock.now()),
-        Err(RunError::Fit(FitError::Stopped { .. })) => {}
-        Err(_) => session.end(Status::Failure, clock.now()),
+
+    /// Trains from `point` as far as it goes, and says what has been counted by then.
+    fn attempt(
+        &self,
+        point: &mut Point,
+        progress: &mut dyn Progress,
+        stop: &AtomicUsize,
+    ) -> Result<(Result<Outcome, FitError>, Ledger), RunError> {
+        let Job { resolved, dir, store, dataset, network, device, threads, notes, clock, .. } = *self;
+        let config = &resolved.config;
+        let position = point.state.position;
+        let epoch = Step::new(position.epoch).unwrap_or(Step::MAX);
+        dir.go_on_at(epoch)?;
+        // A state that nobody has looked at shows its last step again.
+        let next = if position.unseen { position.iterations } else { position.iterations + 1 };
+        let next = if position.iterations == 0 { 0 } else { next };
+        let log = LogDir::new(dir.path(), Origin::here())
+            .starting_at(Run::Train, epoch)
+            .starting_at(Run::Validation, epoch)
+            .starting_at(Run::Steps, Step::new(next).unwrap_or(Step::MAX));
+        let mut findings = Findings::new(Background::spawn(log, Limits::default())?, Arc::clone(clock));
+        let mut watches = observers::watches(resolved, device, threads);
+        let fit = Fit {
+            network,
+            dataset,
+            device,
+            epochs: config.epochs,
+            batch_size: config.batch_size,
+            learning_rate: config.learning_rate,
+            seed: config.seed,
+            threads,
+            on_non_finite: if config.on_nan == OnNan::Skip { OnNonFinite::Skip } else { OnNonFinite::Stop },
+            left_out: &point.ledger.left_out,
+            stop,
+        };
+        match &point.shows_start {
+            ShowsStart::No => {}
+            ShowsStart::AsIs => train::show_start(&fit, &point.state, &mut watches, &mut findings),
+            ShowsStart::Of(beginning) => train::show_start(&fit, beginning, &mut watches, &mut findings),
+        }
+        for watch in &mut watches {
+            let recalled = watch.observer.recall(&point.memories);
+            recalled.map_err(|source| RunError::State { path: dir.checkpoints(), source: source.into() })?;
+        }
+        let mut keeping = Keeping {
+            store,
+            cadence: config.checkpoint_every,
+            retention: keeping::retention(config),
+            epochs: config.epochs,
+            settings: resolved.fixed(),
+            dataset: point.dataset.clone(),
+            device: device_kind(device),
+            ledger: point.ledger.clone(),
+            started: self.started,
+            initial: point.initial.as_ref(),
+            latest: Instant::now(),
+            notes,
+        };
+        let trained = train::fit(&fit, &mut point.state, &mut watches, &mut findings, &mut keeping, progress);
+        drop(watches);
+        if let Ok(outcome) = &trained
+            && !config.trigger(Observed::Steps).is_never()
+        {
+            findings.push_share(outcome);
+        }
+        let mut ledger = point.ledger.clone();
+        ledger.seconds += self.started.elapsed().as_secs_f64();
+        // The log is closed whether training went to its end or not: what was seen so far is worth keeping.
+        let closed = findings.close();
+        notes.borrow_mut().lost_entries(closed.lost_entries);
+        ledger.lost_entries += closed.lost_entries;
+        ledger.log_bytes.merge(&closed.bytes);
+        Ok((trained, ledger))
     }
-    let outcome = trained?;
-    log.bytes.add(Kind::Hparams, session.bytes());
-    let seconds = started.elapsed().as_secs_f64();
-    dir.write_result(&result_json(&outcome, seconds, &log))?;
-    let image_steps = if config.image_freq == 0 { 0 } else { config.epochs.div_ceil(config.image_freq) };
-    Ok(Finished {
-        outcome,
-        logdir: logdir.to_owned(),
-        image_steps,
-        lost_entries: log.lost_entries,
-        log_bytes: log.bytes,
-        seconds,
-    })
+
+    fn announce(&self, point: &Point) {
+        let Job { resolved, dir, dataset, network, device, threads, .. } = *self;
+        let config = &resolved.config;
+        let epochs = if config.epochs == 1 { "1 epoch".to_owned() } else { format!("{} epochs", config.epochs) };
+        let (on, logdir) = (device_text(device, threads), dir.path().display());
+        let position = point.state.position;
+        if position.iterations > 0 {
+            tracing::info!(
+                "going on {on} after step {} (epoch {}) of {epochs}, logs in {logdir}",
+                position.iterations,
+                position.epoch + 1,
+            );
+        } else {
+            tracing::info!(
+                "training {on} on {}: {} images, {} parameters, {epochs}, logs in {logdir}",
+                dataset.name,
+                dataset.train.len(),
+                network.parameter_count(),
+            );
+        }
+    }
 }
 
 /// The data set that `config` names, cut to its limits.
@@ -190,6 +437,15 @@ fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// What decides the bits.
+fn device_kind(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".to_owned(),
+        Device::Cuda(_) => "cuda".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
 fn device_text(device: Device, threads: usize) -> String {
     match device {
         Device::Cpu if threads == 1 => "on the CPU with 1 thread".to_owned(),
@@ -199,23 +455,29 @@ fn device_text(device: Device, threads: usize) -> String {
     }
 }
 
-fn result_json(outcome: &Outcome, seconds: f64, log: &Closed) -> serde_json::Value {
-    let bytes = |(kind, bytes): (Kind, u64)| (kind.name().to_owned(), bytes.into());
-    let log_bytes: serde_json::Map<_, _> = log.bytes.kinds().into_iter().map(bytes).collect();
+fn result(outcome: &Outcome, ledger: &Ledger, checkpoint: Option<String>, now: WallTime) -> RunResult {
     let last = &outcome.last;
-    serde_json::json!({
-        "version": 1,
-        "status": "finished",
-        "epochs": last.epoch + 1,
-        "iterations": outcome.iterations,
-        "train_loss": last.train.loss,
-        "train_accuracy": last.train.accuracy,
-        "validation_loss": last.validation.loss,
-        "validation_accuracy": last.validation.accuracy,
-        "best_validation_accuracy": outcome.best_validation_accuracy,
-        "seconds": seconds,
-        "observers_share": outcome.observers_share,
-        "lost_log_entries": log.lost_entries,
-        "log_bytes": log_bytes,
-    })
+    let log_bytes = ledger.log_bytes.kinds().into_iter().map(|(kind, bytes)| (kind.name().to_owned(), bytes));
+    RunResult {
+        version: RunResult::VERSION,
+        status: records::Status::Finished,
+        epochs: last.epoch + 1,
+        iterations: outcome.iterations,
+        train_loss: last.train.loss,
+        train_accuracy: last.train.accuracy,
+        validation_loss: last.validation.loss,
+        validation_accuracy: last.validation.accuracy,
+        best_validation_accuracy: outcome.best_validation_accuracy,
+        seconds: ledger.seconds,
+        observers_share: outcome.observers_share,
+        lost_log_entries: ledger.lost_entries,
+        log_bytes: log_bytes.collect(),
+        attempts: ledger.attempts,
+        step: outcome.iterations,
+        skipped_steps: outcome.skipped,
+        rollbacks: ledger.rollbacks.into(),
+        checkpoint,
+        started: ledger.started,
+        ended: Some(now.as_secs()),
+    }
 }

@@ -23,6 +23,8 @@ pub struct Divergence {
     pub iterations: u64,
     /// Counted from 0.
     pub epoch: u64,
+    /// Optimizer steps done when the loss was last seen to be fine: what ruined it came later.
+    pub fine_until: u64,
     /// Where values are not finite, in the order in which they were computed: the first one infected the others. None
     /// where the loss is merely too large.
     pub non_finite: Vec<NonFinite>,
@@ -211,6 +213,7 @@ mod tests {
         let mut divergence = Divergence {
             loss: f64::NAN,
             iterations: 120,
+            fine_until: 119,
             epoch: 0,
             non_finite: in_backward_pass(&network, &planted(&network, 2, f64::NAN)),
         };

@@ -1,14 +1,17 @@
 //! Epochs of steps, evaluations between them, observers at their moments.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::divergence::{Divergence, NonFinite, in_backward_pass, in_forward_pass};
+use super::keeper::{Keeper, Snapshot};
+use super::memories::Memories;
 use super::observer::{At, Metrics, Moment, PhaseSeconds, Totals, Watch};
-use super::state::TrainState;
+use super::state::{EpochReport, Position, TrainState};
 use super::stepper::{StepOutput, Stepper};
 use super::worker::WorkerLost;
 use crate::data::{Batch, Dataset, order};
@@ -25,7 +28,17 @@ const CHECK_EVERY: u64 = 20;
 const DIVERGED: f64 = 1e6;
 /// Validation images that are searched for what is not finite, at most.
 const SEARCHED: usize = 64;
-const SIGTERM: usize = libc::SIGTERM as usize;
+/// Steps that may be skipped in a row: weights that give nothing else do not come back.
+pub const PATIENCE: u64 = 100;
+
+/// What becomes of a step whose loss or gradient is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnNonFinite {
+    /// Training ends: it has diverged.
+    Stop,
+    /// The step changes nothing, and training goes on with the next batch, up to [`PATIENCE`] times in a row.
+    Skip,
+}
 
 /// What to train on what, for how long.
 pub struct Fit<'a> {
@@ -37,22 +50,12 @@ pub struct Fit<'a> {
     pub learning_rate: f64,
     pub seed: Seed,
     pub threads: usize,
+    pub on_non_finite: OnNonFinite,
+    /// Steps, counted from 1, that are left out, as they are known to ruin the weights: each counts as one that was
+    /// skipped.
+    pub left_out: &'a BTreeSet<u64>,
     /// 0, until a signal of this number asks to stop after the step that is running.
     pub stop: &'a AtomicUsize,
-}
-
-/// One finished epoch.
-#[derive(Clone, Copy, Debug)]
-pub struct EpochReport {
-    /// Counted from 0.
-    pub epoch: u64,
-    pub train: Metrics,
-    pub validation: Metrics,
-    /// Training and evaluation together.
-    pub seconds: f64,
-    /// Of the training steps, by the clock on the wall: data, steps and what observers do between them, without
-    /// evaluation and what is looked at after the epoch.
-    pub images_per_second: f64,
 }
 
 /// A run that went to its end.
@@ -61,16 +64,20 @@ pub struct Outcome {
     pub last: EpochReport,
     pub best_validation_accuracy: f64,
     pub iterations: u64,
+    /// Steps that changed nothing.
+    pub skipped: u64,
     /// Share of the time of training steps and observers that observers took, 0 to 1, the last epoch's included.
     pub observers_share: f64,
 }
 
 /// Told how far the loop is; for people, not for logs.
 pub trait Progress {
-    /// An epoch begins that will visit `samples` samples.
+    /// An epoch begins, or goes on, that visits `samples` samples.
     fn epoch_starts(&mut self, epoch: u64, samples: usize);
     /// `samples` of the epoch's samples are done; the metrics are of some of them, where the loop has just looked.
     fn samples_done(&mut self, samples: usize, metrics: Option<Metrics>);
+    /// This step, counted from 1, changed nothing: its loss or gradient is not finite, or it is known to ruin the weights.
+    fn step_skipped(&mut self, _step: u64) {}
     fn epoch_ends(&mut self, report: &EpochReport);
 }
 
@@ -79,141 +86,332 @@ pub trait Progress {
 pub enum FitError {
     #[error(transparent)]
     Diverged(#[from] Divergence),
+    /// The keeper has been given a snapshot to go on from.
     #[error("stopped after step {iterations} (epoch {})", epoch + 1)]
     Stopped { iterations: u64, epoch: u64, signal: usize },
     #[error("cannot start {threads} training threads: {source}")]
     Threads { threads: usize, source: std::io::Error },
     #[error(transparent)]
     WorkerLost(#[from] WorkerLost),
+    /// Training cannot be kept, so it does not go on.
+    #[error("{0}")]
+    Keep(Box<dyn Classify + Send + Sync>),
 }
 
 impl Classify for FitError {
     fn exit(&self) -> Exit {
         match self {
             FitError::Diverged(_) => Exit::Data,
-            FitError::Stopped { signal: SIGTERM, .. } => Exit::Terminated,
-            FitError::Stopped { .. } => Exit::Interrupted,
+            FitError::Stopped { .. } => Exit::TemporaryFailure,
             FitError::Threads { .. } => Exit::Io,
             FitError::WorkerLost(_) => Exit::Software,
+            FitError::Keep(error) => error.exit(),
         }
     }
 }
 
-/// Trains `state` in place and says what came of it.
+/// Trains `state` in place from where it is and says what came of it.
 ///
 /// On the CPU, weights depend on the network, the data, the optimizer and the fields of `fit` other than `threads`, bit
-/// for bit; CUDA's kernels add in no fixed order. Observers see everything and change nothing.
+/// for bit; CUDA's kernels add in no fixed order. Observers see everything and change nothing. A state that was kept on
+/// the way, with the memories of the observers, goes on as this one does, and says the same from there on.
 pub fn fit<Out>(
     fit: &Fit<'_>,
     state: &mut TrainState,
     watches: &mut [Watch<Out>],
     out: &mut Out,
+    keeper: &mut dyn Keeper<Out>,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, FitError> {
     // A batch never holds more than the data set does.
     let largest_batch = fit.batch_size.min(fit.dataset.train.len());
-    let mut stepper = Stepper::new(fit.network, state, largest_batch, fit.threads)
+    let stepper = Stepper::new(fit.network, state, largest_batch, fit.threads)
         .map_err(|source| FitError::Threads { threads: fit.threads, source })?;
-    let mut sums = Sums::new(fit.device);
-    let mut best = 0.0_f64;
-    let mut last = None;
-    // Copied only where somebody will look: the copy is a hundredth of a step.
-    let mut previous = state.parameters.flat().copy();
-    look(&View { fit, state, previous: &previous, predictions: None, epoch: 0, at: At::Start }, watches, out);
-
-    for epoch in 0..fit.epochs {
-        let epoch_started = Instant::now();
-        let before = sums.read();
-        let mut checked = before;
-        sums.start_clock();
-        let order = order(fit.seed, epoch, fit.dataset.train.len());
-        progress.epoch_starts(epoch, order.len());
-        let mut samples_done = 0;
-
-        for indices in order.chunks(fit.batch_size) {
-            let step_started = Instant::now();
-            let batch = Batch::gather(&fit.dataset.train, indices, fit.device);
-            let data_seconds = step_started.elapsed().as_secs_f64();
-            let next = state.iterations + 1;
-            let wanted = watches.iter().any(|watch| watch.trigger.fires_after_step(next));
-            samples_done += indices.len();
-            let last_of_epoch = samples_done == order.len();
-            let looks = wanted || last_of_epoch || next.is_multiple_of(CHECK_EVERY);
-            if looks {
-                previous.copy_(state.parameters.flat());
-            }
-            let output = stepper.step(state, &batch, fit.learning_rate)?;
-            sums.add(&output, data_seconds);
-            if output.broken {
-                previous.copy_(state.parameters.flat());
-            }
-
-            let looked = if looks || output.broken {
-                let totals = sums.read();
-                let looking = Instant::now();
-                let at = At::Step(totals);
-                let view = View { fit, state, previous: &previous, predictions: None, epoch, at };
-                look(&view, watches, out);
-                sums.seconds.observers += looking.elapsed().as_secs_f64();
-                // After the look: a curve that ends in NaN says more than one that just ends.
-                let loss = totals.since(&checked).metrics().loss;
-                if is_lost(loss) {
-                    let before = state.parameters.views_of(&previous);
-                    let mut non_finite = in_forward_pass(fit.network, &before, &batch.images_nchw);
-                    non_finite.extend(in_backward_pass(fit.network, &state.parameters.views_of(&state.gradient)));
-                    return Err(report(&view, loss, non_finite, watches, out));
-                }
-                checked = totals;
-                Some(totals.since(&before).metrics())
-            } else {
-                None
-            };
-            progress.samples_done(indices.len(), looked);
-            let signal = fit.stop.load(Ordering::Relaxed);
-            if signal != 0 {
-                return Err(FitError::Stopped { iterations: state.iterations, epoch, signal });
-            }
-        }
-
-        let totals = sums.read();
-        sums.stop_clock();
-        let in_epoch = totals.since(&before);
-        let (validation, predictions) = stepper.evaluate(&fit.dataset.validation, fit.device)?;
-        // A loss is of the weights before its step: what the last step of an epoch did shows here first.
-        if is_lost(validation.loss) {
-            let mut non_finite = in_backward_pass(fit.network, &state.parameters.views_of(&state.gradient));
-            let images_nchw = ruined(fit, &predictions);
-            non_finite.extend(in_forward_pass(fit.network, state.parameters.views(), &images_nchw));
-            let view = View { fit, state, previous: &previous, predictions: None, epoch, at: At::Step(totals) };
-            return Err(report(&view, validation.loss, non_finite, watches, out));
-        }
-        best = best.max(validation.accuracy);
-        sums.start_clock();
-        let looking = Instant::now();
-        let at = At::Epoch { train: in_epoch.metrics(), validation, totals };
-        look(&View { fit, state, previous: &previous, predictions: Some(&predictions), epoch, at }, watches, out);
-        sums.seconds.observers += looking.elapsed().as_secs_f64();
-        sums.stop_clock();
-        let report = EpochReport {
-            epoch,
-            train: in_epoch.metrics(),
-            validation,
-            seconds: epoch_started.elapsed().as_secs_f64(),
-            images_per_second: in_epoch.samples as f64 / in_epoch.seconds.total.max(f64::MIN_POSITIVE),
-        };
-        progress.epoch_ends(&report);
-        last = Some(report);
+    let stepper = if fit.on_non_finite == OnNonFinite::Skip { stepper.guarded() } else { stepper };
+    if state.position.iterations == 0 {
+        show_start(fit, state, watches, out);
     }
-    let last = last.unwrap_or_else(|| EpochReport {
+    let sums = Sums::new(&state.position.totals, fit.device);
+    let mut training = Training { fit, state, watches, out, keeper, progress, stepper, sums };
+    while training.state.position.epoch < fit.epochs {
+        training.epoch()?;
+    }
+    let position = &training.state.position;
+    let last = position.last.unwrap_or(EpochReport {
         epoch: 0,
+        iterations: 0,
         train: Metrics::default(),
         validation: Metrics::default(),
         seconds: 0.0,
         images_per_second: 0.0,
     });
-    let PhaseSeconds { observers, total, .. } = sums.seconds;
-    let observers_share = if total > 0.0 { observers / total } else { 0.0 };
-    Ok(Outcome { last, best_validation_accuracy: best, iterations: state.iterations, observers_share })
+    let PhaseSeconds { observers, total, .. } = training.sums.seconds;
+    Ok(Outcome {
+        last,
+        best_validation_accuracy: position.best_validation_accuracy,
+        iterations: position.iterations,
+        skipped: position.skipped,
+        observers_share: if total > 0.0 { observers / total } else { 0.0 },
+    })
+}
+
+/// Shows observers the moment before the first step. [`fit`] does it for a state that has made none; who goes on in the
+/// first epoch shows them the state of that moment again, as what was seen then shares its step with the epoch's end.
+pub fn show_start<Out>(fit: &Fit<'_>, state: &TrainState, watches: &mut [Watch<Out>], out: &mut Out) {
+    look(&View { fit, state, predictions: None, at: At::Start }, watches, out, &AtomicUsize::new(0));
+}
+
+/// Training under way.
+struct Training<'a, Out> {
+    fit: &'a Fit<'a>,
+    state: &'a mut TrainState,
+    watches: &'a mut [Watch<Out>],
+    out: &'a mut Out,
+    keeper: &'a mut dyn Keeper<Out>,
+    progress: &'a mut dyn Progress,
+    stepper: Stepper,
+    sums: Sums,
+}
+
+/// How things were when the last step of an epoch was done: until all has been looked at, this is what is kept.
+struct Unseen {
+    position: Position,
+    memories: Memories,
+}
+
+impl<Out> Training<'_, Out> {
+    /// What is left of the epoch that is running: its steps, the evaluation, and what is looked at then.
+    fn epoch(&mut self) -> Result<(), FitError> {
+        let started = Instant::now();
+        let Fit { dataset, batch_size, seed, .. } = *self.fit;
+        let order = order(seed, self.state.position.epoch, dataset.train.len());
+        let position = &mut self.state.position;
+        if position.samples == 0 {
+            let totals = self.sums.read();
+            (position.epoch_began, position.checked) = (totals, totals);
+            position.checked_iterations = position.iterations;
+        }
+        self.sums.start_clock();
+        self.progress.epoch_starts(position.epoch, order.len());
+        let done = usize::try_from(position.samples).map_or(order.len(), |done| done.min(order.len()));
+        if done > 0 {
+            self.progress.samples_done(done, None);
+        }
+        let mut unseen = None;
+        if position.unseen {
+            unseen = Some(self.unseen());
+            let last_batch = order.chunks(batch_size).next_back().unwrap_or_default();
+            if self.state.position.skipped_in_a_row == 0 {
+                self.see_step(last_batch)?;
+            }
+        }
+        let mut left = order.len() - done;
+        for indices in order[done..].chunks(batch_size) {
+            left -= indices.len();
+            let looks = self.step(indices, left == 0)?;
+            if left == 0 {
+                self.state.position.unseen = true;
+                unseen = Some(self.unseen());
+            }
+            let looked = if looks { Some(self.see_step(indices)?) } else { None };
+            self.progress.samples_done(indices.len(), looked);
+            if left > 0 {
+                if self.stop_signal() != 0 {
+                    return Err(self.stop());
+                }
+                if self.keeper.is_due(&self.state.position) {
+                    self.keep()?;
+                }
+            }
+        }
+        // All steps of an epoch are done: there was a last one.
+        let unseen = unseen.unwrap_or_else(|| self.unseen());
+        self.end_epoch(started, unseen)
+    }
+
+    /// One step on the samples of these indices. Says whether it is to be looked at.
+    fn step(&mut self, indices: &[u32], last_of_epoch: bool) -> Result<bool, FitError> {
+        let fit = self.fit;
+        let next = self.state.position.iterations + 1;
+        self.state.position.samples += indices.len() as u64;
+        if fit.left_out.contains(&next) {
+            self.state.position.iterations = next;
+            self.state.position.skipped += 1;
+            self.state.position.skipped_in_a_row += 1;
+            self.progress.step_skipped(next);
+            return Ok(false);
+        }
+        let started = Instant::now();
+        let batch = Batch::gather(&fit.dataset.train, indices, fit.device);
+        let data_seconds = started.elapsed().as_secs_f64();
+        let wanted = self.watches.iter().any(|watch| watch.trigger.fires_after_step(next));
+        // Copied only where somebody will look: the copy is a hundredth of a step.
+        let looks = wanted || last_of_epoch || next.is_multiple_of(CHECK_EVERY);
+        if looks {
+            self.state.previous.copy_(self.state.parameters.flat());
+        }
+        let output = self.stepper.step(self.state, &batch, fit.learning_rate)?;
+        if output.broken {
+            self.state.previous.copy_(self.state.parameters.flat());
+        }
+        if output.broken && fit.on_non_finite == OnNonFinite::Skip {
+            let position = &mut self.state.position;
+            position.skipped += 1;
+            position.skipped_in_a_row += 1;
+            if position.skipped_in_a_row >= PATIENCE {
+                let loss = output.loss_sum.double_value(&[]) / output.samples as f64;
+                let totals = self.sums.read();
+                return Err(self.diverged(At::Step(totals), loss, &batch.images_nchw));
+            }
+            self.progress.step_skipped(next);
+            return Ok(false);
+        }
+        self.state.position.skipped_in_a_row = 0;
+        self.sums.add(&output, data_seconds);
+        Ok(looks || output.broken)
+    }
+
+    /// Shows the step that has just been done to whom it concerns, and gives the metrics of the epoch so far.
+    fn see_step(&mut self, indices: &[u32]) -> Result<Metrics, FitError> {
+        let totals = self.sums.read();
+        let looking = Instant::now();
+        let view = View { fit: self.fit, state: self.state, predictions: None, at: At::Step(totals) };
+        look(&view, self.watches, self.out, &AtomicUsize::new(0));
+        self.sums.seconds.observers += looking.elapsed().as_secs_f64();
+        // After the look: a curve that ends in NaN says more than one that just ends.
+        let loss = totals.since(&self.state.position.checked).metrics().loss;
+        if is_lost(loss) {
+            let batch = Batch::gather(&self.fit.dataset.train, indices, self.fit.device);
+            return Err(self.diverged(At::Step(totals), loss, &batch.images_nchw));
+        }
+        let position = &mut self.state.position;
+        position.checked = totals;
+        position.checked_iterations = position.iterations;
+        Ok(totals.since(&position.epoch_began).metrics())
+    }
+
+    /// Evaluates, and looks at what came of the epoch.
+    fn end_epoch(&mut self, started: Instant, unseen: Unseen) -> Result<(), FitError> {
+        let fit = self.fit;
+        let totals = self.sums.read();
+        self.sums.stop_clock();
+        let in_epoch = totals.since(&self.state.position.epoch_began);
+        if self.stop_signal() != 0 {
+            return Err(self.stop_unseen(unseen));
+        }
+        let evaluation = self.stepper.evaluate(&fit.dataset.validation, fit.device, fit.stop)?;
+        let Some((validation, predictions)) = evaluation else { return Err(self.stop_unseen(unseen)) };
+        // A loss is of the weights before its step: what the last step of an epoch did shows here first.
+        if is_lost(validation.loss) {
+            let mut non_finite =
+                in_backward_pass(fit.network, &self.state.parameters.views_of(&self.state.gradient));
+            let images_nchw = ruined(fit, &predictions);
+            non_finite.extend(in_forward_pass(fit.network, self.state.parameters.views(), &images_nchw));
+            return Err(self.report(At::Step(totals), validation.loss, non_finite));
+        }
+        self.sums.start_clock();
+        let looking = Instant::now();
+        let at = At::Epoch { train: in_epoch.metrics(), validation, totals };
+        let view = View { fit, state: self.state, predictions: Some(&predictions), at };
+        let seen = look(&view, self.watches, self.out, fit.stop);
+        self.sums.seconds.observers += looking.elapsed().as_secs_f64();
+        self.sums.stop_clock();
+        if !seen {
+            return Err(self.stop_unseen(unseen));
+        }
+        let position = &mut self.state.position;
+        let report = EpochReport {
+            epoch: position.epoch,
+            iterations: position.iterations,
+            train: in_epoch.metrics(),
+            validation,
+            seconds: started.elapsed().as_secs_f64(),
+            images_per_second: in_epoch.samples as f64 / in_epoch.seconds.total.max(f64::MIN_POSITIVE),
+        };
+        position.best_validation_accuracy = position.best_validation_accuracy.max(validation.accuracy);
+        position.last = Some(report);
+        position.epoch += 1;
+        position.samples = 0;
+        position.unseen = false;
+        self.progress.epoch_ends(&report);
+        let more = self.state.position.epoch < fit.epochs;
+        if more && self.stop_signal() != 0 {
+            return Err(self.stop());
+        }
+        if self.keeper.is_due(&self.state.position) {
+            self.keep()?;
+        }
+        Ok(())
+    }
+
+    fn stop_signal(&self) -> usize {
+        self.fit.stop.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the state as it is.
+    fn keep(&mut self) -> Result<(), FitError> {
+        self.state.position.totals = self.sums.read();
+        let memories = self.memories();
+        let snapshot = Snapshot { state: self.state, memories: &memories };
+        self.keeper.keep(snapshot, self.out).map_err(FitError::Keep)
+    }
+
+    fn stop(&mut self) -> FitError {
+        match self.keep() {
+            Ok(()) => self.stopped(),
+            Err(error) => error,
+        }
+    }
+
+    /// Keeps the state as it was before anybody looked at the epoch's last step.
+    fn stop_unseen(&mut self, unseen: Unseen) -> FitError {
+        self.state.position = unseen.position;
+        let snapshot = Snapshot { state: self.state, memories: &unseen.memories };
+        match self.keeper.keep(snapshot, self.out) {
+            Ok(()) => self.stopped(),
+            Err(error) => FitError::Keep(error),
+        }
+    }
+
+    fn stopped(&self) -> FitError {
+        let Position { iterations, epoch, .. } = self.state.position;
+        FitError::Stopped { iterations, epoch, signal: self.stop_signal() }
+    }
+
+    fn unseen(&mut self) -> Unseen {
+        self.state.position.totals = self.sums.read();
+        Unseen { position: self.state.position, memories: self.memories() }
+    }
+
+    fn memories(&self) -> Memories {
+        let mut memories = Memories::default();
+        for watch in self.watches.iter() {
+            watch.observer.remember(&mut memories);
+        }
+        memories
+    }
+
+    /// The end, seen in a step on these images.
+    fn diverged(&mut self, at: At, loss: f64, images_nchw: &Tensor) -> FitError {
+        let state = &self.state;
+        let before = state.parameters.views_of(&state.previous);
+        let mut non_finite = in_forward_pass(self.fit.network, &before, images_nchw);
+        non_finite.extend(in_backward_pass(self.fit.network, &state.parameters.views_of(&state.gradient)));
+        self.report(at, loss, non_finite)
+    }
+
+    /// Tells every observer that this is the end, and returns why.
+    fn report(&mut self, at: At, loss: f64, non_finite: Vec<NonFinite>) -> FitError {
+        let view = View { fit: self.fit, state: self.state, predictions: None, at };
+        let moment = view.moment();
+        let fine_until = self.state.position.checked_iterations;
+        let divergence =
+            Divergence { loss, iterations: moment.iterations, epoch: moment.epoch, fine_until, non_finite };
+        for watch in self.watches.iter_mut() {
+            watch.observer.diverged(&moment, &divergence, self.out);
+        }
+        divergence.into()
+    }
 }
 
 fn is_lost(loss: f64) -> bool {
@@ -229,44 +427,27 @@ fn ruined(fit: &Fit<'_>, predictions: &Predictions) -> Tensor {
     Batch::gather(&fit.dataset.validation, &chosen, fit.device).images_nchw
 }
 
-/// Tells every observer that this is the end, and returns why.
-fn report<Out>(
-    view: &View<'_>,
-    loss: f64,
-    non_finite: Vec<NonFinite>,
-    watches: &mut [Watch<Out>],
-    out: &mut Out,
-) -> FitError {
-    let moment = view.moment();
-    let divergence = Divergence { loss, iterations: moment.iterations, epoch: moment.epoch, non_finite };
-    for watch in watches {
-        watch.observer.diverged(&moment, &divergence, out);
-    }
-    divergence.into()
-}
-
 /// What a moment is made of.
 struct View<'a> {
     fit: &'a Fit<'a>,
     state: &'a TrainState,
-    previous: &'a Tensor,
     predictions: Option<&'a Predictions>,
-    epoch: u64,
     at: At,
 }
 
 impl View<'_> {
     fn moment(&self) -> Moment<'_> {
-        let View { fit, state, epoch, .. } = *self;
+        let View { fit, state, .. } = *self;
+        let Position { iterations, epoch, .. } = state.position;
         Moment {
             at: self.at,
             epoch,
-            iterations: state.iterations,
+            iterations,
             learning_rate: fit.learning_rate,
             network: fit.network,
             parameters: &state.parameters,
             gradient: &state.gradient,
-            previous: self.previous,
+            previous: &state.previous,
             dataset: fit.dataset,
             predictions: self.predictions,
             last: matches!(self.at, At::Epoch { .. }) && epoch + 1 >= fit.epochs,
@@ -274,8 +455,8 @@ impl View<'_> {
     }
 }
 
-/// Shows one moment to every observer that wants it.
-fn look<Out>(view: &View<'_>, watches: &mut [Watch<Out>], out: &mut Out) {
+/// Shows one moment to every observer that wants it. False when `stop` was raised before all had seen it.
+fn look<Out>(view: &View<'_>, watches: &mut [Watch<Out>], out: &mut Out, stop: &AtomicUsize) -> bool {
     let moment = view.moment();
     for Watch { trigger, observer } in watches {
         let fires = match view.at {
@@ -283,10 +464,15 @@ fn look<Out>(view: &View<'_>, watches: &mut [Watch<Out>], out: &mut Out) {
             At::Step(_) => trigger.fires_after_step(moment.iterations),
             At::Epoch { .. } => trigger.fires_after_epoch(moment.epoch, view.fit.epochs),
         };
-        if fires {
-            observer.observe(&moment, out);
+        if !fires {
+            continue;
         }
+        if stop.load(Ordering::Relaxed) != 0 {
+            return false;
+        }
+        observer.observe(&moment, out);
     }
+    true
 }
 
 /// The running sums; loss and hits stay on the device until somebody reads them.
@@ -300,12 +486,12 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(device: Device) -> Sums {
+    fn new(totals: &Totals, device: Device) -> Sums {
         Sums {
-            loss_sum: Tensor::zeros([], (Kind::Double, device)),
-            correct: Tensor::zeros([], (Kind::Int64, device)),
-            samples: 0,
-            seconds: PhaseSeconds::default(),
+            loss_sum: Tensor::from(totals.loss_sum).to_device(device),
+            correct: Tensor::from(totals.correct as i64).to_device(device),
+            samples: totals.samples,
+            seconds: totals.seconds,
             running_since: None,
         }
     }
@@ -343,7 +529,7 @@ mod tests {
     use crate::data::Split;
     use crate::model::Architecture;
     use crate::optim::Rule;
-    use crate::train::Observer;
+    use crate::train::{Forgetful, Observer};
     use crate::trigger::Trigger;
     use crate::types::ImageShape;
 
@@ -414,13 +600,15 @@ mod tests {
             learning_rate,
             seed: Seed(1),
             threads: 1,
+            on_non_finite: OnNonFinite::Stop,
+            left_out: &BTreeSet::new(),
             stop: &AtomicUsize::new(stop),
         };
         let mut watches = [
             Watch::new(Trigger::start().or(Trigger::every_steps(2)), Noting),
             Watch::new(Trigger::every_epochs(1), Noting),
         ];
-        let outcome = fit(&how, &mut state, &mut watches, out, &mut Silent);
+        let outcome = fit(&how, &mut state, &mut watches, out, &mut Forgetful, &mut Silent);
         (state, outcome)
     }
 
@@ -444,9 +632,9 @@ mod tests {
 
     #[test]
     fn a_signal_ends_training_after_the_step() {
-        let error = train(0.1, SIGTERM, &mut Vec::new()).1.unwrap_err();
+        let error = train(0.1, 15, &mut Vec::new()).1.unwrap_err();
         assert_eq!(error.to_string(), "stopped after step 1 (epoch 1)");
-        assert_eq!(error.exit(), Exit::Terminated);
+        assert_eq!(error.exit(), Exit::TemporaryFailure);
     }
 
     #[test]

@@ -2,14 +2,18 @@
 
 mod divergence;
 mod fit;
+mod keeper;
+mod memories;
 mod observer;
 mod state;
 mod stepper;
 mod worker;
 
 pub use divergence::{Divergence, NonFinite, Part};
-pub use fit::{EpochReport, Fit, FitError, Outcome, Progress, fit};
+pub use fit::{Fit, FitError, OnNonFinite, Outcome, Progress, fit, show_start};
+pub use keeper::{Forgetful, Keeper, Snapshot};
+pub use memories::{Memories, MemoryError};
 pub use observer::{At, Metrics, Moment, Observer, PhaseSeconds, Totals, Watch};
-pub use state::TrainState;
+pub use state::{EpochReport, Position, TrainState};
 pub use stepper::{StepOutput, Stepper};
 pub use worker::WorkerLost;

@@ -1,8 +1,10 @@
 //! Who may look at a run, when, and at what: an observer borrows read-only, so watching cannot change the run.
 
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::divergence::Divergence;
+use super::memories::{Memories, MemoryError};
 use crate::data::Dataset;
 use crate::evaluation::Predictions;
 use crate::model::{Network, Parameters};
@@ -10,7 +12,7 @@ use crate::trigger::Trigger;
 use crate::types::{Run, Step};
 
 /// Mean loss and accuracy over a set of samples.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// Mean cross-entropy, in nats.
     pub loss: f64,
@@ -29,7 +31,7 @@ impl Metrics {
 }
 
 /// Where the time of training steps went, in seconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PhaseSeconds {
     /// Assembling batches.
     pub data: f64,
@@ -64,7 +66,7 @@ impl PhaseSeconds {
 
 /// Running sums over the training steps since the start. What happened between two moments is their difference, so
 /// observers with different triggers do not disturb each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Sum of the samples' cross-entropies, each with the weights of its own step.
     pub loss_sum: f64,
@@ -156,4 +158,13 @@ pub trait Observer<Out> {
 
     /// Training has diverged and ends after this moment, whatever the trigger says: the last words. Nothing by default.
     fn diverged(&mut self, _moment: &Moment<'_>, _divergence: &Divergence, _out: &mut Out) {}
+
+    /// Puts down what later moments depend on, so that a run that goes on in another process looks as if it had never
+    /// stopped. Nothing by default.
+    fn remember(&self, _memories: &mut Memories) {}
+
+    /// Takes up again what was put down.
+    fn recall(&mut self, _memories: &Memories) -> Result<(), MemoryError> {
+        Ok(())
+    }
 }

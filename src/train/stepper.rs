@@ -1,6 +1,7 @@
 //! One optimizer step, and one evaluation.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
@@ -24,8 +25,8 @@ pub struct StepOutput {
     /// Samples classified right before the update, `i64`.
     pub correct: Tensor,
     pub samples: usize,
-    /// The loss is NaN or infinite, and the weights are still those that gave it. Never said on CUDA, where asking would
-    /// wait for the device.
+    /// The loss is NaN or infinite, and the weights are still those that gave it; said by a guarded stepper of the
+    /// gradient, too. Others never say it on CUDA, where asking would wait for the device.
     pub broken: bool,
     /// Forward, backward and optimizer; on CUDA, of asking for them rather than of having them done.
     pub seconds: PhaseSeconds,
@@ -36,6 +37,7 @@ pub struct Stepper {
     pool: Pool,
     shard: usize,
     classes: usize,
+    guarded: bool,
 }
 
 impl Stepper {
@@ -51,7 +53,13 @@ impl Stepper {
             _ => (batch_size.max(1), 1),
         };
         let classes = network.classes();
-        Ok(Stepper { pool: Pool::start(network, &state.parameters, threads)?, shard, classes })
+        Ok(Stepper { pool: Pool::start(network, &state.parameters, threads)?, shard, classes, guarded: false })
+    }
+
+    /// Looks at every loss and every gradient before it changes anything, on every device.
+    #[must_use]
+    pub fn guarded(self) -> Stepper {
+        Stepper { guarded: true, ..self }
     }
 
     /// Gradient of the batch's mean loss, then one update of the optimizer, but for a step that is broken: its gradient
@@ -88,23 +96,39 @@ impl Stepper {
             outputs.extend(done);
         }
         let (loss_sum, correct) = sums(outputs.into_iter().map(|shard| (shard.loss_sum, shard.correct)));
-        let broken = state.parameters.device() == Device::Cpu && !loss_sum.double_value(&[]).is_finite();
+        let asks = self.guarded || state.parameters.device() == Device::Cpu;
+        let is_finite = |tensor: &Tensor| tensor.double_value(&[]).is_finite();
+        // Of values that are all finite the sum may still be infinite: then it is worth a second look.
+        let gradient_is_finite = |gradient: &Tensor| {
+            is_finite(&gradient.sum(Kind::Double)) || bool::try_from(gradient.isfinite().all()).unwrap_or(false)
+        };
+        let broken =
+            asks && !(is_finite(&loss_sum) && (!self.guarded || gradient_is_finite(&state.gradient)));
         if !broken {
             state.optimizer.update(state.parameters.flat(), &state.gradient, learning_rate);
         }
-        state.iterations += 1;
+        state.position.iterations += 1;
 
         let optimizer = started.elapsed().as_secs_f64() - forward - backward;
         let seconds = PhaseSeconds { forward, backward, optimizer, ..PhaseSeconds::default() };
         Ok(StepOutput { loss_sum, correct, samples, broken, seconds })
     }
 
-    /// Mean loss and accuracy of the current weights on a whole split, and what they say about each sample.
-    pub fn evaluate(&mut self, split: &Split, device: Device) -> Result<(Metrics, Predictions), WorkerLost> {
+    /// Mean loss and accuracy of the current weights on a whole split, and what they say about each sample; none when
+    /// `stop` was raised meanwhile.
+    pub fn evaluate(
+        &mut self,
+        split: &Split,
+        device: Device,
+        stop: &AtomicUsize,
+    ) -> Result<Option<(Metrics, Predictions)>, WorkerLost> {
         let indices: Vec<u32> = (0..split.len() as u32).collect();
         let mut outputs = Vec::new();
         // A wave of pieces at a time: the images of a whole split as floats would be the largest thing in memory.
         for wave in indices.chunks(EVALUATION_PIECE * self.pool.threads()) {
+            if stop.load(Ordering::Relaxed) != 0 {
+                return Ok(None);
+            }
             let pieces = wave.chunks(EVALUATION_PIECE).map(|piece| Batch::gather(split, piece, device)).collect();
             outputs.extend(self.pool.evaluate(pieces)?);
         }
@@ -114,7 +138,7 @@ impl Stepper {
         let predictions = Predictions::new(self.classes, probabilities, labels);
         let (loss_sum, correct) = sums(outputs.into_iter().map(|piece| (piece.loss_sum, piece.correct)));
         let metrics = Metrics::of(loss_sum.double_value(&[]), correct.int64_value(&[]) as u64, split.len() as u64);
-        Ok((metrics, predictions))
+        Ok(Some((metrics, predictions)))
     }
 }
 
@@ -180,7 +204,7 @@ mod tests {
             for indices in order(Seed(0), 0, 200).chunks(90) {
                 stepper.step(&mut state, &Batch::gather(&split, indices, Device::Cpu), 1e-2).unwrap();
             }
-            let (metrics, predictions) = stepper.evaluate(&split, Device::Cpu).unwrap();
+            let (metrics, predictions) = stepper.evaluate(&split, Device::Cpu, &AtomicUsize::new(0)).unwrap().unwrap();
             (state.parameters.flat().copy(), metrics, predictions)
         };
         let one = train(1);
@@ -200,15 +224,15 @@ mod tests {
         let batch = Batch::gather(&split, &order(Seed(0), 0, 32), Device::Cpu);
         let output = Stepper::new(&network, &state, 32, 1).unwrap().step(&mut state, &batch, 0.1).unwrap();
         assert!(output.broken && !output.loss_sum.double_value(&[]).is_finite());
-        assert_eq!((state.parameters.flat(), state.iterations), (&before, 1));
+        assert_eq!((state.parameters.flat(), state.position.iterations), (&before, 1));
     }
 
     #[test]
     fn evaluation_is_the_mean_over_the_whole_split() {
         let (network, split) = (network(), split(300));
         let state = state(&network);
-        let (metrics, predictions) =
-            Stepper::new(&network, &state, 32, 2).unwrap().evaluate(&split, Device::Cpu).unwrap();
+        let mut stepper = Stepper::new(&network, &state, 32, 2).unwrap();
+        let (metrics, predictions) = stepper.evaluate(&split, Device::Cpu, &AtomicUsize::new(0)).unwrap().unwrap();
         let batch = Batch::gather(&split, &(0..300).collect::<Vec<u32>>(), Device::Cpu);
         let logits = network.forward(state.parameters.views(), &batch.images_nchw);
         let loss = logits.cross_entropy_for_logits(&batch.labels_n).double_value(&[]);

@@ -1,0 +1,119 @@
+//! Files that exist whole or not at all.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub mod fs;
+pub mod sim;
+
+pub use fs::{Disk, Fs};
+
+use crate::exit::{Classify, Exit};
+
+/// How the name of a file or directory begins that is not yet whole, or no longer.
+pub const TEMPORARY: &str = ".tmp-";
+
+/// A file that could not be written, or is not yet safe from a power cut. What stands there is the old content whole, or
+/// the new one.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {}: {source}", path.display())]
+pub struct WriteError {
+    pub path: PathBuf,
+    pub source: std::io::Error,
+}
+
+impl Classify for WriteError {
+    fn exit(&self) -> Exit {
+        Exit::of_output(&self.source)
+    }
+}
+
+/// Writes a file so that a crash at any time leaves the old content or the new: a temporary beside it, fsync, rename,
+/// fsync of the directory.
+pub fn write(path: &Path, content: &[u8]) -> Result<(), WriteError> {
+    write_on(&Disk, path, content)
+}
+
+/// As [`write()`], on any file system.
+pub fn write_on<F: Fs>(fs: &F, path: &Path, content: &[u8]) -> Result<(), WriteError> {
+    put(fs, path, content).map_err(|source| WriteError { path: path.to_owned(), source })
+}
+
+/// Temporaries in `dir` of processes that were killed while they wrote.
+pub fn leftovers(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY))
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect()
+}
+
+/// Calls `make` with names in `dir` that begin with [`TEMPORARY`] until one is free. A killed process may have left some,
+/// and had the same number: in a container every process is the first.
+pub(crate) fn make_temporary<T>(
+    dir: &Path,
+    mut make: impl FnMut(&Path) -> std::io::Result<T>,
+) -> std::io::Result<(PathBuf, T)> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let mut tries = 0..1000;
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!("{TEMPORARY}{}-{n}", std::process::id()));
+        match make(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && tries.next().is_some() => {}
+            made => return made.map(|made| (path, made)),
+        }
+    }
+}
+
+fn put<F: Fs>(fs: &F, path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let (temporary, ()) = make_temporary(dir, |temporary| fs::write_new(fs, temporary, content))?;
+    if let Err(error) = fs::again(|| fs.rename(&temporary, path)) {
+        let _ = fs::again(|| fs.remove_file(&temporary));
+        return Err(error);
+    }
+    fs::again(|| fs.sync_dir(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_a_file_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        write(&path, b"old").unwrap();
+        write(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn names_the_file_that_could_not_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("missing").join("a.json");
+        let error = write(&path, b"x").unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot write {}: ", path.display())), "{error}");
+        assert_eq!(error.exit(), Exit::CantCreate);
+    }
+
+    #[test]
+    fn names_of_killed_processes_are_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut taken = 3;
+        let (path, ()) = make_temporary(dir.path(), |path| {
+            taken -= 1;
+            if taken > 0 { Err(std::io::ErrorKind::AlreadyExists.into()) } else { std::fs::write(path, "") }
+        })
+        .unwrap();
+        assert_eq!(leftovers(dir.path()), [path]);
+        let error = make_temporary(dir.path(), |_| Err::<(), _>(std::io::ErrorKind::AlreadyExists.into()));
+        assert_eq!(error.unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+    }
+}

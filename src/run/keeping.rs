@@ -1,0 +1,190 @@
+//! Checkpoints of a run: when one is due, what its manifest says, and which are kept.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::notes::Notes;
+use super::state_files::{self, StateError};
+use crate::checkpoint::{Best, Checkpoint, Draft, Retention, Store, StoreError};
+use crate::config::{Cadence, Config, KeepBest};
+use crate::eventlog::Tally;
+use crate::exit::{Classify, Exit};
+use crate::observe::Findings;
+use crate::train::{Keeper, Position, Snapshot};
+use crate::types::Step;
+
+/// Between tries to write a checkpoint: a disk may be full for a moment. Short enough for the seconds that a container
+/// has between being told to end and being ended.
+const WAITS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
+
+/// What a checkpoint says besides its files: all of it that the tensors do not hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Facts {
+    /// The settings that make the run what it is, as typed.
+    pub settings: BTreeMap<String, String>,
+    pub dataset: DatasetFact,
+    /// What it was computed on: another device gives other bits.
+    pub device: String,
+    /// Epochs done, and what the last one came to where the checkpoint is of its end.
+    pub epoch: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss: Option<f64>,
+    pub optimizer_steps: u64,
+    pub position: Position,
+    pub ledger: Ledger,
+}
+
+/// The data set that a run learns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DatasetFact {
+    pub name: String,
+    /// Of every pixel and label.
+    pub blake3: String,
+}
+
+/// What is counted over all processes of a run.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Ledger {
+    /// Processes that trained, this one included.
+    pub attempts: u32,
+    /// When the first of them began, in seconds since 1970.
+    pub started: Option<f64>,
+    pub rollbacks: u32,
+    /// Steps that are left out since a rollback.
+    pub left_out: BTreeSet<u64>,
+    pub seconds: f64,
+    pub lost_entries: u64,
+    pub log_bytes: Tally,
+}
+
+impl Facts {
+    pub fn of(checkpoint: &Checkpoint) -> Result<Facts, StateError> {
+        serde_json::from_value(serde_json::Value::Object(checkpoint.facts.clone()))
+            .map_err(|source| StateError::Fact { key: "facts", source })
+    }
+}
+
+/// The checkpoints of a run that is under way.
+pub(super) struct Keeping<'a> {
+    pub store: &'a Store,
+    pub cadence: Cadence,
+    pub retention: Retention,
+    /// The epochs that the run is to have.
+    pub epochs: u64,
+    pub settings: BTreeMap<String, String>,
+    pub dataset: DatasetFact,
+    pub device: String,
+    /// As it was when this process began.
+    pub ledger: Ledger,
+    pub started: Instant,
+    /// The weights of a warm start.
+    pub initial: Option<&'a Tensor>,
+    pub latest: Instant,
+    pub notes: &'a RefCell<Notes>,
+}
+
+/// A snapshot that could not be kept.
+#[derive(Debug, thiserror::Error)]
+enum KeepError {
+    #[error("{source}; training ends, as what it learns could not be kept. The checkpoints before are as they were")]
+    Store { source: StoreError },
+    #[error("cannot make a checkpoint of step {step}: {source}")]
+    State { step: u64, source: StateError },
+}
+
+impl Classify for KeepError {
+    fn exit(&self) -> Exit {
+        match self {
+            KeepError::Store { source } => source.exit(),
+            KeepError::State { .. } => Exit::Software,
+        }
+    }
+}
+
+impl Keeper<Findings> for Keeping<'_> {
+    fn is_due(&mut self, position: &Position) -> bool {
+        let epoch_ended = position.samples == 0;
+        match self.cadence {
+            Cadence::Off => false,
+            _ if epoch_ended && position.epoch >= self.epochs => true,
+            Cadence::Epochs(n) => epoch_ended && position.epoch.is_multiple_of(n.get()),
+            // At the end of an epoch the same step comes twice: what counts is after the look.
+            Cadence::Steps(n) => position.iterations.is_multiple_of(n.get()),
+            Cadence::Minutes(n) => self.latest.elapsed().as_secs() / 60 >= n.get(),
+        }
+    }
+
+    fn keep(&mut self, snapshot: Snapshot<'_>, out: &mut Findings) -> Result<(), Box<dyn Classify + Send + Sync>> {
+        if self.cadence == Cadence::Off {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let position = snapshot.state.position;
+        // First the curves, then the state that goes on after them: no checkpoint may be newer than its log.
+        out.secure(Step::new(position.iterations).unwrap_or(Step::MAX));
+        self.notes.borrow_mut().secure();
+        let state_error = |source| KeepError::State { step: position.iterations, source };
+        let at_epoch_end = position.last.filter(|_| position.samples == 0);
+        let facts = Facts {
+            settings: self.settings.clone(),
+            dataset: self.dataset.clone(),
+            device: self.device.clone(),
+            epoch: position.epoch,
+            validation_accuracy: at_epoch_end.map(|report| report.validation.accuracy),
+            validation_loss: at_epoch_end.map(|report| report.validation.loss),
+            optimizer_steps: snapshot.state.optimizer.steps(),
+            position,
+            ledger: self.ledger_now(out),
+        };
+        let facts = match serde_json::to_value(facts) {
+            Ok(serde_json::Value::Object(facts)) => facts,
+            Ok(_) => serde_json::Map::new(),
+            Err(source) => return Err(Box::new(state_error(StateError::Fact { key: "facts", source }))),
+        };
+        let files = state_files::files(&snapshot, self.initial).map_err(|source| Box::new(state_error(source)) as _)?;
+        let draft = Draft { step: position.iterations, facts, files };
+        let bytes = match self.store.save_patiently(&draft, &WAITS) {
+            Ok(bytes) => bytes,
+            Err(source) => {
+                self.notes.borrow_mut().checkpoint_failed();
+                return Err(Box::new(KeepError::Store { source }));
+            }
+        };
+        // One too many is no reason to stop.
+        if let Err(error) = self.store.retain(&self.retention) {
+            tracing::warn!("{error}");
+        }
+        self.latest = Instant::now();
+        let mut notes = self.notes.borrow_mut();
+        notes.lost_entries(out.lost_entries());
+        notes.checkpoint(&position, bytes, began.elapsed().as_secs_f64());
+        Ok(())
+    }
+}
+
+impl Keeping<'_> {
+    /// What has been counted up to now.
+    fn ledger_now(&self, out: &Findings) -> Ledger {
+        let mut ledger = self.ledger.clone();
+        ledger.seconds += self.started.elapsed().as_secs_f64();
+        ledger.lost_entries += out.lost_entries();
+        ledger.log_bytes.merge(&out.bytes());
+        ledger
+    }
+}
+
+/// Which checkpoints `config` wants to keep.
+pub(super) fn retention(config: &Config) -> Retention {
+    let best = match config.keep_best {
+        KeepBest::None => None,
+        KeepBest::ValidationAccuracy => Some(Best::Larger("validation_accuracy".to_owned())),
+        KeepBest::ValidationLoss => Some(Best::Smaller("validation_loss".to_owned())),
+    };
+    Retention { last: config.keep_last, best }
+}

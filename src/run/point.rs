@@ -1,0 +1,162 @@
+//! The point at which training goes on: a state, what observers remember of it, and what was counted up to it.
+
+use std::path::Path;
+
+use tch::Tensor;
+
+use super::keeping::{DatasetFact, Facts, Ledger};
+use super::standing::{self, StandingError};
+use super::{Job, RunError, Start, device_kind, state_files};
+use crate::catalogue;
+use crate::checkpoint::{Checkpoint, Store};
+use crate::config::WarmStart;
+use crate::model::Parameters;
+use crate::run_dir::{self, CHECKPOINTS};
+use crate::saved::SavedRun;
+use crate::train::{Memories, TrainState};
+
+/// Where training goes on.
+pub(super) struct Point {
+    pub state: TrainState,
+    pub memories: Memories,
+    pub ledger: Ledger,
+    pub dataset: DatasetFact,
+    /// The weights of a warm start: the seed does not say them.
+    pub initial: Option<Tensor>,
+    pub shows_start: ShowsStart,
+}
+
+/// Whether observers are shown a beginning before training goes on, and which. A state without a step shows itself.
+pub(super) enum ShowsStart {
+    No,
+    /// The state itself: a fork's log begins there.
+    AsIs,
+    /// The state before the first step: in the first epoch its points share their step with what is voided.
+    Of(Box<TrainState>),
+}
+
+/// The point at which `job` goes on: the newest checkpoint in its directory, that of the run it is forked from, or the
+/// beginning.
+pub(super) fn of(job: &Job<'_>, start: &Start) -> Result<Point, RunError> {
+    let dataset = DatasetFact { name: job.dataset.name.clone(), blake3: job.dataset.blake3() };
+    if let Some(checkpoint) = standing::newest(job.store)? {
+        return resumed(job, &checkpoint, dataset);
+    }
+    match start {
+        Start::Fork(from) => forked(job, from, dataset),
+        _ => beginning(job, dataset),
+    }
+}
+
+fn resumed(job: &Job<'_>, checkpoint: &Checkpoint, dataset: DatasetFact) -> Result<Point, RunError> {
+    let unusable = |source| RunError::State { path: checkpoint.path.clone(), source };
+    let facts = Facts::of(checkpoint).map_err(unusable)?;
+    standing::compare(&facts, job.resolved, &dataset, job.dir.path())?;
+    if facts.device != device_kind(job.device) {
+        tracing::warn!("going on with device {}, after {}: bits may differ", device_kind(job.device), facts.device);
+    }
+    let mut state = fresh_state(job);
+    let has_initial = state_files::restore_initial(checkpoint, &state.parameters).map_err(unusable)?;
+    let initial = has_initial.then(|| state.parameters.flat().copy());
+    let shows_start = if facts.position.epoch == 0 {
+        let parameters = Parameters::initialise(job.network, job.resolved.config.seed, job.device);
+        let mut flat = parameters.flat().shallow_clone();
+        tch::no_grad(|| flat.copy_(state.parameters.flat()));
+        ShowsStart::Of(Box::new(TrainState::of(parameters, job.resolved.config.rule())))
+    } else {
+        ShowsStart::No
+    };
+    let restored = state_files::restore(checkpoint, facts.position, facts.optimizer_steps, true, &mut state);
+    let memories = restored.map_err(unusable)?;
+    let ledger = Ledger { attempts: facts.ledger.attempts + 1, ..facts.ledger };
+    Ok(Point { state, memories, ledger, dataset, initial, shows_start })
+}
+
+fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, RunError> {
+    let config = &job.resolved.config;
+    let is_itself = match (from.canonicalize(), job.dir.path().canonicalize()) {
+        (Ok(from), Ok(own)) => from == own,
+        _ => false,
+    };
+    if is_itself {
+        return Err(StandingError::ForkOfItself { path: from.to_owned() }.into());
+    }
+    let newest = standing::newest(&Store::new(from.join(CHECKPOINTS)))?;
+    let checkpoint = newest.ok_or_else(|| StandingError::NothingToFork { path: from.to_owned() })?;
+    let unusable = |source| RunError::State { path: checkpoint.path.clone(), source };
+    let facts = Facts::of(&checkpoint).map_err(unusable)?;
+    let differences = job.resolved.differences(&facts.settings);
+    let changed = |keys: &[&str]| differences.iter().any(|difference| keys.contains(&difference.what.as_str()));
+    let mut position = facts.position;
+    let mut state = fresh_state(job);
+    // Another optimizer has another memory; other images, or another order, have no place to go on from within an epoch.
+    let same_rule = !changed(&["optimizer"]);
+    let same_order = facts.dataset == dataset && !changed(&["seed", "batch-size", "limit-train"]);
+    if !same_order {
+        position.samples = 0;
+        position.unseen = false;
+    }
+    let memories = state_files::restore(&checkpoint, position, facts.optimizer_steps, same_rule, &mut state)
+        .map_err(unusable)?;
+    for difference in &differences {
+        tracing::info!("forked with another setting: {difference}");
+    }
+    if config.epochs <= position.epoch {
+        let difference = standing::fewer_epochs(position.epoch, config.epochs);
+        let differences = vec![difference];
+        return Err(StandingError::Changed { path: from.to_owned(), differences }.into());
+    }
+    let ledger = Ledger { attempts: 1, ..Ledger::default() };
+    Ok(Point { state, memories, ledger, dataset, initial: None, shows_start: ShowsStart::AsIs })
+}
+
+fn beginning(job: &Job<'_>, dataset: DatasetFact) -> Result<Point, RunError> {
+    if job.dir.has_events() {
+        tracing::warn!(
+            "{} holds an unfinished run without a checkpoint; training starts over, and its curves replace the old ones",
+            job.dir.path().display()
+        );
+    }
+    let state = fresh_state(job);
+    let initial = warm_start(job, &state)?;
+    let ledger = Ledger { attempts: 1, ..Ledger::default() };
+    Ok(Point { state, memories: Memories::default(), ledger, dataset, initial, shows_start: ShowsStart::No })
+}
+
+fn fresh_state(job: &Job<'_>) -> TrainState {
+    let config = &job.resolved.config;
+    TrainState::initialise(job.network, config.rule(), config.seed, job.device)
+}
+
+/// Gives `state` the weights of another run, where the configuration says so, and says which they are.
+fn warm_start(job: &Job<'_>, state: &TrainState) -> Result<Option<Tensor>, RunError> {
+    let config = &job.resolved.config;
+    let dir = match &config.warm_start {
+        WarmStart::None => return Ok(None),
+        WarmStart::Latest => {
+            let beside = run_dir::parent(job.dir.path()).unwrap_or(job.dir.path());
+            let fits = |run: &catalogue::Run| !run.is_in(job.dir.path()) && run.has_network_of(config);
+            match catalogue::newest_good(beside, &fits) {
+                Some(run) => run.path,
+                None => {
+                    tracing::info!("beginning from scratch: {} holds no finished run of this network", beside.display());
+                    return Ok(None);
+                }
+            }
+        }
+        WarmStart::Run(dir) => dir.clone(),
+    };
+    let refused = |reason: String| StandingError::WarmStart { path: dir.clone(), reason };
+    let saved = SavedRun::open(&dir, job.device).map_err(|error| refused(error.to_string()))?;
+    if saved.parameters.specs() != state.parameters.specs() {
+        return Err(refused("its network has other layers".to_owned()).into());
+    }
+    let mut flat = state.parameters.flat().shallow_clone();
+    let mut previous = state.previous.shallow_clone();
+    tch::no_grad(|| {
+        flat.copy_(saved.parameters.flat());
+        previous.copy_(saved.parameters.flat());
+    });
+    tracing::info!("beginning with the weights of {}", dir.display());
+    Ok(Some(state.parameters.flat().copy()))
+}

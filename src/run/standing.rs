@@ -1,0 +1,145 @@
+//! What a run directory holds, and whether this command may go on with it.
+
+use std::path::{Path, PathBuf};
+
+use super::keeping::{DatasetFact, Facts};
+use crate::checkpoint::{Checkpoint, Store, StoreError};
+use crate::config::{Difference, Layers, Resolved};
+use crate::exit::{Classify, Exit};
+use crate::run_dir::{self, CHECKPOINTS, CONFIG, RESULT};
+
+/// Longer ones are no results.
+const MAX_RESULT: u64 = 1 << 20;
+
+/// A run that has come to its end before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Already {
+    pub logdir: PathBuf,
+    pub epochs: Option<u64>,
+    pub validation_accuracy: Option<f64>,
+}
+
+/// Why a run in a directory cannot go on with this command.
+#[derive(Debug, thiserror::Error)]
+pub enum StandingError {
+    #[error(
+        "log directory {} holds a run with other settings:\n{}Go on with the settings as they were, start over with --fresh, \
+         or choose another --logdir, with --fork-from {} to begin where this run is", path.display(), lines(differences),
+        path.display()
+    )]
+    Changed { path: PathBuf, differences: Vec<Difference> },
+    #[error(
+        "log directory {} holds a run of {done} epochs, and no checkpoint from which it could go on to {wanted}; start over \
+         with --fresh or choose another --logdir", path.display()
+    )]
+    NoCheckpoint { path: PathBuf, done: u64, wanted: u64 },
+    #[error(
+        "log directory {} holds a finished run, and its {file} cannot be read to tell whether it is this one; start over with \
+         --fresh or choose another --logdir", path.display()
+    )]
+    Unreadable { path: PathBuf, file: &'static str },
+    #[error("--fork-from {}: there is no checkpoint to begin from; want the directory of a run that was trained with --checkpoint-every", path.display())]
+    NothingToFork { path: PathBuf },
+    #[error("--fork-from {} is the run's own --logdir; name another directory for the new run", path.display())]
+    ForkOfItself { path: PathBuf },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("--warm-start {}: {reason}; name the directory of a finished run with the same network", path.display())]
+    WarmStart { path: PathBuf, reason: String },
+}
+
+impl Classify for StandingError {
+    fn exit(&self) -> Exit {
+        match self {
+            StandingError::Changed { .. } => Exit::Config,
+            StandingError::NoCheckpoint { .. }
+            | StandingError::Unreadable { .. }
+            | StandingError::ForkOfItself { .. } => Exit::CantCreate,
+            StandingError::NothingToFork { .. } => Exit::NoInput,
+            StandingError::Store(error) => error.exit(),
+            StandingError::WarmStart { .. } => Exit::Data,
+        }
+    }
+}
+
+fn lines(differences: &[Difference]) -> String {
+    differences.iter().map(|difference| format!("  {difference}\n")).collect()
+}
+
+/// The run in `logdir` if it is the one that `resolved` describes and has come to its end. None where there is something
+/// to train.
+pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Already>, StandingError> {
+    let is_finished = run_dir::is_finished(logdir);
+    let has_checkpoints = Store::new(logdir.join(CHECKPOINTS)).holds()?;
+    if !is_finished && !has_checkpoints {
+        return Ok(None);
+    }
+    let mut layers = Layers::new();
+    let earlier = layers.file(&logdir.join(CONFIG)).ok().and_then(|()| layers.resolve().ok());
+    let result = is_finished.then(|| result(logdir)).flatten();
+    // What cannot be read is written again by who goes on from a checkpoint, which is compared then.
+    if !has_checkpoints && (earlier.is_none() || result.is_none()) {
+        let file = if earlier.is_none() { CONFIG } else { RESULT };
+        return Err(StandingError::Unreadable { path: logdir.to_owned(), file });
+    }
+    let mut differences = earlier.map_or_else(Vec::new, |earlier| resolved.differences(&earlier.fixed()));
+    let number = |key: &str| result.as_ref().and_then(|result| result.get(key));
+    let done = number("epochs").and_then(serde_json::Value::as_u64);
+    let wanted = resolved.config.epochs;
+    differences.extend(done.filter(|&done| wanted < done).map(|done| fewer_epochs(done, wanted)));
+    if !differences.is_empty() {
+        return Err(StandingError::Changed { path: logdir.to_owned(), differences });
+    }
+    match done {
+        _ if result.is_none() => Ok(None),
+        Some(done) if wanted > done && has_checkpoints => Ok(None),
+        Some(done) if wanted > done => Err(StandingError::NoCheckpoint { path: logdir.to_owned(), done, wanted }),
+        _ => Ok(Some(Already {
+            logdir: logdir.to_owned(),
+            epochs: done,
+            validation_accuracy: number("validation_accuracy").and_then(serde_json::Value::as_f64),
+        })),
+    }
+}
+
+/// Whether the run that `facts` are of may go on as `resolved` says, with this data set.
+pub(super) fn compare(
+    facts: &Facts,
+    resolved: &Resolved,
+    dataset: &DatasetFact,
+    logdir: &Path,
+) -> Result<(), StandingError> {
+    let mut differences = resolved.differences(&facts.settings);
+    let text = |dataset: &DatasetFact| format!("{} with checksum {:.12}", dataset.name, dataset.blake3);
+    if facts.dataset != *dataset {
+        differences.push(Difference {
+            what: "images and labels".to_owned(),
+            was: text(&facts.dataset),
+            now: text(dataset),
+        });
+    }
+    if resolved.config.epochs < facts.position.epoch {
+        differences.push(fewer_epochs(facts.position.epoch, resolved.config.epochs));
+    }
+    if differences.is_empty() { Ok(()) } else { Err(StandingError::Changed { path: logdir.to_owned(), differences }) }
+}
+
+/// The newest good checkpoint of a store; those that are not good are told.
+pub(super) fn newest(store: &Store) -> Result<Option<Checkpoint>, StoreError> {
+    let found = store.newest()?;
+    for rejected in &found.rejected {
+        tracing::warn!("checkpoint {} is damaged and not used: {}", rejected.path.display(), rejected.reason);
+    }
+    Ok(found.checkpoint)
+}
+
+pub(super) fn fewer_epochs(done: u64, wanted: u64) -> Difference {
+    Difference { what: "epochs".to_owned(), was: format!("{done} done"), now: wanted.to_string() }
+}
+
+fn result(logdir: &Path) -> Option<serde_json::Value> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(logdir.join(RESULT)).ok()?.take(MAX_RESULT).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}

@@ -1,0 +1,138 @@
+//! A training state as the files of a checkpoint, and back.
+
+use tch::Tensor;
+
+use crate::checkpoint::tensors::{self, TensorsError};
+use crate::checkpoint::Checkpoint;
+use crate::model::{ParameterSpec, Parameters, host_values};
+use crate::train::{Memories, MemoryError, Position, Snapshot, TrainState};
+
+/// Weights, under the names of PyTorch's `state_dict`.
+const MODEL: &str = "model.safetensors";
+/// What the optimizer remembers: `exp_avg.conv2d.weight` and so on.
+const OPTIMIZER: &str = "optimizer.safetensors";
+/// Of a state that nobody has looked at: the last step's gradient, and the weights before it.
+const LAST_STEP: &str = "last_step.safetensors";
+/// The weights of a warm start, in the first epoch.
+const INITIAL: &str = "initial.safetensors";
+/// What observers remember.
+const OBSERVERS: &str = "observers.bin";
+const GRADIENT: &str = "gradient";
+const PREVIOUS: &str = "previous";
+
+/// Why a checkpoint is not that of this training.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("{file} is missing")]
+    Missing { file: &'static str },
+    #[error("{file}: {source}")]
+    Tensors { file: &'static str, source: TensorsError },
+    #[error(transparent)]
+    Memories(#[from] MemoryError),
+    #[error("the manifest's `{key}` cannot be read: {source}")]
+    Fact { key: &'static str, source: serde_json::Error },
+}
+
+/// The files that hold a snapshot. `initial` are the weights that training began with, where the seed does not say them.
+pub(super) fn files(
+    snapshot: &Snapshot<'_>,
+    initial: Option<&Tensor>,
+) -> Result<Vec<(&'static str, Vec<u8>)>, StateError> {
+    let TrainState { parameters, optimizer, gradient, previous, position } = snapshot.state;
+    let encoded = |file, buffers: &[(&str, &Tensor)]| {
+        encode(parameters, buffers).map(|bytes| (file, bytes)).map_err(|source| StateError::Tensors { file, source })
+    };
+    let mut files =
+        vec![encoded(MODEL, &[("", parameters.flat())])?, encoded(OPTIMIZER, &optimizer.buffers())?];
+    if position.unseen {
+        files.push(encoded(LAST_STEP, &[(GRADIENT, gradient), (PREVIOUS, previous)])?);
+    }
+    if let Some(initial) = initial.filter(|_| position.epoch == 0) {
+        files.push(encoded(INITIAL, &[("", initial)])?);
+    }
+    files.push((OBSERVERS, snapshot.memories.to_bytes()));
+    Ok(files)
+}
+
+/// Fills `state`, of the same network, with what a checkpoint holds, and gives what observers remembered. With another
+/// update rule than the checkpoint's, its memory is left as it is.
+pub(super) fn restore(
+    checkpoint: &Checkpoint,
+    position: Position,
+    optimizer_steps: u64,
+    same_rule: bool,
+    state: &mut TrainState,
+) -> Result<Memories, StateError> {
+    let TrainState { parameters, optimizer, gradient, previous, .. } = &*state;
+    // All is read before anything is changed.
+    let model = decode(checkpoint, MODEL, parameters, &[""])?;
+    let names: Vec<&str> = optimizer.buffers().iter().map(|(name, _)| *name).collect();
+    let moments = if same_rule { decode(checkpoint, OPTIMIZER, parameters, &names)? } else { Vec::new() };
+    let last_step =
+        if position.unseen { decode(checkpoint, LAST_STEP, parameters, &[GRADIENT, PREVIOUS])? } else { Vec::new() };
+    let bytes = checkpoint.file(OBSERVERS).ok_or(StateError::Missing { file: OBSERVERS })?;
+    let memories = Memories::from_bytes(bytes)?;
+
+    fill(parameters, [parameters.flat()], &model);
+    fill(parameters, optimizer.buffers().into_iter().map(|(_, buffer)| buffer), &moments);
+    fill(parameters, [gradient, previous], &last_step);
+    if same_rule {
+        state.optimizer.go_on_after(optimizer_steps);
+    }
+    state.position = position;
+    Ok(memories)
+}
+
+/// Fills `parameters` with the weights that training began with, where the checkpoint has them.
+pub(super) fn restore_initial(checkpoint: &Checkpoint, parameters: &Parameters) -> Result<bool, StateError> {
+    if checkpoint.file(INITIAL).is_none() {
+        return Ok(false);
+    }
+    fill(parameters, [parameters.flat()], &decode(checkpoint, INITIAL, parameters, &[""])?);
+    Ok(true)
+}
+
+fn encode(parameters: &Parameters, buffers: &[(&str, &Tensor)]) -> Result<Vec<u8>, TensorsError> {
+    let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
+    for (prefix, buffer) in buffers {
+        for (spec, view) in parameters.specs().iter().zip(parameters.views_of(buffer)) {
+            tensors.push((name(prefix, spec), shape(spec), host_values(&view)));
+        }
+    }
+    let views: Vec<(String, Vec<usize>, &[f32])> =
+        tensors.iter().map(|(name, shape, values)| (name.clone(), shape.clone(), values.as_slice())).collect();
+    tensors::encode(&views)
+}
+
+/// The values of every view of every buffer, in the order of [`encode`].
+fn decode(
+    checkpoint: &Checkpoint,
+    file: &'static str,
+    parameters: &Parameters,
+    prefixes: &[&str],
+) -> Result<Vec<Vec<f32>>, StateError> {
+    let bytes = checkpoint.file(file).ok_or(StateError::Missing { file })?;
+    let specs = parameters.specs();
+    let want: Vec<(String, Vec<usize>)> =
+        prefixes.iter().flat_map(|prefix| specs.iter().map(|spec| (name(prefix, spec), shape(spec)))).collect();
+    tensors::decode(bytes, &want).map_err(|source| StateError::Tensors { file, source })
+}
+
+/// Copies values into the views of buffers, one buffer after the other; none where there are none.
+fn fill<'a>(parameters: &Parameters, buffers: impl IntoIterator<Item = &'a Tensor>, values: &[Vec<f32>]) {
+    let views = buffers.into_iter().flat_map(|buffer| parameters.views_of(buffer));
+    let specs = parameters.specs().iter().cycle();
+    tch::no_grad(|| {
+        for ((mut view, spec), values) in views.zip(specs).zip(values) {
+            view.copy_(&Tensor::from_slice(values).view(&spec.shape[..]));
+        }
+    });
+}
+
+fn name(prefix: &str, spec: &ParameterSpec) -> String {
+    if prefix.is_empty() { spec.state_name() } else { format!("{prefix}.{}", spec.state_name()) }
+}
+
+fn shape(spec: &ParameterSpec) -> Vec<usize> {
+    spec.shape.iter().map(|&d| d as usize).collect()
+}

@@ -1,0 +1,326 @@
+//! Readers of bytes from outside, each with 100,000 inputs that are nearly right: none panics, accepts what is not the
+//! same when written again, or takes much memory for little input.
+//!
+//! A failure names its point and leaves the input in a file; points are the same in every run.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test program: whatever fails, fails the test"
+)]
+
+#[path = "mutations/memory.rs"]
+mod memory;
+#[path = "mutations/mutator.rs"]
+mod mutator;
+#[path = "mutations/subjects.rs"]
+mod subjects;
+
+use std::io::{Cursor, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use trainer::config::{KNOBS, Knob, Layers};
+use trainer::eventlog::event;
+use trainer::eventlog::record::{self, RecordReader, TooLong};
+use trainer::eventlog::{Histogram, Value};
+use trainer::model::{Architecture, Network, Parameters};
+use trainer::picture::Picture;
+use trainer::types::{ImageShape, Seed, Step, Tag, WallTime};
+use trainer::weights;
+
+use self::memory::Peak;
+use self::mutator::Mutator;
+
+const POINTS: u64 = 100_000;
+/// The most memory that an input of at most 16 KiB may take, in bytes.
+const MEMORY: usize = 64 << 20;
+/// Failures that are told one by one.
+const TOLD: u64 = 10;
+
+/// Gives `judge` what `make` makes, point after point, and says how it went.
+fn prove(
+    what: &str,
+    points: u64,
+    memory: usize,
+    mut make: impl FnMut(&mut Mutator) -> Vec<u8>,
+    mut judge: impl FnMut(&[u8]) -> bool,
+) {
+    let subject = what.bytes().fold(0, |number: u64, byte| number.wrapping_mul(31).wrapping_add(byte.into()));
+    let (mut accepted, mut failures, mut most) = (0, 0, 0);
+    for point in 0..points {
+        let input = make(&mut Mutator::new(subject, point));
+        let peak = Peak::start();
+        // The panic's own message and place stand on stderr.
+        let judged = catch_unwind(AssertUnwindSafe(|| judge(&input)));
+        let taken = peak.taken();
+        most = most.max(taken);
+        accepted += u64::from(matches!(judged, Ok(true)));
+        if judged.is_ok() && taken <= memory {
+            continue;
+        }
+        failures += 1;
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{point}", what.replace(' ', "-")));
+        std::fs::write(&path, &input).unwrap();
+        eprintln!("{what}: point {point} fails, {taken} bytes of memory; its input is in {}", path.display());
+        if failures >= TOLD {
+            break;
+        }
+    }
+    println!("proof: X {what}: {points} points, {failures} failures");
+    println!("  {what}: {accepted} accepted, at most {} KiB of memory for one", most >> 10);
+    assert_eq!(failures, 0, "{what}");
+    // Else the edits are too many or too few to try both.
+    let few = points / 1000;
+    assert!(accepted > few && points - accepted > few, "{what}: {accepted} of {points} accepted");
+}
+
+/// A file of its own to put inputs in.
+fn scratch() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("input");
+    (dir, path)
+}
+
+fn golden(name: &str) -> Vec<u8> {
+    std::fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)).unwrap()
+}
+
+/// Event files of ours and of three other writers.
+fn event_files() -> Vec<Vec<u8>> {
+    let values = [
+        Value::scalar(Tag::of("loss"), 0.5),
+        Value::histogram(Tag::of("kernel/histogram"), Histogram::of(&[1.0, 2.0])),
+        Value::images(Tag::of("image"), vec![Picture::filled(2, 2, [1, 2, 3])]),
+        Value::text(Tag::of("text"), "hello"),
+    ];
+    let ours = event::file(WallTime::from_secs(1.5).unwrap(), Step::new(7).unwrap(), &values).unwrap();
+    vec![ours, golden("tensorboard_rs.tfevents"), golden("tensorflow.tfevents")]
+}
+
+fn payloads(file: &[u8]) -> Vec<Vec<u8>> {
+    let (mut reader, mut payload, mut all) = (RecordReader::new(file), Vec::new(), Vec::new());
+    while reader.read(&mut payload).unwrap().is_some() {
+        all.push(payload.clone());
+    }
+    all
+}
+
+fn framed(payloads: &[Vec<u8>]) -> Vec<u8> {
+    let mut file = Vec::new();
+    for payload in payloads {
+        record::append(&mut file, |buffer| {
+            buffer.extend_from_slice(payload);
+            Ok::<(), TooLong>(())
+        })
+        .unwrap();
+    }
+    file
+}
+
+#[test]
+fn event_files_as_bytes() {
+    let (_dir, scratch) = scratch();
+    let files = event_files();
+    let known: Vec<Vec<u8>> = files.iter().flat_map(|file| payloads(file)).collect();
+    prove("event file parser", POINTS, MEMORY, |mutator| mutator.bytes(&files), |bytes| {
+        // What a checksum lets through is what was written.
+        let (mut reader, mut payload) = (RecordReader::new(bytes), Vec::new());
+        loop {
+            match reader.read(&mut payload) {
+                Ok(Some(_)) => assert!(payload.is_empty() || known.contains(&payload), "damage was not seen"),
+                Ok(None) => break,
+                Err(_) => {}
+            }
+        }
+        subjects::event_file(bytes, &scratch)
+    });
+}
+
+#[test]
+fn event_files_whose_checksums_are_right() {
+    let (_dir, scratch) = scratch();
+    let known: Vec<Vec<u8>> = event_files().iter().flat_map(|file| payloads(file)).collect();
+    let make = |mutator: &mut Mutator| {
+        let payloads: Vec<Vec<u8>> = (0..=mutator.below(4)).map(|_| mutator.bytes(&known)).collect();
+        framed(&payloads)
+    };
+    prove("event parser", POINTS, MEMORY, make, |bytes| subjects::event_file(bytes, &scratch));
+}
+
+#[test]
+fn idx_files() {
+    let (_dir, scratch) = scratch();
+    let images = [&[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4][..], &[7; 24]].concat();
+    let labels = [&[0, 0, 8, 1, 0, 0, 0, 5][..], &[1, 2, 3, 4, 5]].concat();
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let plain = vec![images, labels];
+    let packed: Vec<Vec<u8>> = plain.iter().map(|file| gzip(file)).collect();
+    let make = |mutator: &mut Mutator| match mutator.below(3) {
+        0 => mutator.bytes(&packed),
+        1 => gzip(&mutator.bytes(&plain)),
+        _ => mutator.bytes(&plain),
+    };
+    prove("IDX parser", POINTS, MEMORY, make, |bytes| subjects::idx(bytes, &scratch));
+}
+
+/// Words that settings are made of, right and wrong.
+const WORDS: &[&str] = &[
+    "0", "1", "-1", "1e3", "1e999", "nan", "inf", "-0", "0x10", "1_000", "18446744073709551616", "999999999999999999999999",
+    "auto", "all", "none", "off", "start", "last", "default", "epoch", "epochs", "steps", "minutes", "every:", "at:", "=", ",",
+    ":", ".", " ", "\"", "'", "'''", "\"\"\"", "[", "]", "{", "}", "#", "\n", "\t", "\\", "\\u0000", "true", "false", "cuda:",
+    "gradcam", "tsne", "weights", "/", "..", "learning-rate", "observe", "\u{e9}", "\u{1f600}", "1979-05-27",
+];
+
+#[test]
+fn configuration_files() {
+    let (_dir, scratch) = scratch();
+    let defaults = Layers::new().resolve().unwrap().to_toml();
+    let examples = [
+        &defaults[..],
+        "epochs = 3\nlearning_rate = 1e-3\nconv-filters = [8, 16]\n",
+        "observe = \"none,gradcam=every:2epochs,tsne=at:0,4,last\"\nquiet = true\n",
+        "logdir = 'a b'\ndata-dir = \"\\u00e9\"\nlimit-train = \"all\" # x\nseed = 18446744073709551615\n",
+        "",
+    ];
+    let make = |mutator: &mut Mutator| match mutator.below(4) {
+        0 => mutator.bytes(&examples.map(|text| text.as_bytes().to_vec())),
+        _ => mutator.text(&examples, WORDS).into_bytes(),
+    };
+    prove("config parser", POINTS, MEMORY, make, |bytes| subjects::config(bytes, &scratch));
+}
+
+#[test]
+fn every_setting() {
+    let (_dir, scratch) = scratch();
+    let defaults: Vec<&str> = KNOBS.iter().map(|knob| knob.default).chain(WORDS.iter().copied()).collect();
+    let make = |mutator: &mut Mutator| {
+        let number = mutator.below(KNOBS.len());
+        // Half of the time something that the setting could be.
+        let text = match mutator.below(2) {
+            0 => mutator.text(&[KNOBS[number].default], WORDS),
+            _ => mutator.text(&defaults, WORDS),
+        };
+        [&[number as u8], text.as_bytes()].concat()
+    };
+    prove("knob parsers", POINTS, MEMORY, make, |bytes| {
+        let text = std::str::from_utf8(&bytes[1..]).unwrap();
+        subjects::knob(&KNOBS[usize::from(bytes[0])], text, &scratch)
+    });
+}
+
+#[test]
+fn what_is_watched() {
+    let (_dir, scratch) = scratch();
+    let observe = Knob::find("observe").unwrap();
+    let examples = [
+        "default",
+        "none",
+        "none,gradcam=at:0,4,last,filters=every:3epochs,weights=every:50steps",
+        "texts=start,scalars=off,tsne=at:last",
+        "default,explanations=every:1epoch",
+    ];
+    let make = |mutator: &mut Mutator| mutator.text(&examples, WORDS).into_bytes();
+    prove("observe parser", POINTS, MEMORY, make, |bytes| {
+        subjects::knob(observe, std::str::from_utf8(bytes).unwrap(), &scratch)
+    });
+}
+
+#[test]
+fn triggers() {
+    let examples = ["off", "start", "every:2epochs", "every:50steps", "at:0,4,last", "at:last", "every:1epoch"];
+    let make = |mutator: &mut Mutator| mutator.text(&examples, WORDS).into_bytes();
+    prove("trigger parser", POINTS, MEMORY, make, |bytes| subjects::trigger(std::str::from_utf8(bytes).unwrap()));
+}
+
+/// Bounded by the decoder's own limit, since a picture of few bytes may be large.
+const PICTURE_MEMORY: usize = 2 * (8 << 26);
+
+#[test]
+fn pictures() {
+    use image::{DynamicImage, ImageFormat, RgbImage, RgbaImage};
+
+    let opaque = RgbImage::from_fn(6, 5, |x, y| image::Rgb([(x * 40) as u8, (y * 50) as u8, 90]));
+    let glass = RgbaImage::from_fn(5, 6, |x, y| image::Rgba([(x * 40) as u8, (y * 40) as u8, 90, (x * y * 8) as u8]));
+    let opaque = DynamicImage::ImageRgb8(opaque);
+    let images = [opaque.clone(), DynamicImage::ImageRgba8(glass), opaque.grayscale(), DynamicImage::ImageRgb16(opaque.to_rgb16())];
+    let encoded = |image: &DynamicImage, format| {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    };
+    let pngs: Vec<Vec<u8>> = images.iter().map(|image| encoded(image, ImageFormat::Png)).collect();
+    let others = [ImageFormat::Jpeg, ImageFormat::Bmp];
+    let files: Vec<Vec<u8>> =
+        others.iter().map(|&format| encoded(&opaque, format)).chain(pngs.iter().cloned()).collect();
+    let make = |mutator: &mut Mutator| match mutator.below(2) {
+        0 => mutator.bytes(&files),
+        _ => with_checksums(mutator.bytes(&pngs)),
+    };
+    prove("picture decoder", POINTS, PICTURE_MEMORY, make, subjects::photo);
+}
+
+/// A PNG file with the checksum of every chunk put right, as far as there are chunks.
+fn with_checksums(mut png: Vec<u8>) -> Vec<u8> {
+    let mut at = 8;
+    while let Some(len) = png.get(at..at + 4) {
+        let len = u32::from_be_bytes(len.try_into().unwrap()) as usize;
+        let Some(chunk) = png.get(at + 4..at + 8 + len) else { break };
+        let crc = crc32fast::hash(chunk).to_be_bytes();
+        let Some(place) = png.get_mut(at + 8 + len..at + 12 + len) else { break };
+        place.copy_from_slice(&crc);
+        at += 12 + len;
+    }
+    png
+}
+
+#[test]
+fn weights_of_a_network() {
+    let (_dir, scratch) = scratch();
+    let parameters = |seed| {
+        let architecture = Architecture { conv_filters: vec![2], kernel_size: 2, dense_units: 3 };
+        let input = ImageShape { height: 6, width: 6, channels: 1 };
+        Parameters::initialise(&Network::build(&architecture, input, 2).unwrap(), Seed(seed), tch::Device::Cpu)
+    };
+    let values = |parameters: &Parameters| -> Vec<u32> {
+        parameters.host().flat_map(|(_, values)| values).map(f32::to_bits).collect()
+    };
+    let files: Vec<Vec<u8>> = (0..3).map(|seed| weights::encode(&parameters(seed)).unwrap()).collect();
+    let (header, data): (Vec<_>, Vec<_>) = files.iter().map(|file| parts(file)).unzip();
+    let make = |mutator: &mut Mutator| {
+        if mutator.below(2) == 0 {
+            return mutator.bytes(&files);
+        }
+        let header = mutator.bytes(&header);
+        [&(header.len() as u64).to_le_bytes(), &header[..], mutator.pick(&data)].concat()
+    };
+    let target = parameters(9);
+    prove("weights parser", POINTS, MEMORY, make, |bytes| {
+        std::fs::write(&scratch, bytes).unwrap();
+        let before = values(&target);
+        match weights::load(&scratch, &target) {
+            Ok(()) => {
+                let again = weights::encode(&target).unwrap();
+                assert_eq!(parts(&again).1.len(), parts(bytes).1.len(), "accepted, and not the same");
+                true
+            }
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                assert_eq!(values(&target), before, "refused, and half of it taken");
+                false
+            }
+        }
+    });
+}
+
+/// The header of a safetensors file, and what comes behind it.
+fn parts(file: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let len = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    (file[8..8 + len].to_vec(), file[8 + len..].to_vec())
+}

@@ -1,0 +1,295 @@
+//! A run that is stopped anywhere and started again with the same command is the run that was never stopped, to the bit:
+//! weights, the optimizer's memory, and every point that readers of its log see.
+
+#![allow(clippy::unwrap_used, reason = "a test program: whatever fails, fails the test")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use trainer::config::{KNOBS, Knob, Layers, Resolved};
+use trainer::eventlog::reader::EventReader;
+use trainer::exit::{Classify, Exit};
+use trainer::run::{self, Ended, RunError, Start};
+use trainer::train::{EpochReport, FitError, Metrics, Progress};
+
+/// Three epochs of four steps, the last one short, with all that is looked at by default and more often than that.
+const SMALL: &[(&str, &str)] = &[
+    ("dataset", "synthetic"),
+    ("conv-filters", "3,4"),
+    ("dense-units", "6"),
+    ("epochs", "3"),
+    ("batch-size", "50"),
+    ("limit-train", "170"),
+    ("limit-validation", "40"),
+    ("update-freq", "3"),
+    ("learning-rate", "0.01"),
+    ("threads", "1"),
+    ("probes", "2"),
+    ("observe", "explanations=off,activation-max=off,gradcam=off,weights=every:1epochs"),
+];
+const STEPS: usize = 12;
+
+fn resolved(logdir: &Path, more: &[(&str, &str)]) -> Resolved {
+    let mut layers = Layers::new();
+    for (key, value) in SMALL.iter().chain(more) {
+        layers.command_line(Knob::find(key).unwrap(), (*value).to_owned());
+    }
+    layers.command_line(Knob::find("logdir").unwrap(), logdir.to_str().unwrap().to_owned());
+    layers.resolve().unwrap()
+}
+
+/// Raises the signal when so many steps are done.
+struct StopAfter<'a> {
+    steps: usize,
+    stop: &'a AtomicUsize,
+}
+
+impl Progress for StopAfter<'_> {
+    fn epoch_starts(&mut self, _: u64, _: usize) {}
+
+    fn samples_done(&mut self, _: usize, _: Option<Metrics>) {
+        self.steps = self.steps.saturating_sub(1);
+        if self.steps == 0 {
+            self.stop.store(15, Ordering::Relaxed);
+        }
+    }
+
+    fn epoch_ends(&mut self, _: &EpochReport) {}
+}
+
+/// Trains until so many steps are done in this process.
+fn train(logdir: &Path, more: &[(&str, &str)], start: &Start, steps: usize) -> Result<Ended, RunError> {
+    let stop = Arc::new(AtomicUsize::new(0));
+    run::run(&resolved(logdir, more), start, &mut StopAfter { steps, stop: &stop }, &stop)
+}
+
+fn stopped(logdir: &Path, more: &[(&str, &str)], steps: usize) {
+    let error = train(logdir, more, &Start::Resume, steps).unwrap_err();
+    assert!(matches!(error, RunError::Fit(FitError::Stopped { .. })), "{error}");
+    assert_eq!(error.exit(), Exit::TemporaryFailure);
+}
+
+fn finished(logdir: &Path, more: &[(&str, &str)]) {
+    let ended = train(logdir, more, &Start::Resume, usize::MAX).unwrap();
+    assert!(matches!(ended, Ended::Finished(_)), "{ended:?}");
+}
+
+type Points = BTreeMap<(String, String, i64), Vec<u8>>;
+
+/// Every point as readers see it that honour restarts, which TensorBoard's do: of what earlier processes said, what lies
+/// at or after the step at which a later one begins is void.
+fn points(logdir: &Path) -> Points {
+    use trainer::eventlog::proto::event::What;
+    use trainer::eventlog::proto::session_log::SessionStatus;
+    let mut points = Points::new();
+    for run in ["train", "validation", "steps"] {
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(logdir.join(run)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        for path in paths {
+            for (_, event) in EventReader::new(std::fs::read(&path).unwrap().as_slice()) {
+                let event = event.unwrap();
+                match event.what {
+                    Some(What::SessionLog(log)) if log.status() == SessionStatus::Start => {
+                        points.retain(|(of, _, step), _| of != run || *step < event.step);
+                    }
+                    Some(What::Summary(summary)) => {
+                        for value in summary.value {
+                            let key = (run.to_owned(), value.tag.clone(), event.step);
+                            let said = format!("{:?}", value.value).into_bytes();
+                            assert!(points.insert(key.clone(), said).is_none(), "{key:?} is there twice");
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    // Times, and what tells of the process and its directory.
+    points.retain(|(_, tag, _), _| {
+        !tag.starts_with("time/") && tag != "images_per_second" && !tag.starts_with("run/")
+    });
+    points
+}
+
+/// The newest checkpoint's files but for the manifest, which has times.
+fn newest_checkpoint(logdir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let dirs = std::fs::read_dir(logdir.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir(dirs.max().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let file = |path: PathBuf| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap());
+    // What observers remember has times in it, too.
+    files.map(file).filter(|(name, _)| name.ends_with(".safetensors")).collect()
+}
+
+fn assert_same(logdir: &Path, whole: &Path, what: &str) {
+    let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
+    assert!(weights(logdir) == weights(whole), "{what}: other weights");
+    assert!(newest_checkpoint(logdir) == newest_checkpoint(whole), "{what}: another state of the optimizer");
+    let (ours, want) = (points(logdir), points(whole));
+    for (key, value) in &want {
+        let found = ours.get(key).unwrap_or_else(|| panic!("{what}: {key:?} is lost"));
+        assert!(found == value, "{what}: {key:?} has another value");
+    }
+    let extra: Vec<_> = ours.keys().filter(|key| !want.contains_key(*key)).collect();
+    assert!(extra.is_empty(), "{what}: {extra:?}");
+}
+
+#[test]
+fn a_run_that_is_stopped_after_any_step_goes_on_as_if_it_had_not_been() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("whole");
+    finished(&whole, &[]);
+    let want = points(&whole);
+    assert!(want.len() > 100 && want.keys().any(|(_, tag, _)| tag == "embedding/tsne/animation"), "{}", want.len());
+    for step in 1..STEPS {
+        let logdir = dir.path().join(format!("after-{step}"));
+        stopped(&logdir, &[], step);
+        finished(&logdir, &[]);
+        assert_same(&logdir, &whole, &format!("stopped after step {step}"));
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_after_every_step_comes_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, logdir) = (dir.path().join("whole"), dir.path().join("pieces"));
+    let sgd = [("optimizer", "sgd"), ("momentum", "0.9")];
+    finished(&whole, &sgd);
+    for _ in 1..STEPS {
+        stopped(&logdir, &sgd, 1);
+    }
+    finished(&logdir, &sgd);
+    assert_same(&logdir, &whole, "stopped after every step");
+    let ended = train(&logdir, &sgd, &Start::Resume, usize::MAX).unwrap();
+    assert!(matches!(ended, Ended::Already(already) if already.epochs == Some(3)));
+}
+
+#[test]
+fn more_epochs_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, logdir) = (dir.path().join("whole"), dir.path().join("grown"));
+    // What is said at the end of a run is said at both ends of one that grows.
+    let calm = [("observe", "none,scalars=every:1epochs,steps=every:3steps,weights=every:1epochs")];
+    finished(&whole, &calm);
+    finished(&logdir, &[calm[0], ("epochs", "1")]);
+    finished(&logdir, &[calm[0], ("epochs", "2")]);
+    finished(&logdir, &calm);
+    assert_same(&logdir, &whole, "grown");
+}
+
+#[test]
+fn another_setting_is_another_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let logdir = dir.path().join("run");
+    stopped(&logdir, &[("observe", "none")], 5);
+    let before = std::fs::read(logdir.join("config.toml")).unwrap();
+    let others = [
+        ("seed", "1"),
+        ("dataset", "mnist"),
+        ("limit-train", "171"),
+        ("limit-validation", "all"),
+        ("batch-size", "49"),
+        ("optimizer", "sgd"),
+        ("learning-rate", "0.02"),
+        ("momentum", "0.5"),
+        ("weight-decay", "0.1"),
+        ("conv-filters", "3"),
+        ("kernel-size", "5"),
+        ("dense-units", "7"),
+        ("update-freq", "4"),
+        ("histogram-freq", "2"),
+        ("image-freq", "2"),
+        ("observe", "default"),
+        ("probes", "3"),
+        ("probe-seed", "1"),
+    ];
+    let fixed = KNOBS.iter().filter(|knob| knob.later == trainer::config::Later::Fixed);
+    assert!(fixed.clone().all(|knob| others.iter().any(|(key, _)| *key == knob.key)), "a knob is not tried");
+    for (key, value) in others {
+        let error = train(&logdir, &[("observe", "none"), (key, value)], &Start::Resume, usize::MAX).unwrap_err();
+        assert_eq!(error.exit(), Exit::Config, "{key}: {error}");
+        let said = error.to_string();
+        assert!(said.contains(&format!("  {key}: was ")) && said.contains(&format!(", now {value}\n")), "{said}");
+        assert_eq!(std::fs::read(logdir.join("config.toml")).unwrap(), before);
+    }
+    // Written otherwise, it is the same.
+    let same = [("observe", "none"), ("learning-rate", "1e-2"), ("threads", "2"), ("keep-last", "1")];
+    finished(&logdir, &same);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, logdir) = (dir.path().join("whole"), dir.path().join("run"));
+    let often = [("checkpoint-every", "2steps"), ("keep-last", "3")];
+    finished(&whole, &often);
+    stopped(&logdir, &often, 7);
+    let dirs = std::fs::read_dir(logdir.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+    let newest = dirs.max().unwrap();
+    assert!(newest.ends_with("ckpt-000000000007"), "{}", newest.display());
+    let file = newest.join("optimizer.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    finished(&logdir, &often);
+    assert_same(&logdir, &whole, "from the checkpoint before");
+}
+
+#[test]
+fn a_fork_begins_where_the_other_run_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (trunk, fork) = (dir.path().join("trunk"), dir.path().join("fork"));
+    finished(&trunk, &[("epochs", "2")]);
+    let before = std::fs::read(trunk.join("model.safetensors")).unwrap();
+    let from = Start::Fork(trunk.clone());
+    let other = [("learning-rate", "0.001"), ("optimizer", "sgd"), ("batch-size", "40")];
+    // Stopped and started again, it goes on with itself.
+    let error = train(&fork, &other, &from, 2).unwrap_err();
+    assert!(matches!(error, RunError::Fit(FitError::Stopped { iterations: 10, .. })), "{error}");
+    let ended = train(&fork, &other, &from, usize::MAX).unwrap();
+    assert!(matches!(ended, Ended::Finished(finished) if finished.outcome.iterations == 13));
+    assert_eq!(std::fs::read(trunk.join("model.safetensors")).unwrap(), before);
+    assert!(std::fs::read(fork.join("model.safetensors")).unwrap() != before);
+    let seen = points(&fork);
+    let belongs = |run: &str, step: i64| if run == "steps" { step > 8 } else { step == 2 || step == 0 };
+    assert!(seen.keys().all(|(run, _, step)| belongs(run, *step)), "{:?}", seen.keys());
+    assert!(seen.keys().any(|(run, _, step)| run == "validation" && *step == 2));
+
+    let refused = |from: &Path, more: &[(&str, &str)], to: &str| {
+        train(&dir.path().join(to), more, &Start::Fork(from.to_owned()), usize::MAX).unwrap_err()
+    };
+    assert_eq!(refused(&dir.path().join("none"), &[], "a").exit(), Exit::NoInput);
+    assert_eq!(refused(&trunk, &[("dense-units", "9")], "b").exit(), Exit::Data);
+    assert_eq!(refused(&trunk, &[("epochs", "2")], "c").exit(), Exit::Config);
+}
+
+#[test]
+fn a_warm_start_takes_weights_alone_and_is_resumed_in_its_first_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (teacher, whole, logdir) = (dir.path().join("teacher"), dir.path().join("whole"), dir.path().join("run"));
+    finished(&teacher, &[("epochs", "1"), ("seed", "5")]);
+    let teacher = teacher.to_str().unwrap().to_owned();
+    let warm = [("warm-start", teacher.as_str())];
+    finished(&whole, &warm);
+    stopped(&logdir, &warm, 2);
+    // What it began with is not needed any more.
+    std::fs::remove_dir_all(&teacher).unwrap();
+    finished(&logdir, &warm);
+    assert_same(&logdir, &whole, "warm");
+    let cold = dir.path().join("cold");
+    finished(&cold, &[]);
+    assert!(std::fs::read(cold.join("model.safetensors")).unwrap() != std::fs::read(whole.join("model.safetensors")).unwrap());
+}
+
+#[test]
+fn a_fresh_start_forgets_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, logdir) = (dir.path().join("whole"), dir.path().join("run"));
+    finished(&whole, &[]);
+    stopped(&logdir, &[("seed", "3")], 6);
+    train(&logdir, &[], &Start::Fresh, usize::MAX).unwrap();
+    assert_same(&logdir, &whole, "fresh");
+}
