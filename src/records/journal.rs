@@ -102,13 +102,18 @@ impl Journal {
                 return self.warn(&error.to_string());
             }
         };
+        // Room first: a line is given up only if those before it cannot be written either.
+        let mut pushed = self.push();
         if self.waiting_bytes + bytes.len() > BACKLOG {
             self.given_up += 1;
         } else {
             self.waiting_bytes += bytes.len();
             self.waiting.push_back(bytes);
         }
-        if let Err(error) = self.push() {
+        if pushed.is_ok() {
+            pushed = self.push();
+        }
+        if let Err(error) = pushed {
             self.warn(&error.to_string());
         }
     }
@@ -226,5 +231,158 @@ fn write_line(file: &mut impl Write, line: &[u8]) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn skipped(step: u64) -> Line {
+        Line::Skipped { step, reason: "the loss is NaN".to_owned() }
+    }
+
+    fn steps(path: &Path) -> Vec<u64> {
+        let reading = Journal::read(path).unwrap();
+        assert_eq!((reading.fault_count, reading.torn), (0, false), "{:?}", reading.faults);
+        reading.lines.iter().map(|line| line["step"].as_u64().unwrap()).collect()
+    }
+
+    fn append(journal: &mut Journal, steps: std::ops::RangeInclusive<u64>) {
+        for step in steps {
+            journal.append(&skipped(step), WallTime::default());
+        }
+    }
+
+    #[test]
+    fn a_torn_line_is_cut_off_at_every_length_and_no_whole_line_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut journal = Journal::open(&path, 1).unwrap();
+        append(&mut journal, 1..=3);
+        let whole = std::fs::read(&path).unwrap();
+        let line = whole.len() / 3;
+        for length in 0..=whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let mut journal = Journal::open(&path, 2).unwrap();
+            append(&mut journal, 9..=9);
+            let mut want: Vec<u64> = (1..=(length / line) as u64).collect();
+            want.push(9);
+            assert_eq!(steps(&path), want, "cut at {length}");
+            assert_eq!(journal.lost(), 0);
+        }
+        println!("proof: R6 journal torn at every byte: {} points, 0 failures", whole.len() + 1);
+    }
+
+    #[test]
+    fn the_end_of_the_last_line_is_found_beyond_a_chunk_and_not_beyond_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        for (torn, opens) in [(CHUNK - 1, true), (CHUNK, true), (3 * CHUNK + 1, true), (LONGEST_LINE + CHUNK, false)] {
+            let mut content = b"{}\n".to_vec();
+            content.resize(content.len() + torn, 0);
+            std::fs::write(&path, &content).unwrap();
+            assert_eq!(Journal::open(&path, 1).is_ok(), opens, "{torn}");
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), if opens { 3 } else { content.len() as u64 });
+        }
+        let error = Journal::open(&path, 1).unwrap_err();
+        assert!(error.to_string().contains("hold no end of a line; move it away"), "{error}");
+        assert_eq!(error.exit(), Exit::CantCreate);
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in [dir.path(), Path::new("/dev/null")] {
+            assert!(matches!(Journal::open(path, 1), Err(JournalError::NotAFile { .. })));
+        }
+        let error = Journal::open(&dir.path().join("missing/metrics.jsonl"), 1).unwrap_err();
+        assert!(error.to_string().starts_with("cannot write "), "{error}");
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_is_written_with_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut journal = Journal::open(&path, 1).unwrap();
+        append(&mut journal, 1..=1);
+        // Open for reading alone: as with a failing disk, what was open is of no more use.
+        journal.file = Some(File::open(&path).unwrap());
+        append(&mut journal, 2..=2);
+        assert_eq!((journal.lost(), steps(&path)), (1, vec![1]));
+        append(&mut journal, 3..=3);
+        assert_eq!((journal.lost(), steps(&path)), (0, vec![1, 2, 3]));
+        assert!(journal.warned.is_some());
+    }
+
+    #[test]
+    fn a_torn_line_never_stands_in_the_middle() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut journal = Journal::open(&path, 1).unwrap();
+        append(&mut journal, 1..=1);
+        journal.file.as_mut().unwrap().write_all(b"{\"v\":1,").unwrap();
+        journal.file = Some(File::open(&path).unwrap());
+        append(&mut journal, 2..=3);
+        assert_eq!((journal.lost(), steps(&path)), (0, vec![1, 2, 3]));
+    }
+
+    #[test]
+    fn a_short_write_is_a_failure() {
+        struct Half(Vec<u8>);
+        impl Write for Half {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.extend_from_slice(&bytes[..bytes.len() / 2]);
+                Ok(bytes.len() / 2)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let error = write_line(&mut Half(Vec::new()), b"1234567890").unwrap_err();
+        assert_eq!(error.to_string(), "5 of 10 bytes of a line could be written");
+    }
+
+    #[test]
+    fn lines_wait_within_bounds_and_what_finds_no_room_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut journal = Journal::open(&path, 1).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        journal.file = None;
+        let long = Line::Skipped { step: 1, reason: "x".repeat(BACKLOG / 10) };
+        for _ in 0..20 {
+            journal.append(&long, WallTime::default());
+        }
+        assert_eq!((journal.lost(), journal.waiting.len()), (20, 9));
+        let warned = journal.warned;
+        journal.sync();
+        assert_eq!(journal.warned, warned, "one warning a minute");
+        std::fs::remove_dir(&path).unwrap();
+        journal.append(&long, WallTime::default());
+        assert_eq!((journal.lost(), steps(&path).len()), (11, 10));
+        journal.sync();
+        assert_eq!(journal.lost(), 11);
+    }
+
+    #[test]
+    fn a_line_that_would_not_be_read_back_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut journal = Journal::open(&path, 1).unwrap();
+        journal.append(&Line::Skipped { step: 1, reason: "x".repeat(LONGEST_LINE) }, WallTime::default());
+        append(&mut journal, 2..=2);
+        assert_eq!((journal.lost(), steps(&path)), (1, vec![2]));
+    }
+
+    #[test]
+    fn attempts_are_counted_from_what_the_journal_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        assert_eq!(Journal::next_attempt(&path).unwrap(), 1);
+        append(&mut Journal::open(&path, 1).unwrap(), 1..=2);
+        append(&mut Journal::open(&path, 4).unwrap(), 2..=2);
+        assert_eq!(Journal::next_attempt(&path).unwrap(), 5);
     }
 }

@@ -13,3 +13,6 @@ pub use line::{EpochMetrics, Line, Objective, Status, settings};
 pub use reading::{Fault, Reading, ReadingError, latest};
 pub use result::{ResultError, RunResult};
 pub use textfile::{Checkpoints, Figures, Textfile, TextfileError};
+
+#[cfg(test)]
+mod tests;

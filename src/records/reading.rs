@@ -96,27 +96,52 @@ pub fn latest(lines: &[Value]) -> Vec<&Value> {
 }
 
 pub(super) fn read(path: &Path) -> Result<Reading, ReadingError> {
-    let error = |source| ReadingError::Read { path: path.to_owned(), source };
-    match std::fs::metadata(path) {
-        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Reading::default()),
-        Err(source) => return Err(error(source)),
-        Ok(found) if !found.is_file() => return Err(ReadingError::NotAFile { path: path.to_owned() }),
-        Ok(found) if found.len() > LONGEST_JOURNAL => return Err(ReadingError::TooLong { path: path.to_owned() }),
-        Ok(_) => {}
+    let Some((file, length)) = open(path)? else { return Ok(Reading::default()) };
+    if length > LONGEST_JOURNAL {
+        return Err(ReadingError::TooLong { path: path.to_owned() });
     }
     // It may grow while it is read.
-    let file = File::open(path).map_err(error)?.take(LONGEST_JOURNAL);
-    parse(BufReader::new(file)).map_err(error)
+    parse(BufReader::new(file.take(LONGEST_JOURNAL)))
+        .map_err(|source| ReadingError::Read { path: path.to_owned(), source })
 }
 
-/// 0 of a journal that is not there or holds no line.
+/// 0 of a journal that is not there or holds no line. Of one of any length.
 pub(super) fn largest_attempt(path: &Path) -> Result<u32, ReadingError> {
-    Ok(read(path)?.lines.iter().map(attempt).max().unwrap_or(0))
+    let Some((file, _)) = open(path)? else { return Ok(0) };
+    let mut largest = 0;
+    scan(BufReader::new(file), |_, found| largest = largest.max(found.as_ref().map_or(0, attempt)))
+        .map_err(|source| ReadingError::Read { path: path.to_owned(), source })?;
+    Ok(largest)
 }
 
-/// Reads to the end, holding one line at a time besides those that are kept.
-fn parse(mut source: impl BufRead) -> io::Result<Reading> {
+/// The file and its length; `None` if it is not there.
+fn open(path: &Path) -> Result<Option<(File, u64)>, ReadingError> {
+    let error = |source| ReadingError::Read { path: path.to_owned(), source };
+    // A named pipe would wait for its other end.
+    match std::fs::metadata(path) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(error(source)),
+        Ok(found) if !found.is_file() => Err(ReadingError::NotAFile { path: path.to_owned() }),
+        Ok(found) => Ok(Some((File::open(path).map_err(error)?, found.len()))),
+    }
+}
+
+pub(super) fn parse(source: impl BufRead) -> io::Result<Reading> {
     let mut reading = Reading::default();
+    reading.torn = scan(source, |number, found| match found {
+        Ok(line) => reading.lines.push(line),
+        Err(reason) => {
+            reading.fault_count += 1;
+            if reading.faults.len() < FAULTS_TOLD {
+                reading.faults.push(Fault { number, reason });
+            }
+        }
+    })?;
+    Ok(reading)
+}
+
+/// Reads to the end, holding one line at a time, and gives each with its number. True if the last one is torn.
+fn scan(mut source: impl BufRead, mut each: impl FnMut(u64, Result<Value, String>)) -> io::Result<bool> {
     let mut bytes = Vec::new();
     for number in 1.. {
         bytes.clear();
@@ -124,31 +149,15 @@ fn parse(mut source: impl BufRead) -> io::Result<Reading> {
         if read == 0 {
             break;
         }
-        let whole = bytes.pop_if(|byte| *byte == b'\n').is_some();
-        if !whole && read < LONGEST_LINE {
-            reading.torn = true;
-            break;
-        }
-        let reason = if whole {
-            match line(&bytes) {
-                Ok(line) => {
-                    reading.lines.push(line);
-                    continue;
-                }
-                Err(reason) => reason,
-            }
+        if bytes.pop_if(|byte| *byte == b'\n').is_some() {
+            each(number, line(&bytes));
+        } else if read < LONGEST_LINE || !skip_line(&mut source)? {
+            return Ok(true);
         } else {
-            if !skip_line(&mut source)? {
-                reading.torn = true;
-            }
-            format!("longer than {LONGEST_LINE} bytes")
-        };
-        reading.fault_count += 1;
-        if reading.faults.len() < FAULTS_TOLD {
-            reading.faults.push(Fault { number, reason });
+            each(number, Err(format!("longer than {LONGEST_LINE} bytes")));
         }
     }
-    Ok(reading)
+    Ok(false)
 }
 
 /// Reads on behind the next newline; false if there is none.
@@ -204,4 +213,141 @@ fn step_of(line: &Value) -> Option<u64> {
 
 fn step(line: &Value) -> u64 {
     step_of(line).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `kind attempt step`, for a rollback `rollback attempt from to`.
+    fn lines(texts: &[&str]) -> Vec<Value> {
+        let line = |text: &&str| {
+            let words: Vec<&str> = text.split(' ').collect();
+            let number = |at: usize| words[at].parse::<u64>().unwrap();
+            let mut line = serde_json::json!({"v": 1, "kind": words[0], "attempt": number(1)});
+            line[if words[0] == "rollback" { "from_step" } else { "step" }] = number(2).into();
+            if words.len() > 3 {
+                line["to_step"] = number(3).into();
+            }
+            line
+        };
+        texts.iter().map(line).collect()
+    }
+
+    fn holding(texts: &[&str]) -> Vec<String> {
+        let lines = lines(texts);
+        let mut short = Vec::new();
+        for line in latest(&lines) {
+            short.push(format!("{} {} {}", kind(line), attempt(line), step(line)));
+        }
+        short
+    }
+
+    #[test]
+    fn after_a_resume_the_largest_attempt_holds() {
+        assert_eq!(
+            holding(&[
+                "start 1 0",
+                "epoch 1 10",
+                "checkpoint 1 10",
+                "epoch 1 20",
+                "start 2 10",
+                "epoch 2 20",
+                "checkpoint 2 20",
+                "final 2 20",
+            ]),
+            ["epoch 1 10", "checkpoint 1 10", "start 2 10", "epoch 2 20", "checkpoint 2 20", "final 2 20"]
+        );
+        // The order of the file is not what decides.
+        assert_eq!(holding(&["epoch 2 20", "epoch 1 20"]), ["epoch 2 20"]);
+    }
+
+    #[test]
+    fn a_resume_takes_back_what_is_behind_it() {
+        assert_eq!(
+            holding(&["start 1 0", "epoch 1 10", "skipped 1 15", "epoch 1 20", "final 1 20", "start 2 10"]),
+            ["epoch 1 10", "start 2 10"]
+        );
+        // A run that was stopped, and goes on at the same step, has not ended.
+        assert_eq!(holding(&["start 1 0", "final 1 10", "start 2 10"]), ["start 2 10"]);
+        // A start that was lost.
+        assert_eq!(holding(&["start 1 0", "final 1 10", "epoch 2 20"]), ["epoch 2 20"]);
+    }
+
+    #[test]
+    fn a_rollback_takes_back_what_is_behind_it_and_every_rollback_counts() {
+        assert_eq!(
+            holding(&[
+                "start 1 0",
+                "epoch 1 10",
+                "skipped 1 12",
+                "rollback 1 13 10",
+                "skipped 1 12",
+                "rollback 1 13 10",
+                "epoch 1 20",
+            ]),
+            ["start 1 0", "epoch 1 10", "rollback 1 13", "rollback 1 13", "epoch 1 20"]
+        );
+    }
+
+    #[test]
+    fn what_is_no_line_is_told_and_the_rest_is_read() {
+        let good = r#"{"v":1,"kind":"epoch","attempt":1,"step":1}"#;
+        let long = format!("\"{}\"", "x".repeat(LONGEST_LINE));
+        let deep = "[".repeat(100_000);
+        let wrong = [
+            "nonsense",
+            "[]",
+            "{}",
+            r#"{"v":2,"kind":"epoch","attempt":1,"step":1}"#,
+            r#"{"v":1,"attempt":1,"step":1}"#,
+            r#"{"v":1,"kind":"epoch","attempt":4294967296,"step":1}"#,
+            r#"{"v":1,"kind":"epoch","attempt":1,"step":-1}"#,
+            "",
+            &long,
+            &deep,
+        ];
+        let mut text = String::new();
+        for wrong in wrong {
+            text += &format!("{good}\n{wrong}\n");
+        }
+        text += "{\"v\":1";
+        let reading = parse(text.as_bytes()).unwrap();
+        assert_eq!((reading.lines.len(), reading.fault_count, reading.torn), (wrong.len(), wrong.len() as u64, true));
+        let faults: Vec<String> = reading.faults.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            faults,
+            [
+                "line 2: not JSON: expected ident at line 1 column 2",
+                "line 4: not a JSON object",
+                "line 6: version none, want 1",
+                "line 8: version 2, want 1",
+                "line 10: no text `kind`",
+                "line 12: no `attempt` from 0 to 4294967295",
+                "line 14: no number `step`",
+                "line 16: not JSON: EOF while parsing a value at line 1 column 0",
+                "line 18: longer than 1048576 bytes",
+                "line 20: not JSON: recursion limit exceeded at line 1 column 128",
+            ]
+        );
+    }
+
+    #[test]
+    fn faults_are_told_up_to_a_number_and_all_counted() {
+        let reading = parse("x\n".repeat(1000).as_bytes()).unwrap();
+        assert_eq!((reading.faults.len(), reading.fault_count, reading.torn), (FAULTS_TOLD, 1000, false));
+        let endless = "x".repeat(3 * LONGEST_LINE);
+        assert!(parse(endless.as_bytes()).unwrap().torn);
+    }
+
+    #[test]
+    fn a_journal_that_is_not_there_has_no_lines_and_one_that_is_no_file_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read(&dir.path().join("metrics.jsonl")).unwrap(), Reading::default());
+        assert_eq!(read(dir.path()).unwrap_err().exit(), Exit::NoInput);
+        let path = dir.path().join("long");
+        File::create(&path).unwrap().set_len(LONGEST_JOURNAL + 1).unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(error.to_string().contains("is longer than 67108864 bytes"), "{error}");
+    }
 }

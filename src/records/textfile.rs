@@ -122,7 +122,7 @@ struct Sample {
 
 /// What an earlier file says of runs that have ended. Whatever cannot be read of it is as if it were not there.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Past {
+pub(super) struct Past {
     success: Option<Sample>,
     run: Option<Sample>,
     run_success: Option<Sample>,
@@ -141,7 +141,7 @@ impl Past {
         read().map_or_else(Past::default, |bytes| Past::parse(&bytes))
     }
 
-    fn parse(bytes: &[u8]) -> Past {
+    pub(super) fn parse(bytes: &[u8]) -> Past {
         let mut past = Past::default();
         for line in bytes.split(|&byte| byte == b'\n') {
             let Some((name, sample)) = std::str::from_utf8(line).ok().and_then(sample) else { continue };
@@ -174,7 +174,7 @@ fn sample(line: &str) -> Option<(&str, Sample)> {
     (labels_are_ours && value.is_finite() && value >= 0.0).then(|| (name, Sample { labels: labels.to_owned(), value }))
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
@@ -195,7 +195,7 @@ fn is_escaped(text: &str) -> bool {
 }
 
 /// The whole file.
-fn render(figures: &Figures, labels: &str, past: Past) -> String {
+pub(super) fn render(figures: &Figures, labels: &str, past: Past) -> String {
     let Figures { now, checkpoints, .. } = *figures;
     let here = |value: f64| Some(Sample { labels: labels.to_owned(), value });
     let count = |value: u64| here(value as f64);
@@ -296,5 +296,155 @@ impl Text {
             value => value.to_string(),
         };
         let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::lint;
+    use super::*;
+
+    fn at(secs: f64) -> WallTime {
+        WallTime::from_secs(secs).unwrap()
+    }
+
+    fn figures() -> Figures {
+        Figures {
+            now: at(1_700_000_000.25),
+            seconds: 12.5,
+            exit_code: Some(0),
+            epochs: 5,
+            steps: 4690,
+            images: 300_000,
+            validation_accuracy: Some(0.990625),
+            validation_loss: Some(0.03125),
+            checkpoints: Checkpoints { seconds: Some(0.03125), bytes: 1 << 40, failures: 1, last: Some(at(1.7e9)) },
+            event_write_errors: 0,
+            skipped_steps: 2,
+            rollbacks: 1,
+        }
+    }
+
+    fn value<'a>(text: &'a str, series: &str) -> Option<&'a str> {
+        text.lines().find_map(|line| line.strip_prefix(series).and_then(|rest| rest.strip_prefix(' ')))
+    }
+
+    #[test]
+    fn every_metric_has_help_type_and_a_name_as_prometheus_has_them() {
+        for labels in ["", "{run=\"a\"}"] {
+            let text = render(&figures(), labels, Past::default());
+            assert_eq!(lint(&text), Vec::<String>::new(), "{text}");
+            assert_eq!(text.matches("# TYPE ").count(), 18);
+        }
+        let bare = render(&Figures::default(), "", Past::default());
+        assert_eq!(lint(&bare), Vec::<String>::new(), "{bare}");
+        assert!(!bare.contains("trainer_last_") && !bare.contains("trainer_validation_"), "{bare}");
+        let text = render(&figures(), "", Past::default());
+        assert_eq!(value(&text, LAST_SUCCESS), Some("1700000000.25"));
+        assert_eq!(value(&text, "trainer_checkpoint_bytes_total"), Some("1099511627776"));
+    }
+
+    #[test]
+    fn the_lint_can_fail() {
+        let good = "# HELP trainer_a_total A.\n# TYPE trainer_a_total counter\ntrainer_a_total 1\n";
+        assert_eq!(lint(good), Vec::<String>::new());
+        for wrong in [
+            good.trim_end().to_owned(),
+            good.replace("counter", "gauge"),
+            good.replace("_total", ""),
+            good.replace("_total", "_ms_total"),
+            good.replace("trainer_a", "a"),
+            good.replace(" 1\n", " one\n"),
+            good.repeat(2),
+            good.lines().rev().map(|line| format!("{line}\n")).collect(),
+            good.replace("# HELP trainer_a_total A.\n", ""),
+            good.replace("_total 1", "_total{run=\"a\"b\"} 1"),
+            format!("{good}trainer_a_total 2\n"),
+        ] {
+            assert!(!lint(&wrong).is_empty(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_failure_never_takes_back_a_success() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trainer.prom");
+        let textfile = Textfile::new(&path, None).unwrap();
+        let read = || std::fs::read_to_string(&path).unwrap();
+        textfile.write(&figures()).unwrap();
+        // The next run, while it trains: of runs that ended, what is known stays.
+        textfile.write(&Figures { now: at(1.8e9), exit_code: None, ..figures() }).unwrap();
+        assert_eq!(value(&read(), LAST_RUN), Some("1700000000.25"));
+        assert_eq!((value(&read(), LAST_RUN_SUCCESS), value(&read(), LAST_RUN_EXIT_CODE)), (Some("1"), Some("0")));
+        for exit_code in [65, 75, 143] {
+            textfile.write(&Figures { now: at(1.9e9), exit_code: Some(exit_code), ..figures() }).unwrap();
+            let text = read();
+            assert_eq!(value(&text, LAST_SUCCESS), Some("1700000000.25"));
+            assert_eq!(value(&text, LAST_RUN), Some("1900000000"));
+            assert_eq!(value(&text, LAST_RUN_SUCCESS), Some("0"));
+            assert_eq!(value(&text, LAST_RUN_EXIT_CODE), Some(exit_code.to_string().as_str()));
+            assert_eq!(lint(&text), Vec::<String>::new());
+        }
+        textfile.write(&Figures { now: at(2e9), ..figures() }).unwrap();
+        assert_eq!(value(&read(), LAST_SUCCESS), Some("2000000000"));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_success_of_another_run_stays_under_its_own_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trainer.prom");
+        Textfile::new(&path, Some("first")).unwrap().write(&figures()).unwrap();
+        let second = Textfile::new(&path, Some("second")).unwrap();
+        second.write(&Figures { now: at(1.9e9), exit_code: Some(65), ..figures() }).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(value(&text, &format!("{LAST_SUCCESS}{{run=\"first\"}}")), Some("1700000000.25"));
+        assert_eq!(value(&text, &format!("{LAST_RUN}{{run=\"second\"}}")), Some("1900000000"));
+        second.write(&Figures { now: at(2e9), ..figures() }).unwrap();
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("first"));
+    }
+
+    #[test]
+    fn a_label_is_escaped_and_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trainer.prom");
+        let textfile = Textfile::new(&path, Some("a\\b\"c\nd} e")).unwrap();
+        textfile.write(&figures()).unwrap();
+        let series = format!(r#"{LAST_SUCCESS}{{run="a\\b\"c\nd}} e"}}"#);
+        assert_eq!(value(&std::fs::read_to_string(&path).unwrap(), &series), Some("1700000000.25"));
+        textfile.write(&Figures { now: at(1.9e9), exit_code: Some(65), ..figures() }).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(value(&text, &series), Some("1700000000.25"));
+        assert_eq!(lint(&text), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_an_earlier_file_is_as_if_it_were_not_there() {
+        for damaged in [
+            &b"trainer_last_success_timestamp_seconds"[..],
+            b"trainer_last_success_timestamp_seconds x\n",
+            b"trainer_last_success_timestamp_seconds NaN\n",
+            b"trainer_last_success_timestamp_seconds{run=\"a\"b\"} 1\n",
+            b"trainer_last_success_timestamp_seconds{job=\"a\"} 1\n",
+            b"\xfftrainer_last_success_timestamp_seconds 1\n",
+        ] {
+            assert_eq!(Past::parse(damaged), Past::default(), "{}", String::from_utf8_lossy(damaged));
+        }
+        let twice =
+            Past::parse(b"trainer_last_success_timestamp_seconds 7\ntrainer_last_success_timestamp_seconds 5\n");
+        assert_eq!(twice.success, Some(Sample { labels: String::new(), value: 7.0 }));
+    }
+
+    #[test]
+    fn a_path_that_nobody_would_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Textfile::new(&dir.path().join("trainer.txt"), None).unwrap_err();
+        assert!(error.to_string().ends_with("want a name that ends in .prom, since node_exporter reads no other"));
+        assert_eq!(error.exit(), Exit::Config);
+        let error = Textfile::new(&dir.path().join("missing/trainer.prom"), None).unwrap_err();
+        assert!(error.to_string().contains("there is no directory"), "{error}");
+        std::fs::create_dir(dir.path().join("a.prom")).unwrap();
+        assert_eq!(Textfile::new(&dir.path().join("a.prom"), None).unwrap_err().exit(), Exit::CantCreate);
+        Textfile::new(Path::new("trainer.prom"), None).unwrap();
     }
 }
