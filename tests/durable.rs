@@ -3,6 +3,7 @@
 //! Each test prints one line, `proof: <goal> <what>: <points> points, <failures> failures`, for `--nocapture`.
 //! `TRAINER_TEST_SEEDS` sets the number of power cuts' seeds, 10,000 if it is not set.
 
+#![allow(clippy::print_stdout, reason = "the proof is one line for each test, which another program collects")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
 use std::collections::BTreeMap;
@@ -417,7 +418,7 @@ fn r3_errors_at_every_call() {
                 disk.revive();
                 proof.point(
                     format!("{name}, {fault:?} at call {call}"),
-                    after_error(&before, &disk, name, *fault, result, &action),
+                    after_error(&before, &disk, name, *fault, result, action),
                 );
                 if clean {
                     break;
@@ -441,9 +442,8 @@ fn after_error(
     if let Err(error) = &result {
         let text = error.to_string();
         ensure(text.contains(DIR), || format!("no path in: {text}"))?;
-        let number = match fault {
-            Fault::Errno(number) | Fault::Lasting(number) => number,
-            _ => return Err(format!("{text}: a short write is to be continued")),
+        let (Fault::Errno(number) | Fault::Lasting(number)) = fault else {
+            return Err(format!("{text}: a short write is to be continued"));
         };
         ensure(number != EINTR, || format!("{text}: an interrupted call is to be made again"))?;
         ensure(text.contains(&format!("(os error {number})")), || format!("no error number in: {text}"))?;

@@ -108,9 +108,7 @@ fn points(logdir: &Path) -> Points {
         }
     }
     // Times, and what tells of the process and its directory.
-    points.retain(|(_, tag, _), _| {
-        !tag.starts_with("time/") && tag != "images_per_second" && !tag.starts_with("run/")
-    });
+    points.retain(|(_, tag, _), _| !tag.starts_with("time/") && tag != "images_per_second" && !tag.starts_with("run/"));
     points
 }
 
@@ -281,7 +279,10 @@ fn a_warm_start_takes_weights_alone_and_is_resumed_in_its_first_epoch() {
     assert_same(&logdir, &whole, "warm");
     let cold = dir.path().join("cold");
     finished(&cold, &[]);
-    assert!(std::fs::read(cold.join("model.safetensors")).unwrap() != std::fs::read(whole.join("model.safetensors")).unwrap());
+    assert!(
+        std::fs::read(cold.join("model.safetensors")).unwrap()
+            != std::fs::read(whole.join("model.safetensors")).unwrap()
+    );
 }
 
 #[test]

@@ -86,10 +86,10 @@ fn header(bytes: &[u8]) -> Result<(), TensorsError> {
         return wrong(format!("got {} bytes, which hold no header", bytes.len()));
     };
     let len = u64::from_le_bytes(*len);
-    if len > MAX_HEADER_LEN || rest.first() != Some(&b'{') {
-        if let Some((what, advice)) = foreign(bytes) {
-            return Err(TensorsError::Foreign { what, advice });
-        }
+    if (len > MAX_HEADER_LEN || rest.first() != Some(&b'{'))
+        && let Some((what, advice)) = foreign(bytes)
+    {
+        return Err(TensorsError::Foreign { what, advice });
     }
     if len > MAX_HEADER_LEN {
         return wrong(format!("its header has {len} bytes, want at most {MAX_HEADER_LEN}"));
