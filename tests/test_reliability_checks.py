@@ -97,7 +97,7 @@ def test_a_whole_file_appended_to_a_whole_file_is_found(reference, run, tmp_path
 
 
 def test_a_step_that_is_there_twice_is_found(reference, run, tmp_path):
-    rewrite(event_file(run, "steps"), lambda event: [event, event] if has(event, "batch_loss") and event.step == 3 else [event])
+    rewrite(event_file(run, "steps"), lambda event: [event] * (2 if has(event, "batch_loss") and event.step == 3 else 1))
     said = judged(reference, run, tmp_path)
     assert "slow loader: steps batch_loss: steps [3] are there more than once" in said
 
@@ -209,7 +209,7 @@ def test_a_trace_without_a_sync_or_a_rename_is_found(recorded, what, leave_out):
 
 def test_a_trace_is_read_with_calls_that_wait_for_each_other():
     calls = trace.parse('7 fsync(4</r/a> <unfinished ...>\n8 write(5</r/b>, ""..., 3) = 3\n7 <... fsync resumed>) = 0\n'
-                        '7 renameat2(AT_FDCWD</x>, "/r/a", AT_FDCWD</x>, "/r/c", RENAME_NOREPLACE) = -1 EEXIST (File exists)\n'
+                        '7 renameat2(AT_FDCWD</x>, "/r/a", AT_FDCWD</x>, "/r/c", RENAME_NOREPLACE) = -1 EEXIST (Is)\n'
                         '8 write(5</r/b>, ""..., 3) = ?\n9 +++ exited with 0 +++\n')
     assert [(call.tid, call.name, call.path, call.to, call.worked, call.ordinal) for call in calls] == [
         (8, "write", "/r/b", "", True, 1), (7, "fsync", "/r/a", "", True, 1),
@@ -227,7 +227,8 @@ def test_what_programs_say_of_themselves_is_added_up():
 
 def test_the_table_keeps_rows_of_goals_that_were_not_tried():
     page = f"# Page\n\n{table.BEGIN}\n\n{table.END}\n\nafter\n"
-    first, second, again = Tally("R9", "signals", points=1200), Tally("R10", "a | b", points=7), Tally("R9", "x", points=3)
+    first, second = Tally("R9", "signals", points=1200), Tally("R10", "a | b", points=7)
+    again = Tally("R9", "x", points=3)
     again.fail("one", "wrong")
     page = table.merged(page, [second, first], "abc")
     assert page.index("| R9 | signals | 1,200 | 0 |") < page.index("| R10 | a \\| b | 7 | 0 |")

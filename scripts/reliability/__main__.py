@@ -30,6 +30,7 @@ GOALS = {
 }
 # Goals that are a part of others: R5 comes with R4, and R13 (never without a good checkpoint) with R2.
 WITH = {"R5": "R4", "X": "R4", "R13": "R2"}
+TARGET = os.environ.get("CARGO_TARGET_DIR", "target")
 PAGE = ROOT / "docs" / "reliability.md"
 
 
@@ -43,10 +44,10 @@ def arguments():
     parser.add_argument("--point", type=int, help="one point of the goal, as a failure names it")
     parser.add_argument("--seed", type=int, help="what chance derives from; printed if it is not given")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="runs at the same time")
-    parser.add_argument("--trainer", type=Path, default=ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release/trainer")
-    parser.add_argument("--work", type=Path, help="where runs go while they are tried; a temporary directory if not given")
+    parser.add_argument("--trainer", type=Path, default=ROOT / TARGET / "release" / "trainer")
+    parser.add_argument("--work", type=Path, help="where runs go while they are tried, else a temporary directory")
     parser.add_argument("--keep", type=Path, default=ROOT / "target" / "reliability", help="where failed runs are kept")
-    parser.add_argument("--write", action="store_true", help="write the rows of the goals tried into docs/reliability.md")
+    parser.add_argument("--write", action="store_true", help="write what came of it into docs/reliability.md")
     options = parser.parse_args()
     wanted = [WITH.get(goal, goal) for goal in options.only.split(",") if goal]
     if unknown := [goal for goal in wanted if goal not in GOALS]:

@@ -8,7 +8,7 @@ from reliability.tally import Tally
 
 
 def prove(bench):
-    tally = Tally("audit", "strace of a whole run: written, synced, renamed, directory synced, events before checkpoints")
+    tally = Tally("audit", "strace of whole runs: write < fsync < rename < fsync of the directory; events before checkpoints")
     if reason := trace.available():
         tally.skipped = reason
         return tally.close()
@@ -32,7 +32,7 @@ def prove(bench):
 
 
 def is_checkpoint(call):
-    return call.renames and call.worked and os.path.basename(call.to).startswith("ckpt-") and not call.to.endswith(".old")
+    return is_publication(call) and is_checkpoint_path(call.to)
 
 
 def is_publication(call):

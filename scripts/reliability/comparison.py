@@ -1,6 +1,7 @@
 """Whether a run that was interrupted became the run that was not: weights, optimizer, manifest, result, every point.
 
-What tells of time, of the process and of the directory is left out; that it is there, once and at the same steps, is not.
+What tells of time, of the process and of the directory is left out; that it is there, once and at the same steps, is
+not.
 """
 
 import json
@@ -196,7 +197,7 @@ class Batch:
         self.count = 0
 
     def add(self, reference, logdir, what, commands=(), faults=()):
-        """Judges a finished run: its files and the slow loader's view now, the fast one's later. Removes the directory."""
+        """Judges a finished run: files and the slow loader's view now, the fast one's later. Removes the directory."""
         logdir = Path(logdir)
         lost = lost_entries(logdir) > 0
         faults = [*faults, *reference.file_faults(logdir), *reference.slow_faults(logdir, lost)]

@@ -14,7 +14,7 @@ WHOLE_EVERY = 8  # every so many runs, one with everything that can be looked at
 
 
 def prove(bench):
-    tally = Tally("R1", "SIGKILL at random, half of them right after a write, rename or removal; resumed until finished")
+    tally = Tally("R1", "SIGKILL at random, half of them right after a write or a rename; resumed until finished")
     wanted = bench.of(12, 500, 2000)
     batch = bench.batch(tally)
     spans = {job.name: span(bench, job) for job in (CALM, WHOLE)}
@@ -56,7 +56,7 @@ def span(bench, job):
 
 
 def kill_once(bench, command, logdir, chance, seconds, writes):
-    """Starts a process and kills it at a moment that chance chooses; says what was done, and whether it lived so long."""
+    """Starts a process and kills it at a moment that chance chooses: what was done, and how the process ended."""
     process = bench.trainer.start(command)
     began = time.monotonic()
     if chance.random() < 0.5:

@@ -32,7 +32,7 @@ def digest(value):
 
 
 def slow(logdir):
-    """(run, tag) -> [(step, value)] as TensorBoard's Python loader has it, in its order; `.` is the directory itself."""
+    """(run, tag) -> [(step, value)] as TensorBoard's Python loader has it; `.` is the directory itself."""
     found = {}
     for directory in sorted({path.parent for path in Path(logdir).rglob("*tfevents*")}):
         loader = EventAccumulator(str(directory), size_guidance={"tensors": 0},
@@ -71,8 +71,8 @@ class DataServer:
         self.dir = tempfile.TemporaryDirectory(prefix="data-server-")
         port_file = Path(self.dir.name) / "port"
         self.log = Path(self.dir.name) / "stderr"
-        command = [server_ingester.get_server_binary().path, f"--logdir={self.logdir}", "--reload=once", "--host=127.0.0.1",
-                   "--port=0", f"--port-file={port_file}", "--die-after-stdin", "-vv", "--checksum",
+        command = [server_ingester.get_server_binary().path, f"--logdir={self.logdir}", "--reload=once",
+                   "--host=127.0.0.1", "--port=0", f"--port-file={port_file}", "--die-after-stdin", "-vv", "--checksum",
                    "--samples-per-plugin=" + ",".join(f"{name}=all" for name in PLUGINS)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
@@ -104,15 +104,16 @@ class DataServer:
         """(run, tag) -> [(step, value)]."""
         context, found = RequestContext(), {}
         for plugin in PLUGINS:
+            asked = {"experiment_id": "", "plugin_name": plugin, "downsample": MANY}
             if plugin in BLOBS:
-                answer = self.provider.read_blob_sequences(context, experiment_id="", plugin_name=plugin, downsample=MANY)
+                answer = self.provider.read_blob_sequences(context, **asked)
                 value = lambda datum: _blobs(  # noqa: E731
                     self.provider.read_blob(context, blob_key=reference.blob_key) for reference in datum.values)
             elif plugin == "scalars":
-                answer = self.provider.read_scalars(context, experiment_id="", plugin_name=plugin, downsample=MANY)
+                answer = self.provider.read_scalars(context, **asked)
                 value = lambda datum: datum.value.hex()  # noqa: E731
             else:
-                answer = self.provider.read_tensors(context, experiment_id="", plugin_name=plugin, downsample=MANY)
+                answer = self.provider.read_tensors(context, **asked)
                 value = lambda datum: _array(datum.numpy)  # noqa: E731
             for run, tags in answer.items():
                 for tag, points in tags.items():

@@ -8,8 +8,8 @@ import time
 from reliability.job import ROOT
 from reliability.tally import Tally
 
-PROOF = re.compile(r"^proof: (?P<goal>[A-Z]\d*)\b:? ?(?P<what>.*?): (?P<points>[\d,]+) points, (?P<failures>[\d,]+) failures",
-                   re.MULTILINE)
+PROOF = re.compile(r"^proof: (?P<goal>[A-Z]\d*)\b:? ?(?P<what>.*?): (?P<points>[\d,]+) points, "
+                   r"(?P<failures>[\d,]+) failures", re.MULTILINE)
 RAN = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed", re.MULTILINE)
 CARGO = os.environ.get("CARGO", "cargo")
 # In one process, under clocks that are an argument.
@@ -34,7 +34,8 @@ def prove(bench):
                               env={**os.environ, "TRAINER_TEST_SEEDS": seeds})
         found = tallies_of(done.stdout + done.stderr)
         if done.returncode != 0 or not found:
-            tally = found.setdefault("R4" if name == "durable" else "X", Tally("R4" if name == "durable" else "X", TRIED["R4"]))
+            goal = "R4" if name == "durable" else "X"
+            tally = found.setdefault(goal, Tally(goal, TRIED[goal]))
             tally.fail(name, f"status {done.returncode}: {(done.stdout + done.stderr).strip()[-600:]}",
                        [f"TRAINER_TEST_SEEDS={seeds} {' '.join(command)}"])
         for goal, tally in found.items():
@@ -71,10 +72,11 @@ def clocks(bench):
     """R8, inside: tests under clocks that go back, jump, and stand still."""
     tally = Tally("R8 in process", "clocks that go back and jump, as an argument: names sort last, times never go back")
     for name in CLOCKS:
-        done = subprocess.run([CARGO, "test", "--release", "--locked", "--lib", name], cwd=ROOT, capture_output=True, text=True)
+        command = [CARGO, "test", "--release", "--locked", "--lib", name]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         passed, failed = (sum(int(match[at]) for match in RAN.finditer(done.stdout)) for at in (1, 2))
         tally.add(passed + failed)
         if done.returncode != 0 or passed == 0:
             tally.fail(name, f"status {done.returncode}, {passed} passed: {(done.stdout + done.stderr).strip()[-300:]}",
-                       [f"cargo test --release --lib {name}"])
+                       [" ".join(command)])
     return tally.close()

@@ -17,7 +17,7 @@ OTHERS = {
 
 
 def prove(bench):
-    tally = Tally("R14", "every fixed setting changed for a run that goes on: exit 78, a diff that names it, nothing written")
+    tally = Tally("R14", "every fixed setting changed on the way: exit 78, a diff that names it, nothing written")
     logdir = bench.fresh("R14")
     stop_in_the_middle(bench, logdir)
     manifest = read_json(list(checkpoints(logdir).values())[-1] / "manifest.json")
@@ -25,7 +25,7 @@ def prove(bench):
     for key in fixed:
         tally.add()
         if key not in OTHERS:
-            tally.fail(key, "is fixed, and no other value is known to try; give it one in scripts/reliability/settings.py")
+            tally.fail(key, "is fixed, and scripts/reliability/settings.py knows no other value to try")
             continue
         command = bench.trainer.command(logdir, SHORT)
         command = without(command, f"--{key}") + [f"--{key}", OTHERS[key], "--data-dir", "data"]

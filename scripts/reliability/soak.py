@@ -48,12 +48,13 @@ def soak(bench):
     slope = statistics.linear_regression(times, resident).slope * ended.seconds / epochs * 1000
     grown = slope * epochs / 1000
     if slope > SLOPE and grown > NOISE:
-        tally.fail("memory", f"grows by {slope:.0f} KiB in 1,000 epochs, at most {SLOPE} are allowed", [" ".join(command)])
+        tally.fail("memory", f"grows by {slope:.0f} KiB in 1,000 epochs, at most {SLOPE} are allowed",
+                   [" ".join(command)])
     third = len(files) // 3
     if max(files[-third:]) > max(files[:third]):
         tally.fail("open files", f"{max(files[:third])} at first, {max(files[-third:])} at last", [" ".join(command)])
-    tally.found.append(f"{slope:+.0f} KiB in 1,000 epochs at {resident[-1] / 1024:.0f} MiB, {min(files)} to {max(files)} "
-                       f"open files, {epochs / ended.seconds:.0f} epochs a second")
+    tally.found.append(f"{slope:+.0f} KiB in 1,000 epochs at {resident[-1] / 1024:.0f} MiB, {min(files)} to "
+                       f"{max(files)} open files, {epochs / ended.seconds:.0f} epochs a second")
     return tally.close()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reliability.comparison import checkpoints, lost_entries
 from reliability.job import CALM, shown
-from reliability.tally import Tally, percentile
+from reliability.tally import Tally
 from reliability.watching import wait_for
 
 SIZE = 8 << 20
@@ -76,8 +76,8 @@ def full(bench):
                 if (logdir / "model.safetensors").read_bytes() != weights:
                     faults.append("other weights")
             if faults:
-                tally.fail(f"no room for {run}/", "; ".join(faults), [f"mount -t tmpfs -o size=16k tmpfs {logdir / run}",
-                                                                      shown(command)], logdir)
+                mounted = f"mount -t tmpfs -o size=16k tmpfs {logdir / run}"
+                tally.fail(f"no room for {run}/", "; ".join(faults), [mounted, shown(command)], logdir)
     for free in (0, 40, 200, 700) if not bench.is_quick else (200,):
         with Mounts() as mounts:
             mounted = bench.fresh("R11")
@@ -127,29 +127,32 @@ def fill_up(bench, mounts, mounted, command, free, states, weights):
 
 def refused(bench):
     """R12."""
-    tally = Tally("R12", "read-only, without permission, a file in the way, dangling links, no such root: told before data is read")
+    tally = Tally("R12", "read-only, no permission, a file in the way, dangling links, no such root: told before data is read")
     # Data that is not there: who gets so far has read it, and exits 66.
     data = ["--dataset", "mnist", "--data-dir", str(bench.fresh("no-data"))]
     base = bench.fresh("R12")
     base.mkdir(parents=True)
     base.chmod(0o755)
-    started = min(bench.trainer.run([str(bench.trainer.program), "--version"]).seconds for _ in range(3))
     slow = []
 
     def case(what, logdir, codes, wrap=lambda command: command):
         tally.add()
         before = listing(base)
         command = wrap([str(bench.trainer.program), "--logdir", str(logdir), "--quiet", *data])
-        tries = [bench.trainer.run(command) for _ in range(3)]
-        ended = min(tries, key=lambda tried: tried.seconds)
-        slow.append(ended.seconds - started)
+        tries, over = [], []
+        # By turns with the start of the program alone, and again if that was slow: a busy machine is not its fault.
+        while len(tries) < 3 or (min(over) > PROMPT and len(tries) < 10):
+            tries.append(bench.trainer.run(command))
+            over.append(tries[-1].seconds - bench.trainer.run(wrap([str(bench.trainer.program), "--version"])).seconds)
+        ended = tries[0]
+        slow.append(max(0.0, min(over)))
         faults = []
         if any(tried.code not in codes for tried in tries):
             faults.append(f"want status {' or '.join(map(str, codes))}: {ended}")
         elif str(logdir) not in ended.stderr:
             faults.append(f"the message has no path: {ended}")
-        if ended.seconds - started > PROMPT:
-            faults.append(f"took {ended.seconds - started:.2f} s over the start of the program")
+        if slow[-1] > PROMPT:
+            faults.append(f"took {slow[-1]:.2f} s over the start of the program")
         if listing(base) != before:
             faults.append("something was written")
         if faults:
@@ -190,8 +193,7 @@ def refused(bench):
             case("read-only itself", base / "fixed", (73, 77), mounts.inside)
     else:
         tally.found.append(f"read-only not tried: {cannot_mount()}")
-    tally.found.append(f"at most {max(slow) * 1000:.0f} ms over the start of the program, p50 "
-                       f"{percentile(slow, 0.5) * 1000:.0f} ms")
+    tally.found.append(f"at most {max(slow) * 1000:.0f} ms over the start of the program")
     return tally.close()
 
 

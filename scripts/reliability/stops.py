@@ -19,7 +19,8 @@ PROMPT = 1.0
 def longest_step(bench, job):
     """Seconds between two steps at most, with what is looked at in between: a stop waits for that."""
     logdir = bench.fresh("steps")
-    process = bench.trainer.start(bench.trainer.command(logdir, job, "--checkpoint-every", "1steps", "--keep-last", "1000"))
+    command = bench.trainer.command(logdir, job, "--checkpoint-every", "1steps", "--keep-last", "1000")
+    process = bench.trainer.start(command)
     began = time.monotonic()
     times, seen = [], 0
     while process.poll() is None:
@@ -36,7 +37,7 @@ def longest_step(bench, job):
 
 def stops(bench):
     """R9."""
-    tally = Tally("R9", "SIGTERM or SIGINT at random moments, pictures and evaluation included: exit 75, then resumed; two: 128+n")
+    tally = Tally("R9", "SIGTERM or SIGINT at random, pictures and evaluation included: exit 75, then resumed; two: 128+n")
     jobs = (CALM, WHOLE)
     spans = {job.name: span(bench, job)[0] for job in jobs}
     allowed = {job.name: PROMPT + longest_step(bench, job) for job in jobs}
@@ -115,7 +116,7 @@ def signalled(bench, command, logdir, first, asked_twice, after):
 
 def surroundings(bench):
     """R10."""
-    tally = Tally("R10", "as process 1, with closed or full outputs, SIGHUP, SIGPIPE: none of them ends or changes a run")
+    tally = Tally("R10", "as process 1, with closed or full outputs, SIGHUP, SIGPIPE: none ends or changes a run")
     reference = bench.reference(CALM)
     batch = bench.batch(tally)
     loud = [flag for flag in CALM.flags if flag != "--quiet"]
@@ -135,14 +136,17 @@ def surroundings(bench):
         else:
             batch.add(reference, logdir, what, [command])
 
-    shell = lambda tail: lambda command, _: bench.trainer.run(["sh", "-c", f"exec {shown(command)} {tail}"])  # noqa: E731
+    def shell(tail):
+        return lambda command, _: bench.trainer.run(["sh", "-c", f"exec {shown(command)} {tail}"])
+
     case("standard output and error closed", shell(">&- 2>&-"))
     case("everything closed", shell("<&- >&- 2>&-"))
     case("standard error on a full device", shell("2>/dev/full"))
     case("both outputs on a full device", shell(">/dev/full 2>/dev/full"))
     case("the reader of standard error goes away", lambda command, _: unread(bench, command))
     for sent in (signal.SIGHUP, signal.SIGPIPE):
-        case(f"{sent.name} while it trains", lambda command, logdir, sent=sent: while_it_runs(bench, command, logdir, sent))
+        case(f"{sent.name} while it trains",
+             lambda command, logdir, sent=sent: while_it_runs(bench, command, logdir, sent))
     if os.geteuid() == 0 and shutil.which("unshare"):
         case("as process 1", lambda command, _: bench.trainer.run([*ALONE, *command]))
         case("SIGTERM to process 1", lambda command, logdir: stop_alone(bench, command, logdir), codes=(75,))
@@ -178,7 +182,7 @@ def stop_alone(bench, command, logdir):
     began = time.monotonic()
     process = bench.trainer.start([*ALONE, *command])
     wait_for(lambda: checkpoints(logdir) or process.poll() is not None, PATIENCE)
-    inner = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout.split()
-    for pid in inner:
+    asked = ["ps", "-o", "pid=", "--ppid", str(process.pid)]
+    for pid in subprocess.run(asked, capture_output=True, text=True).stdout.split():
         os.kill(int(pid), signal.SIGTERM)
     return bench.trainer.end(process, began)

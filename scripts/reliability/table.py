@@ -55,4 +55,5 @@ def text(tallies):
         rows.append((tally.goal, f"{tally.points:,}", "-" if tally.skipped else str(len(tally.failures)),
                      duration(tally.seconds), said))
     widths = [max(len(cells[at]) for cells in rows) for at in range(4)]
-    return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}  {e}" for a, b, c, d, e in rows)
+    one, two, three, four = widths
+    return "\n".join(f"{a:<{one}}  {b:>{two}}  {c:>{three}}  {d:>{four}}  {e}" for a, b, c, d, e in rows)

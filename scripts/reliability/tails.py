@@ -16,7 +16,7 @@ BATCH = 250
 
 
 def prove(bench):
-    tally = Tally("R6", "an event file cut at every byte of its last 3 records, then resumed; pictures' records at 1 byte in 997")
+    tally = Tally("R6", "an event file cut at every byte of its last 3 records (pictures: 1 byte in 997), then resumed")
     reference = bench.reference(CALM)
     for number, run in enumerate(("steps", "validation", "train")):
         logdir = bench.fresh("R6")
@@ -57,7 +57,7 @@ def prove(bench):
 
 
 def back_to(bench, logdir, job, step):
-    """A run whose log goes on to its end and whose newest checkpoint is of an earlier step: killed before the next one."""
+    """A run whose log goes on to its end and whose newest checkpoint is earlier: killed before the next one."""
     ended = bench.finish(logdir, job, "--keep-last", "1000")
     if ended.code != 0:
         raise RuntimeError(f"the run to cut did not come to its end: {ended}")

@@ -60,7 +60,7 @@ def recording(log):
 
 
 def injecting(name, what, when, everywhere, log=os.devnull):
-    """The prefix of a command of which one call is tampered with: of its first thread, or of the thread that comes first.
+    """The prefix of a command of which one call is tampered with: of its first thread, or of whichever comes first.
 
     strace counts for each thread by itself. Without `-f` it sees the first thread alone.
     """
