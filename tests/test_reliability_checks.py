@@ -97,7 +97,8 @@ def test_a_whole_file_appended_to_a_whole_file_is_found(reference, run, tmp_path
 
 
 def test_a_step_that_is_there_twice_is_found(reference, run, tmp_path):
-    rewrite(event_file(run, "steps"), lambda event: [event] * (2 if has(event, "batch_loss") and event.step == 3 else 1))
+    twice = lambda event: [event] * (2 if has(event, "batch_loss") and event.step == 3 else 1)  # noqa: E731
+    rewrite(event_file(run, "steps"), twice)
     said = judged(reference, run, tmp_path)
     assert "slow loader: steps batch_loss: steps [3] are there more than once" in said
 

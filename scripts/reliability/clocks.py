@@ -14,7 +14,7 @@ DAY = 86400
 
 
 def prove(bench):
-    tally = Tally("R8", "event files named by clocks that were ahead, up to the year 2038 and beyond: new names sort last")
+    tally = Tally("R8", "event files named by clocks that were ahead, past the year 2038: new names sort last")
     reference = bench.reference(SHORT)
     batch = bench.batch(tally)
     stopped = bench.fresh("R8")

@@ -94,7 +94,7 @@ def chosen(bench, names=None):
 
 def kills(bench):
     """R2: SIGKILL at every call."""
-    tally = Tally("R2", "SIGKILL at every open, write, sync, rename, removal, mkdir of a run that begins, and of one that goes on")
+    tally = Tally("R2", "SIGKILL at every open, write, sync, rename, removal, mkdir of a run, begun and resumed")
     if reason := trace.available():
         tally.skipped = reason
         return tally.close()

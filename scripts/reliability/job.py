@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 180  # seconds after which a process counts as hanging
+PATIENCE = 600  # seconds after which a process counts as hanging
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def fill_up(bench, mounts, mounted, command, free, states, weights):
 
 def refused(bench):
     """R12."""
-    tally = Tally("R12", "read-only, no permission, a file in the way, dangling links, no such root: told before data is read")
+    tally = Tally("R12", "read-only, no permission, a file in the way, dangling links: told before data is read")
     # Data that is not there: who gets so far has read it, and exits 66.
     data = ["--dataset", "mnist", "--data-dir", str(bench.fresh("no-data"))]
     base = bench.fresh("R12")

@@ -37,7 +37,7 @@ def longest_step(bench, job):
 
 def stops(bench):
     """R9."""
-    tally = Tally("R9", "SIGTERM or SIGINT at random, pictures and evaluation included: exit 75, then resumed; two: 128+n")
+    tally = Tally("R9", "SIGTERM or SIGINT at random, pictures included: exit 75, then resumed; two: 128+n")
     jobs = (CALM, WHOLE)
     spans = {job.name: span(bench, job)[0] for job in jobs}
     allowed = {job.name: PROMPT + longest_step(bench, job) for job in jobs}
