@@ -147,14 +147,17 @@ def test_a_checkpoint_that_was_tampered_with_is_found(bench, reference, run, tmp
 
 
 def test_half_a_checkpoint_is_found(bench, run):
-    newest = list(checkpoints(run).values())[-1]
-    observers = newest / "observers.bin"
+    states, newest = bench.states(SHORT), list(checkpoints(run).values())[-1]
+    observers, manifest = newest / "observers.bin", newest / "manifest.json"
     observers.write_bytes(observers.read_bytes()[:-1])
-    (newest / "manifest.json").write_text((newest / "manifest.json").read_text()[:100])
-    newest.rename(newest.with_name("ckpt-000000000001"))
-    assert len(bench.states(SHORT).faults(run)) == 1
-    newest.with_name("ckpt-000000000001").rename(newest.with_name("ckpt-000000000099"))
-    assert "no run has a checkpoint of step 99" in bench.states(SHORT).faults(run)[0]
+    (fault,) = states.faults(run)
+    assert "observers.bin: " in fault and "the manifest says" in fault
+    manifest.write_text(manifest.read_text()[:100])
+    (fault,) = states.faults(run)
+    assert "manifest.json: of step {'unreadable'" in fault
+    newest.rename(newest.with_name("ckpt-000000000099"))
+    (fault,) = states.faults(run)
+    assert "no run has a checkpoint of step 99" in fault
 
 
 def test_other_weights_another_result_and_a_lost_snapshot_are_found(reference, run):
@@ -171,7 +174,8 @@ def test_other_weights_another_result_and_a_lost_snapshot_are_found(reference, r
 def recorded(bench):
     if reason := trace.available():
         pytest.skip(reason)
-    logdir = bench.fresh("recorded")
+    logdir = bench.work / "recorded-1" / "run"
+    logdir.parent.mkdir(parents=True)
     log = bench.work / "log"
     assert bench.trainer.run([*trace.recording(log), *bench.trainer.command(logdir, SHORT)]).code == 0
     return logdir, log.read_text().splitlines()
@@ -201,6 +205,7 @@ def test_a_durable_trace_passes(recorded):
      line.rpartition("/.tmp-")[2]),
     ("before the log of its steps is durable", lambda line: "fdatasync" in line and "/steps/" in line),
     ("before the log of its steps is durable", lambda line: "fsync" in line and "/steps>" in line),
+    ("mkdir of", lambda line: "fsync" in line and line.partition("<")[2].partition(">")[0].endswith("/recorded-1")),
     ("no checkpoint was published", lambda line: "rename" in line and "/ckpt-" in line),
 ])
 def test_a_trace_without_a_sync_or_a_rename_is_found(recorded, what, leave_out):

@@ -83,9 +83,12 @@ class Trainer:
         return self.end(self.start(command, **how), began)
 
     def commit(self):
-        """The revision that the program says it was built from."""
+        """The revision of the sources, with what the program says it is where there are none."""
+        asked = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+        if asked.returncode == 0:
+            return asked.stdout.strip()
         said = subprocess.run([self.program, "--version"], capture_output=True, text=True, env=self.environment).stdout
-        return said.strip().partition("(")[2].rstrip(")")[:12] or "unknown"
+        return said.strip().partition("(")[2].rstrip(")") or "unknown"
 
 
 def shown(command):

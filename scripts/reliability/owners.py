@@ -54,7 +54,8 @@ def race(bench, logdir, command):
         for process in racers:
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            process.wait()
+            process.stderr.close()
 
 
 def judged(bench, logdir, command, racers):
