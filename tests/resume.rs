@@ -301,7 +301,7 @@ fn a_fresh_start_forgets_everything() {
 /// MNIST with one image that is brighter than the weights can bear, and a run that has such weights.
 fn one_image_too_many(sandbox: &Sandbox) -> [(String, String); 4] {
     small_mnist(sandbox, 200, 20);
-    // All images are dark but one: of those the network says nothing, of that one infinity.
+    // All images are dark but one: of those the network says zero, of that one infinity.
     for (name, count) in [(TRAIN_IMAGES, 200_u32), (TEST_IMAGES, 20)] {
         let mut pixels = vec![0_u8; count as usize * 784];
         if name == TRAIN_IMAGES {
@@ -316,9 +316,15 @@ fn one_image_too_many(sandbox: &Sandbox) -> [(String, String); 4] {
     let weights = teacher.join("model.safetensors");
     let mut bytes = std::fs::read(&weights).unwrap();
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    for value in bytes[8 + header..].chunks_exact_mut(4) {
-        let weight = f32::from_le_bytes(value.try_into().unwrap());
-        value.copy_from_slice(&(weight * 1e20).to_le_bytes());
+    let (head, data) = bytes[8..].split_at_mut(header);
+    let table: serde_json::Value = serde_json::from_slice(head).unwrap();
+    for (name, tensor) in table.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__") {
+        let [from, to] = [0, 1].map(|end| tensor["data_offsets"][end].as_u64().unwrap() as usize);
+        let scale = if name.ends_with("bias") { 0.0 } else { 1e20 };
+        for value in data[from..to].chunks_exact_mut(4) {
+            let weight = f32::from_le_bytes((&*value).try_into().unwrap());
+            value.copy_from_slice(&(weight * scale).to_le_bytes());
+        }
     }
     std::fs::write(&weights, bytes).unwrap();
     [
@@ -339,7 +345,8 @@ fn a_step_that_is_not_finite_ends_the_run_or_is_skipped_or_rolled_back() {
     let sandbox = Sandbox::new();
     let flags = one_image_too_many(&sandbox);
     let flags: Vec<(&str, &str)> = flags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let with = |more: &[(&'static str, &'static str)]| [&flags[..], &[("observe", "none,steps=every:1steps")], more].concat();
+    let with =
+        |more: &[(&'static str, &'static str)]| [&flags[..], &[("observe", "none,steps=every:1steps")], more].concat();
     let result = |dir: &Path| -> serde_json::Value {
         serde_json::from_slice(&std::fs::read(dir.join("result.json")).unwrap()).unwrap()
     };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::knobs::{nearest, wanted};
+use super::values::{nearest, wanted};
 use super::{Config, UpdateFreq};
 use crate::trigger::Trigger;
 
