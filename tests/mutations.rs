@@ -125,18 +125,24 @@ fn event_files_as_bytes() {
     let (_dir, scratch) = scratch();
     let files = event_files();
     let known: Vec<Vec<u8>> = files.iter().flat_map(|file| payloads(file)).collect();
-    prove("event file parser", POINTS, MEMORY, |mutator| mutator.bytes(&files), |bytes| {
-        // What a checksum lets through is what was written.
-        let (mut reader, mut payload) = (RecordReader::new(bytes), Vec::new());
-        loop {
-            match reader.read(&mut payload) {
-                Ok(Some(_)) => assert!(payload.is_empty() || known.contains(&payload), "damage was not seen"),
-                Ok(None) => break,
-                Err(_) => {}
+    prove(
+        "event file parser",
+        POINTS,
+        MEMORY,
+        |mutator| mutator.bytes(&files),
+        |bytes| {
+            // What a checksum lets through is what was written.
+            let (mut reader, mut payload) = (RecordReader::new(bytes), Vec::new());
+            loop {
+                match reader.read(&mut payload) {
+                    Ok(Some(_)) => assert!(payload.is_empty() || known.contains(&payload), "damage was not seen"),
+                    Ok(None) => break,
+                    Err(_) => {}
+                }
             }
-        }
-        subjects::event_file(bytes, &scratch)
-    });
+            subjects::event_file(bytes, &scratch)
+        },
+    );
 }
 
 #[test]
@@ -172,10 +178,62 @@ fn idx_files() {
 
 /// Words that settings are made of, right and wrong.
 const WORDS: &[&str] = &[
-    "0", "1", "-1", "1e3", "1e999", "nan", "inf", "-0", "0x10", "1_000", "18446744073709551616", "999999999999999999999999",
-    "auto", "all", "none", "off", "start", "last", "default", "epoch", "epochs", "steps", "minutes", "every:", "at:", "=", ",",
-    ":", ".", " ", "\"", "'", "'''", "\"\"\"", "[", "]", "{", "}", "#", "\n", "\t", "\\", "\\u0000", "true", "false", "cuda:",
-    "gradcam", "tsne", "weights", "/", "..", "learning-rate", "observe", "\u{e9}", "\u{1f600}", "1979-05-27",
+    "0",
+    "1",
+    "-1",
+    "1e3",
+    "1e999",
+    "nan",
+    "inf",
+    "-0",
+    "0x10",
+    "1_000",
+    "18446744073709551616",
+    "999999999999999999999999",
+    "auto",
+    "all",
+    "none",
+    "off",
+    "start",
+    "last",
+    "default",
+    "epoch",
+    "epochs",
+    "steps",
+    "minutes",
+    "every:",
+    "at:",
+    "=",
+    ",",
+    ":",
+    ".",
+    " ",
+    "\"",
+    "'",
+    "'''",
+    "\"\"\"",
+    "[",
+    "]",
+    "{",
+    "}",
+    "#",
+    "\n",
+    "\t",
+    "\\",
+    "\\u0000",
+    "true",
+    "false",
+    "cuda:",
+    "gradcam",
+    "tsne",
+    "weights",
+    "/",
+    "..",
+    "learning-rate",
+    "observe",
+    "\u{e9}",
+    "\u{1f600}",
+    "1979-05-27",
 ];
 
 #[test]
@@ -249,7 +307,12 @@ fn pictures() {
     let opaque = RgbImage::from_fn(6, 5, |x, y| image::Rgb([(x * 40) as u8, (y * 50) as u8, 90]));
     let glass = RgbaImage::from_fn(5, 6, |x, y| image::Rgba([(x * 40) as u8, (y * 40) as u8, 90, (x * y * 8) as u8]));
     let opaque = DynamicImage::ImageRgb8(opaque);
-    let images = [opaque.clone(), DynamicImage::ImageRgba8(glass), opaque.grayscale(), DynamicImage::ImageRgb16(opaque.to_rgb16())];
+    let images = [
+        opaque.clone(),
+        DynamicImage::ImageRgba8(glass),
+        opaque.grayscale(),
+        DynamicImage::ImageRgb16(opaque.to_rgb16()),
+    ];
     let encoded = |image: &DynamicImage, format| {
         let mut bytes = Cursor::new(Vec::new());
         image.write_to(&mut bytes, format).unwrap();
@@ -298,7 +361,7 @@ fn weights_of_a_network() {
             return mutator.bytes(&files);
         }
         let header = mutator.bytes(&header);
-        [&(header.len() as u64).to_le_bytes(), &header[..], mutator.pick(&data)].concat()
+        [&(header.len() as u64).to_le_bytes()[..], &header[..], mutator.pick::<Vec<u8>>(&data).as_slice()].concat()
     };
     let target = parameters(9);
     prove("weights parser", POINTS, MEMORY, make, |bytes| {

@@ -194,6 +194,38 @@ fn a_run_is_running_while_its_process_lives() {
 }
 
 #[test]
+fn a_run_that_was_stopped_says_how_far_it_came() {
+    let sandbox = Sandbox::new();
+    let endless = SMALL.replace("--epochs 2", "--epochs 1000000");
+    let arguments = format!("{endless} --logdir logs/run");
+    let mut running = start(sandbox.trainer(arguments.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null()));
+    running.wait_until("a checkpoint", || {
+        std::fs::read_dir(sandbox.path("logs/run/checkpoints"))
+            .is_ok_and(|found| found.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("ckpt-")))
+    });
+    let row = rows(sandbox.run("runs logs --json")).remove("logs/run").unwrap();
+    assert_eq!(row["state"], "running");
+    assert!(row["epochs"].as_u64() >= Some(1) && row["validation_accuracy"].is_number(), "{row}");
+    running.signal("TERM");
+    running.finish();
+    let row = rows(sandbox.run("runs logs --json")).remove("logs/run").unwrap();
+    assert_eq!((row["state"].as_str(), row["epochs_asked"].as_u64()), (Some("stopped"), Some(1_000_000)), "{row}");
+    let newest = names(&sandbox, "logs/run/checkpoints").into_iter().filter(|name| name.starts_with("ckpt-")).max();
+    assert_eq!(newest, row["step"].as_u64().map(|step| format!("ckpt-{step:012}")), "{row}");
+    assert_eq!(row["step"], row["checkpoint_step"]);
+    for key in ["validation_accuracy", "best_validation_accuracy"] {
+        assert!(row[key].as_f64().is_some_and(|share| share > 0.0), "{key}: {row}");
+    }
+    assert!(row["epochs"].as_u64() >= Some(1), "{row}");
+
+    let outcome = sandbox
+        .run(&format!("{SMALL} --logdir logs/bad --optimizer sgd --learning-rate 100 --weight-decay 10 --threads 2"));
+    assert_eq!(outcome.code(), 65, "{}", outcome.stderr);
+    let (state, note) = state(&sandbox, "logs/bad");
+    assert!(state == "failed" && note.starts_with("training diverged"), "{state} {note}");
+}
+
+#[test]
 fn whatever_is_in_a_directory_is_listed() {
     let sandbox = Sandbox::new();
     finished(&sandbox, "logs/good", 0, 0.9);
@@ -238,6 +270,24 @@ fn whatever_is_in_a_directory_is_listed() {
     sandbox.write("logs/newer/checkpoints/ckpt-000000001000/manifest.json", "{");
     stopped(&sandbox, "logs/torn", 0);
     sandbox.write("logs/torn/checkpoints/ckpt-000000000938/manifest.json", "");
+    stopped(&sandbox, "logs/replaced", 0);
+    std::fs::rename(
+        sandbox.path("logs/replaced/checkpoints/ckpt-000000000938"),
+        sandbox.path("logs/replaced/checkpoints/ckpt-000000000938.old"),
+    )
+    .unwrap();
+    finished(&sandbox, "logs/ended", 0, 0.9);
+    sandbox.write("logs/ended/checkpoints/ckpt-000000000938/manifest.json", "");
+    stopped(&sandbox, "logs/diverged", 0);
+    let epoch = r#"{"v":1,"kind":"epoch","step":500,"epoch":1,"metrics":{"validation_accuracy":0.25}}"#;
+    let failed = r#"{"v":1,"kind":"final","status":"failed","error":"training diverged","exit_code":65}"#;
+    let begun = r#"{"v":1,"kind":"start","step":500,"epoch":1}"#;
+    let long = "x".repeat(100_000);
+    sandbox.write("logs/diverged/metrics.jsonl", format!("{long}\n{epoch}\n{failed}\n"));
+    stopped(&sandbox, "logs/again", 0);
+    sandbox.write("logs/again/metrics.jsonl", format!("{epoch}\n{failed}\n{begun}\n{{\"v\":1,\"kin"));
+    unfinished(&sandbox, "logs/early", 0);
+    sandbox.write("logs/early/metrics.jsonl", format!("{epoch}\n"));
     unfinished(&sandbox, "logs/file", 0);
     sandbox.write("logs/file/checkpoints", "");
     unfinished(&sandbox, "logs/none", 0);
@@ -260,13 +310,17 @@ fn whatever_is_in_a_directory_is_listed() {
         .collect();
     let want = [
         ("1/2/3/4/5/6/7/8", "unfinished", ""),
+        ("again", "stopped", ""),
         ("binary", "damaged", "config.toml: not TOML"),
         ("config", "damaged", "config.toml: not TOML"),
         ("cut", "damaged", "result.json: not JSON"),
         ("deep", "damaged", "result.json: not JSON"),
         ("dir", "damaged", "result.json: not a regular file"),
+        ("diverged", "failed", "training diverged"),
+        ("early", "unfinished", ""),
         ("empty", "damaged", "result.json: not JSON"),
-        ("failed", "failed", "diver\\u{1b}[31mged"),
+        ("ended", "finished", ""),
+        ("failed", "failed", "diver\u{1b}[31mged"),
         ("file", "damaged", "checkpoints: not a directory"),
         ("good", "finished", ""),
         ("list", "damaged", "result.json: says no status"),
@@ -279,18 +333,22 @@ fn whatever_is_in_a_directory_is_listed() {
         ("odd", "finished", ""),
         ("pipe", "damaged", "config.toml: not a regular file"),
         ("pipes", "damaged", "run.lock: not a regular file"),
+        ("replaced", "stopped", ""),
         ("stopped", "stopped", ""),
         ("torn", "damaged", "checkpoints: ckpt-000000000938/manifest.json: not JSON"),
         ("un\nfinished", "unfinished", ""),
         ("zero", "damaged", "result.json: a symbolic link"),
     ];
     assert_eq!(found, want.map(|(path, state, note)| (path, state.to_owned(), note.to_owned())));
-    for name in ["stopped", "newer"] {
+    for name in ["stopped", "newer", "replaced", "again", "diverged"] {
         let row = &rows[&format!("logs/{name}")];
         let progress = (row["step"].as_u64(), row["epochs"].as_u64(), row["epochs_asked"].as_u64());
         assert_eq!(progress, (Some(938), Some(2), Some(5)), "{row}");
-        assert_eq!(row["validation_accuracy"], 0.5);
+        assert_eq!((&row["validation_accuracy"], &row["checkpoint_step"]), (&0.5.into(), &938.into()));
     }
+    let early = &rows["logs/early"];
+    let progress = (early["step"].as_u64(), early["epochs"].as_u64(), early["validation_accuracy"].as_f64());
+    assert_eq!((progress, &early["checkpoint_step"]), ((Some(500), Some(1), Some(0.25)), &Value::Null));
     for key in ["validation_accuracy", "epochs", "step"] {
         assert!(rows["logs/odd"][key].is_null(), "{key}");
     }

@@ -1,7 +1,7 @@
 //! Who holds the lock of a run, and regular files that are opened without surprises.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -66,6 +66,16 @@ pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > most {
         return Err(io::Error::other(format!("longer than {most} bytes")));
     }
+    Ok(bytes)
+}
+
+/// The last `most` bytes of a regular file.
+pub(super) fn read_end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut file = open(path, OFlags::RDONLY)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -3,8 +3,9 @@
 //! Everything is read tolerantly and within bounds, since directories come from other versions, from processes that were
 //! killed, and from other programs: a damaged run is a row of the list, never the end of it.
 
-mod lock;
 mod listing;
+mod lock;
+mod progress;
 mod prune;
 mod run;
 
@@ -12,13 +13,8 @@ pub use listing::{ListError, Listing, Unread, list, newest_good};
 pub use prune::{Plan, Policy, RemoveError, clear_trash, remove};
 pub use run::{Run, Size, State};
 
-use crate::run_dir::{CONFIG, WEIGHTS};
+use crate::run_dir::{CHECKPOINTS, CONFIG, JOURNAL, RESULT, WEIGHTS};
 
-const RESULT: &str = "result.json";
 const LOCK: &str = "run.lock";
-const CHECKPOINTS: &str = "checkpoints";
-/// How the name of a checkpoint begins; twelve digits of its step follow.
-const CHECKPOINT: &str = "ckpt-";
-const MANIFEST: &str = "manifest.json";
 /// How the name of a run begins that is being removed; the number of the process and a `-` follow.
 const TRASH: &str = ".trash-";

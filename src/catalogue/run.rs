@@ -1,30 +1,22 @@
 //! One run as its directory tells of it: state, progress, accuracy, size.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
-
 use super::lock::{self, Lock};
-use super::{CHECKPOINT, CHECKPOINTS, CONFIG, LOCK, MANIFEST, RESULT, WEIGHTS};
+use super::progress::{Checkpoint, JournalEnd, LONGEST_FILE, Outcome};
+use super::{CHECKPOINTS, CONFIG, JOURNAL, LOCK, RESULT, WEIGHTS};
 use crate::config::{Config, Layers};
 use crate::types::WallTime;
 
-/// Longer files are none of ours.
-const LONGEST_FILE: u64 = 1 << 20;
-/// Entries of the directory of checkpoints that are looked at.
-const MOST_CHECKPOINTS: usize = 10_000;
-/// Checkpoints whose manifest is tried, the newest first.
-const TRIED: usize = 8;
 /// Entries that are counted for the size of a run.
 const MOST_ENTRIES: u64 = 1_000_000;
 /// As much of a file's word as a state tells, in characters.
-const LONGEST_WORD: usize = 40;
+const LONGEST_WORD: usize = 100;
 
 /// A run, or what is left of one. Numbers are there where the run says them.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +33,8 @@ pub struct Run {
     pub epochs_asked: Option<u64>,
     /// Optimizer steps done.
     pub step: Option<u64>,
+    /// The step of its newest checkpoint.
+    pub checkpoint: Option<u64>,
     /// When it ended, or else gave its last sign of life: the time of the youngest of its own files.
     pub active: WallTime,
     /// Whether trained weights are there.
@@ -59,9 +53,9 @@ pub enum State {
     Stopped,
     /// Has nothing to go on from.
     Unfinished,
-    /// Ended otherwise, in the result's own word.
+    /// The last process ended with an error, in its own words. With a checkpoint the run can go on all the same.
     Failed {
-        status: String,
+        why: String,
     },
     /// Something in it cannot be read.
     Damaged {
@@ -100,74 +94,56 @@ impl Run {
     /// The same when the lock is already known.
     pub(super) fn with_lock(path: &Path, lock: &Lock) -> Run {
         let mut faults = Vec::new();
-        let mut fault = |name: &str, why: &dyn fmt::Display| faults.push(format!("{name}: {why}"));
-        let config = match lock::read(&path.join(CONFIG), LONGEST_FILE) {
-            Ok(bytes) => match String::from_utf8(bytes).ok().and_then(|text| text.parse::<toml::Table>().ok()) {
-                Some(table) => Some(table),
-                None => {
-                    fault(CONFIG, &"not TOML");
-                    None
-                }
-            },
-            Err(error) => {
-                fault(CONFIG, &reason(&error));
-                None
+        let config = match read_config(path) {
+            Ok(table) => table,
+            Err(fault) => {
+                faults.push(fault);
+                toml::Table::new()
             }
         };
-        let result = match lock::read(&path.join(RESULT), LONGEST_FILE) {
-            Ok(bytes) => match serde_json::from_slice::<Value>(&bytes) {
-                Ok(result) if result["status"].is_string() => Some(result),
-                Ok(_) => {
-                    fault(RESULT, &"says no status");
-                    None
-                }
-                Err(_) => {
-                    fault(RESULT, &"not JSON");
-                    None
-                }
-            },
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    fault(RESULT, &reason(&error));
-                }
-                None
-            }
-        };
-        let checkpoint = match Checkpoint::newest(path) {
-            Ok(checkpoint) => checkpoint,
-            Err(why) => {
-                fault(CHECKPOINTS, &why);
-                None
-            }
-        };
+        let mut outcome = Outcome::read(path).unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
+        let checkpoint = Checkpoint::newest(path).unwrap_or_else(|fault| {
+            // What has ended needs no checkpoint.
+            faults.extend(outcome.is_none().then_some(fault));
+            None
+        });
         if let Lock::Unknown(error) = lock {
-            fault(LOCK, &reason(error));
+            faults.push(format!("{LOCK}: {}", reason(error)));
         }
-
         let is_running = matches!(lock, Lock::Held(_));
-        let state = match (lock, &result) {
+        if is_running {
+            // A run that goes on has left its result behind.
+            outcome = None;
+        }
+        let journal = if outcome.is_none() { JournalEnd::read(path) } else { JournalEnd::default() };
+        let kept = checkpoint.as_ref().map(|checkpoint| checkpoint.progress).unwrap_or_default();
+        let said = match &outcome {
+            Some(outcome) => outcome.progress,
+            None if is_running => journal.progress.or(kept),
+            // What is newer than the checkpoint is lost.
+            None if checkpoint.is_some() => kept,
+            None => journal.progress,
+        };
+        let mut signs = vec![path.join(RESULT)];
+        if outcome.is_none() {
+            signs.extend([CONFIG, LOCK, CHECKPOINTS, JOURNAL].map(|name| path.join(name)));
+            signs.extend(checkpoint.as_ref().map(|checkpoint| checkpoint.path.clone()));
+        }
+        let state = match (lock, outcome) {
             (Lock::Held(pid), _) => State::Running { pid: *pid },
             _ if !faults.is_empty() => State::Damaged { why: faults.join("; ") },
-            (_, Some(result)) => match result["status"].as_str().unwrap_or_default() {
-                "finished" => State::Finished,
-                other => State::Failed { status: word(other) },
+            (_, Some(outcome)) if outcome.status == "finished" => State::Finished,
+            (_, Some(outcome)) => State::Failed { why: outcome.status },
+            (_, None) => match journal.failure {
+                Some(why) => State::Failed { why },
+                None if checkpoint.is_some() => State::Stopped,
+                None => State::Unfinished,
             },
-            _ if checkpoint.is_some() => State::Stopped,
-            _ => State::Unfinished,
         };
-        // A run that goes on has left its result behind.
-        let said = match (&result, &checkpoint) {
-            (Some(result), checkpoint) if !is_running || checkpoint.is_none() => Said::in_result(result),
-            (_, Some(checkpoint)) => checkpoint.said,
-            _ => Said::default(),
-        };
-        let ended = result.is_some() && !is_running;
-        let mut signs = vec![path.join(RESULT)];
-        if !ended {
-            signs.extend([CONFIG, LOCK, CHECKPOINTS, "metrics.jsonl"].map(|name| path.join(name)));
-            signs.extend(checkpoint.map(|checkpoint| checkpoint.path));
-        }
-        let epochs_asked = config.as_ref().and_then(|table| table.get("epochs")).and_then(toml::Value::as_integer);
+        let epochs_asked = config.get("epochs").and_then(toml::Value::as_integer);
         Run {
             path: path.to_owned(),
             state,
@@ -176,6 +152,7 @@ impl Run {
             epochs: said.epochs,
             epochs_asked: epochs_asked.and_then(|epochs| u64::try_from(epochs).ok()),
             step: said.step,
+            checkpoint: checkpoint.map(|checkpoint| checkpoint.step),
             active: signs.iter().filter_map(|path| modified(path)).fold(WallTime::default(), latest),
             has_weights: path.join(WEIGHTS).symlink_metadata().is_ok_and(|found| found.is_file() && found.len() > 0),
         }
@@ -253,86 +230,14 @@ impl State {
     pub const NAMES: [&str; 6] = ["finished", "running", "stopped", "unfinished", "failed", "damaged"];
 }
 
-/// What a result or a checkpoint says of progress.
-#[derive(Clone, Copy, Debug, Default)]
-struct Said {
-    accuracy: Option<f64>,
-    best: Option<f64>,
-    epochs: Option<u64>,
-    step: Option<u64>,
-}
-
-impl Said {
-    fn in_result(result: &Value) -> Said {
-        Said {
-            accuracy: share(&result["validation_accuracy"]),
-            best: share(&result["best_validation_accuracy"]),
-            epochs: result["epochs"].as_u64(),
-            step: result["iterations"].as_u64(),
-        }
-    }
-
-    fn in_manifest(manifest: &Value) -> Said {
-        let facts = &manifest["facts"];
-        Said {
-            accuracy: share(&facts["validation_accuracy"]),
-            best: share(&facts["best_validation_accuracy"]),
-            epochs: facts["epoch"].as_u64(),
-            step: manifest["step"].as_u64(),
-        }
-    }
-}
-
-struct Checkpoint {
-    path: PathBuf,
-    said: Said,
-}
-
-impl Checkpoint {
-    /// The newest one whose manifest can be read; an error when there are some and none can.
-    fn newest(run: &Path) -> Result<Option<Checkpoint>, String> {
-        let dir = run.join(CHECKPOINTS);
-        match dir.symlink_metadata() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(reason(&error)),
-            Ok(found) if !found.is_dir() => return Err("not a directory".to_owned()),
-            Ok(_) => {}
-        }
-        let entries = std::fs::read_dir(&dir).map_err(|error| reason(&error))?;
-        let mut steps: Vec<u64> = entries.take(MOST_CHECKPOINTS).flatten().filter_map(|e| step_of(&e)).collect();
-        steps.sort_unstable();
-        let mut why = None;
-        for step in steps.iter().rev().take(TRIED) {
-            let name = format!("{CHECKPOINT}{step:012}");
-            let path = dir.join(&name);
-            let manifest = lock::read(&path.join(MANIFEST), LONGEST_FILE).map_err(|error| reason(&error));
-            match manifest.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|_| "not JSON".to_owned())) {
-                Ok(manifest) => {
-                    let mut said = Said::in_manifest(&manifest);
-                    said.step = said.step.or(Some(*step));
-                    return Ok(Some(Checkpoint { path, said }));
-                }
-                Err(fault) => why = why.or(Some(format!("{name}/{MANIFEST}: {fault}"))),
-            }
-        }
-        why.map_or(Ok(None), Err)
-    }
-}
-
-fn step_of(entry: &std::fs::DirEntry) -> Option<u64> {
-    let name = entry.file_name();
-    let digits = name.to_str()?.strip_prefix(CHECKPOINT)?;
-    let is_step = digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_digit());
-    if is_step && entry.file_type().is_ok_and(|kind| kind.is_dir()) { digits.parse().ok() } else { None }
-}
-
-/// A share of 1, as an accuracy is.
-fn share(value: &Value) -> Option<f64> {
-    value.as_f64().filter(|share| (0.0..=1.0).contains(share))
+fn read_config(run: &Path) -> Result<toml::Table, String> {
+    let bytes = lock::read(&run.join(CONFIG), LONGEST_FILE).map_err(|error| format!("{CONFIG}: {}", reason(&error)))?;
+    let text = String::from_utf8(bytes).ok();
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| format!("{CONFIG}: not TOML"))
 }
 
 /// The error without its number, which says nothing more.
-fn reason(error: &io::Error) -> String {
+pub(super) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match error.kind() {
         io::ErrorKind::NotFound => "missing".to_owned(),
@@ -340,8 +245,9 @@ fn reason(error: &io::Error) -> String {
     }
 }
 
-fn word(text: &str) -> String {
-    text.chars().take(LONGEST_WORD).flat_map(char::escape_debug).collect()
+/// As much of a text as a state can tell.
+pub(super) fn word(text: &str) -> String {
+    text.chars().take(LONGEST_WORD).collect()
 }
 
 fn modified(path: &Path) -> Option<WallTime> {

@@ -16,13 +16,13 @@ pub(super) fn command() -> Command {
         .about("List the runs at or below a log directory, the youngest first")
         .long_about(
             "List the runs at or below a log directory, the one that was active last first.\n\nA run is finished, running \
-             (a process trains it now), stopped (it has a checkpoint to go on from), unfinished (it has none), failed, or \
-             damaged: then the last column says what cannot be read. ACCURACY is that of the validation set after the \
-             last epoch that is known of, BEST that of the best epoch; AGE is counted from the end of the run, or from \
-             its last sign of life; SIZE is what it takes of the disk. Links are not followed.\n\nWith --json each run \
-             is one line with one object: `path`, `state`, `pid`, `note`, `validation_accuracy`, \
-             `best_validation_accuracy` (from 0 to 1), `epochs`, `epochs_asked`, `step`, `active` (seconds since 1970), \
-             `age_seconds` and `bytes`; what is not known is null.",
+             (a process trains it now), stopped (it has a checkpoint to go on from), unfinished (it has none), failed \
+             (its last process ended with an error), or damaged; the last column says why. ACCURACY is that of the \
+             validation set after the last epoch that is known of, BEST that of the best epoch; AGE is counted from the \
+             end of the run, or from its last sign of life; SIZE is what it takes of the disk. Links are not \
+             followed.\n\nWith --json each run is one line with one object: `path`, `state`, `pid`, `note`, \
+             `validation_accuracy` and `best_validation_accuracy` (from 0 to 1), `epochs`, `epochs_asked`, `step`, \
+             `checkpoint_step`, `active` (seconds since 1970), `age_seconds` and `bytes`; what is not known is null.",
         )
         .args([logdir(), json])
         .arg(option("state", "STATE", "Only runs in this state, such as `finished`"))
@@ -97,6 +97,7 @@ fn object(run: &Run, size: Size, now: WallTime) -> serde_json::Value {
         "epochs": run.epochs,
         "epochs_asked": run.epochs_asked,
         "step": run.step,
+        "checkpoint_step": run.checkpoint,
         "active": run.active.as_secs(),
         "age_seconds": age(run, now),
         "bytes": size.bytes,
@@ -120,7 +121,7 @@ fn table(rows: &[(&Run, Size)], now: WallTime) -> Vec<String> {
             count(run.step),
             age_text(age(run, now)),
             size_text(*size),
-            remark(run),
+            plain(&remark(run)),
         ]
     });
     let cells: Vec<[String; 9]> = [HEADER.map(str::to_owned)].into_iter().chain(cells).collect();
@@ -140,7 +141,7 @@ fn remark(run: &Run) -> String {
     match &run.state {
         State::Finished if !run.has_weights => "no weights".to_owned(),
         State::Running { pid: Some(pid) } => format!("process {pid}"),
-        State::Failed { status } => status.clone(),
+        State::Failed { why } => why.clone(),
         State::Damaged { why } => why.clone(),
         _ => String::new(),
     }
@@ -209,6 +210,7 @@ mod tests {
             epochs: None,
             epochs_asked: None,
             step: None,
+            checkpoint: None,
             active: WallTime::from_secs(1000.0).unwrap(),
             has_weights: true,
         }
@@ -235,10 +237,10 @@ mod tests {
         assert_eq!(
             table(&rows, now).join("\n"),
             "\
-RUN                   STATE     ACCURACY      BEST  EPOCHS  STEPS  AGE      SIZE  NOTE
-logs/a                finished   99.12 %  100.00 %     5/5   4690  2 h   4.2 MiB
+RUN                  STATE     ACCURACY      BEST  EPOCHS  STEPS  AGE      SIZE  NOTE
+logs/a               finished   99.12 %  100.00 %     5/5   4690  2 h   4.2 MiB
 logs/näm\\ne\\u{202e}  running          -         -    -/12      -  2 h  >4.9 KiB  process 42
-logs/b                damaged          -         -     -/-      -  2 h   0.0 KiB  result.json: not JSON"
+logs/b               damaged          -         -     -/-      -  2 h   0.0 KiB  result.json: not JSON"
         );
     }
 

@@ -242,12 +242,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn train(
-        &self,
-        start: &Start,
-        progress: &mut dyn Progress,
-        stop: &AtomicUsize,
-    ) -> Result<Finished, RunError> {
+    fn train(&self, start: &Start, progress: &mut dyn Progress, stop: &AtomicUsize) -> Result<Finished, RunError> {
         let Job { resolved, dir, store, notes, clock, .. } = *self;
         let config = &resolved.config;
         let began = clock.now();
@@ -273,7 +268,8 @@ impl Job<'_> {
             let mut left_out = ledger.left_out;
             left_out.extend(first..=diverged.iterations);
             point = point::of(self, &Start::Resume)?;
-            let counted = Ledger { attempts: ledger.attempts, rollbacks: ledger.rollbacks + 1, left_out, ..point.ledger };
+            let counted =
+                Ledger { attempts: ledger.attempts, rollbacks: ledger.rollbacks + 1, left_out, ..point.ledger };
             point.ledger = Ledger { started: ledger.started, ..counted };
             notes.borrow_mut().rollback(diverged.iterations, point.state.position.iterations);
             tracing::warn!(

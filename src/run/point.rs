@@ -96,8 +96,8 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, Run
         position.samples = 0;
         position.unseen = false;
     }
-    let memories = state_files::restore(&checkpoint, position, facts.optimizer_steps, same_rule, &mut state)
-        .map_err(unusable)?;
+    let memories =
+        state_files::restore(&checkpoint, position, facts.optimizer_steps, same_rule, &mut state).map_err(unusable)?;
     for difference in &differences {
         tracing::info!("forked with another setting: {difference}");
     }
@@ -139,7 +139,10 @@ fn warm_start(job: &Job<'_>, state: &TrainState) -> Result<Option<Tensor>, RunEr
             match catalogue::newest_good(beside, &fits) {
                 Some(run) => run.path,
                 None => {
-                    tracing::info!("beginning from scratch: {} holds no finished run of this network", beside.display());
+                    tracing::info!(
+                        "beginning from scratch: {} holds no finished run of this network",
+                        beside.display()
+                    );
                     return Ok(None);
                 }
             }

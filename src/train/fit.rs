@@ -303,8 +303,7 @@ impl<Out> Training<'_, Out> {
         let Some((validation, predictions)) = evaluation else { return Err(self.stop_unseen(unseen)) };
         // A loss is of the weights before its step: what the last step of an epoch did shows here first.
         if is_lost(validation.loss) {
-            let mut non_finite =
-                in_backward_pass(fit.network, &self.state.parameters.views_of(&self.state.gradient));
+            let mut non_finite = in_backward_pass(fit.network, &self.state.parameters.views_of(&self.state.gradient));
             let images_nchw = ruined(fit, &predictions);
             non_finite.extend(in_forward_pass(fit.network, self.state.parameters.views(), &images_nchw));
             return Err(self.report(At::Step(totals), validation.loss, non_finite));

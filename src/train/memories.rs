@@ -71,7 +71,7 @@ mod tests {
         assert!(Memories::from_bytes(&[]).is_err());
         assert!(Memories::from_bytes(&[255; 40]).is_err());
         let mut memories = Memories::default();
-        memories.put("best", &[1_u8; 3]);
+        memories.put("best", &u64::MAX);
         let error = memories.get::<Vec<String>>("best").unwrap_err().to_string();
         assert!(error.starts_with("cannot read what best remembered: "), "{error}");
     }
