@@ -35,6 +35,10 @@ test: data build ## Run all tests: Rust, then stock TensorBoard reading what the
 	@$(step) 'cargo test' $(CARGO) test --release --locked
 	@$(step) 'Python tests' $(VENV)/bin/python -m pytest -q tests
 
+.PHONY: reliability
+reliability: build ## Kill, starve, stop and damage runs, write docs/reliability.md (an hour; ARGS=--quick: 3 minutes).
+	$(VENV)/bin/python scripts/reliability $(if $(ARGS),$(ARGS),--write)
+
 .PHONY: check
 check: setup ## Check formatting, lints, documentation and the architecture's rules.
 	@$(step) 'cargo fmt' $(CARGO) fmt --check

@@ -1,0 +1,202 @@
+"""R2 and R3: every system call of a short run that persists something, killed at or failed, and on until finished.
+
+The calls are those of a recorded trace. strace counts for each thread by itself: the first thread is traced alone, and
+so hit exactly; for the others the first thread that makes so many calls is hit.
+"""
+
+import shutil
+import signal
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from reliability import trace
+from reliability.comparison import checkpoints, lost_entries
+from reliability.job import PATIENCE, SHORT
+from reliability.tally import Tally
+from reliability.watching import wait_for
+
+ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS")
+FAILING = ("openat", "write", "fsync", "fdatasync", "rename", "renameat2", "mkdir")
+# The exit codes of output that cannot be written: the disk's fault, a place's, a permission's.
+FAIR = (0, 73, 74, 77)
+MOST_WAIT = 60
+
+
+@dataclass(frozen=True)
+class Place:
+    """A call to tamper with."""
+
+    name: str
+    when: int
+    everywhere: bool  # in whichever thread comes first, not in the first thread
+    resumed: bool  # of a process that goes on with a run, not of one that begins it
+    path: str
+
+    def __str__(self):
+        return (f"{self.name} {self.when} of {'any' if self.everywhere else 'the first'} thread, "
+                f"{'going on' if self.resumed else 'beginning'}: {self.path}")
+
+
+def places(bench, resumed):
+    """Every persisting call below the run directory, first thread and others; and where the first cycle ends."""
+    logdir = begun(bench, resumed)
+    _, calls = trace.record(bench.trainer, bench.trainer.command(logdir, SHORT))
+    first = calls[0].tid
+    mine = [call for call in calls if trace.below(call.path, logdir)]
+    shutil.rmtree(logdir, ignore_errors=True)
+    published = [index for index, call in enumerate(mine)
+                 if call.renames and call.worked and Path(call.to).name.startswith("ckpt-")]
+    # With one kept, the second publication removes the first: that is a whole cycle.
+    end = published[min(1, len(published) - 1)] + 25 if published else len(mine)
+    found, seen = [], set()
+    for index, call in enumerate(mine):
+        key = (call.name, call.ordinal, call.tid != first)
+        if key not in seen:
+            seen.add(key)
+            path = call.path[len(str(logdir)) + 1:] or "."
+            found.append((index <= end, Place(call.name, call.ordinal, call.tid != first, resumed, path)))
+    return found
+
+
+def begun(bench, resumed):
+    """A run directory: empty, or that of a run that was stopped after its fifth step."""
+    logdir = bench.fresh("faults")
+    if resumed:
+        template = bench.work / "stopped"
+        if not template.exists():
+            stop_in_the_middle(bench, template)
+        shutil.copytree(template, logdir, symlinks=True)
+    return logdir
+
+
+def stop_in_the_middle(bench, logdir):
+    """A run that is killed when it has published a checkpoint, and is not at its end."""
+    for _ in range(20):
+        shutil.rmtree(logdir, ignore_errors=True)
+        process = bench.trainer.start(bench.trainer.command(logdir, SHORT))
+        wait_for(lambda: checkpoints(logdir) or process.poll() is not None, PATIENCE)
+        process.send_signal(signal.SIGKILL)
+        bench.trainer.end(process, 0)
+        if 0 < max(checkpoints(logdir), default=0) < SHORT.steps:
+            return
+    raise RuntimeError("no run could be killed between its first checkpoint and its end")
+
+
+def chosen(bench, names=None):
+    """The places to try: with --quick every seventh of a cycle."""
+    found = [place for resumed in (False, True) for place in places(bench, resumed)
+             if names is None or place[1].name in names]
+    if bench.is_quick:
+        found = [place for place in found if place[0] and not place[1].resumed][::7]
+    return [place for _, place in found]
+
+
+def kills(bench):
+    """R2: SIGKILL at every call."""
+    tally = Tally("R2", "SIGKILL at every open, write, sync, rename, removal, mkdir of a run, begun and resumed")
+    if reason := trace.available():
+        tally.skipped = reason
+        return tally.close()
+    reference, states = bench.reference(SHORT), bench.states(SHORT)
+    at, hit = chosen(bench), []
+    batch = bench.batch(tally)
+
+    def one(number):
+        place = at[number]
+        logdir = begun(bench, place.resumed)
+        before = max(checkpoints(logdir), default=0)
+        command = bench.trainer.command(logdir, SHORT)
+        injected = [*trace.injecting(place.name, "signal=SIGKILL", place.when, place.everywhere), *command]
+        ended = bench.trainer.run(injected)
+        tally.add()
+        what, commands = f"point {number}, {place}", [bench.again("R2", number), injected, command]
+        faults = states.faults(logdir)
+        if ended.killed:
+            hit.append(number)
+        elif ended.code != 0:
+            faults.append(f"not killed, and yet {ended}")
+        after = max(checkpoints(logdir), default=0)
+        if after < before:
+            faults.append(f"the newest checkpoint was of step {before}, and is of step {after} now")
+        if faults:
+            batch.fail(logdir, what, faults, commands)
+            return
+        ended = bench.trainer.run(command)
+        if ended.code != 0:
+            batch.fail(logdir, what, [f"cannot be finished: {ended}"], commands)
+        else:
+            batch.add(reference, logdir, what, commands)
+
+    bench.each(range(len(at)), one)
+    batch.flush()
+    tally.found.append(f"{len(hit)} processes died at their call")
+    return tally.close()
+
+
+def errors(bench):
+    """R3: an error from every call, once and from then on."""
+    tally = Tally("R3", f"{', '.join(ERRORS)} from every such call, once and from then on; then again without faults")
+    if reason := trace.available():
+        tally.skipped = reason
+        return tally.close()
+    reference, states = bench.reference(SHORT), bench.states(SHORT)
+    at = [(place, error, lasting) for place in chosen(bench, FAILING) for error in ERRORS for lasting in (False, True)]
+    if bench.is_quick:
+        at = at[::11]
+    elif bench.amount == "full":
+        at = at[::3]  # all kinds at all calls, but not each with each: for that there is --long
+    codes = {}
+    batch = bench.batch(tally)
+
+    def one(number):
+        place, error, lasting = at[number]
+        logdir = begun(bench, place.resumed)
+        before = {step: {path.name: path.read_bytes() for path in directory.iterdir()}
+                  for step, directory in checkpoints(logdir).items()}
+        command = bench.trainer.command(logdir, SHORT)
+        when = f"{place.when}+" if lasting else place.when
+        with tempfile.NamedTemporaryFile(prefix="injected-") as log:
+            prefix = trace.injecting(place.name, f"error={error}", when, place.everywhere, log.name)
+            ended = bench.trainer.run([*prefix, *command])
+            injected = "(INJECTED)" in Path(log.name).read_text(errors="replace")
+        tally.add()
+        codes[ended.code] = codes.get(ended.code, 0) + 1
+        what = f"point {number}, {error} {'from then on' if lasting else 'once'} at {place}"
+        commands = [bench.again("R3", number), [*prefix, *command], command]
+        faults = states.faults(logdir) + blamed(ended, logdir, place, lasting, injected)
+        if ended.code != 0 and before and not checkpoints(logdir):
+            faults.append(f"no checkpoint is left of {sorted(before)}")
+        for step, directory in checkpoints(logdir).items():
+            for name, content in before.get(step, {}).items():
+                if not (directory / name).exists() or (directory / name).read_bytes() != content:
+                    faults.append(f"{directory / name} was changed")
+        if not faults:
+            ended = bench.trainer.run(command)
+            if ended.code != 0:
+                faults.append(f"cannot be finished without faults: {ended}")
+        if faults:
+            batch.fail(logdir, what, faults, commands)
+        else:
+            if lost_entries(logdir):
+                codes["with gaps"] = codes.get("with gaps", 0) + 1
+            batch.add(reference, logdir, what, commands)
+
+    bench.each(range(len(at)), one)
+    batch.flush()
+    tally.found.append("exit codes " + ", ".join(f"{code}: {count}" for code, count in sorted(codes.items(), key=str)))
+    return tally.close()
+
+
+def blamed(ended, logdir, place, lasting, injected):
+    """What is wrong with how a process ended that met an error."""
+    if "panicked" in ended.stderr or ended.code not in FAIR:
+        return [f"ended badly: {ended}"]
+    if ended.seconds > MOST_WAIT:
+        return [f"took {ended.seconds:.0f} s"]
+    # An error that lasts at `write` is met by standard error as well: nothing can be said then.
+    mute = place.name == "write" and lasting
+    if ended.code != 0 and not mute and str(logdir) not in ended.stderr and str(logdir.name) not in ended.stderr:
+        return [f"the message has no path: {ended}"]
+    return []
+

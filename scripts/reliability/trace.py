@@ -1,0 +1,121 @@
+"""System calls as strace records them: which thread, which call, on which files, and whether it came off."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+# What persists, or makes a place to persist into.
+CALLS = ("openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink", "unlinkat",
+         "ftruncate", "mkdir", "mkdirat", "rmdir")
+LINE = re.compile(r"^(?P<tid>\d+)\s+(?P<name>\w+)\((?P<arguments>.*)\)\s+=\s+(?P<result>-?\d+|\?)(?P<rest>.*)$")
+UNFINISHED = re.compile(r"^(\d+)\s+(\w+\(.*?),? *<unfinished \.\.\.>$")
+RESUMED = re.compile(r"^(\d+)\s+<\.\.\. (\w+) resumed>,? ?(.*)$")
+QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+DESCRIPTOR = re.compile(r"^\d+<([^>]*)>")
+OPENED = re.compile(r"^<([^>]*)>")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One system call. `path` is the file it is about, `to` the new name of one that is renamed."""
+
+    tid: int
+    name: str
+    path: str
+    to: str
+    result: int
+    flags: str
+    ordinal: int  # counts the calls of this name in this thread, from 1
+
+    @property
+    def worked(self):
+        return self.result >= 0
+
+    @property
+    def creates(self):
+        return self.name == "openat" and "O_CREAT" in self.flags and self.worked
+
+    @property
+    def renames(self):
+        return self.name in ("rename", "renameat", "renameat2")
+
+
+def available():
+    """Why strace cannot be used here, or nothing."""
+    if shutil.which("strace") is None:
+        return "strace is not installed"
+    tried = subprocess.run(["strace", "-f", "--seccomp-bpf", "-qq", "-o", os.devnull, "-e", "trace=openat", "true"],
+                           capture_output=True, text=True)
+    return "" if tried.returncode == 0 else f"strace cannot trace here: {tried.stderr.strip()[:200]}"
+
+
+def recording(log):
+    """The prefix of a command whose calls are recorded."""
+    return ["strace", "-f", "--seccomp-bpf", "-qq", "-y", "-s", "0", "-o", str(log), "-e", "signal=none", "-e",
+            "trace=" + ",".join(CALLS)]
+
+
+def injecting(name, what, when, everywhere, log=os.devnull):
+    """The prefix of a command of which one call is tampered with: of its first thread, or of whichever comes first.
+
+    strace counts for each thread by itself. Without `-f` it sees the first thread alone.
+    """
+    follow = ["-f", "--seccomp-bpf"] if everywhere else []
+    return ["strace", *follow, "-qq", "-y", "-s", "0", "-o", str(log), "-e", "signal=none", "-e", f"trace={name}", "-e",
+            f"inject={name}:{what}:when={when}"]
+
+
+def record(trainer, command):
+    """How a command ended, and the calls it made."""
+    with tempfile.TemporaryDirectory() as parent:
+        log = Path(parent) / "trace"
+        ended = trainer.run([*recording(log), *command])
+        return ended, parse(log.read_text(errors="replace"))
+
+
+def parse(text):
+    """Calls in the order in which they returned."""
+    found, open_calls, counts = [], {}, {}
+    for line in text.splitlines():
+        if match := UNFINISHED.match(line):
+            open_calls[match[1]] = match[2]
+            continue
+        if match := RESUMED.match(line):
+            begun = open_calls.pop(match[1], None)
+            if begun is None:
+                continue
+            line = f"{match[1]} {begun}{', ' if match[3] and not match[3].startswith(')') else ''}{match[3]}"
+        match = LINE.match(line)
+        if match is None or match["name"] not in CALLS:
+            continue
+        tid, name = int(match["tid"]), match["name"]
+        counts[tid, name] = counts.get((tid, name), 0) + 1
+        found.append(_call(tid, name, match["arguments"], match["result"], match["rest"], counts[tid, name]))
+    return found
+
+
+def _call(tid, name, arguments, result, rest, ordinal):
+    names = QUOTED.findall(arguments)
+    path, to, flags = "", "", ""
+    if name in ("write", "pwrite64", "fsync", "fdatasync", "ftruncate"):
+        descriptor = DESCRIPTOR.match(arguments)
+        path = descriptor[1] if descriptor else ""
+    else:
+        path = names[0] if names else ""
+        to = names[1] if len(names) > 1 else ""
+        if name == "openat":
+            flags = arguments.rpartition('"')[2]
+            opened = OPENED.match(rest)
+            path = opened[1] if opened else path
+        if name == "unlinkat" and "AT_REMOVEDIR" in arguments:
+            flags = "AT_REMOVEDIR"
+    return Call(tid, name, os.path.normpath(path) if path else "", os.path.normpath(to) if to else "",
+                int(result) if result != "?" else -1, flags, ordinal)
+
+
+def below(path, directory):
+    return path == str(directory) or path.startswith(f"{directory}/")
