@@ -7,7 +7,20 @@ use trainer::types::Seed;
 const LONGEST: usize = 16 << 10;
 /// Numbers at the edges of what formats count with.
 const EDGES: [u64; 14] = [
-    0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, i64::MAX as u64, u64::MAX - 1, u64::MAX,
+    0,
+    1,
+    2,
+    0x7f,
+    0x80,
+    0xff,
+    0x7fff,
+    0xffff,
+    0x7fff_ffff,
+    0x8000_0000,
+    0xffff_ffff,
+    i64::MAX as u64,
+    u64::MAX - 1,
+    u64::MAX,
 ];
 
 pub struct Mutator(Stream);
