@@ -14,6 +14,7 @@ use crate::data::DatasetName;
 use crate::exit::{Classify, Exit};
 use crate::model::Architecture;
 use crate::optim::Rule;
+use crate::run_name::Template;
 use crate::types::Seed;
 
 pub use cadence::Cadence;
@@ -82,6 +83,8 @@ pub enum WarmStart {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub logdir: Option<PathBuf>,
+    /// Names the run, a directory below `logdir`.
+    pub run_name: Option<Template>,
     pub dataset: DatasetName,
     pub data_dir: PathBuf,
     pub epochs: u64,

@@ -161,6 +161,7 @@ fn write_experiment(parent: &Path) -> Result<usize, SessionError> {
 mod tests {
     use super::*;
     use crate::config::Layers;
+    use crate::types::Step;
 
     fn resolved(flags: &[(&str, &str)]) -> Resolved {
         let mut layers = Layers::new();
@@ -200,7 +201,7 @@ mod tests {
             names.sort();
             names
         };
-        let run = RunDir::open(&logdir, false).unwrap();
+        let run = RunDir::open(&logdir).unwrap();
         let mut session = Session::begin(&run, &resolved(&[]), now);
         assert_eq!((files(&logdir).len(), files(parent)), (1, vec![EXPERIMENT.to_owned()]));
         session.end(Status::Failure, now);
@@ -208,7 +209,8 @@ mod tests {
         let written = session.bytes();
         drop(run);
         for fresh in [false, true] {
-            let run = RunDir::open(&logdir, fresh).unwrap();
+            let run = RunDir::open(&logdir).unwrap();
+            if fresh { run.clear() } else { run.go_on_at(Step::ZERO) }.unwrap();
             assert!(!run.has_events(), "a session alone is no unfinished run");
             assert_eq!(files(&logdir).len(), usize::from(!fresh), "the end is void, with --fresh the start, too");
             let mut again = Session::begin(&run, &resolved(&[]), now);
@@ -225,7 +227,7 @@ mod tests {
     fn a_parent_that_cannot_be_written_costs_nothing_but_the_columns() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join(EXPERIMENT).join("in the way")).unwrap();
-        let run = RunDir::open(&dir.path().join("fit"), false).unwrap();
+        let run = RunDir::open(&dir.path().join("fit")).unwrap();
         let session = Session::begin(&run, &resolved(&[]), WallTime::default());
         assert!(session.bytes() > 0);
     }

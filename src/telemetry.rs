@@ -131,6 +131,10 @@ impl Progress for TrainingProgress {
         self.bar.inc(samples as u64);
     }
 
+    fn step_skipped(&mut self, step: u64) {
+        tracing::warn!("step {step} is skipped and changes nothing: its loss or gradient is not finite");
+    }
+
     fn epoch_ends(&mut self, report: &EpochReport) {
         self.bar.set_message("");
         let (train, validation) = (report.train, report.validation);

@@ -314,19 +314,20 @@ fn log_directories_that_cannot_be() {
         logdir("loop/run", 73, &["loop"]).in_a_place_where(|s| s.link("loop", "loop")),
         logdir(&"long".repeat(100), 73, &["longlong", "too long"]),
         logdir("/dev/null/run", 73, &["/dev/null is a file"]),
-        logdir("run", 73, &["a finished run, and its config.toml cannot be read", "--fresh", "--logdir"]).in_a_place_where(
-            |s| {
+        logdir("run", 73, &["a finished run, and its config.toml cannot be read", "--fresh", "--logdir"])
+            .in_a_place_where(|s| {
                 s.write("run/result.json", "{\"validation_accuracy\": 0.9876}");
-            },
-        ),
+            }),
         logdir("run", 73, &["a finished run, and its result.json cannot be read", "--fresh"]).in_a_place_where(|s| {
             s.write("run/config.toml", "");
             s.write("run/result.json", "half a fi");
         }),
-        logdir("run", 73, &["a run of 3 epochs, and no checkpoint from which it could go on to 5"]).in_a_place_where(|s| {
-            s.write("run/config.toml", "dataset = \"synthetic\"");
-            s.write("run/result.json", "{\"epochs\": 3}");
-        }),
+        logdir("run", 73, &["a run of 3 epochs, and no checkpoint from which it could go on to 5"]).in_a_place_where(
+            |s| {
+                s.write("run/config.toml", "dataset = \"synthetic\"");
+                s.write("run/result.json", "{\"epochs\": 3}");
+            },
+        ),
         logdir("run", 78, &["other settings", "  learning-rate: was 0.01, now 1e-3", "--fresh", "--fork-from run"])
             .in_a_place_where(|s| {
                 s.write("run/config.toml", "dataset = \"synthetic\"\nlearning-rate = 0.01");

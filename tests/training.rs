@@ -242,7 +242,11 @@ fn a_finished_run_is_left_alone_until_fresh_is_said() {
     assert!(outcome.says("  seed: was 1, now 2\n"), "{}", outcome.stderr);
     assert_eq!(sandbox.tree(), before);
     let outcome = sandbox.run(&format!("{SMALL} --logdir run --seed 1")).succeeded();
-    assert!(outcome.says("the run in run is finished after 2 epochs with a validation accuracy of "), "{}", outcome.stderr);
+    assert!(
+        outcome.says("the run in run is finished after 2 epochs with a validation accuracy of "),
+        "{}",
+        outcome.stderr
+    );
     assert_eq!(sandbox.tree(), before);
 
     let second = weights(&sandbox, "run", "--seed 2 --fresh");

@@ -191,3 +191,79 @@ fn is_file_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     (1..=100).contains(&name.len()) && !name.starts_with('.') && name.chars().all(plain) && name != NAME
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn manifest() -> Manifest {
+        let facts = json!({"z": 0.1 + 0.2, "a": [1e-308, -0.0, 18_446_744_073_709_551_615_u64, "\u{e9}\n\"", null]});
+        let files = vec![FileEntry::of("model.safetensors", b"abc"), FileEntry::of("observers.bin", b"")];
+        Manifest::new(4690, facts.as_object().unwrap().clone(), files)
+    }
+
+    fn sealed(text: &str) -> Vec<u8> {
+        format!("{text}{}{}{}", SEAL.0, blake3::hash(text.as_bytes()).to_hex(), SEAL.1).into_bytes()
+    }
+
+    fn text() -> String {
+        let bytes = manifest().encode().unwrap();
+        String::from_utf8(bytes[..bytes.len() - SEAL_LEN].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn it_comes_back_to_the_bit_and_people_can_read_it() {
+        let bytes = manifest().encode().unwrap();
+        assert_eq!(Manifest::decode(&bytes).unwrap(), manifest());
+        assert_eq!(sealed(&text()), bytes);
+        let value: Value = serde_json::from_slice(&bytes).unwrap();
+        let keys: Vec<&String> = value.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["format", "program", "step", "facts", "files", "blake3"]);
+        // b3sum of three letters, from the BLAKE3 team's program.
+        assert_eq!(value["files"][0]["blake3"], "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85");
+    }
+
+    #[test]
+    fn what_is_sealed_but_not_ours_is_refused() {
+        let says = |text: String| Manifest::decode(&sealed(&text)).unwrap_err().to_string();
+        assert_eq!(
+            says(text().replace("\"format\": 1", "\"format\": 3").replace("\"step\"", "\"steps\"")),
+            format!("format version 3, written by trainer {PROGRAM}; this is trainer {PROGRAM}, which reads version 1")
+        );
+        let other = "not a manifest of format version 1: it is not written as this program writes it";
+        assert_eq!(says(text().replace("4690", " 4690")), other);
+        assert_eq!(
+            says(text().replace("    \"z\"", "    \"z\": 1,\n    \"z\"")),
+            other,
+            "a key that stands there twice"
+        );
+        assert!(says(text().replace("  \"step\"", "  \"step\": 1,\n  \"step\"")).contains("duplicate field"));
+        assert!(says(text().replace("  \"step\"", "  \"more\": 1,\n  \"step\"")).contains("unknown field"));
+        assert!(says(text().replace("observers.bin", "../bin")).contains("file name: got \"../bin\""));
+        assert!(says(text().replace("observers.bin", "model.safetensors")).contains("listed twice"));
+        assert!(says(text().replace("\"bytes\": 3", "\"bytes\": 4294967297")).contains("want at most 4294967296"));
+        assert!(says(text().replace("\"bytes\": 3", "\"bytes\": -3")).contains("invalid value"));
+    }
+
+    #[test]
+    fn without_its_seal_nothing_is_parsed() {
+        let bytes = manifest().encode().unwrap();
+        let says = |bytes: &[u8]| Manifest::decode(bytes).unwrap_err();
+        assert_eq!(says(&[]), ManifestError::NoSeal);
+        assert_eq!(says(text().as_bytes()), ManifestError::NoSeal);
+        assert_eq!(says(&bytes.to_ascii_uppercase()), ManifestError::NoSeal);
+        assert_eq!(says(&[bytes.as_slice(), b"\n"].concat()), ManifestError::NoSeal);
+        assert_eq!(says(&vec![b' '; MAX_LEN as usize + 1]), ManifestError::TooLong(MAX_LEN + 1));
+        let ManifestError::Broken { got, want } = says(&[b" ", bytes.as_slice()].concat()) else { panic!() };
+        assert!(got != want && got.len() == 64 && want.len() == 64);
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_one_is_told_apart() {
+        let entry = FileEntry::of("a", b"abc");
+        assert_eq!(entry.check(b"abc"), Ok(()));
+        assert_eq!(entry.check(b"ab").unwrap_err(), "a: got 2 bytes, the manifest says 3");
+        assert!(entry.check(b"abd").unwrap_err().starts_with("a: damaged: got BLAKE3 "));
+    }
+}

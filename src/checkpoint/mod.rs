@@ -9,8 +9,10 @@
 //!   .tmp-<pid>-<n>/          not yet whole, or no longer; swept when a run starts
 //! ```
 
+mod candidate;
 pub mod manifest;
 pub mod store;
 pub mod tensors;
 
-pub use store::{Best, Checkpoint, Draft, Found, Rejected, Retention, Store, StoreError};
+pub use candidate::Checkpoint;
+pub use store::{Best, Draft, Found, Rejected, Retention, Store, StoreError};

@@ -8,20 +8,13 @@ use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use serde_json::{Map, Value};
 
+use super::candidate::{Candidate, Checkpoint, Health, MAX_STEP, Refusal};
 use super::manifest::{self, FileEntry, Manifest, ManifestError};
 use crate::durable::fs::{absent, again, remove_all, write_new};
 use crate::durable::{Disk, Fs, TEMPORARY, make_temporary};
 use crate::exit::{Classify, Exit};
-
-const PREFIX: &str = "ckpt-";
-const DIGITS: usize = 12;
-/// Ends the name of a checkpoint while another of its step takes its place.
-const OLD: &str = ".old";
-/// The largest step that its name can hold.
-const MAX_STEP: u64 = 999_999_999_999;
 
 /// Why checkpoints could not be written, found or removed.
 #[derive(Debug, thiserror::Error)]
@@ -67,23 +60,6 @@ pub struct Draft {
     pub files: Vec<(&'static str, Vec<u8>)>,
 }
 
-/// A checkpoint of which every byte is as it was written.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Checkpoint {
-    pub path: PathBuf,
-    pub step: u64,
-    pub facts: Map<String, Value>,
-    /// Version of the program that wrote it.
-    pub program: String,
-    files: Vec<(String, Vec<u8>)>,
-}
-
-impl Checkpoint {
-    pub fn file(&self, name: &str) -> Option<&[u8]> {
-        self.files.iter().find(|(known, _)| known == name).map(|(_, content)| content.as_slice())
-    }
-}
-
 /// A directory that has the name of a checkpoint and is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
@@ -124,23 +100,6 @@ pub struct Store<F: Fs = Disk> {
     dir: PathBuf,
 }
 
-/// A name in the store that looks like a checkpoint's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Named {
-    step: u64,
-    replaced: bool,
-    path: PathBuf,
-    is_dir: bool,
-}
-
-/// Why a checkpoint was not read.
-enum Refusal {
-    /// It is damaged: look for another.
-    Damaged(String),
-    /// It may well be good: do not go on without it.
-    Failed(StoreError),
-}
-
 impl Store {
     /// `dir` need not exist; the first save creates it, but not its parent.
     pub fn new(dir: impl Into<PathBuf>) -> Store {
@@ -157,18 +116,19 @@ impl<F: Fs> Store<F> {
     ///
     /// One of the same step that is there already is replaced, whatever it holds: it steps aside to another name, under
     /// which [`newest`](Store::newest) finds it, too, until the new one is durable. There is no moment without a good one.
+    /// Those of higher steps are then removed: the run went back, and they are of a future that did not come.
     pub fn save(&self, draft: &Draft) -> Result<u64, StoreError> {
         let path = self.path_of(draft.step);
         let manifest = encode(draft)?;
         let failed = |source| StoreError::Write { path: path.clone(), source };
-        let named = self.list().map_err(failed)?;
-        if named.is_empty() {
+        let all = Candidate::all(&self.fs, &self.dir).map_err(failed)?;
+        if all.is_empty() {
             self.create().map_err(failed)?;
         }
-        let (temporary, ()) =
-            make_temporary(&self.dir, |temporary| again(|| self.fs.create_dir(temporary))).map_err(failed)?;
+        let make = |temporary: &Path| again(|| self.fs.create_dir(temporary));
+        let (temporary, ()) = make_temporary(&self.dir, make).map_err(failed)?;
         let published = self.fill(&temporary, draft, &manifest).map_err(failed).and_then(|()| {
-            let replaced = self.make_way(draft.step, &named)?;
+            let replaced = self.make_way(draft.step, &all)?;
             again(|| self.fs.rename_new(&temporary, &path)).map_err(failed)?;
             Ok(replaced)
         });
@@ -178,10 +138,8 @@ impl<F: Fs> Store<F> {
         }
         let replaced = published?;
         again(|| self.fs.sync_dir(&self.dir)).map_err(failed)?;
-        if let Some(replaced) = replaced {
-            // The new one is durable: what is left of the old one does no harm, and the next sweep removes it.
-            self.discard(&[&replaced]).unwrap_or_else(|error| tracing::warn!("{error}"));
-        }
+        let future = all.iter().filter(|candidate| candidate.step > draft.step);
+        self.discard(replaced.iter().chain(future))?;
         Ok(manifest.len() as u64 + draft.files.iter().map(|(_, content)| content.len() as u64).sum::<u64>())
     }
 
@@ -189,6 +147,7 @@ impl<F: Fs> Store<F> {
     pub fn save_patiently(&self, draft: &Draft, waits: &[Duration]) -> Result<u64, StoreError> {
         for wait in waits {
             let cause = match self.save(draft) {
+                // Without the advice: it is followed here.
                 Err(StoreError::Write { path, source }) => {
                     format!("cannot write checkpoint {}: {source}", path.display())
                 }
@@ -203,56 +162,67 @@ impl<F: Fs> Store<F> {
 
     /// The checkpoint of the highest step whose every byte is right, in memory.
     ///
-    /// One that is damaged or incomplete is passed over. One that cannot be read for another reason, such as a missing
-    /// permission, or that a later version wrote, is an error: it may be good, and who goes on without it loses work.
-    /// Files that the manifest does not name are ignored.
+    /// One that is damaged or incomplete, or on a bad sector, is passed over. One that cannot be read for another reason,
+    /// such as a missing permission, or that a later version wrote, is an error: it may be good, and who goes on without it
+    /// loses work. Files that the manifest does not name are ignored.
     pub fn newest(&self) -> Result<Found, StoreError> {
         let mut rejected = Vec::new();
-        for named in self.named()? {
-            match self.read(&named) {
+        for candidate in self.all()? {
+            match candidate.read(&self.fs) {
                 Ok(checkpoint) => return Ok(Found { checkpoint: Some(checkpoint), rejected }),
-                Err(Refusal::Damaged(reason)) => rejected.push(Rejected { path: named.path, reason }),
+                Err(Refusal::Damaged(reason) | Refusal::Unreadable(reason)) => {
+                    rejected.push(Rejected { path: candidate.path, reason });
+                }
                 Err(Refusal::Failed(error)) => return Err(error),
             }
         }
         Ok(Found { checkpoint: None, rejected })
     }
 
-    /// Removes what is not to be kept, after what is kept has been checked to the last byte and is durable. Damaged ones
-    /// above the newest good one stay; without a good one nothing is removed.
+    /// Removes what is not to be kept, after what is kept has been checked to the last byte and is durable. What the disk
+    /// does not give back, and what is damaged above the newest good one, stays; without a good one nothing is removed.
     pub fn retain(&self, retention: &Retention) -> Result<(), StoreError> {
-        let named = self.named()?;
-        let mut keep: Vec<&Named> = Vec::new();
-        for candidate in &named {
-            let is_new = keep.last().is_none_or(|kept| kept.step != candidate.step);
-            if keep.len() < retention.last.max(1) && is_new && self.is_good(candidate)? {
+        let all = self.all()?;
+        let (mut keep, mut good) = (Vec::new(), Vec::new());
+        for candidate in &all {
+            if good.len() == retention.last.max(1) {
+                break;
+            }
+            // Of one step one is enough.
+            let health =
+                if good.last() == Some(&candidate.step) { Health::Damaged } else { candidate.health(&self.fs)? };
+            if health == Health::Good {
+                good.push(candidate.step);
+            }
+            if health != Health::Damaged {
                 keep.push(candidate);
             }
         }
-        let Some(newest) = keep.first().map(|kept| kept.step) else { return Ok(()) };
-        if let Some(best) = &retention.best {
-            let mut ranked = self.ranked(&named, best)?;
-            while let Some(candidate) = ranked.pop() {
-                if keep.contains(&candidate) || self.is_good(candidate)? {
-                    keep.push(candidate);
-                    break;
-                }
+        let Some(newest) = good.first() else { return Ok(()) };
+        for candidate in self.ranked(&all, retention.best.as_ref(), &mut keep)? {
+            if keep.contains(&candidate) && good.contains(&candidate.step) {
+                break;
+            }
+            let health = candidate.health(&self.fs)?;
+            if health != Health::Damaged {
+                keep.push(candidate);
+            }
+            if health == Health::Good {
+                break;
             }
         }
-        let is_gone = |candidate: &&Named| candidate.step <= newest && !keep.contains(candidate);
-        let gone: Vec<&Named> = named.iter().filter(is_gone).collect();
-        self.discard_from_durable(&gone)
+        self.discard_from_durable(all.iter().filter(|other| other.step <= *newest && !keep.contains(other)))
     }
 
     /// Tidies up after killed processes: removes what they left half written or half removed, and ends replacements that
     /// they began.
     pub fn sweep(&self) -> Result<(), StoreError> {
-        let named = self.named()?;
-        for old in named.iter().filter(|named| named.replaced) {
+        let all = self.all()?;
+        for old in all.iter().filter(|candidate| candidate.is_old) {
             // Without a good one in its place it is found under the name it has; the next save of its step clears it up.
-            let place = named.iter().find(|other| other.step == old.step && !other.replaced);
-            if place.is_some_and(|place| matches!(self.is_good(place), Ok(true))) {
-                self.discard_from_durable(&[old])?;
+            let place = all.iter().find(|other| other.step == old.step && !other.is_old);
+            if place.is_some_and(|place| matches!(place.health(&self.fs), Ok(Health::Good))) {
+                self.discard_from_durable([old])?;
             }
         }
         self.remove_temporaries()
@@ -260,45 +230,29 @@ impl<F: Fs> Store<F> {
 
     /// Removes every checkpoint, the oldest first: a process that is killed here leaves the newest ones.
     pub fn clear(&self) -> Result<(), StoreError> {
-        let named = self.named()?;
-        self.discard(&named.iter().rev().collect::<Vec<_>>())?;
+        self.discard(self.all()?.iter().rev())?;
         self.remove_temporaries()
     }
 
     /// The steps of what looks like a checkpoint by its name, ascending. Nothing is opened.
     pub fn steps(&self) -> Result<Vec<u64>, StoreError> {
-        let mut steps: Vec<u64> = self.named()?.iter().map(|named| named.step).collect();
+        let mut steps: Vec<u64> = self.all()?.iter().rev().map(|candidate| candidate.step).collect();
         steps.dedup();
-        steps.reverse();
         Ok(steps)
     }
 
     /// Whether anything looks like a checkpoint by its name.
     pub fn holds(&self) -> Result<bool, StoreError> {
-        Ok(!self.named()?.is_empty())
+        Ok(!self.all()?.is_empty())
     }
 
     /// Where the checkpoint of a step is published.
     pub fn path_of(&self, step: u64) -> PathBuf {
-        self.dir.join(format!("{PREFIX}{step:0DIGITS$}"))
+        Candidate::path_of(&self.dir, step)
     }
 
-    /// What looks like a checkpoint by its name, the newest first, and of one step the current one first.
-    fn list(&self) -> Result<Vec<Named>, Error> {
-        let entries = again(|| self.fs.list(&self.dir)).or_else(absent(Vec::new()))?;
-        let mut named: Vec<Named> = entries
-            .into_iter()
-            .filter_map(|entry| {
-                let (step, replaced) = parse(entry.name.to_str()?)?;
-                Some(Named { step, replaced, path: self.dir.join(&entry.name), is_dir: entry.is_dir })
-            })
-            .collect();
-        named.sort_by_key(|named| (std::cmp::Reverse(named.step), named.replaced));
-        Ok(named)
-    }
-
-    fn named(&self) -> Result<Vec<Named>, StoreError> {
-        self.list().map_err(|source| StoreError::Read { path: self.dir.clone(), source })
+    fn all(&self) -> Result<Vec<Candidate>, StoreError> {
+        Candidate::all(&self.fs, &self.dir).map_err(|source| StoreError::Read { path: self.dir.clone(), source })
     }
 
     /// Makes the directory durable, also one whose maker was killed before it could do so: then it holds no checkpoint.
@@ -320,30 +274,32 @@ impl<F: Fs> Store<F> {
     }
 
     /// Frees the name of a step. Returns what has to go once the new checkpoint is durable.
-    fn make_way(&self, step: u64, named: &[Named]) -> Result<Option<Named>, StoreError> {
-        let find = |replaced| named.iter().find(|named| named.step == step && named.replaced == replaced);
-        let (current, aside) = match (find(false), find(true)) {
-            (None, aside) => return Ok(aside.cloned()),
-            (Some(current), aside) => (current, aside),
-        };
-        if let Some(aside) = aside {
-            if !self.is_good(current)? {
-                self.discard(&[current])?;
-                return Ok(Some(aside.clone()));
+    fn make_way(&self, step: u64, all: &[Candidate]) -> Result<Option<Candidate>, StoreError> {
+        let find = |is_old| all.iter().find(|candidate| candidate.step == step && candidate.is_old == is_old);
+        let Some(current) = find(false) else { return Ok(find(true).cloned()) };
+        if let Some(old) = find(true) {
+            // There is one name to step aside to: the better one gets it, or has it.
+            let old_is_better = match current.health(&self.fs)? {
+                Health::Good => false,
+                Health::Damaged => true,
+                Health::Unreadable => old.health(&self.fs)? == Health::Good,
+            };
+            if old_is_better {
+                self.discard([current])?;
+                return Ok(Some(old.clone()));
             }
-            self.discard_from_durable(&[aside])?;
+            self.discard_from_durable([old])?;
         }
-        let mut path = current.path.clone().into_os_string();
-        path.push(OLD);
-        let aside = Named { replaced: true, path: path.into(), ..current.clone() };
-        again(|| self.fs.rename_new(&current.path, &aside.path))
+        let old = current.aside();
+        again(|| self.fs.rename_new(&current.path, &old.path))
             .and_then(|()| again(|| self.fs.sync_dir(&self.dir)))
             .map_err(|source| StoreError::Write { path: current.path.clone(), source })?;
-        Ok(Some(aside))
+        Ok(Some(old))
     }
 
     /// Removes, once what stays has its names for good: a process that was killed may have left one without.
-    fn discard_from_durable(&self, gone: &[&Named]) -> Result<(), StoreError> {
+    fn discard_from_durable<'a>(&self, gone: impl IntoIterator<Item = &'a Candidate>) -> Result<(), StoreError> {
+        let gone: Vec<&Candidate> = gone.into_iter().collect();
         if !gone.is_empty() {
             again(|| self.fs.sync_dir(&self.dir))
                 .map_err(|source| StoreError::Write { path: self.dir.clone(), source })?;
@@ -352,23 +308,19 @@ impl<F: Fs> Store<F> {
     }
 
     /// Takes the names away, all of them for good, and then the content.
-    fn discard(&self, gone: &[&Named]) -> Result<(), StoreError> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| StoreError::Remove { path, source }
-        };
+    fn discard<'a>(&self, gone: impl IntoIterator<Item = &'a Candidate>) -> Result<(), StoreError> {
+        let failed = |path: &Path, source| StoreError::Remove { path: path.to_owned(), source };
         let mut removed = Vec::new();
-        for named in gone {
-            let (temporary, ()) =
-                make_temporary(&self.dir, |temporary| again(|| self.fs.rename_new(&named.path, temporary)))
-                    .map_err(failed(&named.path))?;
-            removed.push((temporary, named.is_dir));
+        for candidate in gone {
+            let rename = |temporary: &Path| again(|| self.fs.rename_new(&candidate.path, temporary));
+            let renamed = make_temporary(&self.dir, rename).map_err(|source| failed(&candidate.path, source))?;
+            removed.push((renamed.0, candidate.is_dir));
         }
         if !removed.is_empty() {
-            again(|| self.fs.sync_dir(&self.dir)).map_err(failed(&self.dir))?;
+            again(|| self.fs.sync_dir(&self.dir)).map_err(|source| failed(&self.dir, source))?;
         }
         for (temporary, is_dir) in removed {
-            remove_all(&self.fs, &temporary, is_dir).map_err(failed(&temporary))?;
+            remove_all(&self.fs, &temporary, is_dir).map_err(|source| failed(&temporary, source))?;
         }
         Ok(())
     }
@@ -384,85 +336,32 @@ impl<F: Fs> Store<F> {
         Ok(())
     }
 
-    /// Those that have the number, the best last; only manifests are read.
-    fn ranked<'a>(&self, named: &'a [Named], best: &Best) -> Result<Vec<&'a Named>, StoreError> {
+    /// Those that have the number, the best first; only manifests are read. What the disk does not give back is kept.
+    fn ranked<'a>(
+        &self,
+        all: &'a [Candidate],
+        best: Option<&Best>,
+        keep: &mut Vec<&'a Candidate>,
+    ) -> Result<Vec<&'a Candidate>, StoreError> {
         let (key, sign) = match best {
-            Best::Larger(key) => (key, 1.0),
-            Best::Smaller(key) => (key, -1.0),
+            None => return Ok(Vec::new()),
+            Some(Best::Larger(key)) => (key, -1.0),
+            Some(Best::Smaller(key)) => (key, 1.0),
         };
         let mut ranked = Vec::new();
-        for candidate in named.iter().rev() {
-            match self.manifest(candidate) {
+        for candidate in all {
+            match candidate.manifest(&self.fs) {
                 Ok(manifest) => {
                     let value = manifest.facts.get(key).and_then(Value::as_f64);
                     ranked.extend(value.map(|value| (sign * value, candidate)));
                 }
                 Err(Refusal::Damaged(_)) => {}
+                Err(Refusal::Unreadable(_)) => keep.push(candidate),
                 Err(Refusal::Failed(error)) => return Err(error),
             }
         }
         ranked.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         Ok(ranked.into_iter().map(|(_, candidate)| candidate).collect())
-    }
-
-    fn read(&self, named: &Named) -> Result<Checkpoint, Refusal> {
-        let mut files = Vec::new();
-        let manifest = self.examine(named, |name, content| files.push((name.to_owned(), content)))?;
-        let Manifest { step, facts, program, .. } = manifest;
-        Ok(Checkpoint { path: named.path.clone(), step, facts, program, files })
-    }
-
-    fn is_good(&self, named: &Named) -> Result<bool, StoreError> {
-        match self.examine(named, |_, _| ()) {
-            Ok(_) => Ok(true),
-            Err(Refusal::Damaged(_)) => Ok(false),
-            Err(Refusal::Failed(error)) => Err(error),
-        }
-    }
-
-    /// Reads every file and compares it with the manifest, one at a time.
-    fn examine(&self, named: &Named, mut each: impl FnMut(&str, Vec<u8>)) -> Result<Manifest, Refusal> {
-        let manifest = self.manifest(named)?;
-        for file in &manifest.files {
-            let content = self.read_file(named, &file.name, file.bytes)?;
-            file.check(&content).map_err(Refusal::Damaged)?;
-            each(&file.name, content);
-        }
-        Ok(manifest)
-    }
-
-    fn manifest(&self, named: &Named) -> Result<Manifest, Refusal> {
-        let bytes = self.read_file(named, manifest::NAME, manifest::MAX_LEN)?;
-        let manifest = Manifest::decode(&bytes).map_err(|error| match error {
-            version @ ManifestError::Version { .. } => {
-                Refusal::Failed(StoreError::Version { path: named.path.clone(), source: version })
-            }
-            error => Refusal::Damaged(format!("{}: {error}", manifest::NAME)),
-        })?;
-        if manifest.step != named.step {
-            let got = manifest.step;
-            return Err(Refusal::Damaged(format!(
-                "{}: got step {got}, its directory says {}",
-                manifest::NAME,
-                named.step
-            )));
-        }
-        Ok(manifest)
-    }
-
-    fn read_file(&self, named: &Named, name: &str, limit: u64) -> Result<Vec<u8>, Refusal> {
-        let path = named.path.join(name);
-        again(|| self.fs.read(&path, limit)).map_err(|source| match source.kind() {
-            ErrorKind::FileTooLarge => Refusal::Damaged(format!("{name}: longer than {limit} bytes")),
-            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
-                Refusal::Damaged(format!("{name}: {source}"))
-            }
-            // The disk cannot give it back, now or ever.
-            _ if source.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
-                Refusal::Damaged(format!("{name}: {source}"))
-            }
-            _ => Refusal::Failed(StoreError::Read { path, source }),
-        })
     }
 }
 
@@ -475,10 +374,214 @@ fn encode(draft: &Draft) -> Result<Vec<u8>, StoreError> {
     Manifest::new(draft.step, draft.facts.clone(), files).encode().map_err(|error| refused(error.to_string()))
 }
 
-/// The step in the name of a checkpoint, and whether it has stepped aside for another.
-fn parse(name: &str) -> Option<(u64, bool)> {
-    let rest = name.strip_prefix(PREFIX)?;
-    let (digits, replaced) = rest.strip_suffix(OLD).map_or((rest, false), |digits| (digits, true));
-    let plain = digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_digit());
-    if plain { Some((digits.parse().ok()?, replaced)) } else { None }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable::sim::{Fault, SimFs};
+    use serde_json::json;
+
+    const DIR: &str = "/run/checkpoints";
+
+    fn draft(step: u64, accuracy: Option<f64>) -> Draft {
+        let mut facts = Map::from_iter([("epoch".to_owned(), json!(step / 10))]);
+        facts.extend(accuracy.map(|accuracy| ("val_accuracy".to_owned(), json!(accuracy))));
+        Draft { step, facts, files: vec![("model.safetensors", vec![step as u8; 700]), ("observers.bin", Vec::new())] }
+    }
+
+    /// A disk with checkpoints of these steps and accuracies.
+    fn store(drafts: &[(u64, Option<f64>)]) -> (SimFs, Store<SimFs>) {
+        let fs = SimFs::default();
+        fs.put(Path::new("/run/config.toml"), b"").unwrap();
+        let store = Store::on(fs.clone(), DIR);
+        for (step, accuracy) in drafts {
+            store.save(&draft(*step, *accuracy)).unwrap();
+        }
+        (fs, store)
+    }
+
+    fn damage(fs: &SimFs, store: &Store<SimFs>, step: u64) {
+        fs.put(&store.path_of(step).join("model.safetensors"), &[0; 700]).unwrap();
+    }
+
+    #[test]
+    fn a_checkpoint_comes_back_from_a_real_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path().join("checkpoints"));
+        assert_eq!(store.newest().unwrap(), Found::default());
+        assert!(!store.holds().unwrap());
+        let draft = draft(4690, Some(0.1 + 0.2));
+        let bytes = store.save(&draft).unwrap();
+        store.save(&draft).unwrap();
+        let checkpoint = store.newest().unwrap().checkpoint.unwrap();
+        assert_eq!(checkpoint.path, dir.path().join("checkpoints/ckpt-000000004690"));
+        assert_eq!((checkpoint.step, &checkpoint.facts), (4690, &draft.facts));
+        assert_eq!(checkpoint.program, env!("CARGO_PKG_VERSION"));
+        assert_eq!(checkpoint.file("model.safetensors"), Some(&[82; 700][..]));
+        assert_eq!(checkpoint.file("observers.bin"), Some(&[][..]));
+        assert_eq!(checkpoint.file("manifest.json"), None);
+        let files = std::fs::read_dir(&checkpoint.path).unwrap();
+        assert_eq!(files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>(), bytes);
+        assert_eq!(std::fs::read_dir(dir.path().join("checkpoints")).unwrap().count(), 1);
+        store.clear().unwrap();
+        assert!(!store.holds().unwrap());
+    }
+
+    #[test]
+    fn retention_keeps_the_newest_and_the_best() {
+        let drafts = [(10, Some(0.5)), (20, Some(0.9)), (30, None), (40, Some(0.9)), (50, Some(0.7)), (60, Some(0.6))];
+        let accuracy = || "val_accuracy".to_owned();
+        let cases = [
+            (1, None, vec![60]),
+            (0, None, vec![60]),
+            (2, None, vec![50, 60]),
+            (9, None, vec![10, 20, 30, 40, 50, 60]),
+            (1, Some(Best::Larger(accuracy())), vec![40, 60]),
+            (2, Some(Best::Smaller(accuracy())), vec![10, 50, 60]),
+            (1, Some(Best::Larger("epoch".to_owned())), vec![60]),
+            (1, Some(Best::Larger("another".to_owned())), vec![60]),
+        ];
+        for (last, best, left) in cases {
+            let (_, store) = store(&drafts);
+            let retention = Retention { last, best };
+            store.retain(&retention).unwrap();
+            assert_eq!(store.steps().unwrap(), left, "{retention:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_counts_for_nothing() {
+        let (fs, store) = store(&[(10, Some(0.5)), (20, Some(0.9)), (30, Some(0.8)), (40, Some(0.7))]);
+        damage(&fs, &store, 20);
+        damage(&fs, &store, 40);
+        let found = store.newest().unwrap();
+        assert_eq!(found.checkpoint.unwrap().step, 30);
+        assert_eq!(found.rejected.len(), 1);
+        assert_eq!(found.rejected[0].path, store.path_of(40));
+        let reason = &found.rejected[0].reason;
+        assert!(reason.starts_with("model.safetensors: damaged: got BLAKE3 "), "{reason}");
+        store.retain(&Retention { last: 1, best: Some(Best::Larger("val_accuracy".to_owned())) }).unwrap();
+        assert_eq!(store.steps().unwrap(), [30, 40], "the best one that is good is 30; 40 may still be looked at");
+        store.save(&draft(35, None)).unwrap();
+        assert_eq!(store.steps().unwrap(), [30, 35], "the run went back: 40 is of a future that did not come");
+    }
+
+    #[test]
+    fn nothing_is_pruned_without_a_good_one_and_what_the_disk_does_not_give_back_stays() {
+        let (fs, store) = store(&[(10, None), (20, None)]);
+        fs.fail(3, Fault::Errno(5)); // the list, the newest manifest, its first file
+        store.retain(&Retention { last: 1, best: None }).unwrap();
+        assert_eq!(store.steps().unwrap(), [10, 20]);
+        damage(&fs, &store, 10);
+        damage(&fs, &store, 20);
+        store.retain(&Retention { last: 1, best: None }).unwrap();
+        assert_eq!(store.steps().unwrap(), [10, 20]);
+        let found = store.newest().unwrap();
+        assert_eq!((found.checkpoint, found.rejected.len()), (None, 2));
+    }
+
+    #[test]
+    fn a_checkpoint_that_may_be_good_is_not_passed_over() {
+        let (fs, store) = store(&[(10, None), (20, None)]);
+        fs.fail(2, Fault::Errno(13));
+        let error = store.newest().unwrap_err();
+        let want = "cannot read checkpoint /run/checkpoints/ckpt-000000000020/manifest.json: Permission denied (os error \
+                    13); let this user read it, and run the same command again";
+        assert_eq!(error.to_string(), want);
+        assert_eq!(error.exit(), Exit::NoPermission);
+
+        let path = store.path_of(20).join(manifest::NAME);
+        let text = String::from_utf8(fs.read(&path, u64::MAX).unwrap()).unwrap();
+        let text = text.replace("\"format\": 1", "\"format\": 2").replace(env!("CARGO_PKG_VERSION"), "7.8.9");
+        let text = text.split_inclusive('\n').rev().skip(2).collect::<Vec<_>>().into_iter().rev().collect::<String>();
+        let seal = blake3::hash(text.as_bytes()).to_hex();
+        fs.put(&path, format!("{text}  \"blake3\": \"{seal}\"\n}}\n").as_bytes()).unwrap();
+        let error = store.newest().unwrap_err();
+        let want = format!(
+            "checkpoint /run/checkpoints/ckpt-000000000020: format version 2, written by trainer 7.8.9; this is trainer {}, \
+             which reads version 1; run the program that wrote it, or start over with --fresh",
+            env!("CARGO_PKG_VERSION")
+        );
+        assert_eq!(error.to_string(), want);
+        assert_eq!(error.exit(), Exit::Config);
+    }
+
+    #[test]
+    fn saving_is_tried_again_as_often_as_it_is_told() {
+        let (fs, store) = store(&[(10, None)]);
+        fs.fail(3, Fault::Errno(28));
+        let error = store.save_patiently(&draft(20, None), &[]).unwrap_err();
+        let want = "cannot write checkpoint /run/checkpoints/ckpt-000000000020: No space left on device (os error 28); the \
+                    checkpoints before it are intact; free space or repair the disk, and run the same command again";
+        assert_eq!(error.to_string(), want);
+        assert_eq!(error.exit(), Exit::Io);
+        fs.fail(3, Fault::Errno(28));
+        store.save_patiently(&draft(20, None), &[Duration::ZERO]).unwrap();
+        fs.fail(3, Fault::Lasting(28));
+        store.save_patiently(&draft(30, None), &[Duration::ZERO; 3]).unwrap_err();
+        fs.revive();
+        assert_eq!(store.steps().unwrap(), [10, 20]);
+        assert_eq!(store.newest().unwrap().checkpoint.unwrap().step, 20);
+    }
+
+    #[test]
+    fn a_replacement_that_was_not_ended_is_ended() {
+        let (fs, store) = store(&[(10, None), (20, None)]);
+        let old = store.all().unwrap()[0].aside();
+        fs.rename(&store.path_of(20), &old.path).unwrap();
+        store.sweep().unwrap();
+        assert_eq!(store.newest().unwrap().checkpoint.unwrap().path, old.path, "the only one of its step stays");
+        store.save(&draft(20, None)).unwrap();
+        let path = store.path_of(20);
+        assert_eq!(store.newest().unwrap().checkpoint.unwrap().path, path);
+        assert!(fs.read(&old.path.join(manifest::NAME), u64::MAX).is_err());
+
+        for name in ["model.safetensors", "observers.bin", manifest::NAME] {
+            fs.put(&old.path.join(name), &fs.read(&path.join(name), u64::MAX).unwrap()).unwrap();
+        }
+        damage(&fs, &store, 20);
+        store.sweep().unwrap();
+        assert_eq!(store.newest().unwrap().checkpoint.unwrap().path, old.path, "what took its place is damaged");
+        store.save(&draft(20, None)).unwrap();
+        assert_eq!(store.newest().unwrap(), Found { checkpoint: store.newest().unwrap().checkpoint, rejected: vec![] });
+        assert_eq!(store.all().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn files_of_others_are_left_alone_and_ignored() {
+        let (fs, store) = store(&[(10, None)]);
+        fs.put(&store.path_of(10).join("notes.txt"), b"mine").unwrap();
+        fs.put(Path::new("/run/checkpoints/ckpt-best/notes.txt"), b"mine").unwrap();
+        fs.put(Path::new("/run/checkpoints/.tmp-1-0/model.safetensors"), b"half").unwrap();
+        assert_eq!(store.newest().unwrap().checkpoint.unwrap().step, 10);
+        store.sweep().unwrap();
+        store.retain(&Retention { last: 1, best: None }).unwrap();
+        store.clear().unwrap();
+        let left: Vec<PathBuf> = fs.files().into_keys().collect();
+        assert_eq!(left, [Path::new("/run/checkpoints/ckpt-best/notes.txt"), Path::new("/run/config.toml")]);
+    }
+
+    #[test]
+    fn drafts_that_could_not_be_read_back_are_refused() {
+        let (_, store) = store(&[]);
+        let mut deep = json!(0);
+        for _ in 0..200 {
+            deep = json!([deep]);
+        }
+        let with = |files| Draft { step: 1, facts: Map::new(), files };
+        let facts = |value| Draft { step: 1, facts: Map::from_iter([("key".to_owned(), value)]), files: vec![] };
+        let cases = [
+            Draft { step: 1_000_000_000_000, ..Draft::default() },
+            with(vec![("../model", vec![])]),
+            with(vec![("manifest.json", vec![])]),
+            with(vec![("a", vec![]), ("a", vec![])]),
+            facts(deep),
+            facts(json!("long ".repeat(300_000))),
+        ];
+        for draft in cases {
+            let error = store.save(&draft).unwrap_err();
+            assert!(error.to_string().starts_with("checkpoint of step 1"), "{error}");
+            assert_eq!(error.exit(), Exit::Software);
+        }
+        assert!(!store.holds().unwrap());
+    }
 }

@@ -86,11 +86,13 @@ fn header(bytes: &[u8]) -> Result<(), TensorsError> {
         return wrong(format!("got {} bytes, which hold no header", bytes.len()));
     };
     let len = u64::from_le_bytes(*len);
+    if (len > MAX_HEADER_LEN || rest.first() != Some(&b'{'))
+        && let Some((what, advice)) = foreign(bytes)
+    {
+        return Err(TensorsError::Foreign { what, advice });
+    }
     if len > MAX_HEADER_LEN {
-        return match foreign(bytes) {
-            Some((what, advice)) => Err(TensorsError::Foreign { what, advice }),
-            None => wrong(format!("its header has {len} bytes, want at most {MAX_HEADER_LEN}")),
-        };
+        return wrong(format!("its header has {len} bytes, want at most {MAX_HEADER_LEN}"));
     }
     let Some((header, data)) = rest.split_at_checked(len as usize) else {
         return wrong(format!("its header has {len} bytes, of which {} are there", rest.len()));
@@ -243,5 +245,138 @@ impl<'de> Visitor<'de> for MetadataVisitor {
             }
         }
         Ok(Metadata)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn want() -> Vec<(String, Vec<usize>)> {
+        vec![("b".to_owned(), vec![2, 2]), ("a".to_owned(), vec![]), ("none".to_owned(), vec![0, 3])]
+    }
+
+    fn file() -> Vec<u8> {
+        let [b, a, none] = want().try_into().unwrap();
+        encode(&[(b.0, b.1, &[1.0, -0.0, f32::NAN, 1e-45]), (a.0, a.1, &[0.1]), (none.0, none.1, &[])]).unwrap()
+    }
+
+    fn with_header(header: &str, data: &[u8]) -> Vec<u8> {
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+    }
+
+    fn refusal(bytes: &[u8]) -> String {
+        decode(bytes, &want()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn values_come_back_to_the_bit_in_the_order_that_is_asked_for() {
+        let values = decode(&file(), &want()).unwrap();
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&values[0]), bits(&[1.0, -0.0, f32::NAN, 1e-45]));
+        assert_eq!((&values[1], &values[2]), (&vec![0.1], &vec![]));
+        let [b, a, none] = want().try_into().unwrap();
+        let other_order =
+            encode(&[(none.0, none.1, &[]), (a.0, a.1, &[0.1]), (b.0, b.1, &[1.0, -0.0, f32::NAN, 1e-45])]).unwrap();
+        assert_eq!(other_order, file());
+        let read = SafeTensors::deserialize(&other_order).unwrap();
+        assert_eq!(read.tensor("b").unwrap().shape(), [2, 2]);
+        assert_eq!(encode(&[]).map(|bytes| decode(&bytes, &[])), Ok(Ok(vec![])));
+    }
+
+    #[test]
+    fn tensors_that_cannot_be_written_are_refused() {
+        let says = |tensors: &[(String, Vec<usize>, &[f32])]| encode(tensors).unwrap_err().to_string();
+        let a = |shape: &[usize]| ("a".to_owned(), shape.to_vec(), &[1.0_f32, 2.0][..]);
+        assert_eq!(says(&[a(&[2]), a(&[2])]), "the name `a` is taken");
+        assert_eq!(says(&[a(&[3])]), "`a`: got 2 values, want F32 [3]");
+        assert_eq!(says(&[a(&[usize::MAX, 2])]), format!("`a`: got 2 values, want F32 [{}, 2]", usize::MAX));
+        assert_eq!(says(&[(METADATA.to_owned(), vec![0], &[])]), "the name `__metadata__` is taken");
+    }
+
+    #[test]
+    fn only_the_tensors_that_are_wanted_are_taken() {
+        let says = |name: &str, shape: &[usize]| {
+            let [b, a, _] = want().try_into().unwrap();
+            decode(&file(), &[b, a, (name.to_owned(), shape.to_vec())]).unwrap_err().to_string()
+        };
+        assert_eq!(says("c", &[1]), "`c`: got nothing, want F32 [1]");
+        assert_eq!(says("none", &[3, 0]), "`none`: got F32 [0, 3], want F32 [3, 0]");
+        assert_eq!(
+            decode(&file(), &want()[..2]).unwrap_err().to_string(),
+            "`none`: got a tensor, want none of that name"
+        );
+        let bytes = with_header(r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#, &[0; 4]);
+        let error = decode(&bytes, &[("a".to_owned(), vec![2])]).unwrap_err();
+        assert_eq!(error.to_string(), "`a`: got F16 [2], want F32 [2]");
+    }
+
+    #[test]
+    fn a_header_is_not_believed() {
+        let entry = r#"{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
+        let says = |header: &str| refusal(&with_header(header, &[0; 4]));
+        assert!(says(&format!(r#"{{"a":{entry},"a":{entry}}}"#)).contains("`a` stands there twice"));
+        assert!(says(&format!(r#"{{"a":{entry},"\u0061":{entry}}}"#)).contains("`a` stands there twice"));
+        assert!(
+            says(r#"{"a":{"dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]}}"#).contains("duplicate field")
+        );
+        assert!(says(r#"{"__metadata__":{"a":"1","a":"2"}}"#).contains("a key of `__metadata__` stands there twice"));
+        assert!(
+            says(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}}"#).contains("beyond the end of the file")
+        );
+        // Without the check before it, the crate adds these up beyond 64 bits.
+        let huge = |n: u64| {
+            let size = (1_u64 << 61) - 1;
+            format!(r#""{n}":{{"dtype":"U8","shape":[{size}],"data_offsets":[{},{}]}}"#, n * size, (n + 1) * size)
+        };
+        let many: Vec<String> = (0..8).map(huge).collect();
+        assert!(says(&format!("{{{}}}", many.join(","))).contains("beyond the end of the file"));
+        let empty = |n| format!(r#""{n}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#);
+        let many: Vec<String> = (0..=MAX_TENSORS).map(empty).collect();
+        assert!(says(&format!("{{{}}}", many.join(","))).contains("more than 10000 tensors"));
+        assert!(
+            decode(&with_header(&format!("{{{}}}", many[1..].join(",")), &[]), &[])
+                .is_err_and(|error| { matches!(error, TensorsError::Mismatch { .. }) })
+        );
+        let long = with_header(&" ".repeat(MAX_HEADER_LEN as usize + 1), &[]);
+        assert_eq!(refusal(&long), "its header has 1048577 bytes, want at most 1048576");
+        assert!(says("[]").contains("expected an object of tensors"));
+    }
+
+    #[test]
+    fn every_truncation_and_every_byte_more_is_refused() {
+        let file = file();
+        for len in 0..file.len() {
+            assert!(matches!(decode(&file[..len], &want()), Err(TensorsError::Format(_))), "{len} bytes");
+        }
+        assert!(matches!(decode(&[file.as_slice(), b"\0"].concat(), &want()), Err(TensorsError::Format(_))));
+    }
+
+    #[test]
+    fn files_of_other_kinds_are_named() {
+        let zip = |member: &str| [b"PK\x03\x04", &[0; 26][..], member.as_bytes(), &[0; 99]].concat();
+        let cases: [(Vec<u8>, &str); 10] = [
+            (
+                zip("archive/data.pkl"),
+                "it is an archive of torch.save, want a safetensors file; save it with safetensors",
+            ),
+            ([zip("archive/data.pkl"), zip("archive/constants.pkl")].concat(), "it is a TorchScript archive"),
+            (zip("archive/code/__torch__.py"), "it is a TorchScript archive"),
+            (zip("arr_0.npy"), "it is an npz archive of NumPy"),
+            (zip("model.weights.h5"), "it is a Keras archive"),
+            (zip("notes.txt"), "it is a zip archive"),
+            (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.".to_vec(), "it is a Python pickle"),
+            (b"\x89HDF\r\n\x1a\n\0\0\0\0".to_vec(), "it is an HDF5 file"),
+            (b"\x93NUMPY\x01\x00v\x00".to_vec(), "it is a npy array of NumPy"),
+            (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03".to_vec(), "it is a gzip archive"),
+        ];
+        for (bytes, want) in cases {
+            assert!(refusal(&bytes).starts_with(want), "{}", refusal(&bytes));
+        }
+        // A header of 640 bytes begins like a pickle.
+        let bytes = with_header(&format!("{{{}}}", " ".repeat(638)), &[]);
+        assert_eq!(&bytes[..2], b"\x80\x02");
+        assert_eq!(decode(&bytes, &[]), Ok(vec![]));
+        assert_eq!(refusal(b"half a file"), "its header has 7378616240116261224 bytes, want at most 1048576");
     }
 }

@@ -7,6 +7,8 @@ mod flags;
 mod inspect;
 mod pictures;
 mod predict;
+mod prune;
+mod runs;
 mod signals;
 mod summary;
 mod train;
@@ -82,6 +84,8 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("predict", matches)) => predict::predict(matches),
         Some(("inspect", matches)) => inspect::inspect(matches),
         Some(("data", matches)) => data::data(matches),
+        Some(("runs", matches)) => runs::runs(matches),
+        Some(("prune", matches)) => prune::prune(matches),
         Some(("explain", matches)) => explain::explain(matches),
         Some((other, _)) => Err(Failure::new(Exit::Software, format!("subcommand `{other}` is not wired up"))),
     }
@@ -108,6 +112,8 @@ fn command() -> Command {
         .subcommand(predict::command())
         .subcommand(inspect::command())
         .subcommand(data::command())
+        .subcommand(runs::command())
+        .subcommand(prune::command())
         .subcommand(explain::command())
 }
 

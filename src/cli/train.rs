@@ -38,7 +38,10 @@ pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
             Ok(())
         }
         Err(error @ RunError::Fit(FitError::Stopped { .. })) => {
-            let command = tensorboard(resolved.config.logdir.as_deref().unwrap_or(Path::new(".")), 0);
+            let logdir = resolved.config.logdir.as_deref().unwrap_or(Path::new("."));
+            // Below it, any name does: what is shown is what holds the run.
+            let run = if resolved.config.run_name.is_some() { logdir.join("run") } else { logdir.to_owned() };
+            let command = tensorboard(&run, 0);
             let kept = match resolved.config.checkpoint_every {
                 Cadence::Off => "nothing was kept, as checkpoints are off: the same command starts over",
                 _ => "a checkpoint was written: the same command goes on from here",

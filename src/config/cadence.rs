@@ -53,7 +53,9 @@ mod tests {
         assert_eq!("2 epochs".parse(), Ok(Cadence::Epochs(count(2))));
         assert_eq!("200steps".parse(), Ok(Cadence::Steps(count(200))));
         assert_eq!("5min".parse(), Ok(Cadence::Minutes(count(5))));
-        for text in ["", "0steps", "5", "epoch", "-1steps", "1.5minutes", "5hours", "99999999999999999999steps", "5epoch s"] {
+        for text in
+            ["", "0steps", "5", "epoch", "-1steps", "1.5minutes", "5hours", "99999999999999999999steps", "5epoch s"]
+        {
             assert_eq!(text.parse::<Cadence>(), Err(()), "{text}");
         }
     }

@@ -7,6 +7,7 @@ use super::watching::Watching;
 use super::{Cadence, Config, DeviceChoice, KeepBest, LogFormat, OnNan, OptimizerName, UpdateFreq, WarmStart, cadence};
 use crate::data::{DEFAULT_DATA_DIR, DatasetName};
 use crate::model::Architecture;
+use crate::run_name::Template;
 use crate::types::Seed;
 
 /// One thing that can be set.
@@ -74,6 +75,24 @@ pub const KNOBS: &[Knob] = &[
         later: Later::Free,
         set: |c, t| {
             c.logdir = if t.is_empty() { None } else { Some(path(t)?) };
+            Ok(())
+        },
+    },
+    Knob {
+        key: "run-name",
+        value_name: "TEMPLATE",
+        default: "",
+        help: "Name of the run, a directory below --logdir, such as `{date}-{time}`\n\nFields are {date}, {time} and \
+               {datetime} in UTC, {host}, and settings such as {seed} or {learning-rate}; braces themselves are written \
+               twice. A name without time is the same in every start, which then goes on with the same run: in Kubernetes \
+               the job's name is a good one.",
+        heading: RUN,
+        later: Later::Free,
+        set: |c, t| {
+            c.run_name = match t {
+                "" => None,
+                _ => Some(Template::parse(t).map_err(|error| error.want())?),
+            };
             Ok(())
         },
     },
@@ -420,6 +439,7 @@ impl Config {
     pub(super) fn blank() -> Config {
         Config {
             logdir: None,
+            run_name: None,
             dataset: DatasetName::Mnist,
             data_dir: PathBuf::new(),
             epochs: 1,

@@ -310,7 +310,8 @@ pub fn snapshots(logdir: &Path, from: Step) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let root = logdir.join(DIR);
     let is_ours = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let number = name.strip_prefix(PREFIX).filter(|rest| rest.len() >= 4 && rest.bytes().all(|b| b.is_ascii_digit()));
+        let number =
+            name.strip_prefix(PREFIX).filter(|rest| rest.len() >= 4 && rest.bytes().all(|b| b.is_ascii_digit()));
         number.is_some_and(|number| number.parse().map_or(true, |epoch: u64| epoch >= from.get()))
     };
     let mut dirs: Vec<PathBuf> = entries(&root, |kind| kind.is_dir()).into_iter().filter(is_ours).collect();

@@ -1,11 +1,13 @@
 //! Checkpoints of a run: when one is due, what its manifest says, and which are kept.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+use super::notes::Notes;
 use super::state_files::{self, StateError};
 use crate::checkpoint::{Best, Checkpoint, Draft, Retention, Store, StoreError};
 use crate::config::{Cadence, Config, KeepBest};
@@ -51,6 +53,8 @@ pub(super) struct DatasetFact {
 pub(super) struct Ledger {
     /// Processes that trained, this one included.
     pub attempts: u32,
+    /// When the first of them began, in seconds since 1970.
+    pub started: Option<f64>,
     pub rollbacks: u32,
     /// Steps that are left out since a rollback.
     pub left_out: BTreeSet<u64>,
@@ -82,16 +86,7 @@ pub(super) struct Keeping<'a> {
     /// The weights of a warm start.
     pub initial: Option<&'a Tensor>,
     pub latest: Instant,
-    pub written: Written,
-}
-
-/// What has been written.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Written {
-    pub checkpoints: u64,
-    pub bytes: u64,
-    /// Of the last one.
-    pub seconds: f64,
+    pub notes: &'a RefCell<Notes>,
 }
 
 /// A snapshot that could not be kept.
@@ -133,6 +128,7 @@ impl Keeper<Findings> for Keeping<'_> {
         let position = snapshot.state.position;
         // First the curves, then the state that goes on after them: no checkpoint may be newer than its log.
         out.secure(Step::new(position.iterations).unwrap_or(Step::MAX));
+        self.notes.borrow_mut().secure();
         let state_error = |source| KeepError::State { step: position.iterations, source };
         let at_epoch_end = position.last.filter(|_| position.samples == 0);
         let facts = Facts {
@@ -153,17 +149,21 @@ impl Keeper<Findings> for Keeping<'_> {
         };
         let files = state_files::files(&snapshot, self.initial).map_err(|source| Box::new(state_error(source)) as _)?;
         let draft = Draft { step: position.iterations, facts, files };
-        let saved = self.store.save_patiently(&draft, &WAITS);
-        let bytes = saved.map_err(|source| Box::new(KeepError::Store { source }) as Box<dyn Classify + Send + Sync>)?;
+        let bytes = match self.store.save_patiently(&draft, &WAITS) {
+            Ok(bytes) => bytes,
+            Err(source) => {
+                self.notes.borrow_mut().checkpoint_failed();
+                return Err(Box::new(KeepError::Store { source }));
+            }
+        };
         // One too many is no reason to stop.
         if let Err(error) = self.store.retain(&self.retention) {
             tracing::warn!("{error}");
         }
         self.latest = Instant::now();
-        self.written.checkpoints += 1;
-        self.written.bytes += bytes;
-        self.written.seconds = began.elapsed().as_secs_f64();
-        tracing::debug!(step = position.iterations, bytes, seconds = self.written.seconds, "checkpoint");
+        let mut notes = self.notes.borrow_mut();
+        notes.lost_entries(out.lost_entries());
+        notes.checkpoint(&position, bytes, began.elapsed().as_secs_f64());
         Ok(())
     }
 }

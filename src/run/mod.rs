@@ -1,12 +1,14 @@
 //! Assembly: a configuration becomes a data set, a network, observers and an event log, and is trained.
 
 mod keeping;
+mod notes;
 mod observers;
 mod point;
 mod standing;
 mod state_files;
 
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
@@ -17,18 +19,22 @@ use crate::allocator::keep_freed_memory;
 use crate::checkpoint::{Store, StoreError};
 use crate::config::{Config, DeviceChoice, Observed, OnNan, Resolved};
 use crate::data::{self, Dataset, LoadError, Split};
+use crate::durable;
 use crate::eventlog::hparams::Status;
 use crate::eventlog::{Background, Kind, Limits, LogDir, Origin, SinkError, Tally};
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, ShapeError};
 use crate::observe::Findings;
+use crate::records::{self, JournalError, RunResult, Textfile, TextfileError};
 use crate::run_dir::{self, RunDir, RunDirError};
+use crate::run_name::{TemplateError, WithinError};
 use crate::session::Session;
 use crate::train::{self, Fit, FitError, OnNonFinite, Outcome, Progress};
-use crate::types::{Clock, Run, Step, SystemClock};
+use crate::types::{Clock, Run, Step, SystemClock, WallTime};
 use crate::weights::{self, WeightsError};
 
-use keeping::{Keeping, Ledger, Written};
+use keeping::{Keeping, Ledger};
+use notes::{Notes, Noting};
 use point::{Point, ShowsStart};
 
 pub use standing::{Already, StandingError};
@@ -94,6 +100,16 @@ pub enum RunError {
     #[error(transparent)]
     Standing(#[from] StandingError),
     #[error(transparent)]
+    Name(#[from] TemplateError),
+    #[error(transparent)]
+    Place(#[from] WithinError),
+    #[error(transparent)]
+    Textfile(#[from] TextfileError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Result(#[from] durable::WriteError),
+    #[error(transparent)]
     Checkpoints(#[from] StoreError),
     #[error("checkpoint {} cannot be used: {source}", path.display())]
     State { path: PathBuf, source: StateError },
@@ -111,6 +127,11 @@ impl Classify for RunError {
             RunError::Fit(error) => error.exit(),
             RunError::Weights(error) => error.exit(),
             RunError::Standing(error) => error.exit(),
+            RunError::Name(error) => error.exit(),
+            RunError::Place(error) => error.exit(),
+            RunError::Textfile(error) => error.exit(),
+            RunError::Journal(error) => error.exit(),
+            RunError::Result(error) => error.exit(),
             RunError::Checkpoints(error) => error.exit(),
             RunError::State { .. } => Exit::Data,
         }
@@ -125,8 +146,50 @@ pub fn run(
     stop: &AtomicUsize,
 ) -> Result<Ended, RunError> {
     let started = Instant::now();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let logdir = place(resolved, clock.as_ref())?;
+    let textfile = resolved.config.metrics_textfile.as_deref();
+    let textfile = textfile.map(|path| Textfile::new(path, None)).transpose()?;
+    let notes = RefCell::new(Notes::new(resolved, textfile, Arc::clone(&clock)));
+    let ended = run_in(&logdir, resolved, start, progress, stop, &notes, &clock, started);
+    let mut notes = notes.borrow_mut();
+    match &ended {
+        Ok(Ended::Finished(_)) => notes.end(records::Status::Finished, None, 0),
+        Ok(Ended::Already(_)) => {}
+        Err(error @ RunError::Fit(FitError::Stopped { .. })) => {
+            notes.end(records::Status::Stopped, None, error.exit().code());
+        }
+        Err(error) => notes.end(records::Status::Failed, Some(error.to_string()), error.exit().code()),
+    }
+    ended
+}
+
+/// The directory of the run that `resolved` describes, if it were started now.
+pub fn place(resolved: &Resolved, clock: &dyn Clock) -> Result<PathBuf, RunError> {
     let config = &resolved.config;
-    let logdir = config.logdir.as_deref().ok_or(RunError::NoLogdir)?;
+    let logdir = config.logdir.clone().ok_or(RunError::NoLogdir)?;
+    let Some(template) = &config.run_name else { return Ok(logdir) };
+    let host = || Some(gethostname::gethostname().to_string_lossy().into_owned());
+    let setting = |key: &str| {
+        let mut values = resolved.values().map(|(knob, text, _)| (knob.key, text.to_owned()));
+        values.find(|(known, _)| *known == key).map(|(_, text)| text)
+    };
+    let lookup = |field: &str| if field == "host" { host() } else { setting(field) };
+    Ok(template.name(clock.now(), &lookup)?.within(&logdir)?)
+}
+
+#[expect(clippy::too_many_arguments, reason = "what `run` has set up, taken apart once")]
+fn run_in(
+    logdir: &Path,
+    resolved: &Resolved,
+    start: &Start,
+    progress: &mut dyn Progress,
+    stop: &AtomicUsize,
+    notes: &RefCell<Notes>,
+    clock: &Arc<dyn Clock>,
+    started: Instant,
+) -> Result<Ended, RunError> {
+    let config = &resolved.config;
     run_dir::check(logdir)?;
     // Before data is read: whoever asks for what is there, or for what cannot be, is told at once.
     if *start != Start::Fresh
@@ -149,8 +212,19 @@ pub fn run(
         return Ok(Ended::Already(already)); // another process has finished it since the first look
     }
     store.sweep()?;
-    let job = Job { resolved, dir: &dir, store: &store, dataset: &dataset, network: &network, device, threads, started };
-    job.train(start, progress, stop).map(Ended::Finished)
+    let job = Job {
+        resolved,
+        dir: &dir,
+        store: &store,
+        dataset: &dataset,
+        network: &network,
+        device,
+        threads,
+        started,
+        notes,
+        clock,
+    };
+    job.train(start, &mut Noting { notes, console: progress }, stop).map(Ended::Finished)
 }
 
 /// All that does not change while a run is trained, rolled back and trained again.
@@ -163,24 +237,24 @@ struct Job<'a> {
     device: Device,
     threads: usize,
     started: Instant,
+    notes: &'a RefCell<Notes>,
+    clock: &'a Arc<dyn Clock>,
 }
 
 impl Job<'_> {
-    fn train(
-        &self,
-        start: &Start,
-        progress: &mut dyn Progress,
-        stop: &AtomicUsize,
-    ) -> Result<Finished, RunError> {
-        let Job { resolved, dir, .. } = *self;
+    fn train(&self, start: &Start, progress: &mut dyn Progress, stop: &AtomicUsize) -> Result<Finished, RunError> {
+        let Job { resolved, dir, store, notes, clock, .. } = *self;
         let config = &resolved.config;
+        let began = clock.now();
         let mut point = point::of(self, start)?;
         dir.write_config(&resolved.to_toml())?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        point.ledger.attempts = notes.borrow_mut().open(&dir.journal(), point.ledger.attempts)?;
+        point.ledger.started.get_or_insert(began.as_secs());
+        notes.borrow_mut().start(&point.state.position, resolved);
         let mut session = Session::begin(dir, resolved, clock.now());
         self.announce(&point);
         let trained = loop {
-            let (trained, ledger) = self.attempt(&mut point, &clock, progress, stop)?;
+            let (trained, ledger) = self.attempt(&mut point, progress, stop)?;
             let diverged = match trained {
                 Err(FitError::Diverged(diverged))
                     if config.on_nan == OnNan::Rollback && ledger.rollbacks < ROLLBACKS =>
@@ -194,8 +268,10 @@ impl Job<'_> {
             let mut left_out = ledger.left_out;
             left_out.extend(first..=diverged.iterations);
             point = point::of(self, &Start::Resume)?;
-            point.ledger.rollbacks = ledger.rollbacks + 1;
-            point.ledger.left_out = left_out;
+            let counted =
+                Ledger { attempts: ledger.attempts, rollbacks: ledger.rollbacks + 1, left_out, ..point.ledger };
+            point.ledger = Ledger { started: ledger.started, ..counted };
+            notes.borrow_mut().rollback(diverged.iterations, point.state.position.iterations);
             tracing::warn!(
                 "{diverged}; back to step {}, and on without steps {first} to {}",
                 point.state.position.iterations,
@@ -213,7 +289,10 @@ impl Job<'_> {
         }
         let (outcome, mut ledger) = trained?;
         ledger.log_bytes.add(Kind::Hparams, session.bytes());
-        dir.write_result(&result_json(&outcome, &ledger))?;
+        let checkpoint = store.steps()?.last().map(|&step| store.path_of(step));
+        let relative = checkpoint.as_ref().and_then(|path| path.strip_prefix(dir.path()).ok());
+        let result = result(&outcome, &ledger, relative.map(|path| path.display().to_string()), clock.now());
+        result.write(&dir.result())?;
         let image_steps = if config.image_freq == 0 { 0 } else { config.epochs.div_ceil(config.image_freq) };
         Ok(Finished {
             outcome,
@@ -229,11 +308,10 @@ impl Job<'_> {
     fn attempt(
         &self,
         point: &mut Point,
-        clock: &Arc<dyn Clock>,
         progress: &mut dyn Progress,
         stop: &AtomicUsize,
     ) -> Result<(Result<Outcome, FitError>, Ledger), RunError> {
-        let Job { resolved, dir, store, dataset, network, device, threads, .. } = *self;
+        let Job { resolved, dir, store, dataset, network, device, threads, notes, clock, .. } = *self;
         let config = &resolved.config;
         let position = point.state.position;
         let epoch = Step::new(position.epoch).unwrap_or(Step::MAX);
@@ -281,7 +359,7 @@ impl Job<'_> {
             started: self.started,
             initial: point.initial.as_ref(),
             latest: Instant::now(),
-            written: Written::default(),
+            notes,
         };
         let trained = train::fit(&fit, &mut point.state, &mut watches, &mut findings, &mut keeping, progress);
         drop(watches);
@@ -294,6 +372,7 @@ impl Job<'_> {
         ledger.seconds += self.started.elapsed().as_secs_f64();
         // The log is closed whether training went to its end or not: what was seen so far is worth keeping.
         let closed = findings.close();
+        notes.borrow_mut().lost_entries(closed.lost_entries);
         ledger.lost_entries += closed.lost_entries;
         ledger.log_bytes.merge(&closed.bytes);
         Ok((trained, ledger))
@@ -372,23 +451,29 @@ fn device_text(device: Device, threads: usize) -> String {
     }
 }
 
-fn result_json(outcome: &Outcome, ledger: &Ledger) -> serde_json::Value {
-    let bytes = |(kind, bytes): (Kind, u64)| (kind.name().to_owned(), bytes.into());
-    let log_bytes: serde_json::Map<_, _> = ledger.log_bytes.kinds().into_iter().map(bytes).collect();
+fn result(outcome: &Outcome, ledger: &Ledger, checkpoint: Option<String>, now: WallTime) -> RunResult {
     let last = &outcome.last;
-    serde_json::json!({
-        "version": 1,
-        "status": "finished",
-        "epochs": last.epoch + 1,
-        "iterations": outcome.iterations,
-        "train_loss": last.train.loss,
-        "train_accuracy": last.train.accuracy,
-        "validation_loss": last.validation.loss,
-        "validation_accuracy": last.validation.accuracy,
-        "best_validation_accuracy": outcome.best_validation_accuracy,
-        "seconds": ledger.seconds,
-        "observers_share": outcome.observers_share,
-        "lost_log_entries": ledger.lost_entries,
-        "log_bytes": log_bytes,
-    })
+    let log_bytes = ledger.log_bytes.kinds().into_iter().map(|(kind, bytes)| (kind.name().to_owned(), bytes));
+    RunResult {
+        version: RunResult::VERSION,
+        status: records::Status::Finished,
+        epochs: last.epoch + 1,
+        iterations: outcome.iterations,
+        train_loss: last.train.loss,
+        train_accuracy: last.train.accuracy,
+        validation_loss: last.validation.loss,
+        validation_accuracy: last.validation.accuracy,
+        best_validation_accuracy: outcome.best_validation_accuracy,
+        seconds: ledger.seconds,
+        observers_share: outcome.observers_share,
+        lost_log_entries: ledger.lost_entries,
+        log_bytes: log_bytes.collect(),
+        attempts: ledger.attempts,
+        step: outcome.iterations,
+        skipped_steps: outcome.skipped,
+        rollbacks: ledger.rollbacks.into(),
+        checkpoint,
+        started: ledger.started,
+        ended: Some(now.as_secs()),
+    }
 }

@@ -7,10 +7,11 @@ use tch::Tensor;
 use super::keeping::{DatasetFact, Facts, Ledger};
 use super::standing::{self, StandingError};
 use super::{Job, RunError, Start, device_kind, state_files};
+use crate::catalogue;
 use crate::checkpoint::{Checkpoint, Store};
 use crate::config::WarmStart;
 use crate::model::Parameters;
-use crate::run_dir::CHECKPOINTS;
+use crate::run_dir::{self, CHECKPOINTS};
 use crate::saved::SavedRun;
 use crate::train::{Memories, TrainState};
 
@@ -95,8 +96,8 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, Run
         position.samples = 0;
         position.unseen = false;
     }
-    let memories = state_files::restore(&checkpoint, position, facts.optimizer_steps, same_rule, &mut state)
-        .map_err(unusable)?;
+    let memories =
+        state_files::restore(&checkpoint, position, facts.optimizer_steps, same_rule, &mut state).map_err(unusable)?;
     for difference in &differences {
         tracing::info!("forked with another setting: {difference}");
     }
@@ -129,8 +130,23 @@ fn fresh_state(job: &Job<'_>) -> TrainState {
 
 /// Gives `state` the weights of another run, where the configuration says so, and says which they are.
 fn warm_start(job: &Job<'_>, state: &TrainState) -> Result<Option<Tensor>, RunError> {
-    let dir = match &job.resolved.config.warm_start {
-        WarmStart::None | WarmStart::Latest => return Ok(None),
+    let config = &job.resolved.config;
+    let dir = match &config.warm_start {
+        WarmStart::None => return Ok(None),
+        WarmStart::Latest => {
+            let beside = run_dir::parent(job.dir.path()).unwrap_or(job.dir.path());
+            let fits = |run: &catalogue::Run| !run.is_in(job.dir.path()) && run.has_network_of(config);
+            match catalogue::newest_good(beside, &fits) {
+                Some(run) => run.path,
+                None => {
+                    tracing::info!(
+                        "beginning from scratch: {} holds no finished run of this network",
+                        beside.display()
+                    );
+                    return Ok(None);
+                }
+            }
+        }
         WarmStart::Run(dir) => dir.clone(),
     };
     let refused = |reason: String| StandingError::WarmStart { path: dir.clone(), reason };

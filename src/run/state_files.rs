@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
-use crate::checkpoint::tensors::{self, TensorsError};
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::tensors::{self, TensorsError};
 use crate::model::{ParameterSpec, Parameters, host_values};
 use crate::train::{Memories, MemoryError, Position, Snapshot, TrainState};
 
@@ -42,8 +42,7 @@ pub(super) fn files(
     let encoded = |file, buffers: &[(&str, &Tensor)]| {
         encode(parameters, buffers).map(|bytes| (file, bytes)).map_err(|source| StateError::Tensors { file, source })
     };
-    let mut files =
-        vec![encoded(MODEL, &[("", parameters.flat())])?, encoded(OPTIMIZER, &optimizer.buffers())?];
+    let mut files = vec![encoded(MODEL, &[("", parameters.flat())])?, encoded(OPTIMIZER, &optimizer.buffers())?];
     if position.unseen {
         files.push(encoded(LAST_STEP, &[(GRADIENT, gradient), (PREVIOUS, previous)])?);
     }

@@ -76,6 +76,8 @@ pub trait Progress {
     fn epoch_starts(&mut self, epoch: u64, samples: usize);
     /// `samples` of the epoch's samples are done; the metrics are of some of them, where the loop has just looked.
     fn samples_done(&mut self, samples: usize, metrics: Option<Metrics>);
+    /// This step, counted from 1, changed nothing: its loss or gradient is not finite, or it is known to ruin the weights.
+    fn step_skipped(&mut self, _step: u64) {}
     fn epoch_ends(&mut self, report: &EpochReport);
 }
 
@@ -236,6 +238,7 @@ impl<Out> Training<'_, Out> {
             self.state.position.iterations = next;
             self.state.position.skipped += 1;
             self.state.position.skipped_in_a_row += 1;
+            self.progress.step_skipped(next);
             return Ok(false);
         }
         let started = Instant::now();
@@ -260,7 +263,7 @@ impl<Out> Training<'_, Out> {
                 let totals = self.sums.read();
                 return Err(self.diverged(At::Step(totals), loss, &batch.images_nchw));
             }
-            tracing::warn!("step {next} is skipped: its loss or gradient is not finite");
+            self.progress.step_skipped(next);
             return Ok(false);
         }
         self.state.position.skipped_in_a_row = 0;
@@ -300,8 +303,7 @@ impl<Out> Training<'_, Out> {
         let Some((validation, predictions)) = evaluation else { return Err(self.stop_unseen(unseen)) };
         // A loss is of the weights before its step: what the last step of an epoch did shows here first.
         if is_lost(validation.loss) {
-            let mut non_finite =
-                in_backward_pass(fit.network, &self.state.parameters.views_of(&self.state.gradient));
+            let mut non_finite = in_backward_pass(fit.network, &self.state.parameters.views_of(&self.state.gradient));
             let images_nchw = ruined(fit, &predictions);
             non_finite.extend(in_forward_pass(fit.network, self.state.parameters.views(), &images_nchw));
             return Err(self.report(At::Step(totals), validation.loss, non_finite));

@@ -102,8 +102,7 @@ impl Stepper {
         let gradient_is_finite = |gradient: &Tensor| {
             is_finite(&gradient.sum(Kind::Double)) || bool::try_from(gradient.isfinite().all()).unwrap_or(false)
         };
-        let broken =
-            asks && !(is_finite(&loss_sum) && (!self.guarded || gradient_is_finite(&state.gradient)));
+        let broken = asks && !(is_finite(&loss_sum) && (!self.guarded || gradient_is_finite(&state.gradient)));
         if !broken {
             state.optimizer.update(state.parameters.flat(), &state.gradient, learning_rate);
         }

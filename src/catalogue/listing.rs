@@ -1,0 +1,115 @@
+//! The walk through a log directory that finds its runs.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::TRASH;
+use super::run::{Run, State};
+use crate::exit::{Classify, Exit};
+
+/// Directories below the log directory that are looked into.
+const DEEPEST: usize = 8;
+/// Entries of directories that are looked at in all.
+const MOST_ENTRIES: usize = 200_000;
+
+/// The runs at or below a directory.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The one that was active last is the first.
+    pub runs: Vec<Run>,
+    /// What a removal left that was killed.
+    pub trash: Vec<PathBuf>,
+    /// Directories that could not be looked into.
+    pub unread: Vec<Unread>,
+    /// There is more than was looked at.
+    pub is_cut: bool,
+}
+
+/// A directory that could not be looked into.
+#[derive(Debug)]
+pub struct Unread {
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+/// Why there is no list.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot list the runs in {}: {source}; want a directory with runs in it, such as logs", path.display())]
+pub struct ListError {
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+impl Classify for ListError {
+    fn exit(&self) -> Exit {
+        Exit::of_input(&self.source)
+    }
+}
+
+/// Finds the runs at or below `logdir`. Below it, links are not followed, names that begin with a dot are passed over,
+/// and nothing is looked for inside a run.
+///
+/// # Errors
+/// When `logdir` itself is no directory that can be read. What is wrong below it is told in the list.
+pub fn list(logdir: &Path) -> Result<Listing, ListError> {
+    let mut listing = Listing::default();
+    let mut left = MOST_ENTRIES;
+    let mut dirs = vec![(logdir.to_owned(), 0)];
+    while let Some((dir, depth)) = dirs.pop() {
+        if Run::is_at(&dir) {
+            listing.runs.push(Run::read(&dir));
+            continue;
+        }
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(source) if depth == 0 => return Err(ListError { path: dir, source }),
+            // Gone since its name was read.
+            Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
+            Err(source) => {
+                listing.unread.push(Unread { path: dir, source });
+                continue;
+            }
+        };
+        for entry in entries {
+            if left == 0 {
+                listing.is_cut = true;
+                break;
+            }
+            left -= 1;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(source) => {
+                    listing.unread.push(Unread { path: dir.clone(), source });
+                    break;
+                }
+            };
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let name = entry.file_name();
+            if is_trash(&name.to_string_lossy()) {
+                listing.trash.push(entry.path());
+            } else if !name.as_encoded_bytes().starts_with(b".") {
+                match depth < DEEPEST {
+                    true => dirs.push((entry.path(), depth + 1)),
+                    false => listing.is_cut = true,
+                }
+            }
+        }
+    }
+    listing.runs.sort_by(|a, b| b.active.as_secs().total_cmp(&a.active.as_secs()).then_with(|| a.path.cmp(&b.path)));
+    listing.trash.sort();
+    listing.unread.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(listing)
+}
+
+/// The run at or below `logdir` that finished last, has weights, and is accepted: what new training may begin with.
+pub fn newest_good(logdir: &Path, accept: &dyn Fn(&Run) -> bool) -> Option<Run> {
+    let runs = list(logdir).ok()?.runs;
+    runs.into_iter().find(|run| run.state == State::Finished && run.has_weights && accept(run))
+}
+
+fn is_trash(name: &str) -> bool {
+    let Some((pid, rest)) = name.strip_prefix(TRASH).and_then(|rest| rest.split_once('-')) else { return false };
+    !rest.is_empty() && pid.parse::<u32>().is_ok()
+}

@@ -1,0 +1,97 @@
+//! Who holds the lock of a run, and regular files that are opened without surprises.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::LOCK;
+
+/// Longer files say no process's number.
+const LONGEST_OWNER: u64 = 64;
+
+/// What the lock of a run says.
+#[derive(Debug)]
+pub(super) enum Lock {
+    /// Nobody trains here.
+    Free,
+    /// By the process of that number, where the file says so.
+    Held(Option<u32>),
+    /// It cannot be told.
+    Unknown(io::Error),
+}
+
+/// Looks whether somebody holds the lock of the run in `dir`.
+///
+/// The kernel tells only who asks for the lock: it is taken for an instant, shared, so that those who look do not hinder
+/// each other.
+pub(super) fn look(dir: &Path) -> Lock {
+    let file = match open(&dir.join(LOCK), OFlags::RDONLY) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Lock::Free,
+        Err(error) => return Lock::Unknown(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Lock::Free,
+        Err(TryLockError::WouldBlock) => Lock::Held(owner(&file)),
+        Err(TryLockError::Error(error)) => Lock::Unknown(error),
+    }
+}
+
+/// Takes the lock of the run in `dir`, and makes it where there is none; `None` when somebody else holds it. It is given
+/// back when the file is dropped.
+pub(super) fn take(dir: &Path) -> io::Result<Option<File>> {
+    taken(open(&dir.join(LOCK), OFlags::RDWR | OFlags::CREATE)?)
+}
+
+/// The same, and not found where there is none.
+pub(super) fn take_existing(dir: &Path) -> io::Result<Option<File>> {
+    taken(open(&dir.join(LOCK), OFlags::RDONLY)?)
+}
+
+fn taken(file: File) -> io::Result<Option<File>> {
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// The content of a regular file of at most `most` bytes.
+pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path, OFlags::RDONLY)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("longer than {most} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The last `most` bytes of a regular file.
+pub(super) fn read_end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut file = open(path, OFlags::RDONLY)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Opens a regular file: neither a link, which may lead anywhere, nor a pipe, at which one would wait for ever.
+fn open(path: &Path, how: OFlags) -> io::Result<File> {
+    let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o666)).map_err(|errno| match errno {
+        Errno::LOOP => io::Error::other("a symbolic link"),
+        errno => errno.into(),
+    })?;
+    let file = File::from(file);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+}
+
+fn owner(file: &File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(LONGEST_OWNER).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}

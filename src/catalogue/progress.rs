@@ -1,0 +1,203 @@
+//! How far a run has come, as its result, its newest checkpoint and the end of its journal tell.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::lock;
+use super::run::{reason, word};
+use super::{CHECKPOINTS, JOURNAL, RESULT};
+
+/// Longer files are none of ours.
+pub(super) const LONGEST_FILE: u64 = 1 << 20;
+/// As much of the end of a journal as is read. The longest line, with all settings, takes 2 KiB.
+const JOURNAL_END: u64 = 64 << 10;
+/// Entries of the directory of checkpoints that are looked at.
+const MOST_CHECKPOINTS: usize = 10_000;
+/// Checkpoints whose manifest is tried, the newest first.
+const TRIED: usize = 8;
+/// How the name of a checkpoint begins; twelve digits of its step follow.
+const CHECKPOINT: &str = "ckpt-";
+/// How its name ends while another one of the same step takes its place.
+const REPLACED: &str = ".old";
+const MANIFEST: &str = "manifest.json";
+
+/// Numbers of a run, where it says them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    pub accuracy: Option<f64>,
+    pub best: Option<f64>,
+    pub epochs: Option<u64>,
+    pub step: Option<u64>,
+}
+
+/// The outcome.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// In one word.
+    pub status: String,
+    pub progress: Progress,
+}
+
+/// A state to go on from.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    pub path: PathBuf,
+    pub step: u64,
+    pub progress: Progress,
+}
+
+/// What the last lines of a journal say.
+#[derive(Debug, Default)]
+pub(super) struct JournalEnd {
+    /// Of the last epoch.
+    pub progress: Progress,
+    /// The error that the last process ended with.
+    pub failure: Option<String>,
+}
+
+/// Why a file is not understood, with its name.
+pub(super) type Fault = String;
+
+impl Outcome {
+    /// `None` where there is none.
+    pub fn read(run: &Path) -> Result<Option<Outcome>, Fault> {
+        let result = match json(&run.join(RESULT)) {
+            Ok(result) => result,
+            Err(Unread::Missing) => return Ok(None),
+            Err(Unread::Fault(why)) => return Err(format!("{RESULT}: {why}")),
+        };
+        let Some(status) = result["status"].as_str() else { return Err(format!("{RESULT}: says no status")) };
+        let progress = Progress {
+            accuracy: share(&result["validation_accuracy"]),
+            best: share(&result["best_validation_accuracy"]),
+            epochs: result["epochs"].as_u64(),
+            step: result["iterations"].as_u64(),
+        };
+        Ok(Some(Outcome { status: word(status), progress }))
+    }
+}
+
+impl Checkpoint {
+    /// The newest one whose manifest can be read, whatever else of it can; an error when there are some and none can.
+    pub fn newest(run: &Path) -> Result<Option<Checkpoint>, Fault> {
+        let fault = |why: &str| format!("{CHECKPOINTS}: {why}");
+        let dir = run.join(CHECKPOINTS);
+        match dir.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(fault(&reason(&error))),
+            Ok(found) if !found.is_dir() => return Err(fault("not a directory")),
+            Ok(_) => {}
+        }
+        let entries = std::fs::read_dir(&dir).map_err(|error| fault(&reason(&error)))?;
+        let mut named: Vec<(u64, PathBuf)> = entries
+            .take(MOST_CHECKPOINTS)
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| Some((step_of(entry.file_name().to_str()?)?, entry.path())))
+            .collect();
+        named.sort();
+        let mut why = None;
+        for (step, path) in named.into_iter().rev().take(TRIED) {
+            match json(&path.join(MANIFEST)) {
+                Ok(manifest) => {
+                    let progress = Progress::in_manifest(&manifest, step);
+                    return Ok(Some(Checkpoint { path, step, progress }));
+                }
+                Err(unread) => {
+                    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    why = why.or_else(|| Some(fault(&format!("{name}/{MANIFEST}: {unread}"))));
+                }
+            }
+        }
+        why.map_or(Ok(None), Err)
+    }
+}
+
+impl JournalEnd {
+    /// What can be understood of it; a journal is never what makes a run a damaged one.
+    pub fn read(run: &Path) -> JournalEnd {
+        let mut end = JournalEnd::default();
+        let Ok(bytes) = lock::read_end(&run.join(JOURNAL), JOURNAL_END) else { return end };
+        let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+        for line in lines {
+            // Whatever comes after an end is a new beginning.
+            end.failure = None;
+            match line["kind"].as_str() {
+                Some("epoch") => {
+                    end.progress = Progress {
+                        accuracy: share(&line["metrics"]["validation_accuracy"]),
+                        best: None,
+                        epochs: line["epoch"].as_u64(),
+                        step: line["step"].as_u64(),
+                    };
+                }
+                Some("final") if line["status"] == "failed" => {
+                    end.failure = Some(word(line["error"].as_str().unwrap_or_default()));
+                }
+                _ => {}
+            }
+        }
+        end
+    }
+}
+
+impl Progress {
+    fn in_manifest(manifest: &Value, step: u64) -> Progress {
+        let facts = &manifest["facts"];
+        let position = &facts["position"];
+        Progress {
+            // Within an epoch: what the one before came to.
+            accuracy: share(&facts["validation_accuracy"])
+                .or_else(|| share(&position["last"]["validation"]["accuracy"])),
+            best: share(&position["best_validation_accuracy"]).filter(|best| *best > 0.0),
+            epochs: facts["epoch"].as_u64(),
+            step: Some(manifest["step"].as_u64().unwrap_or(step)),
+        }
+    }
+
+    /// This, with what it does not say as `other` says it.
+    pub fn or(self, other: Progress) -> Progress {
+        Progress {
+            accuracy: self.accuracy.or(other.accuracy),
+            best: self.best.or(other.best),
+            epochs: self.epochs.or(other.epochs),
+            step: self.step.or(other.step),
+        }
+    }
+}
+
+enum Unread {
+    Missing,
+    Fault(String),
+}
+
+impl std::fmt::Display for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Unread::Missing => "missing",
+            Unread::Fault(why) => why,
+        })
+    }
+}
+
+fn json(path: &Path) -> Result<Value, Unread> {
+    match lock::read(path, LONGEST_FILE) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|_| Unread::Fault("not JSON".to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Unread::Missing),
+        Err(error) => Err(Unread::Fault(reason(&error))),
+    }
+}
+
+fn step_of(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(CHECKPOINT)?;
+    let digits = digits.strip_suffix(REPLACED).unwrap_or(digits);
+    let is_step = digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_digit());
+    if is_step { digits.parse().ok() } else { None }
+}
+
+/// A share of 1, as an accuracy is.
+fn share(value: &Value) -> Option<f64> {
+    value.as_f64().filter(|share| (0.0..=1.0).contains(share))
+}

@@ -1,0 +1,260 @@
+//! One run as its directory tells of it: state, progress, accuracy, size.
+
+use std::collections::BTreeSet;
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::lock::{self, Lock};
+use super::progress::{Checkpoint, JournalEnd, LONGEST_FILE, Outcome};
+use super::{CHECKPOINTS, CONFIG, JOURNAL, LOCK, RESULT, WEIGHTS};
+use crate::config::{Config, Layers};
+use crate::types::WallTime;
+
+/// Entries that are counted for the size of a run.
+const MOST_ENTRIES: u64 = 1_000_000;
+/// As much of a file's word as a state tells, in characters.
+const LONGEST_WORD: usize = 100;
+
+/// A run, or what is left of one. Numbers are there where the run says them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    pub path: PathBuf,
+    pub state: State,
+    /// From 0 to 1: of the last epoch that is known of.
+    pub validation_accuracy: Option<f64>,
+    /// From 0 to 1: of the best epoch.
+    pub best_validation_accuracy: Option<f64>,
+    /// Epochs done.
+    pub epochs: Option<u64>,
+    /// Epochs that the configuration asks for.
+    pub epochs_asked: Option<u64>,
+    /// Optimizer steps done.
+    pub step: Option<u64>,
+    /// The step of its newest checkpoint.
+    pub checkpoint: Option<u64>,
+    /// When it ended, or else gave its last sign of life: the time of the youngest of its own files.
+    pub active: WallTime,
+    /// Whether trained weights are there.
+    pub has_weights: bool,
+}
+
+/// What became of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    Finished,
+    /// A process trains it now; its number, where the lock tells.
+    Running {
+        pid: Option<u32>,
+    },
+    /// Has a checkpoint to go on from.
+    Stopped,
+    /// Has nothing to go on from.
+    Unfinished,
+    /// The last process ended with an error, in its own words. With a checkpoint the run can go on all the same.
+    Failed {
+        why: String,
+    },
+    /// Something in it cannot be read.
+    Damaged {
+        why: String,
+    },
+}
+
+/// What a run takes of the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// In blocks that are taken, as `du` counts; what has several names counts once.
+    pub bytes: u64,
+    /// Not everything could be counted.
+    pub is_partial: bool,
+    /// There is a run within the run.
+    pub holds_a_run: bool,
+}
+
+impl Run {
+    /// Whether `dir` is a run: something says what was trained, or that somebody trained. Links are not followed.
+    pub(super) fn is_at(dir: &Path) -> bool {
+        let has = |name: &str| dir.join(name).symlink_metadata().is_ok();
+        let has_checkpoints = || dir.join(CHECKPOINTS).symlink_metadata().is_ok_and(|found| found.is_dir());
+        match (has(CONFIG), has(LOCK)) {
+            (true, true) => true,
+            (false, false) => false,
+            _ => has(RESULT) || has_checkpoints(),
+        }
+    }
+
+    /// Reads what the run in `path` says of itself.
+    pub fn read(path: &Path) -> Run {
+        Run::with_lock(path, &lock::look(path))
+    }
+
+    /// The same when the lock is already known.
+    pub(super) fn with_lock(path: &Path, lock: &Lock) -> Run {
+        let mut faults = Vec::new();
+        let config = match read_config(path) {
+            Ok(table) => table,
+            Err(fault) => {
+                faults.push(fault);
+                toml::Table::new()
+            }
+        };
+        let mut outcome = Outcome::read(path).unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
+        let checkpoint = Checkpoint::newest(path).unwrap_or_else(|fault| {
+            // What has ended needs no checkpoint.
+            faults.extend(outcome.is_none().then_some(fault));
+            None
+        });
+        if let Lock::Unknown(error) = lock {
+            faults.push(format!("{LOCK}: {}", reason(error)));
+        }
+        let is_running = matches!(lock, Lock::Held(_));
+        if is_running {
+            // A run that goes on has left its result behind.
+            outcome = None;
+        }
+        let journal = if outcome.is_none() { JournalEnd::read(path) } else { JournalEnd::default() };
+        let kept = checkpoint.as_ref().map(|checkpoint| checkpoint.progress).unwrap_or_default();
+        let said = match &outcome {
+            Some(outcome) => outcome.progress,
+            None if is_running => journal.progress.or(kept),
+            // What is newer than the checkpoint is lost.
+            None if checkpoint.is_some() => kept,
+            None => journal.progress,
+        };
+        let mut signs = vec![path.join(RESULT)];
+        if outcome.is_none() {
+            signs.extend([CONFIG, LOCK, CHECKPOINTS, JOURNAL].map(|name| path.join(name)));
+            signs.extend(checkpoint.as_ref().map(|checkpoint| checkpoint.path.clone()));
+        }
+        let state = match (lock, outcome) {
+            (Lock::Held(pid), _) => State::Running { pid: *pid },
+            _ if !faults.is_empty() => State::Damaged { why: faults.join("; ") },
+            (_, Some(outcome)) if outcome.status == "finished" => State::Finished,
+            (_, Some(outcome)) => State::Failed { why: outcome.status },
+            (_, None) => match journal.failure {
+                Some(why) => State::Failed { why },
+                None if checkpoint.is_some() => State::Stopped,
+                None => State::Unfinished,
+            },
+        };
+        let epochs_asked = config.get("epochs").and_then(toml::Value::as_integer);
+        Run {
+            path: path.to_owned(),
+            state,
+            validation_accuracy: said.accuracy,
+            best_validation_accuracy: said.best,
+            epochs: said.epochs,
+            epochs_asked: epochs_asked.and_then(|epochs| u64::try_from(epochs).ok()),
+            step: said.step,
+            checkpoint: checkpoint.map(|checkpoint| checkpoint.step),
+            active: signs.iter().filter_map(|path| modified(path)).fold(WallTime::default(), latest),
+            has_weights: path.join(WEIGHTS).symlink_metadata().is_ok_and(|found| found.is_file() && found.len() > 0),
+        }
+    }
+
+    /// Whether its network has the layers that `config` describes, and learned the same data set, so that its weights fit.
+    pub fn has_network_of(&self, config: &Config) -> bool {
+        let path = self.path.join(CONFIG);
+        let mut layers = Layers::new();
+        // Read once with care first: the file may be a pipe.
+        let own = lock::read(&path, LONGEST_FILE).is_ok().then(|| layers.file(&path).and_then(|()| layers.resolve()));
+        matches!(own, Some(Ok(own)) if own.config.architecture == config.architecture && own.config.dataset == config.dataset)
+    }
+
+    /// Whether `path` is its directory, by whatever name.
+    pub fn is_in(&self, path: &Path) -> bool {
+        match (self.path.canonicalize(), path.canonicalize()) {
+            (Ok(own), Ok(other)) => own == other,
+            _ => self.path == path,
+        }
+    }
+
+    /// Goes through all that is in it, and follows no link.
+    pub fn size(&self) -> Size {
+        // A block of `stat` has 512 bytes, whatever the file system's have.
+        let taken = |metadata: &Metadata| metadata.blocks().saturating_mul(512);
+        let own = self.path.symlink_metadata();
+        let mut size = Size { bytes: own.as_ref().map_or(0, taken), ..Size::default() };
+        let mut seen = BTreeSet::new();
+        let mut left = MOST_ENTRIES;
+        let mut dirs = vec![self.path.clone()];
+        while let Some(dir) = dirs.pop() {
+            let Ok(entries) = std::fs::read_dir(&dir) else {
+                size.is_partial = true;
+                continue;
+            };
+            for entry in entries {
+                let metadata = entry.as_ref().map_err(|_| ()).and_then(|entry| entry.metadata().map_err(|_| ()));
+                let (Ok(entry), Ok(metadata)) = (entry, metadata) else {
+                    size.is_partial = true;
+                    continue;
+                };
+                if left == 0 {
+                    size.is_partial = true;
+                    return size;
+                }
+                left -= 1;
+                size.holds_a_run |= dir != self.path && entry.file_name() == LOCK;
+                if metadata.is_dir() {
+                    dirs.push(entry.path());
+                } else if metadata.nlink() > 1 && !seen.insert((metadata.dev(), metadata.ino())) {
+                    continue;
+                }
+                size.bytes = size.bytes.saturating_add(taken(&metadata));
+            }
+        }
+        size
+    }
+}
+
+impl State {
+    /// Its one word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::Finished => "finished",
+            State::Running { .. } => "running",
+            State::Stopped => "stopped",
+            State::Unfinished => "unfinished",
+            State::Failed { .. } => "failed",
+            State::Damaged { .. } => "damaged",
+        }
+    }
+
+    /// The words of all states.
+    pub const NAMES: [&str; 6] = ["finished", "running", "stopped", "unfinished", "failed", "damaged"];
+}
+
+fn read_config(run: &Path) -> Result<toml::Table, String> {
+    let bytes = lock::read(&run.join(CONFIG), LONGEST_FILE).map_err(|error| format!("{CONFIG}: {}", reason(&error)))?;
+    let text = String::from_utf8(bytes).ok();
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| format!("{CONFIG}: not TOML"))
+}
+
+/// The error without its number, which says nothing more.
+pub(super) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.kind() {
+        io::ErrorKind::NotFound => "missing".to_owned(),
+        _ => text.split(" (os error").next().unwrap_or_default().to_lowercase(),
+    }
+}
+
+/// As much of a text as a state can tell.
+pub(super) fn word(text: &str) -> String {
+    text.chars().take(LONGEST_WORD).collect()
+}
+
+fn modified(path: &Path) -> Option<WallTime> {
+    let modified: SystemTime = path.symlink_metadata().ok()?.modified().ok()?;
+    WallTime::from_secs(modified.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
+}
+
+fn latest(a: WallTime, b: WallTime) -> WallTime {
+    if b > a { b } else { a }
+}

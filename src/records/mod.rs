@@ -1,0 +1,18 @@
+//! What a run leaves for programs to read: a journal of lines, a result, and figures for a monitoring system.
+//!
+//! `docs/records.md` tells how to read them, `docs/schemas/` holds their schemas.
+
+mod journal;
+mod line;
+mod reading;
+mod result;
+mod textfile;
+
+pub use journal::{Journal, JournalError};
+pub use line::{EpochMetrics, Line, Objective, Status, settings};
+pub use reading::{Fault, Reading, ReadingError, latest};
+pub use result::{ResultError, RunResult};
+pub use textfile::{Checkpoints, Figures, Textfile, TextfileError};
+
+#[cfg(test)]
+mod tests;

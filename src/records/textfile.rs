@@ -1,0 +1,450 @@
+//! Figures of a run for Prometheus: a file in its text format, for the textfile collector of node_exporter.
+//!
+//! Exposition format 0.0.4: <https://prometheus.io/docs/instrumenting/exposition_formats/>. A run that fails leaves the
+//! time of the last success as the file has it, so an alert on its age works whatever happens to single runs.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::durable::{self, WriteError};
+use crate::exit::{Classify, Exit};
+use crate::types::WallTime;
+
+/// Bytes of an earlier file that are looked at, at most.
+const LONGEST: u64 = 1 << 20;
+/// The ending that the collector asks for. Temporaries end otherwise, so it never sees half a file.
+const ENDING: &str = "prom";
+
+const LAST_SUCCESS: &str = "trainer_last_success_timestamp_seconds";
+const LAST_RUN: &str = "trainer_last_run_timestamp_seconds";
+const LAST_RUN_SUCCESS: &str = "trainer_last_run_success";
+const LAST_RUN_EXIT_CODE: &str = "trainer_last_run_exit_code";
+
+/// Where figures go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Textfile {
+    path: PathBuf,
+    /// As they stand behind a name, braces included; empty for none.
+    labels: String,
+}
+
+/// Why a path is no place for figures.
+#[derive(Debug, thiserror::Error)]
+pub enum TextfileError {
+    #[error(
+        "metrics textfile {}: want a name that ends in .{ENDING}, since node_exporter reads no other", path.display()
+    )]
+    Ending { path: PathBuf },
+    #[error("metrics textfile {}: there is no directory {}; create it first", path.display(), dir.display())]
+    NoDir { path: PathBuf, dir: PathBuf },
+    #[error("metrics textfile {} is a directory; name a file", path.display())]
+    Directory { path: PathBuf },
+}
+
+impl Classify for TextfileError {
+    fn exit(&self) -> Exit {
+        match self {
+            TextfileError::Ending { .. } => Exit::Config,
+            TextfileError::NoDir { .. } | TextfileError::Directory { .. } => Exit::CantCreate,
+        }
+    }
+}
+
+/// What a run has come to so far, over all its processes but for `seconds`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Figures {
+    pub now: WallTime,
+    /// Of this process.
+    pub seconds: f64,
+    /// How the process ended; `None` while it trains, when what the file says of the last run that ended stays.
+    pub exit_code: Option<u8>,
+    pub epochs: u64,
+    pub steps: u64,
+    pub images: u64,
+    /// Of the last evaluation, 0 to 1.
+    pub validation_accuracy: Option<f64>,
+    /// Of the last evaluation, in nats.
+    pub validation_loss: Option<f64>,
+    pub checkpoints: Checkpoints,
+    /// Entries of the event log and lines of the journal that could not be written.
+    pub event_write_errors: u64,
+    pub skipped_steps: u64,
+    pub rollbacks: u64,
+}
+
+/// Checkpoints that were written, and those that could not be.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Checkpoints {
+    /// Of the last one, from the first byte to the disk's word that it is safe.
+    pub seconds: Option<f64>,
+    /// Of all.
+    pub bytes: u64,
+    pub failures: u64,
+    /// When the last one was safe.
+    pub last: Option<WallTime>,
+}
+
+impl Textfile {
+    /// Figures at `path`, which an option names; with a label `run` if there is one.
+    pub fn new(path: &Path, run: Option<&str>) -> Result<Textfile, TextfileError> {
+        let own = || path.to_owned();
+        if path.extension().is_none_or(|ending| ending != ENDING) {
+            return Err(TextfileError::Ending { path: own() });
+        }
+        if path.is_dir() {
+            return Err(TextfileError::Directory { path: own() });
+        }
+        match path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() && !dir.is_dir() => {
+                return Err(TextfileError::NoDir { path: own(), dir: dir.to_owned() });
+            }
+            _ => {}
+        }
+        let labels = run.map_or_else(String::new, |run| format!("{{run=\"{}\"}}", escaped(run)));
+        Ok(Textfile { path: own(), labels })
+    }
+
+    /// Replaces the file as a whole.
+    pub fn write(&self, figures: &Figures) -> Result<(), WriteError> {
+        let past = Past::read(&self.path);
+        durable::write(&self.path, render(figures, &self.labels, past).as_bytes())
+    }
+}
+
+/// One value, and the labels it has.
+#[derive(Clone, Debug, PartialEq)]
+struct Sample {
+    labels: String,
+    value: f64,
+}
+
+/// What an earlier file says of runs that have ended. Whatever cannot be read of it is as if it were not there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Past {
+    success: Option<Sample>,
+    run: Option<Sample>,
+    run_success: Option<Sample>,
+    run_exit_code: Option<Sample>,
+}
+
+impl Past {
+    fn read(path: &Path) -> Past {
+        let read = || {
+            let mut bytes = Vec::new();
+            // A named pipe would wait for its other end.
+            std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+            File::open(path).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
+            Some(bytes)
+        };
+        read().map_or_else(Past::default, |bytes| Past::parse(&bytes))
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Past {
+        let mut past = Past::default();
+        for line in bytes.split(|&byte| byte == b'\n') {
+            let Some((name, sample)) = std::str::from_utf8(line).ok().and_then(sample) else { continue };
+            let place = match name {
+                LAST_SUCCESS => &mut past.success,
+                LAST_RUN => &mut past.run,
+                LAST_RUN_SUCCESS => &mut past.run_success,
+                LAST_RUN_EXIT_CODE => &mut past.run_exit_code,
+                _ => continue,
+            };
+            // Of several, which nobody should have written, the latest.
+            if place.as_ref().is_none_or(|known| sample.value > known.value) {
+                *place = Some(sample);
+            }
+        }
+        past
+    }
+}
+
+/// `name{run="..."} value` or `name value`, with nothing that we would not write.
+fn sample(line: &str) -> Option<(&str, Sample)> {
+    let (series, value) = line.rsplit_once(' ')?;
+    let (name, labels) = match series.find('{') {
+        Some(at) => series.split_at(at),
+        None => (series, ""),
+    };
+    let value: f64 = value.parse().ok()?;
+    let labels_are_ours = labels.is_empty()
+        || labels.strip_prefix("{run=\"").and_then(|rest| rest.strip_suffix("\"}")).is_some_and(is_escaped);
+    (labels_are_ours && value.is_finite() && value >= 0.0).then(|| (name, Sample { labels: labels.to_owned(), value }))
+}
+
+pub(super) fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// Whether `text` could come from [`escaped`].
+fn is_escaped(text: &str) -> bool {
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        let fits = match char {
+            '"' | '\n' => false,
+            '\\' => matches!(chars.next(), Some('\\' | '"' | 'n')),
+            _ => true,
+        };
+        if !fits {
+            return false;
+        }
+    }
+    true
+}
+
+/// The whole file.
+pub(super) fn render(figures: &Figures, labels: &str, past: Past) -> String {
+    let Figures { now, checkpoints, .. } = *figures;
+    let here = |value: f64| Some(Sample { labels: labels.to_owned(), value });
+    let count = |value: u64| here(value as f64);
+    let Past { success, run, run_success, run_exit_code } = match figures.exit_code {
+        None => past,
+        Some(code) => Past {
+            success: if code == 0 { here(now.as_secs()) } else { past.success },
+            run: here(now.as_secs()),
+            run_success: count(u64::from(code == 0)),
+            run_exit_code: count(u64::from(code)),
+        },
+    };
+    let mut text = Text::default();
+    text.build_info(labels);
+    text.gauge(LAST_SUCCESS, "When a run was last finished, in seconds since 1970.", success);
+    text.gauge(LAST_RUN, "When a run last ended, whether finished, stopped or failed, in seconds since 1970.", run);
+    text.gauge(LAST_RUN_SUCCESS, "Whether the run that last ended was finished: 1 or 0.", run_success);
+    text.gauge(LAST_RUN_EXIT_CODE, "Exit code of the run that last ended.", run_exit_code);
+    text.gauge("trainer_run_duration_seconds", "Time that the process of the run has taken.", here(figures.seconds));
+    text.counter("trainer_epochs_total", "Epochs done in the run.", count(figures.epochs));
+    text.counter("trainer_steps_total", "Optimizer steps done in the run.", count(figures.steps));
+    text.counter("trainer_images_total", "Images trained on in the run.", count(figures.images));
+    text.gauge(
+        "trainer_validation_accuracy_ratio",
+        "Share of validation images that are classified right, 0 to 1.",
+        figures.validation_accuracy.and_then(here),
+    );
+    text.gauge(
+        "trainer_validation_loss",
+        "Mean cross-entropy of validation images, in nats.",
+        figures.validation_loss.and_then(here),
+    );
+    text.gauge(
+        "trainer_checkpoint_duration_seconds",
+        "Time that writing the last checkpoint took.",
+        checkpoints.seconds.and_then(here),
+    );
+    text.counter("trainer_checkpoint_bytes_total", "Bytes of checkpoints written.", count(checkpoints.bytes));
+    text.counter(
+        "trainer_checkpoint_failures_total",
+        "Tries to write a checkpoint that failed.",
+        count(checkpoints.failures),
+    );
+    text.gauge(
+        "trainer_last_checkpoint_timestamp_seconds",
+        "When the last checkpoint was safe on the disk, in seconds since 1970.",
+        checkpoints.last.and_then(|last| here(last.as_secs())),
+    );
+    text.counter(
+        "trainer_event_write_errors_total",
+        "Entries of the event log and lines of the journal that could not be written.",
+        count(figures.event_write_errors),
+    );
+    text.counter(
+        "trainer_skipped_steps_total",
+        "Steps that were not applied, as their loss or gradient was not finite.",
+        count(figures.skipped_steps),
+    );
+    text.counter("trainer_rollbacks_total", "Times that the run went back to a checkpoint.", count(figures.rollbacks));
+    text.0
+}
+
+/// A file in the text format, as far as it is written.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    /// A metric without a value is left out: a zero would be a claim.
+    fn gauge(&mut self, name: &str, help: &str, sample: Option<Sample>) {
+        self.metric(name, "gauge", help, sample);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, sample: Option<Sample>) {
+        self.metric(name, "counter", help, sample);
+    }
+
+    fn build_info(&mut self, labels: &str) {
+        let (version, revision) = (escaped(env!("CARGO_PKG_VERSION")), escaped(env!("TRAINER_REVISION")));
+        let own = format!("version=\"{version}\",revision=\"{revision}\"");
+        let labels = match labels.strip_prefix('{') {
+            Some(rest) => format!("{{{own},{rest}"),
+            None => format!("{{{own}}}"),
+        };
+        self.metric(
+            "trainer_build_info",
+            "gauge",
+            "The program that writes this.",
+            Some(Sample { labels, value: 1.0 }),
+        );
+    }
+
+    fn metric(&mut self, name: &str, kind: &str, help: &str, sample: Option<Sample>) {
+        let Some(Sample { labels, value }) = sample else { return };
+        // Rust writes infinities in lower case, the format as Go does.
+        let value = match value {
+            f64::INFINITY => "+Inf".to_owned(),
+            f64::NEG_INFINITY => "-Inf".to_owned(),
+            value => value.to_string(),
+        };
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::lint;
+    use super::*;
+
+    fn at(secs: f64) -> WallTime {
+        WallTime::from_secs(secs).unwrap()
+    }
+
+    fn figures() -> Figures {
+        Figures {
+            now: at(1_700_000_000.25),
+            seconds: 12.5,
+            exit_code: Some(0),
+            epochs: 5,
+            steps: 4690,
+            images: 300_000,
+            validation_accuracy: Some(0.990625),
+            validation_loss: Some(0.03125),
+            checkpoints: Checkpoints { seconds: Some(0.03125), bytes: 1 << 40, failures: 1, last: Some(at(1.7e9)) },
+            event_write_errors: 0,
+            skipped_steps: 2,
+            rollbacks: 1,
+        }
+    }
+
+    fn value<'a>(text: &'a str, series: &str) -> Option<&'a str> {
+        text.lines().find_map(|line| line.strip_prefix(series).and_then(|rest| rest.strip_prefix(' ')))
+    }
+
+    #[test]
+    fn every_metric_has_help_type_and_a_name_as_prometheus_has_them() {
+        for labels in ["", "{run=\"a\"}"] {
+            let text = render(&figures(), labels, Past::default());
+            assert_eq!(lint(&text), Vec::<String>::new(), "{text}");
+            assert_eq!(text.matches("# TYPE ").count(), 18);
+        }
+        let bare = render(&Figures::default(), "", Past::default());
+        assert_eq!(lint(&bare), Vec::<String>::new(), "{bare}");
+        assert!(!bare.contains("trainer_last_") && !bare.contains("trainer_validation_"), "{bare}");
+        let text = render(&figures(), "", Past::default());
+        assert_eq!(value(&text, LAST_SUCCESS), Some("1700000000.25"));
+        assert_eq!(value(&text, "trainer_checkpoint_bytes_total"), Some("1099511627776"));
+    }
+
+    #[test]
+    fn the_lint_can_fail() {
+        let good = "# HELP trainer_a_total A.\n# TYPE trainer_a_total counter\ntrainer_a_total 1\n";
+        assert_eq!(lint(good), Vec::<String>::new());
+        for wrong in [
+            good.trim_end().to_owned(),
+            good.replace("counter", "gauge"),
+            good.replace("_total", ""),
+            good.replace("_total", "_ms_total"),
+            good.replace("trainer_a", "a"),
+            good.replace(" 1\n", " one\n"),
+            good.repeat(2),
+            good.lines().rev().map(|line| format!("{line}\n")).collect(),
+            good.replace("# HELP trainer_a_total A.\n", ""),
+            good.replace("_total 1", "_total{run=\"a\"b\"} 1"),
+            format!("{good}trainer_a_total 2\n"),
+        ] {
+            assert!(!lint(&wrong).is_empty(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_failure_never_takes_back_a_success() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trainer.prom");
+        let textfile = Textfile::new(&path, None).unwrap();
+        let read = || std::fs::read_to_string(&path).unwrap();
+        textfile.write(&figures()).unwrap();
+        // The next run, while it trains: of runs that ended, what is known stays.
+        textfile.write(&Figures { now: at(1.8e9), exit_code: None, ..figures() }).unwrap();
+        assert_eq!(value(&read(), LAST_RUN), Some("1700000000.25"));
+        assert_eq!((value(&read(), LAST_RUN_SUCCESS), value(&read(), LAST_RUN_EXIT_CODE)), (Some("1"), Some("0")));
+        for exit_code in [65, 75, 143] {
+            textfile.write(&Figures { now: at(1.9e9), exit_code: Some(exit_code), ..figures() }).unwrap();
+            let text = read();
+            assert_eq!(value(&text, LAST_SUCCESS), Some("1700000000.25"));
+            assert_eq!(value(&text, LAST_RUN), Some("1900000000"));
+            assert_eq!(value(&text, LAST_RUN_SUCCESS), Some("0"));
+            assert_eq!(value(&text, LAST_RUN_EXIT_CODE), Some(exit_code.to_string().as_str()));
+            assert_eq!(lint(&text), Vec::<String>::new());
+        }
+        textfile.write(&Figures { now: at(2e9), ..figures() }).unwrap();
+        assert_eq!(value(&read(), LAST_SUCCESS), Some("2000000000"));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_success_of_another_run_stays_under_its_own_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trainer.prom");
+        Textfile::new(&path, Some("first")).unwrap().write(&figures()).unwrap();
+        let second = Textfile::new(&path, Some("second")).unwrap();
+        second.write(&Figures { now: at(1.9e9), exit_code: Some(65), ..figures() }).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(value(&text, &format!("{LAST_SUCCESS}{{run=\"first\"}}")), Some("1700000000.25"));
+        assert_eq!(value(&text, &format!("{LAST_RUN}{{run=\"second\"}}")), Some("1900000000"));
+        second.write(&Figures { now: at(2e9), ..figures() }).unwrap();
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("first"));
+    }
+
+    #[test]
+    fn a_label_is_escaped_and_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trainer.prom");
+        let textfile = Textfile::new(&path, Some("a\\b\"c\nd} e")).unwrap();
+        textfile.write(&figures()).unwrap();
+        let series = format!(r#"{LAST_SUCCESS}{{run="a\\b\"c\nd}} e"}}"#);
+        assert_eq!(value(&std::fs::read_to_string(&path).unwrap(), &series), Some("1700000000.25"));
+        textfile.write(&Figures { now: at(1.9e9), exit_code: Some(65), ..figures() }).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(value(&text, &series), Some("1700000000.25"));
+        assert_eq!(lint(&text), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_an_earlier_file_is_as_if_it_were_not_there() {
+        for damaged in [
+            &b"trainer_last_success_timestamp_seconds"[..],
+            b"trainer_last_success_timestamp_seconds x\n",
+            b"trainer_last_success_timestamp_seconds NaN\n",
+            b"trainer_last_success_timestamp_seconds{run=\"a\"b\"} 1\n",
+            b"trainer_last_success_timestamp_seconds{job=\"a\"} 1\n",
+            b"\xfftrainer_last_success_timestamp_seconds 1\n",
+        ] {
+            assert_eq!(Past::parse(damaged), Past::default(), "{}", String::from_utf8_lossy(damaged));
+        }
+        let twice =
+            Past::parse(b"trainer_last_success_timestamp_seconds 7\ntrainer_last_success_timestamp_seconds 5\n");
+        assert_eq!(twice.success, Some(Sample { labels: String::new(), value: 7.0 }));
+    }
+
+    #[test]
+    fn a_path_that_nobody_would_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Textfile::new(&dir.path().join("trainer.txt"), None).unwrap_err();
+        assert!(error.to_string().ends_with("want a name that ends in .prom, since node_exporter reads no other"));
+        assert_eq!(error.exit(), Exit::Config);
+        let error = Textfile::new(&dir.path().join("missing/trainer.prom"), None).unwrap_err();
+        assert!(error.to_string().contains("there is no directory"), "{error}");
+        std::fs::create_dir(dir.path().join("a.prom")).unwrap();
+        assert_eq!(Textfile::new(&dir.path().join("a.prom"), None).unwrap_err().exit(), Exit::CantCreate);
+        Textfile::new(Path::new("trainer.prom"), None).unwrap();
+    }
+}

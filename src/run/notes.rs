@@ -1,0 +1,171 @@
+//! What a run tells programs while it trains: lines of its journal, figures for Prometheus.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::Resolved;
+use crate::records::{EpochMetrics, Figures, Journal, JournalError, Line, Objective, Status, Textfile, settings};
+use crate::train::{EpochReport, Metrics, Position, Progress};
+use crate::types::Clock;
+
+/// The journal once there is one, and the textfile where one is wanted. What cannot be written does not stop training.
+pub(super) struct Notes {
+    clock: Arc<dyn Clock>,
+    began: Instant,
+    learning_rate: f64,
+    journal: Option<Journal>,
+    textfile: Option<Textfile>,
+    figures: Figures,
+    last: Option<EpochReport>,
+}
+
+impl Notes {
+    pub fn new(resolved: &Resolved, textfile: Option<Textfile>, clock: Arc<dyn Clock>) -> Notes {
+        let figures = Figures::default();
+        let learning_rate = resolved.config.learning_rate;
+        Notes { clock, began: Instant::now(), learning_rate, journal: None, textfile, figures, last: None }
+    }
+
+    /// Opens the journal at `path`, and says which process of the run this is, from 1.
+    pub fn open(&mut self, path: &Path, at_least: u32) -> Result<u32, JournalError> {
+        let next = Journal::next_attempt(path).unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            1
+        });
+        let attempt = next.max(at_least);
+        self.journal = Some(Journal::open(path, attempt)?);
+        Ok(attempt)
+    }
+
+    pub fn start(&mut self, position: &Position, resolved: &Resolved) {
+        let texts = resolved.values().map(|(knob, text, _)| (knob.key, text));
+        self.append(&Line::Start {
+            step: position.iterations,
+            epoch: position.epoch,
+            resumed: position.iterations > 0,
+            settings: settings(texts),
+        });
+        self.count(position);
+        self.last = position.last;
+        self.tell(None);
+    }
+
+    pub fn epoch(&mut self, report: &EpochReport) {
+        let EpochReport { train, validation, seconds, images_per_second, .. } = *report;
+        let metrics = EpochMetrics {
+            train_loss: train.loss,
+            train_accuracy: train.accuracy,
+            validation_loss: validation.loss,
+            validation_accuracy: validation.accuracy,
+            learning_rate: self.learning_rate,
+        };
+        let (step, epoch) = (report.iterations, report.epoch + 1);
+        self.append(&Line::Epoch { step, epoch, seconds, images_per_second, metrics });
+        self.last = Some(*report);
+        self.figures.epochs = epoch;
+        self.figures.steps = step;
+        self.tell(None);
+    }
+
+    /// Brings the lines so far to the disk: before a checkpoint that goes on after them is published.
+    pub fn secure(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.sync();
+        }
+    }
+
+    pub fn checkpoint(&mut self, position: &Position, bytes: u64, seconds: f64) {
+        self.append(&Line::Checkpoint { step: position.iterations, epoch: position.epoch, bytes, seconds });
+        self.count(position);
+        self.figures.checkpoints.seconds = Some(seconds);
+        self.figures.checkpoints.bytes += bytes;
+        self.figures.checkpoints.last = Some(self.clock.now());
+        self.tell(None);
+    }
+
+    pub fn checkpoint_failed(&mut self) {
+        self.figures.checkpoints.failures += 1;
+    }
+
+    fn skipped(&mut self, step: u64) {
+        let reason = "the loss or the gradient is not finite".to_owned();
+        self.append(&Line::Skipped { step, reason });
+        self.figures.skipped_steps += 1;
+    }
+
+    pub fn rollback(&mut self, from_step: u64, to_step: u64) {
+        self.append(&Line::Rollback { from_step, to_step });
+        self.figures.rollbacks += 1;
+    }
+
+    /// Entries of the event log that were lost in this process.
+    pub fn lost_entries(&mut self, entries: u64) {
+        self.figures.event_write_errors = entries;
+    }
+
+    /// The last line.
+    pub fn end(&mut self, status: Status, error: Option<String>, exit_code: u8) {
+        let objective = Objective::validation_accuracy(self.last.map_or(f64::NAN, |report| report.validation.accuracy));
+        let (step, epoch) = (self.figures.steps, self.figures.epochs);
+        self.append(&Line::Final { status, step, epoch, objective, error, exit_code });
+        self.secure();
+        self.tell(Some(exit_code));
+    }
+
+    fn count(&mut self, position: &Position) {
+        self.figures.epochs = position.epoch;
+        self.figures.steps = position.iterations;
+        self.figures.images = position.totals.samples;
+    }
+
+    fn append(&mut self, line: &Line) {
+        if let Some(journal) = &mut self.journal {
+            journal.append(line, self.clock.now());
+        }
+    }
+
+    fn tell(&mut self, exit_code: Option<u8>) {
+        let Some(textfile) = &self.textfile else { return };
+        let lost_lines = self.journal.as_ref().map_or(0, Journal::lost);
+        let figures = Figures {
+            now: self.clock.now(),
+            seconds: self.began.elapsed().as_secs_f64(),
+            exit_code,
+            validation_accuracy: self.last.map(|report| report.validation.accuracy),
+            validation_loss: self.last.map(|report| report.validation.loss),
+            event_write_errors: self.figures.event_write_errors + lost_lines,
+            ..self.figures
+        };
+        if let Err(error) = textfile.write(&figures) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+/// Notes what the loop tells, and passes it on.
+pub(super) struct Noting<'a> {
+    pub notes: &'a RefCell<Notes>,
+    pub console: &'a mut dyn Progress,
+}
+
+impl Progress for Noting<'_> {
+    fn epoch_starts(&mut self, epoch: u64, samples: usize) {
+        self.console.epoch_starts(epoch, samples);
+    }
+
+    fn samples_done(&mut self, samples: usize, metrics: Option<Metrics>) {
+        self.console.samples_done(samples, metrics);
+    }
+
+    fn step_skipped(&mut self, step: u64) {
+        self.notes.borrow_mut().skipped(step);
+        self.console.step_skipped(step);
+    }
+
+    fn epoch_ends(&mut self, report: &EpochReport) {
+        self.notes.borrow_mut().epoch(report);
+        self.console.epoch_ends(report);
+    }
+}
