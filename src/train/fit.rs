@@ -227,7 +227,7 @@ impl<Out> Training<'_, Out> {
         }
         // All steps of an epoch are done: there was a last one.
         let unseen = unseen.unwrap_or_else(|| self.unseen());
-        self.end_epoch(started, unseen)
+        self.end_epoch(started, &unseen)
     }
 
     /// One step on the samples of these indices. Says whether it is to be looked at.
@@ -292,7 +292,7 @@ impl<Out> Training<'_, Out> {
     }
 
     /// Evaluates, and looks at what came of the epoch.
-    fn end_epoch(&mut self, started: Instant, unseen: Unseen) -> Result<(), FitError> {
+    fn end_epoch(&mut self, started: Instant, unseen: &Unseen) -> Result<(), FitError> {
         let fit = self.fit;
         let totals = self.sums.read();
         self.sums.stop_clock();
@@ -364,7 +364,7 @@ impl<Out> Training<'_, Out> {
     }
 
     /// Keeps the state as it was before anybody looked at the epoch's last step.
-    fn stop_unseen(&mut self, unseen: Unseen) -> FitError {
+    fn stop_unseen(&mut self, unseen: &Unseen) -> FitError {
         self.state.position = unseen.position;
         let snapshot = Snapshot { state: self.state, memories: &unseen.memories };
         match self.keeper.keep(snapshot, self.out) {
