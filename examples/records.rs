@@ -30,6 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Stopped by somebody, and gone on with.
     let again = [start(1), skipped(1000), epoch(2, 0.125, 0.9765625), checkpoint(2), ended(2, Status::Stopped, 75)];
     write(&path, 100, &again)?;
+    // Ended by a full disk.
+    write(&path, 150, &[start(2), ended(2, Status::Failed, 74)])?;
     // Went back to a checkpoint from an epoch that came to nothing.
     let lost = [epoch(3, f64::NAN, 0.098), Line::Rollback { from_step: 3 * STEPS, to_step: 2 * STEPS }];
     let rest = [epoch(3, 0.0625, 0.984375), checkpoint(3), ended(3, Status::Finished, 0)];
@@ -51,7 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         observers_share: 0.03125,
         lost_log_entries: 0,
         log_bytes: BTreeMap::from([("images".to_owned(), 1_048_576), ("scalars".to_owned(), 4096)]),
-        attempts: 3,
+        attempts: 4,
         step: 3 * STEPS,
         skipped_steps: count("skipped"),
         rollbacks: count("rollback"),
@@ -123,11 +125,12 @@ fn checkpoint(epoch: u64) -> Line {
 }
 
 fn skipped(step: u64) -> Line {
-    Line::Skipped { step, reason: "the loss is NaN".to_owned() }
+    Line::Skipped { step, reason: "the loss or the gradient is not finite".to_owned() }
 }
 
 fn ended(epoch: u64, status: Status, exit_code: u8) -> Line {
-    let error = (status == Status::Stopped).then(|| format!("stopped after step {} (epoch {epoch})", epoch * STEPS));
+    let error = "cannot write checkpoints/ckpt-000000002814/model.safetensors: No space left on device (os error 28)";
+    let error = (status == Status::Failed).then(|| error.to_owned());
     let objective = Objective::validation_accuracy(if epoch == 3 { 0.984375 } else { 0.9765625 });
     Line::Final { status, step: epoch * STEPS, epoch, objective, error, exit_code }
 }

@@ -6,6 +6,7 @@
 mod cadence;
 mod knobs;
 mod layers;
+mod values;
 mod watching;
 
 use std::path::PathBuf;

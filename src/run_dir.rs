@@ -17,6 +17,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::durable;
 use crate::eventlog::projector;
@@ -34,6 +35,9 @@ pub const JOURNAL: &str = "metrics.jsonl";
 /// Where the checkpoints are.
 pub const CHECKPOINTS: &str = "checkpoints";
 const LOCK: &str = "run.lock";
+/// Whoever lists runs holds a lock for a moment to see whether somebody trains: not worth giving up.
+const LOOKS: u32 = 5;
+const LOOK: Duration = Duration::from_millis(20);
 /// Event files of the run's own directory. TensorBoard reads on in the order of their names.
 const SESSION_START: &str = "events.out.tfevents.0000000000.session.0-start.v2";
 const SESSION_END: &str = "events.out.tfevents.0000000000.session.1-end.v2";
@@ -264,7 +268,15 @@ impl RunDir {
 /// Takes the lock of the run directory `path`.
 fn take(lock: &File, path: &Path) -> Result<(), RunDirError> {
     let lock_path = path.join(LOCK);
-    match lock.try_lock() {
+    let mut tries = LOOKS;
+    let taken = loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if tries > 0 => tries -= 1,
+            taken => break taken,
+        }
+        std::thread::sleep(LOOK);
+    };
+    match taken {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
             let owner = std::fs::read_to_string(&lock_path).unwrap_or_default();

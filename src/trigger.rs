@@ -67,6 +67,12 @@ impl Trigger {
         self.every_steps.is_some_and(|n| iterations.is_multiple_of(n.get()))
     }
 
+    /// Whether it fires after any epoch of a run that has `epochs` in all.
+    pub fn fires_within(&self, epochs: u64) -> bool {
+        let named = self.at_epochs.iter().any(|&epoch| epoch < epochs);
+        named || epochs > 0 && (self.every_epochs.is_some() || self.last_epoch)
+    }
+
     /// `epochs` is how many the run has in all.
     pub fn fires_after_epoch(&self, epoch: u64, epochs: u64) -> bool {
         self.every_epochs.is_some_and(|n| epoch.is_multiple_of(n.get()))
@@ -132,6 +138,17 @@ mod tests {
         assert!(steps.fires_after_step(100) && !steps.fires_after_step(49) && steps.counts_steps());
         assert!("start".parse::<Trigger>().unwrap().fires_at_start());
         assert!("off".parse::<Trigger>().unwrap().is_never());
+    }
+
+    #[test]
+    fn what_fires_within_a_run_fires_after_one_of_its_epochs() {
+        for text in ["off", "start", "every:3steps", "every:7epochs", "at:last", "at:2", "at:5,3", "at:9,0"] {
+            let trigger: Trigger = text.parse().unwrap();
+            for epochs in 0..12 {
+                let any = (0..epochs).any(|epoch| trigger.fires_after_epoch(epoch, epochs));
+                assert_eq!(trigger.fires_within(epochs), any, "{text} in {epochs} epochs");
+            }
+        }
     }
 
     #[test]

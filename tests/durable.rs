@@ -418,7 +418,7 @@ fn r3_errors_at_every_call() {
                 disk.revive();
                 proof.point(
                     format!("{name}, {fault:?} at call {call}"),
-                    after_error(&before, &disk, name, *fault, result, action),
+                    after_error(&before, &disk, name, *fault, &result, action),
                 );
                 if clean {
                     break;
@@ -434,12 +434,12 @@ fn after_error(
     disk: &SimFs,
     name: &str,
     fault: Fault,
-    result: Result<(), StoreError>,
+    result: &Result<(), StoreError>,
     action: impl Fn(&Store<SimFs>) -> Result<(), StoreError>,
 ) -> Result<(), String> {
     let store = Store::on(disk.clone(), DIR);
     let newest = || store.newest().map(|found| found.checkpoint).map_err(|error| error.to_string());
-    if let Err(error) = &result {
+    if let Err(error) = result {
         let text = error.to_string();
         ensure(text.contains(DIR), || format!("no path in: {text}"))?;
         let (Fault::Errno(number) | Fault::Lasting(number)) = fault else {

@@ -22,6 +22,7 @@ use std::io::{Cursor, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use trainer::checkpoint::manifest::{FileEntry, Manifest};
 use trainer::config::{KNOBS, Knob, Layers};
 use trainer::eventlog::event;
 use trainer::eventlog::record::{self, RecordReader, TooLong};
@@ -34,6 +35,7 @@ use trainer::weights;
 use self::memory::Peak;
 use self::mutator::Mutator;
 
+/// Unless the variable `MUTATIONS` says how many.
 const POINTS: u64 = 100_000;
 /// The most memory that an input of at most 16 KiB may take, in bytes.
 const MEMORY: usize = 64 << 20;
@@ -43,11 +45,11 @@ const TOLD: u64 = 10;
 /// Gives `judge` what `make` makes, point after point, and says how it went.
 fn prove(
     what: &str,
-    points: u64,
     memory: usize,
     mut make: impl FnMut(&mut Mutator) -> Vec<u8>,
     mut judge: impl FnMut(&[u8]) -> bool,
 ) {
+    let points = std::env::var("MUTATIONS").map_or(POINTS, |points| points.parse().expect("MUTATIONS is a number"));
     let subject = what.bytes().fold(0, |number: u64, byte| number.wrapping_mul(31).wrapping_add(byte.into()));
     let (mut accepted, mut failures, mut most) = (0, 0, 0);
     for point in 0..points {
@@ -77,9 +79,10 @@ fn prove(
     assert!(accepted > few && points - accepted > few, "{what}: {accepted} of {points} accepted");
 }
 
-/// A file of its own to put inputs in.
+/// A file of its own to put inputs in, in memory where there is such a place: a disk takes milliseconds for each.
 fn scratch() -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::tempdir().unwrap();
+    let memory = std::path::Path::new("/dev/shm");
+    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
     let path = dir.path().join("input");
     (dir, path)
 }
@@ -127,7 +130,6 @@ fn event_files_as_bytes() {
     let known: Vec<Vec<u8>> = files.iter().flat_map(|file| payloads(file)).collect();
     prove(
         "event file parser",
-        POINTS,
         MEMORY,
         |mutator| mutator.bytes(&files),
         |bytes| {
@@ -153,7 +155,7 @@ fn event_files_whose_checksums_are_right() {
         let payloads: Vec<Vec<u8>> = (0..=mutator.below(4)).map(|_| mutator.bytes(&known)).collect();
         framed(&payloads)
     };
-    prove("event parser", POINTS, MEMORY, make, |bytes| subjects::event_file(bytes, &scratch));
+    prove("event parser", MEMORY, make, |bytes| subjects::event_file(bytes, &scratch));
 }
 
 #[test]
@@ -173,7 +175,7 @@ fn idx_files() {
         1 => gzip(&mutator.bytes(&plain)),
         _ => mutator.bytes(&plain),
     };
-    prove("IDX parser", POINTS, MEMORY, make, |bytes| subjects::idx(bytes, &scratch));
+    prove("IDX parser", MEMORY, make, |bytes| subjects::idx(bytes, &scratch));
 }
 
 /// Words that settings are made of, right and wrong.
@@ -251,7 +253,7 @@ fn configuration_files() {
         0 => mutator.bytes(&examples.map(|text| text.as_bytes().to_vec())),
         _ => mutator.text(&examples, WORDS).into_bytes(),
     };
-    prove("config parser", POINTS, MEMORY, make, |bytes| subjects::config(bytes, &scratch));
+    prove("config parser", MEMORY, make, |bytes| subjects::config(bytes, &scratch));
 }
 
 #[test]
@@ -267,7 +269,7 @@ fn every_setting() {
         };
         [&[number as u8], text.as_bytes()].concat()
     };
-    prove("knob parsers", POINTS, MEMORY, make, |bytes| {
+    prove("knob parsers", MEMORY, make, |bytes| {
         let text = std::str::from_utf8(&bytes[1..]).unwrap();
         subjects::knob(&KNOBS[usize::from(bytes[0])], text, &scratch)
     });
@@ -285,7 +287,7 @@ fn what_is_watched() {
         "default,explanations=every:1epoch",
     ];
     let make = |mutator: &mut Mutator| mutator.text(&examples, WORDS).into_bytes();
-    prove("observe parser", POINTS, MEMORY, make, |bytes| {
+    prove("observe parser", MEMORY, make, |bytes| {
         subjects::knob(observe, std::str::from_utf8(bytes).unwrap(), &scratch)
     });
 }
@@ -294,7 +296,7 @@ fn what_is_watched() {
 fn triggers() {
     let examples = ["off", "start", "every:2epochs", "every:50steps", "at:0,4,last", "at:last", "every:1epoch"];
     let make = |mutator: &mut Mutator| mutator.text(&examples, WORDS).into_bytes();
-    prove("trigger parser", POINTS, MEMORY, make, |bytes| subjects::trigger(std::str::from_utf8(bytes).unwrap()));
+    prove("trigger parser", MEMORY, make, |bytes| subjects::trigger(std::str::from_utf8(bytes).unwrap()));
 }
 
 /// Bounded by the decoder's own limit, since a picture of few bytes may be large.
@@ -326,7 +328,7 @@ fn pictures() {
         0 => mutator.bytes(&files),
         _ => with_checksums(mutator.bytes(&pngs)),
     };
-    prove("picture decoder", POINTS, PICTURE_MEMORY, make, subjects::photo);
+    prove("picture decoder", PICTURE_MEMORY, make, subjects::photo);
 }
 
 /// A PNG file with the checksum of every chunk put right, as far as there are chunks.
@@ -361,13 +363,19 @@ fn weights_of_a_network() {
             return mutator.bytes(&files);
         }
         let header = mutator.bytes(&header);
-        [&(header.len() as u64).to_le_bytes()[..], &header[..], mutator.pick::<Vec<u8>>(&data).as_slice()].concat()
+        let data: &Vec<u8> = mutator.pick(&data);
+        [&(header.len() as u64).to_le_bytes()[..], &header, data].concat()
     };
     let target = parameters(9);
-    prove("weights parser", POINTS, MEMORY, make, |bytes| {
+    let shape = |side: &[i64]| side.iter().map(|&side| side as usize).collect();
+    let want: Vec<(String, Vec<usize>)> =
+        target.specs().iter().map(|spec| (spec.state_name(), shape(&spec.shape))).collect();
+    prove("weights parser", MEMORY, make, |bytes| {
         std::fs::write(&scratch, bytes).unwrap();
         let before = values(&target);
-        match weights::load(&scratch, &target) {
+        let loaded = weights::load(&scratch, &target);
+        assert_eq!(loaded.is_ok(), subjects::tensors(bytes, &want), "the reader below it thinks otherwise");
+        match loaded {
             Ok(()) => {
                 let again = weights::encode(&target).unwrap();
                 assert_eq!(parts(&again).1.len(), parts(bytes).1.len(), "accepted, and not the same");
@@ -380,6 +388,17 @@ fn weights_of_a_network() {
             }
         }
     });
+}
+
+#[test]
+fn manifests_of_checkpoints() {
+    let manifest = |step| {
+        let files = vec![FileEntry::of("model.safetensors", b"abc"), FileEntry::of("observers.bin", b"")];
+        let facts = serde_json::json!({"epoch": 3, "config": {"seed": 7}}).as_object().cloned().unwrap();
+        Manifest::new(step, facts, files).encode().unwrap()
+    };
+    let examples = [manifest(0), manifest(4690), manifest(u64::MAX)];
+    prove("manifest parser", MEMORY, |mutator| mutator.bytes(&examples), subjects::manifest);
 }
 
 /// The header of a safetensors file, and what comes behind it.

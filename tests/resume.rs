@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test program: whatever fails, fails the test")]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use support::{Sandbox, TEST_IMAGES, TRAIN_IMAGES, idx, small_mnist};
 use trainer::config::{KNOBS, Knob, Layers, Resolved};
 use trainer::eventlog::reader::EventReader;
 use trainer::exit::{Classify, Exit};
@@ -293,4 +296,84 @@ fn a_fresh_start_forgets_everything() {
     stopped(&logdir, &[("seed", "3")], 6);
     train(&logdir, &[], &Start::Fresh, usize::MAX).unwrap();
     assert_same(&logdir, &whole, "fresh");
+}
+
+/// MNIST with one image that is brighter than the weights can bear, and a run that has such weights.
+fn one_image_too_many(sandbox: &Sandbox) -> [(String, String); 4] {
+    small_mnist(sandbox, 200, 20);
+    // All images are dark but one: of those the network says zero, of that one infinity.
+    for (name, count) in [(TRAIN_IMAGES, 200_u32), (TEST_IMAGES, 20)] {
+        let mut pixels = vec![0_u8; count as usize * 784];
+        if name == TRAIN_IMAGES {
+            pixels[70 * 784..71 * 784].fill(255);
+        }
+        sandbox.write(name, idx(&[count, 28, 28], &pixels));
+    }
+    let teacher = sandbox.path("teacher");
+    let flags = [("dataset", "mnist"), ("data-dir", sandbox.path("data").to_str().unwrap())].map(owned);
+    let flags: Vec<(&str, &str)> = flags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    finished(&teacher, &[&flags[..], &[("epochs", "1"), ("learning-rate", "1e-6")]].concat());
+    let weights = teacher.join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let (head, data) = bytes[8..].split_at_mut(header);
+    let table: serde_json::Value = serde_json::from_slice(head).unwrap();
+    for (name, tensor) in table.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__") {
+        let [from, to] = [0, 1].map(|end| tensor["data_offsets"][end].as_u64().unwrap() as usize);
+        let scale = if name.ends_with("bias") { 0.0 } else { 1e20 };
+        for value in data[from..to].chunks_exact_mut(4) {
+            let weight = f32::from_le_bytes((&*value).try_into().unwrap());
+            value.copy_from_slice(&(weight * scale).to_le_bytes());
+        }
+    }
+    std::fs::write(&weights, bytes).unwrap();
+    [
+        ("dataset", "mnist"),
+        ("data-dir", sandbox.path("data").to_str().unwrap()),
+        ("warm-start", teacher.to_str().unwrap()),
+        ("learning-rate", "1e-6"),
+    ]
+    .map(owned)
+}
+
+fn owned((key, value): (&str, &str)) -> (String, String) {
+    (key.to_owned(), value.to_owned())
+}
+
+#[test]
+fn a_step_that_is_not_finite_ends_the_run_or_is_skipped_or_rolled_back() {
+    let sandbox = Sandbox::new();
+    let flags = one_image_too_many(&sandbox);
+    let flags: Vec<(&str, &str)> = flags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let with =
+        |more: &[(&'static str, &'static str)]| [&flags[..], &[("observe", "none,steps=every:1steps")], more].concat();
+    let result = |dir: &Path| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(dir.join("result.json")).unwrap()).unwrap()
+    };
+    let often = ("checkpoint-every", "1steps");
+
+    let error = train(&sandbox.path("stop"), &with(&[often]), &Start::Resume, usize::MAX).unwrap_err();
+    assert!(matches!(error, RunError::Fit(FitError::Diverged(_))), "{error}");
+    assert_eq!(error.exit(), Exit::Data);
+    assert!(error.to_string().contains("first non-finite values are in"), "{error}");
+
+    let skip = with(&[("on-nan", "skip")]);
+    let (whole, pieces) = (sandbox.path("skip"), sandbox.path("pieces"));
+    finished(&whole, &skip);
+    assert_eq!(result(&whole)["skipped_steps"], 3, "once an epoch");
+    for _ in 0..6 {
+        stopped(&pieces, &skip, 2);
+    }
+    finished(&pieces, &skip);
+    assert_same(&pieces, &whole, "skipping and stopped");
+
+    let back = sandbox.path("rollback");
+    finished(&back, &with(&[("on-nan", "rollback"), often]));
+    assert_eq!(result(&back)["rollbacks"], 3, "once an epoch");
+    let journal = std::fs::read_to_string(back.join("metrics.jsonl")).unwrap();
+    assert_eq!(journal.lines().filter(|line| line.contains("\"kind\":\"rollback\"")).count(), 3, "{journal}");
+    points(&back);
+    // What was left out changed nothing: the same weights as with skipping.
+    let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
+    assert!(weights(&back) == weights(&whole));
 }

@@ -307,7 +307,7 @@ fn is_full(outcome: &Outcome, path: &str, why: &str) {
 }
 
 /// 900 kB of weights.
-const LARGE: &str = "--dataset synthetic --epochs 1 --limit-train 32 --limit-validation 10 --image-freq 0 --threads 1";
+const LARGE: &str = "--dataset synthetic --epochs 1 --limit-train 32 --limit-validation 10 --image-freq 0 --threads 1 --checkpoint-every off";
 
 #[test]
 fn a_limit_on_the_size_of_files_leaves_no_half_of_one() {

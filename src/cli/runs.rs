@@ -237,10 +237,10 @@ mod tests {
         assert_eq!(
             table(&rows, now).join("\n"),
             "\
-RUN                   STATE     ACCURACY      BEST  EPOCHS  STEPS  AGE      SIZE  NOTE
-logs/a                finished   99.12 %  100.00 %     5/5   4690  2 h   4.2 MiB
+RUN                  STATE     ACCURACY      BEST  EPOCHS  STEPS  AGE      SIZE  NOTE
+logs/a               finished   99.12 %  100.00 %     5/5   4690  2 h   4.2 MiB
 logs/näm\\ne\\u{202e}  running          -         -    -/12      -  2 h  >4.9 KiB  process 42
-logs/b                damaged          -         -     -/-      -  2 h   0.0 KiB  result.json: not JSON"
+logs/b               damaged          -         -     -/-      -  2 h   0.0 KiB  result.json: not JSON"
         );
     }
 

@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::knobs::{KNOBS, Knob, Later, nearest};
+use super::knobs::{KNOBS, Knob, Later};
+use super::values::nearest;
 use super::{Config, ConfigError};
 
 /// Longer files are no configuration.

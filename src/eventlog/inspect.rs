@@ -428,6 +428,17 @@ mod tests {
     }
 
     #[test]
+    fn no_name_reaches_the_terminal_as_it_is() {
+        let mut tags = BTreeMap::new();
+        super::Tag::add(&mut tags, "a\nb", "\u{1b}[2J", Form::Audio, 0, 1);
+        super::Tag::add(&mut tags, "c", "\u{9b}2J", Form::Tensor, 0, 1);
+        let run = Run { name: "d\u{7}".to_owned(), tags: tags.into_values().collect(), files: Vec::new() };
+        let text = Report { path: PathBuf::new(), runs: vec![run] }.to_string();
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        assert!(text.contains("\\u{1b}[2J (audio)") && text.contains("run d\\u{7}\n"), "{text}");
+    }
+
+    #[test]
     fn damage_is_told_with_its_place() {
         let dir = tempfile::tempdir().unwrap();
         let path = write(dir.path(), 0..3);

@@ -83,7 +83,8 @@ mod tests {
     #[test]
     fn the_last_words_say_where_it_began() {
         let first = NonFinite { layer: "conv2d".to_owned(), what: Part::Output, count: 3, of: 40 };
-        let mut divergence = Divergence { loss: f64::NAN, iterations: 7, epoch: 1, fine_until: 6, non_finite: vec![first] };
+        let mut divergence =
+            Divergence { loss: f64::NAN, iterations: 7, epoch: 1, fine_until: 6, non_finite: vec![first] };
         assert_eq!(
             last_words(&divergence),
             "**Training diverged: the loss is NaN after step 7 (epoch 2); the first non-finite values are in the output of \

@@ -159,7 +159,12 @@ pub fn run(
         Err(error @ RunError::Fit(FitError::Stopped { .. })) => {
             notes.end(records::Status::Stopped, None, error.exit().code());
         }
-        Err(error) => notes.end(records::Status::Failed, Some(error.to_string()), error.exit().code()),
+        Err(error) => {
+            if let RunError::Fit(FitError::Diverged(diverged)) = error {
+                notes.at(diverged.iterations, diverged.epoch);
+            }
+            notes.end(records::Status::Failed, Some(error.to_string()), error.exit().code());
+        }
     }
     ended
 }
@@ -247,10 +252,11 @@ impl Job<'_> {
         let config = &resolved.config;
         let began = clock.now();
         let mut point = point::of(self, start)?;
+        let seconds_before = point.ledger.seconds;
         dir.write_config(&resolved.to_toml())?;
         point.ledger.attempts = notes.borrow_mut().open(&dir.journal(), point.ledger.attempts)?;
         point.ledger.started.get_or_insert(began.as_secs());
-        notes.borrow_mut().start(&point.state.position, resolved);
+        notes.borrow_mut().start(&point.state.position, point.ledger.rollbacks, resolved);
         let mut session = Session::begin(dir, resolved, clock.now());
         self.announce(&point);
         let trained = loop {
@@ -270,7 +276,8 @@ impl Job<'_> {
             point = point::of(self, &Start::Resume)?;
             let counted =
                 Ledger { attempts: ledger.attempts, rollbacks: ledger.rollbacks + 1, left_out, ..point.ledger };
-            point.ledger = Ledger { started: ledger.started, ..counted };
+            // This process counts its time once, at its end.
+            point.ledger = Ledger { started: ledger.started, seconds: seconds_before, ..counted };
             notes.borrow_mut().rollback(diverged.iterations, point.state.position.iterations);
             tracing::warn!(
                 "{diverged}; back to step {}, and on without steps {first} to {}",

@@ -39,7 +39,7 @@ impl Notes {
         Ok(attempt)
     }
 
-    pub fn start(&mut self, position: &Position, resolved: &Resolved) {
+    pub fn start(&mut self, position: &Position, rollbacks: u32, resolved: &Resolved) {
         let texts = resolved.values().map(|(knob, text, _)| (knob.key, text));
         self.append(&Line::Start {
             step: position.iterations,
@@ -48,6 +48,8 @@ impl Notes {
             settings: settings(texts),
         });
         self.count(position);
+        self.figures.skipped_steps = position.skipped;
+        self.figures.rollbacks = rollbacks.into();
         self.last = position.last;
         self.tell(None);
     }
@@ -103,6 +105,11 @@ impl Notes {
     /// Entries of the event log that were lost in this process.
     pub fn lost_entries(&mut self, entries: u64) {
         self.figures.event_write_errors = entries;
+    }
+
+    /// Where a process is that ends between two of its notes.
+    pub fn at(&mut self, step: u64, epoch: u64) {
+        (self.figures.steps, self.figures.epochs) = (step, epoch);
     }
 
     /// The last line.

@@ -10,9 +10,10 @@ use tch::{Device, Tensor};
 use super::divergence::{Divergence, NonFinite, in_backward_pass, in_forward_pass};
 use super::keeper::{Keeper, Snapshot};
 use super::memories::Memories;
-use super::observer::{At, Metrics, Moment, PhaseSeconds, Totals, Watch};
+use super::observer::{At, Metrics, Moment, PhaseSeconds, Watch};
 use super::state::{EpochReport, Position, TrainState};
-use super::stepper::{StepOutput, Stepper};
+use super::stepper::Stepper;
+use super::sums::Sums;
 use super::worker::WorkerLost;
 use crate::data::{Batch, Dataset, order};
 use crate::evaluation::Predictions;
@@ -226,7 +227,7 @@ impl<Out> Training<'_, Out> {
         }
         // All steps of an epoch are done: there was a last one.
         let unseen = unseen.unwrap_or_else(|| self.unseen());
-        self.end_epoch(started, unseen)
+        self.end_epoch(started, &unseen)
     }
 
     /// One step on the samples of these indices. Says whether it is to be looked at.
@@ -291,7 +292,7 @@ impl<Out> Training<'_, Out> {
     }
 
     /// Evaluates, and looks at what came of the epoch.
-    fn end_epoch(&mut self, started: Instant, unseen: Unseen) -> Result<(), FitError> {
+    fn end_epoch(&mut self, started: Instant, unseen: &Unseen) -> Result<(), FitError> {
         let fit = self.fit;
         let totals = self.sums.read();
         self.sums.stop_clock();
@@ -363,7 +364,7 @@ impl<Out> Training<'_, Out> {
     }
 
     /// Keeps the state as it was before anybody looked at the epoch's last step.
-    fn stop_unseen(&mut self, unseen: Unseen) -> FitError {
+    fn stop_unseen(&mut self, unseen: &Unseen) -> FitError {
         self.state.position = unseen.position;
         let snapshot = Snapshot { state: self.state, memories: &unseen.memories };
         match self.keeper.keep(snapshot, self.out) {
@@ -472,54 +473,6 @@ fn look<Out>(view: &View<'_>, watches: &mut [Watch<Out>], out: &mut Out, stop: &
         observer.observe(&moment, out);
     }
     true
-}
-
-/// The running sums; loss and hits stay on the device until somebody reads them.
-struct Sums {
-    loss_sum: Tensor,
-    correct: Tensor,
-    samples: u64,
-    seconds: PhaseSeconds,
-    /// When the stretch of training began that is running; the wall clock stands still between stretches.
-    running_since: Option<Instant>,
-}
-
-impl Sums {
-    fn new(totals: &Totals, device: Device) -> Sums {
-        Sums {
-            loss_sum: Tensor::from(totals.loss_sum).to_device(device),
-            correct: Tensor::from(totals.correct as i64).to_device(device),
-            samples: totals.samples,
-            seconds: totals.seconds,
-            running_since: None,
-        }
-    }
-
-    fn start_clock(&mut self) {
-        self.running_since = Some(Instant::now());
-    }
-
-    fn stop_clock(&mut self) {
-        self.seconds.total += self.running_since.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
-    }
-
-    fn add(&mut self, output: &StepOutput, data_seconds: f64) {
-        let _ = self.loss_sum.g_add_(&output.loss_sum);
-        let _ = self.correct.g_add_(&output.correct);
-        self.samples += output.samples as u64;
-        self.seconds = self.seconds.plus(&output.seconds);
-        self.seconds.data += data_seconds;
-    }
-
-    /// Waits for the device.
-    fn read(&mut self) -> Totals {
-        let (loss_sum, correct) = (self.loss_sum.double_value(&[]), self.correct.int64_value(&[]) as u64);
-        if self.running_since.is_some() {
-            self.stop_clock();
-            self.start_clock();
-        }
-        Totals { loss_sum, correct, samples: self.samples, seconds: self.seconds }
-    }
 }
 
 #[cfg(test)]

@@ -62,7 +62,8 @@ mod tests {
         assert_eq!(back, memories);
         assert_eq!(back.get::<f64>("best").unwrap(), Some(0.1));
         assert_eq!(back.get::<f64>("none").unwrap(), None);
-        let layout: Option<Option<(Vec<usize>, Vec<[f64; 2]>)>> = back.get("layout").unwrap();
+        type Earlier = Option<(Vec<usize>, Vec<[f64; 2]>)>;
+        let layout = back.get::<Earlier>("layout").unwrap();
         assert_eq!(layout.unwrap().unwrap().1, [[0.5, f64::MIN_POSITIVE]]);
     }
 
@@ -71,7 +72,7 @@ mod tests {
         assert!(Memories::from_bytes(&[]).is_err());
         assert!(Memories::from_bytes(&[255; 40]).is_err());
         let mut memories = Memories::default();
-        memories.put("best", &[1_u8; 3]);
+        memories.put("best", &u64::MAX);
         let error = memories.get::<Vec<String>>("best").unwrap_err().to_string();
         assert!(error.starts_with("cannot read what best remembered: "), "{error}");
     }

@@ -7,6 +7,7 @@ mod memories;
 mod observer;
 mod state;
 mod stepper;
+mod sums;
 mod worker;
 
 pub use divergence::{Divergence, NonFinite, Part};

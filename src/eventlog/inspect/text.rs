@@ -38,12 +38,12 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "run {}", self.name)?;
+        writeln!(f, "run {}", printable(&self.name))?;
         let mut rows = vec![["tag", "kind", "points", "steps", "size"].map(str::to_owned)];
         for tag in &self.tags {
-            let plugin = if tag.plugin.is_empty() { "-" } else { &tag.plugin };
+            let plugin = if tag.plugin.is_empty() { "-".to_owned() } else { printable(&tag.plugin) };
             let kind = match tag.form {
-                Form::Tensor | Form::GraphDef | Form::Files => plugin.to_owned(),
+                Form::Tensor | Form::GraphDef | Form::Files => plugin,
                 form => format!("{plugin} ({})", form.name()),
             };
             rows.push([printable(&tag.name), kind, tag.count.to_string(), tag.steps(), size(tag.bytes)]);
