@@ -323,7 +323,7 @@ fn one_image_too_many(sandbox: &Sandbox) -> [(String, String); 4] {
         let scale = if name.ends_with("bias") { 0.0 } else { 1e20 };
         for value in data[from..to].chunks_exact_mut(4) {
             let weight = f32::from_le_bytes((&*value).try_into().unwrap());
-            value.copy_from_slice(&(weight * scale).to_le_bytes());
+            value.copy_from_slice(&(weight.abs() * scale).to_le_bytes());
         }
     }
     std::fs::write(&weights, bytes).unwrap();
