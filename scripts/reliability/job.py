@@ -26,7 +26,8 @@ TINY = ("--dataset", "synthetic", "--conv-filters", "4,6", "--dense-units", "8",
         "--limit-train", "200", "--limit-validation", "40", "--threads", "1", "--checkpoint-every", "3steps",
         "--update-freq", "1", "--learning-rate", "0.01", "--probes", "2", "--quiet")
 # Scalars, histograms, pictures, texts, curves, graphs and the projector: what costs most is left out.
-CALM = Job("calm", (*TINY, "--observe", "explanations=off,activation-max=off,gradcam=off,tsne=off"))
+CALM = Job("calm", (*TINY, "--observe", "explanations=off,activation-max=off,gradcam=off,tsne=off,confusion=off,"
+                    "errors=off,calibration=off,classes=off"))
 # Everything that is looked at by default.
 WHOLE = Job("whole", TINY)
 # The least with all kinds of files: for as many processes as there are system calls.

@@ -4,6 +4,7 @@ The slow loader is TensorBoard's own, in this process; the fast one is its data 
 does. Both keep every point here: nothing is sampled.
 """
 
+import functools
 import hashlib
 import logging
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import grpc
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.compat.tensorflow_stub import pywrap_tensorflow
 from tensorboard.context import RequestContext
 from tensorboard.data import grpc_provider, server_ingester
 from tensorboard.util import tensor_util
@@ -25,6 +27,8 @@ PATIENCE = 120
 
 # It warns of each point that a restart takes back, which is what is asked of it here.
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
+# It computes checksums in Python, byte by byte, and is given the same pictures again and again.
+pywrap_tensorflow.crc32c = functools.lru_cache(maxsize=1024)(pywrap_tensorflow.crc32c)
 
 
 def digest(value):
