@@ -1,12 +1,14 @@
 """R2 and R3: every system call of a short run that persists something, killed at or failed, and on until finished.
 
 The calls are those of a recorded trace. strace counts for each thread by itself: the first thread is traced alone, and
-so hit exactly; for the others the first thread that makes so many calls is hit.
+so hit exactly; to the one that writes the event log strace is attached as soon as there is one.
 """
 
+import os
 import shutil
 import signal
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ FAILING = ("openat", "write", "fsync", "fdatasync", "rename", "renameat2", "mkdi
 # The exit codes of output that cannot be written: the disk's fault, a place's, a permission's.
 FAIR = (0, 73, 74, 77)
 MOST_WAIT = 60
+LOG_THREAD = "event-log"
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,12 @@ class Place:
 
     name: str
     when: int
-    everywhere: bool  # in whichever thread comes first, not in the first thread
+    in_log: bool  # in the thread that writes the event log, not in the first thread
     resumed: bool  # of a process that goes on with a run, not of one that begins it
     path: str
 
     def __str__(self):
-        return (f"{self.name} {self.when} of {'any' if self.everywhere else 'the first'} thread, "
+        return (f"{self.name} {self.when} of the {'log' if self.in_log else 'first'} thread, "
                 f"{'going on' if self.resumed else 'beginning'}: {self.path}")
 
 
@@ -57,6 +60,25 @@ def places(bench, resumed):
             path = call.path[len(str(logdir)) + 1:] or "."
             found.append((index <= end, Place(call.name, call.ordinal, call.tid != first, resumed, path)))
     return found
+
+
+def tampered(bench, command, place, what, when, log=os.devnull):
+    """Runs a command of which one call is tampered with."""
+    if not place.in_log:
+        return bench.trainer.run([*trace.injecting(place.name, what, when, log), *command])
+    began = time.monotonic()
+    process = bench.trainer.start(command)
+    wait_for(lambda: trace.thread_named(process.pid, LOG_THREAD) or process.poll() is not None, PATIENCE)
+    thread = trace.thread_named(process.pid, LOG_THREAD)
+    tracing = None
+    if thread is not None and process.poll() is None:
+        process.send_signal(signal.SIGSTOP)
+        tracing = trace.inject_into(thread, place.name, what, when, log)
+        process.send_signal(signal.SIGCONT)
+    ended = bench.trainer.end(process, began)
+    if tracing is not None:
+        tracing.wait()
+    return ended
 
 
 def begun(bench, resumed):
@@ -107,10 +129,9 @@ def kills(bench):
         logdir = begun(bench, place.resumed)
         before = max(checkpoints(logdir), default=0)
         command = bench.trainer.command(logdir, SHORT)
-        injected = [*trace.injecting(place.name, "signal=SIGKILL", place.when, place.everywhere), *command]
-        ended = bench.trainer.run(injected)
+        ended = tampered(bench, command, place, "signal=SIGKILL", place.when)
         tally.add()
-        what, commands = f"point {number}, {place}", [bench.again("R2", number), injected, command]
+        what, commands = f"point {number}, {place}", [bench.again("R2", number), command]
         faults = states.faults(logdir)
         if ended.killed:
             hit.append(number)
@@ -146,7 +167,7 @@ def errors(bench):
         at = at[::11]
     elif bench.amount == "full":
         at = at[::3]  # all kinds at all calls, but not each with each: for that there is --long
-    codes = {}
+    codes, hit = {}, []
     batch = bench.batch(tally)
 
     def one(number):
@@ -157,14 +178,14 @@ def errors(bench):
         command = bench.trainer.command(logdir, SHORT)
         when = f"{place.when}+" if lasting else place.when
         with tempfile.NamedTemporaryFile(prefix="injected-") as log:
-            prefix = trace.injecting(place.name, f"error={error}", when, place.everywhere, log.name)
-            ended = bench.trainer.run([*prefix, *command])
-            injected = "(INJECTED)" in Path(log.name).read_text(errors="replace")
+            ended = tampered(bench, command, place, f"error={error}", when, log.name)
+            if "(INJECTED)" in Path(log.name).read_text(errors="replace"):
+                hit.append(number)
         tally.add()
         codes[ended.code] = codes.get(ended.code, 0) + 1
         what = f"point {number}, {error} {'from then on' if lasting else 'once'} at {place}"
-        commands = [bench.again("R3", number), [*prefix, *command], command]
-        faults = states.faults(logdir) + blamed(ended, logdir, place, lasting, injected)
+        commands = [bench.again("R3", number), command]
+        faults = states.faults(logdir) + blamed(ended, logdir, place, lasting)
         if ended.code != 0 and before and not checkpoints(logdir):
             faults.append(f"no checkpoint is left of {sorted(before)}")
         for step, directory in checkpoints(logdir).items():
@@ -184,18 +205,19 @@ def errors(bench):
 
     bench.each(range(len(at)), one)
     batch.flush()
+    tally.found.append(f"{len(hit)} met their error")
     tally.found.append("exit codes " + ", ".join(f"{code}: {count}" for code, count in sorted(codes.items(), key=str)))
     return tally.close()
 
 
-def blamed(ended, logdir, place, lasting, injected):
+def blamed(ended, logdir, place, lasting):
     """What is wrong with how a process ended that met an error."""
     if "panicked" in ended.stderr or ended.code not in FAIR:
         return [f"ended badly: {ended}"]
     if ended.seconds > MOST_WAIT:
         return [f"took {ended.seconds:.0f} s"]
     # An error that lasts at `write` is met by standard error as well: nothing can be said then.
-    mute = place.name == "write" and lasting
+    mute = place.name == "write" and lasting and not place.in_log
     if ended.code != 0 and not mute and str(logdir) not in ended.stderr and str(logdir.name) not in ended.stderr:
         return [f"the message has no path: {ended}"]
     return []

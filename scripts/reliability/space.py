@@ -141,7 +141,7 @@ def refused(bench):
         command = wrap([str(bench.trainer.program), "--logdir", str(logdir), "--quiet", *data])
         tries, over = [], []
         # By turns with the start of the program alone, and again if that was slow: a busy machine is not its fault.
-        while len(tries) < 3 or (min(over) > PROMPT and len(tries) < 10):
+        while len(tries) < bench.of(1, 3) or (min(over) > PROMPT and len(tries) < 10):
             tries.append(bench.trainer.run(command))
             over.append(tries[-1].seconds - bench.trainer.run(wrap([str(bench.trainer.program), "--version"])).seconds)
         ended = tries[0]

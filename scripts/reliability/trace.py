@@ -8,6 +8,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from reliability.watching import wait_for
+
 # What persists, or makes a place to persist into.
 CALLS = ("openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink", "unlinkat",
          "ftruncate", "mkdir", "mkdirat", "rmdir")
@@ -59,14 +61,46 @@ def recording(log):
             "trace=" + ",".join(CALLS)]
 
 
-def injecting(name, what, when, everywhere, log=os.devnull):
-    """The prefix of a command of which one call is tampered with: of its first thread, or of whichever comes first.
+def injecting(name, what, when, log=os.devnull):
+    """The prefix of a command of which one call is tampered with, in its first thread alone.
 
-    strace counts for each thread by itself. Without `-f` it sees the first thread alone.
+    strace counts for each thread by itself, so that with `-f` another thread could be the first to make so many calls.
+    With `--seccomp-bpf` it would deliver no signal.
     """
-    follow = ["-f", "--seccomp-bpf"] if everywhere else []
-    return ["strace", *follow, "-qq", "-y", "-s", "0", "-o", str(log), "-e", "signal=none", "-e", f"trace={name}", "-e",
+    return ["strace", "-qq", *_tampering(name, what, when, log)]
+
+
+def inject_into(thread, name, what, when, log=os.devnull):
+    """Tampers with one call of one running thread, counted from now on; returns when strace has it, with strace."""
+    process = subprocess.Popen(["strace", "-qq", "-p", str(thread), *_tampering(name, what, when, log)],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: tracer(thread) == process.pid or process.poll() is not None, 30)
+    return process
+
+
+def _tampering(name, what, when, log):
+    return ["-y", "-s", "0", "-o", str(log), "-e", "signal=none", "-e", f"trace={name}", "-e",
             f"inject={name}:{what}:when={when}"]
+
+
+def tracer(thread):
+    """The process that traces a thread; 0 for none, None if the thread is gone."""
+    try:
+        status = Path(f"/proc/{thread}/status").read_text()
+    except OSError:
+        return None
+    return int(re.search(r"^TracerPid:\s+(\d+)", status, re.MULTILINE)[1])
+
+
+def thread_named(pid, name):
+    """The id of a process's thread of this name, or None."""
+    for path in Path(f"/proc/{pid}/task").glob("*/comm"):
+        try:
+            if path.read_text().strip() == name:
+                return int(path.parent.name)
+        except OSError:
+            continue
+    return None
 
 
 def record(trainer, command):
