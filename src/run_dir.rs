@@ -162,6 +162,10 @@ impl RunDir {
         let not_writable =
             |dir: &Path, source| RunDirError::NotWritable { path: path.to_owned(), dir: dir.to_owned(), source };
         std::fs::create_dir_all(path).map_err(|source| not_writable(path, source))?;
+        // What is durable in a directory is lost with its entry in the one above. Some file systems cannot say so.
+        for above in path.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()) {
+            let _ = File::open(above).and_then(|dir| dir.sync_all());
+        }
         let lock_path = path.join(LOCK);
         let lock = File::options()
             .create(true)

@@ -299,6 +299,16 @@ fn triggers() {
     prove("trigger parser", MEMORY, make, |bytes| subjects::trigger(std::str::from_utf8(bytes).unwrap()));
 }
 
+#[test]
+fn names_of_runs() {
+    let examples =
+        ["fit", "trainer-29123456", "2026-01-02", "{date}-{time}", "{host}_{seed}", "lr{learning-rate}", "{{x}}"];
+    let words =
+        ["..", ".", "/", "\\", "{", "}", "{{", "}}", "{seed}", "{datetime}", "%2e", "\0", "-", "\u{202e}", "NUL", " "];
+    let make = |mutator: &mut Mutator| mutator.text(&examples, &words).into_bytes();
+    prove("run name parser", MEMORY, make, |bytes| subjects::run_name(std::str::from_utf8(bytes).unwrap()));
+}
+
 /// Bounded by the decoder's own limit, since a picture of few bytes may be large.
 const PICTURE_MEMORY: usize = 2 * (8 << 26);
 

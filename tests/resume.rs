@@ -235,6 +235,15 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&file, bytes).unwrap();
+    // With none that is good, nothing is done behind anybody's back.
+    let all = dir.path().join("all");
+    stopped(&all, &often, 1);
+    let manifest = all.join("checkpoints/ckpt-000000000001/manifest.json");
+    std::fs::write(&manifest, &std::fs::read(&manifest).unwrap()[1..]).unwrap();
+    let error = train(&all, &often, &Start::Resume, usize::MAX).unwrap_err();
+    assert_eq!(error.exit(), Exit::Data);
+    assert!(error.to_string().contains("every checkpoint in ") && error.to_string().ends_with("--fresh"), "{error}");
+
     finished(&logdir, &often);
     assert_same(&logdir, &whole, "from the checkpoint before");
 }
@@ -323,7 +332,7 @@ fn one_image_too_many(sandbox: &Sandbox) -> [(String, String); 4] {
         let scale = if name.ends_with("bias") { 0.0 } else { 1e20 };
         for value in data[from..to].chunks_exact_mut(4) {
             let weight = f32::from_le_bytes((&*value).try_into().unwrap());
-            value.copy_from_slice(&(weight * scale).to_le_bytes());
+            value.copy_from_slice(&(weight.abs() * scale).to_le_bytes());
         }
     }
     std::fs::write(&weights, bytes).unwrap();

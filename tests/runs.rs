@@ -886,6 +886,25 @@ fn no_template_makes_a_name_that_is_not_plain() {
     proof(&format!("X run-name templates: {POINTS} points, 0 failures"));
 }
 
+#[test]
+fn a_health_check_asks_for_a_sign_of_life() {
+    let sandbox = Sandbox::new();
+    sandbox.write("logs/fit/config.toml", "dataset = \"synthetic\"\n");
+    sandbox.write("logs/fit/run.lock", "1\n");
+    let outcome = sandbox.run("runs logs --max-age 1h");
+    assert_eq!((outcome.code(), outcome.says("logs/fit")), (0, true), "{}", outcome.stderr);
+    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3700);
+    for name in ["logs/fit/config.toml", "logs/fit/run.lock"] {
+        let file = std::fs::File::options().write(true).open(sandbox.path(name)).unwrap();
+        file.set_modified(hour_ago).unwrap();
+    }
+    let outcome = sandbox.run("runs logs --max-age 1h");
+    assert_eq!(outcome.code(), 69, "{}", outcome.stdout);
+    assert!(outcome.says("no run at or below logs has written anything within 1h"), "{}", outcome.stderr);
+    assert_eq!(sandbox.run("runs logs --max-age soon").code(), 64);
+    assert_eq!(sandbox.run("runs logs --max-age 2h").code(), 0);
+}
+
 /// Says what was tried, where it is seen without a flag.
 fn proof(text: &str) {
     let _ = writeln!(std::io::stderr(), "proof: {text}");

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::pictures::{text, wrong};
 use super::{Failure, note, option, print};
 use crate::catalogue::{self, Listing, Run, Size, State};
+use crate::exit::Exit;
 use crate::types::{Clock, SystemClock, WallTime};
 
 pub(super) fn command() -> Command {
@@ -27,6 +28,7 @@ pub(super) fn command() -> Command {
         .args([logdir(), json])
         .arg(option("state", "STATE", "Only runs in this state, such as `finished`"))
         .arg(option("limit", "N", "Only the first N runs"))
+        .arg(option("max-age", "TIME", "Only runs that wrote something within TIME, such as 90s, 30m, 2h; none ends with 69"))
 }
 
 /// The directory that is searched.
@@ -44,22 +46,46 @@ pub(super) fn runs(matches: &ArgMatches) -> Result<(), Failure> {
         state => state,
     };
     let limit = number(matches, "limit", 1)?.unwrap_or(usize::MAX);
+    let max_age = match text(matches, "max-age") {
+        Some(text) => Some((text, seconds(text)?)),
+        None => None,
+    };
     let listing = catalogue::list(Path::new(logdir))?;
     warn(&listing);
-    let chosen: Vec<&Run> =
-        listing.runs.iter().filter(|run| state.is_none_or(|state| run.state.name() == state)).take(limit).collect();
+    let now = SystemClock.now();
+    let is_young = |run: &&Run| max_age.is_none_or(|(_, seconds)| age(run, now) <= seconds);
+    let is_meant = |run: &&Run| state.is_none_or(|state| run.state.name() == state);
+    let chosen: Vec<&Run> = listing.runs.iter().filter(is_meant).filter(is_young).take(limit).collect();
     if chosen.is_empty() {
         let kind = state.map_or_else(String::new, |state| format!("{state} "));
-        note(&format!("no {kind}runs at or below {logdir}"));
-        return Ok(());
+        return match max_age {
+            // The question of a health check.
+            Some((text, _)) => Err(Failure::new(
+                Exit::Unavailable,
+                format!("no {kind}run at or below {logdir} has written anything within {text}"),
+            )),
+            None => {
+                note(&format!("no {kind}runs at or below {logdir}"));
+                Ok(())
+            }
+        };
     }
-    let now = SystemClock.now();
     let rows = chosen.into_iter().map(|run| (run, run.size()));
     let lines: Vec<String> = match matches.get_flag("json") {
         true => rows.map(|(run, size)| object(run, size, now).to_string()).collect(),
         false => table(&rows.collect::<Vec<_>>(), now),
     };
     print(&lines.join("\n"))
+}
+
+/// A time as somebody types it: `90s`, `30m`, `2h`, `1d`.
+fn seconds(text: &str) -> Result<f64, Failure> {
+    let units = [('s', 1.0), ('m', 60.0), ('h', 3600.0), ('d', 86_400.0)];
+    let found = units.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?, seconds)));
+    match found.and_then(|(count, seconds)| Some(f64::from(count.parse::<u32>().ok()?) * seconds)) {
+        Some(seconds) => Ok(seconds),
+        None => Err(wrong("max-age", text, "a whole number and s, m, h or d, such as 30m")),
+    }
 }
 
 /// A whole number, at least `least`.
@@ -242,6 +268,16 @@ logs/a               finished   99.12 %  100.00 %     5/5   4690  2 h   4.2 MiB
 logs/näm\\ne\\u{202e}  running          -         -    -/12      -  2 h  >4.9 KiB  process 42
 logs/b               damaged          -         -     -/-      -  2 h   0.0 KiB  result.json: not JSON"
         );
+    }
+
+    #[test]
+    fn a_time_is_a_number_and_a_unit() {
+        for (text, want) in [("90s", 90.0), ("30m", 1800.0), ("2h", 7200.0), ("1d", 86_400.0), ("0s", 0.0)] {
+            assert_eq!(seconds(text).unwrap(), want, "{text}");
+        }
+        for text in ["", "s", "30", "-1m", "1.5h", "1w", "99999999999s", "1 h"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ pub(super) struct Keeping<'a> {
 /// A snapshot that could not be kept.
 #[derive(Debug, thiserror::Error)]
 enum KeepError {
-    #[error("{source}; training ends, as what it learns could not be kept. The checkpoints before are as they were")]
+    #[error("{source}")]
     Store { source: StoreError },
     #[error("cannot make a checkpoint of step {step}: {source}")]
     State { step: u64, source: StateError },

@@ -39,7 +39,7 @@ pub(super) enum ShowsStart {
 /// beginning.
 pub(super) fn of(job: &Job<'_>, start: &Start) -> Result<Point, RunError> {
     let dataset = DatasetFact { name: job.dataset.name.clone(), blake3: job.dataset.blake3() };
-    if let Some(checkpoint) = standing::newest(job.store)? {
+    if let Some(checkpoint) = standing::newest(job.store, &job.dir.checkpoints())? {
         return resumed(job, &checkpoint, dataset);
     }
     match start {
@@ -81,7 +81,8 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, Run
     if is_itself {
         return Err(StandingError::ForkOfItself { path: from.to_owned() }.into());
     }
-    let newest = standing::newest(&Store::new(from.join(CHECKPOINTS)))?;
+    let checkpoints = from.join(CHECKPOINTS);
+    let newest = standing::newest(&Store::new(&checkpoints), &checkpoints)?;
     let checkpoint = newest.ok_or_else(|| StandingError::NothingToFork { path: from.to_owned() })?;
     let unusable = |source| RunError::State { path: checkpoint.path.clone(), source };
     let facts = Facts::of(&checkpoint).map_err(unusable)?;

@@ -42,6 +42,8 @@ pub enum StandingError {
     NothingToFork { path: PathBuf },
     #[error("--fork-from {} is the run's own --logdir; name another directory for the new run", path.display())]
     ForkOfItself { path: PathBuf },
+    #[error("every checkpoint in {} is damaged; bring one back from a copy, or start over with --fresh", path.display())]
+    AllDamaged { path: PathBuf },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("--warm-start {}: {reason}; name the directory of a finished run with the same network", path.display())]
@@ -57,7 +59,7 @@ impl Classify for StandingError {
             | StandingError::ForkOfItself { .. } => Exit::CantCreate,
             StandingError::NothingToFork { .. } => Exit::NoInput,
             StandingError::Store(error) => error.exit(),
-            StandingError::WarmStart { .. } => Exit::Data,
+            StandingError::AllDamaged { .. } | StandingError::WarmStart { .. } => Exit::Data,
         }
     }
 }
@@ -124,11 +126,15 @@ pub(super) fn compare(
     if differences.is_empty() { Ok(()) } else { Err(StandingError::Changed { path: logdir.to_owned(), differences }) }
 }
 
-/// The newest good checkpoint of a store; those that are not good are told.
-pub(super) fn newest(store: &Store) -> Result<Option<Checkpoint>, StoreError> {
+/// The newest good checkpoint of the store in `checkpoints`; those that are not good are told. Where none is good, work is
+/// lost: that is not for a program to pass over.
+pub(super) fn newest(store: &Store, checkpoints: &Path) -> Result<Option<Checkpoint>, StandingError> {
     let found = store.newest()?;
     for rejected in &found.rejected {
         tracing::warn!("checkpoint {} is damaged and not used: {}", rejected.path.display(), rejected.reason);
+    }
+    if found.checkpoint.is_none() && !found.rejected.is_empty() {
+        return Err(StandingError::AllDamaged { path: checkpoints.to_owned() });
     }
     Ok(found.checkpoint)
 }

@@ -5,7 +5,7 @@
 //! `fuzz/` calls the same functions.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::str::FromStr;
 
 use trainer::checkpoint::manifest::Manifest;
@@ -15,7 +15,9 @@ use trainer::data::{Photo, idx};
 use trainer::eventlog::inspect::Report;
 use trainer::eventlog::reader::EventReader;
 use trainer::exit::{Classify, Exit};
+use trainer::run_name::{RunName, Template};
 use trainer::trigger::Trigger;
+use trainer::types::WallTime;
 
 /// The reader of event files, and what `trainer inspect` makes of the same bytes.
 pub fn event_file(bytes: &[u8], scratch: &Path) -> bool {
@@ -175,6 +177,45 @@ pub fn tensors(bytes: &[u8], want: &[(String, Vec<usize>)]) -> bool {
             false
         }
     }
+}
+
+/// The parsers of a run's name and of a template for one, whose fields have the same text for a value.
+pub fn run_name(text: &str) -> bool {
+    let name = RunName::new(text);
+    match &name {
+        Ok(name) => is_one_component(name, Some(text)),
+        Err(error) => refused(error),
+    }
+    let now = WallTime::from_secs(1.7e9).unwrap();
+    match Template::parse(text) {
+        Ok(template) => {
+            let again = Template::parse(&template.to_string()).unwrap();
+            for value in ["7", text, "../..", ""] {
+                let named = template.name(now, &|_| Some(value.to_owned()));
+                assert_eq!(named, again.name(now, &|_| Some(value.to_owned())), "its own text says something else");
+                match &named {
+                    Ok(name) => is_one_component(name, None),
+                    Err(error) => refused(error),
+                }
+            }
+            true
+        }
+        Err(error) => {
+            refused(&error);
+            assert!(name.is_err(), "a name is a template without fields");
+            false
+        }
+    }
+}
+
+/// A name below a directory stays below it, is seen, and is no flag.
+fn is_one_component(name: &RunName, want: Option<&str>) {
+    let text = name.as_str();
+    assert!(want.is_none_or(|want| want == text));
+    let components: Vec<Component<'_>> = Path::new(text).components().collect();
+    assert_eq!(components, [Component::Normal(text.as_ref())]);
+    assert!(text.len() <= 128 && text.starts_with(|c: char| c.is_ascii_alphanumeric()), "{text}");
+    assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
 }
 
 /// An error has words and is the input's fault, not the machine's or the program's.
