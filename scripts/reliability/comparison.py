@@ -104,11 +104,11 @@ class Reference:
                 found.append(f"{name} has other bytes")
         return found + differences(self.facts, facts(logdir))
 
-    def slow_faults(self, logdir, lost=False):
-        return series_faults(self.slow, loaders.slow(logdir), "slow loader", lost)
+    def slow_faults(self, logdir, may_miss=()):
+        return series_faults(self.slow, loaders.slow(logdir), "slow loader", may_miss)
 
-    def fast_faults(self, series, lost=False):
-        return series_faults(self.fast, series, "fast loader", lost)
+    def fast_faults(self, series, may_miss=()):
+        return series_faults(self.fast, series, "fast loader", may_miss)
 
 
 def copy_events(logdir, to):
@@ -159,11 +159,12 @@ def is_volatile(tag):
     return tag.startswith(VOLATILE)
 
 
-def series_faults(want, ours, who, lost=False):
-    """What one loader shows otherwise than it should; `lost`: the run said that points are missing."""
+def series_faults(want, ours, who, may_miss=()):
+    """What one loader shows otherwise than it should. Of tags that begin so, the run said that points are missing."""
     found = []
     for run, tag in sorted(want.keys() | ours.keys()):
-        if lost and tag == LOSSES:
+        excused = tag.startswith(tuple(may_miss))
+        if excused and tag == LOSSES:
             continue
         expected, shown_points = want.get((run, tag), []), ours.get((run, tag), [])
         name = f"{who}: {run} {tag}"
@@ -176,7 +177,7 @@ def series_faults(want, ours, who, lost=False):
         wanted, got = dict(expected), dict(shown_points)
         missing = [step for step in wanted if step not in got]
         extra = [step for step in got if step not in wanted]
-        if missing and not lost:
+        if missing and not excused:
             found.append(f"{name}: steps {missing[:5]} are missing")
         if extra:
             found.append(f"{name}: steps {extra[:5]} are too many")
@@ -200,11 +201,13 @@ class Batch:
         self.waiting, self.lock = [], threading.Lock()
         self.count = 0
 
-    def add(self, reference, logdir, what, commands=(), faults=()):
+    def add(self, reference, logdir, what, commands=(), faults=(), rowless=False):
         """Judges a finished run: files and the slow loader's view now, the fast one's later. Removes the directory."""
         logdir = Path(logdir)
         lost = lost_entries(logdir) > 0
-        faults = [*faults, *reference.file_faults(logdir, lost), *reference.slow_faults(logdir, lost)]
+        # Losses are counted, but for a row of HParams, of which a warning tells.
+        may_miss = ("",) if lost else ("_hparams_/",) if rowless else ()
+        faults = [*faults, *reference.file_faults(logdir, lost), *reference.slow_faults(logdir, may_miss)]
         if faults:
             self.fail(logdir, what, faults, commands)
             return
@@ -212,7 +215,7 @@ class Batch:
             name = f"run-{self.count:06}"
             self.count += 1
             copy_events(logdir, self.parent / name)
-            self.waiting.append((reference, name, what, tuple(commands), lost))
+            self.waiting.append((reference, name, what, tuple(commands), may_miss))
             full = len(self.waiting) >= self.size
         shutil.rmtree(logdir, ignore_errors=True)
         if full:
@@ -234,8 +237,8 @@ class Batch:
             if not self.waiting:
                 return
             seen = loaders.fast(self.parent)
-            for reference, name, what, commands, lost in self.waiting:
-                faults = reference.fast_faults(seen.get(name, {}), lost)
+            for reference, name, what, commands, may_miss in self.waiting:
+                faults = reference.fast_faults(seen.get(name, {}), may_miss)
                 if faults:
                     self.fail(self.parent / name, what, faults, commands)
                 shutil.rmtree(self.parent / name, ignore_errors=True)

@@ -23,6 +23,7 @@ FAILING = ("openat", "write", "fsync", "fdatasync", "rename", "renameat2", "mkdi
 # The exit codes of output that cannot be written: the disk's fault, a place's, a permission's.
 FAIR = (0, 73, 74, 77)
 MOST_WAIT = 60
+NO_ROW = "HParams may not show this run"
 LOG_THREAD = "event-log"
 
 
@@ -192,6 +193,7 @@ def errors(bench):
             for name, content in before.get(step, {}).items():
                 if not (directory / name).exists() or (directory / name).read_bytes() != content:
                     faults.append(f"{directory / name} was changed")
+        rowless = NO_ROW in ended.stderr
         if not faults:
             ended = bench.trainer.run(command)
             if ended.code != 0:
@@ -201,7 +203,7 @@ def errors(bench):
         else:
             if lost_entries(logdir):
                 codes["with gaps"] = codes.get("with gaps", 0) + 1
-            batch.add(reference, logdir, what, commands)
+            batch.add(reference, logdir, what, commands, rowless=rowless)
 
     bench.each(range(len(at)), one)
     batch.flush()
