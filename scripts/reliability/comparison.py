@@ -142,7 +142,24 @@ def facts(logdir):
     newest = [read_json(path / "manifest.json") for path in list(checkpoints(logdir).values())[-1:]]
     manifest = newest[0] if newest else {}
     return {"manifest": without_times({"step": manifest.get("step"), "facts": manifest.get("facts")}),
-            "result": without_times(read_json(Path(logdir) / "result.json"))}
+            "result": without_times(read_json(Path(logdir) / "result.json")),
+            "metrics.jsonl": journal(logdir)}
+
+
+def journal(logdir):
+    """What the journal says of each epoch and of the end, read as it is to be: the last attempt that says it wins."""
+    path = Path(logdir) / "metrics.jsonl"
+    found = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            found["damaged"] = line[:100]
+            continue
+        if said["kind"] in ("epoch", "final"):
+            key = f"epoch {said['epoch']}" if said["kind"] == "epoch" else "final"
+            found[key] = without_times({**said, "time": None})
+    return found
 
 
 def differences(want, ours, where=""):
