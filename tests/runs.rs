@@ -893,9 +893,9 @@ fn a_health_check_asks_for_a_sign_of_life() {
     sandbox.write("logs/fit/run.lock", "1\n");
     let outcome = sandbox.run("runs logs --max-age 1h");
     assert_eq!((outcome.code(), outcome.says("logs/fit")), (0, true), "{}", outcome.stderr);
-    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3700);
+    let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3700);
     for name in ["logs/fit/config.toml", "logs/fit/run.lock"] {
-        let file = std::fs::File::options().write(true).open(sandbox.path(name)).unwrap();
+        let file = File::options().write(true).open(sandbox.path(name)).unwrap();
         file.set_modified(hour_ago).unwrap();
     }
     let outcome = sandbox.run("runs logs --max-age 1h");

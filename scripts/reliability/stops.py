@@ -65,9 +65,9 @@ def stops(bench):
         faults = bench.states(job).faults(logdir)
         if asked_twice and ended.code != 75:
             twice.append(stopped)
-            second = other(first)
-            if ended.code != 128 + second:
-                faults.append(f"want status {128 + second} after the second signal: {ended}")
+            # Two signals that wait at the same time are taken in an order of the kernel's own.
+            if ended.code not in (128 + first, 128 + other(first)):
+                faults.append(f"want status {128 + other(first)} after the second signal: {ended}")
             if stopped > PROMPT:
                 faults.append(f"took {stopped:.2f} s after the second signal")
         else:
