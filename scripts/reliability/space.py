@@ -47,6 +47,8 @@ class Mounts:
 
     def seen(self, path):
         """A path of the namespace, from outside."""
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the process that holds the mounts ended with {self.process.returncode}")
         return Path(f"/proc/{self.process.pid}/root{path}")
 
 
