@@ -228,10 +228,11 @@ def test_a_trace_is_read_with_calls_that_wait_for_each_other():
 def test_what_programs_say_of_themselves_is_added_up():
     said = ("running 2 tests\nproof: R4 power cuts: 10,000 points, 0 failures\nproof: R4: 5 points, 1 failures\n"
             "proof: R5 every bit: 7 points, 0 failures\nproof: X parsers of IDX: 3 points, 0 failures\n"
+            "proof: R2 kill at every call: 1,539 points, 0 failures\n"
             "proof: R4 test of the test, without it: 12 found\n")
     found = programs.tallies_of(said)
     assert {goal: (tally.points, len(tally.failures)) for goal, tally in found.items()} == {
-        "R4": (10_005, 1), "R5": (7, 0), "X": (3, 0)}
+        "R4": (10_005, 1), "R5": (7, 0), "X": (3, 0), "R2 in process": (1539, 0)}
 
 
 def test_the_table_keeps_rows_of_goals_that_were_not_tried():
