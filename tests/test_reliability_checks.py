@@ -166,7 +166,8 @@ def test_other_weights_another_result_and_a_lost_snapshot_are_found(reference, r
     result = run / "result.json"
     result.write_text(result.read_text().replace('"iterations": 8', '"iterations": 9'))
     journal = run / "metrics.jsonl"
-    journal.write_text("".join(line for line in journal.read_text().splitlines(True) if '"epoch":1,"seconds' not in line))
+    lines = journal.read_text().splitlines(True)
+    journal.write_text("".join(line for line in lines if '"epoch":1,"seconds' not in line))
     shutil.rmtree(next((run / "projector").iterdir()))
     said = "; ".join(reference.file_faults(run))
     assert "model.safetensors has other bytes" in said and "result.iterations: 9" in said and "projector/" in said

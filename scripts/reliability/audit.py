@@ -8,7 +8,7 @@ from reliability.tally import Tally
 
 
 def prove(bench):
-    tally = Tally("audit", "strace of whole runs: write < fsync < rename < fsync of directory; events before checkpoints")
+    tally = Tally("audit", "strace of whole runs: write < fsync < rename < fsync of directory; events first")
     if reason := trace.available():
         tally.skipped = reason
         return tally.close()

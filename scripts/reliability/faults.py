@@ -164,10 +164,9 @@ def errors(bench):
         return tally.close()
     reference, states = bench.reference(SHORT), bench.states(SHORT)
     at = [(place, error, lasting) for place in chosen(bench, FAILING) for error in ERRORS for lasting in (False, True)]
-    if bench.is_quick:
-        at = at[::11]
-    elif bench.amount == "full":
-        at = at[::3]  # all kinds at all calls, but not each with each: for that there is --long
+    combinations = len(at)
+    # All errors and all calls, but not each with each: for that there is --long.
+    at = at[::bench.of(11, 3, 1)]
     codes, hit = {}, []
     batch = bench.batch(tally)
 
@@ -207,7 +206,7 @@ def errors(bench):
 
     bench.each(range(len(at)), one)
     batch.flush()
-    tally.found.append(f"{len(hit)} met their error")
+    tally.found.append(f"{len(at):,} of {combinations:,} combinations, {len(hit):,} met their error")
     tally.found.append("exit codes " + ", ".join(f"{code}: {count}" for code, count in sorted(codes.items(), key=str)))
     return tally.close()
 
