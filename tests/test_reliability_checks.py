@@ -1,5 +1,6 @@
 """The checks of `make reliability` find what they are for: each is given something broken."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from tensorboard.compat.proto.event_pb2 import Event  # noqa: E402
 sys.path.append(str(ROOT / "tests" / "conformance"))
 import reading  # noqa: E402
 
-PROGRAM = ROOT / "target" / "release" / "trainer"
+PROGRAM = Path(os.environ.get("TRAINER", ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "trainer"))
 
 
 @pytest.fixture(scope="module")
