@@ -168,6 +168,44 @@ fn a_run_that_is_stopped_after_every_step_comes_to_its_end() {
 }
 
 #[test]
+fn a_process_that_died_between_its_last_checkpoint_and_its_result_is_followed_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, logdir) = (dir.path().join("whole"), dir.path().join("run"));
+    finished(&whole, &[]);
+    finished(&logdir, &[]);
+    std::fs::remove_file(logdir.join("result.json")).unwrap();
+    std::fs::remove_file(logdir.join("model.safetensors")).unwrap();
+    finished(&logdir, &[]);
+    // `points` refuses a point that is there twice, those of times included.
+    assert_same(&logdir, &whole, "followed up");
+}
+
+#[test]
+fn a_finished_run_says_so_in_its_journal_though_its_process_could_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let logdir = dir.path().join("run");
+    let quiet = [("observe", "none")];
+    finished(&logdir, &quiet);
+    let journal = logdir.join("metrics.jsonl");
+    let whole = std::fs::read_to_string(&journal).unwrap();
+    let (before, last) = whole.trim_end().rsplit_once('\n').unwrap();
+    let failed = last.replace("\"finished\"", "\"failed\"");
+    assert_ne!(failed, last);
+    for killed in [format!("{before}\n"), format!("{before}\n{failed}\n"), whole.clone()] {
+        std::fs::write(&journal, &killed).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(train(&logdir, &quiet, &Start::Resume, usize::MAX).unwrap(), Ended::Already(_)));
+        }
+        let after = std::fs::read_to_string(&journal).unwrap();
+        let line: serde_json::Value = serde_json::from_str(after.lines().last().unwrap()).unwrap();
+        assert_eq!((line["kind"].as_str(), line["status"].as_str()), (Some("final"), Some("finished")));
+        assert_eq!((line["step"].as_u64(), line["epoch"].as_u64()), (Some(STEPS as u64), Some(3)));
+        let added = after.lines().count() - killed.lines().count();
+        assert_eq!(added, usize::from(killed != whole), "said once");
+    }
+}
+
+#[test]
 fn more_epochs_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, logdir) = (dir.path().join("whole"), dir.path().join("grown"));

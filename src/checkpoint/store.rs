@@ -66,6 +66,8 @@ pub struct Rejected {
     pub path: PathBuf,
     /// One line: which file, what was found, what was expected.
     pub reason: String,
+    /// The disk did not give it back this time: it may be good.
+    pub is_unreadable: bool,
 }
 
 /// The newest checkpoint that can be believed, and those above it that cannot, newest first.
@@ -170,8 +172,11 @@ impl<F: Fs> Store<F> {
         for candidate in self.all()? {
             match candidate.read(&self.fs) {
                 Ok(checkpoint) => return Ok(Found { checkpoint: Some(checkpoint), rejected }),
-                Err(Refusal::Damaged(reason) | Refusal::Unreadable(reason)) => {
-                    rejected.push(Rejected { path: candidate.path, reason });
+                Err(Refusal::Damaged(reason)) => {
+                    rejected.push(Rejected { path: candidate.path, reason, is_unreadable: false });
+                }
+                Err(Refusal::Unreadable(reason)) => {
+                    rejected.push(Rejected { path: candidate.path, reason, is_unreadable: true });
                 }
                 Err(Refusal::Failed(error)) => return Err(error),
             }

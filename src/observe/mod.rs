@@ -36,7 +36,6 @@ use std::time::{Duration, Instant};
 
 use crate::eventlog::{Embeddings, Entry, Sink, Tally, Value, What};
 use crate::picture::Picture;
-use crate::train::Outcome;
 use crate::types::{Clock, Run, Step, Tag, WallTime};
 
 use animation::Frames;
@@ -104,11 +103,11 @@ impl Findings {
     }
 
     /// How much of the whole run watching took: known when the last epoch has been looked at, and no sooner.
-    pub fn push_share(&mut self, outcome: &Outcome) {
+    pub fn push_share(&mut self, iterations: u64, share: f64) {
         let description = "Share of the time of all training steps and observers that observers took, 0 to 1: what \
                            watching cost this run, the last epoch's pictures included.";
-        let value = scalar("time/observers_of_run", outcome.observers_share, description.to_owned());
-        self.push(Run::Steps, Step::new(outcome.iterations).unwrap_or(Step::MAX), vec![value]);
+        let value = scalar("time/observers_of_run", share, description.to_owned());
+        self.push(Run::Steps, Step::new(iterations).unwrap_or(Step::MAX), vec![value]);
     }
 
     /// Entries that could not be written so far.

@@ -75,6 +75,8 @@ pub(super) struct Keeping<'a> {
     pub store: &'a Store,
     pub cadence: Cadence,
     pub retention: Retention,
+    /// Whether the curves over steps are wanted, and with them what watching cost.
+    pub shows_share: bool,
     /// The epochs that the run is to have.
     pub epochs: u64,
     pub settings: BTreeMap<String, String>,
@@ -126,6 +128,10 @@ impl Keeper<Findings> for Keeping<'_> {
         }
         let began = Instant::now();
         let position = snapshot.state.position;
+        // Before the last checkpoint, or a process that goes on from it, and has no step to do, would say it again.
+        if self.shows_share && position.samples == 0 && position.epoch >= self.epochs {
+            out.push_share(position.iterations, position.totals.seconds.observers_share());
+        }
         // First the curves, then the state that goes on after them: no checkpoint may be newer than its log.
         out.secure(Step::new(position.iterations).unwrap_or(Step::MAX));
         self.notes.borrow_mut().secure();

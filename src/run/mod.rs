@@ -17,7 +17,7 @@ use tch::Device;
 
 use crate::allocator::keep_freed_memory;
 use crate::checkpoint::{Store, StoreError};
-use crate::config::{Config, DeviceChoice, Observed, OnNan, Resolved};
+use crate::config::{Cadence, Config, DeviceChoice, Observed, OnNan, Resolved};
 use crate::data::{self, Dataset, LoadError, Split};
 use crate::durable;
 use crate::eventlog::hparams::Status;
@@ -26,7 +26,7 @@ use crate::exit::{Classify, Exit};
 use crate::model::{Network, ShapeError};
 use crate::observe::Findings;
 use crate::records::{self, JournalError, RunResult, Textfile, TextfileError};
-use crate::run_dir::{self, RunDir, RunDirError};
+use crate::run_dir::{self, JOURNAL, RunDir, RunDirError};
 use crate::run_name::{TemplateError, WithinError};
 use crate::session::Session;
 use crate::train::{self, Fit, FitError, OnNonFinite, Outcome, Progress};
@@ -200,6 +200,12 @@ fn run_in(
     if *start != Start::Fresh
         && let Some(already) = standing::finished(logdir, resolved)?
     {
+        // The process that finished it may have been killed before it said so, or have failed after it was true.
+        if notes::lacks_end(&logdir.join(JOURNAL))
+            && let Ok(dir) = RunDir::open(logdir)
+        {
+            notes.borrow_mut().end_of_another(&dir.journal(), &already);
+        }
         return Ok(Ended::Already(already));
     }
     let device = device(config.device)?;
@@ -354,8 +360,10 @@ impl Job<'_> {
             let recalled = watch.observer.recall(&point.memories);
             recalled.map_err(|source| RunError::State { path: dir.checkpoints(), source: source.into() })?;
         }
+        let shows_share = !config.trigger(Observed::Steps).is_never();
         let mut keeping = Keeping {
             store,
+            shows_share,
             cadence: config.checkpoint_every,
             retention: keeping::retention(config),
             epochs: config.epochs,
@@ -371,9 +379,10 @@ impl Job<'_> {
         let trained = train::fit(&fit, &mut point.state, &mut watches, &mut findings, &mut keeping, progress);
         drop(watches);
         if let Ok(outcome) = &trained
-            && !config.trigger(Observed::Steps).is_never()
+            && shows_share
+            && config.checkpoint_every == Cadence::Off
         {
-            findings.push_share(outcome);
+            findings.push_share(outcome.iterations, outcome.observers_share);
         }
         let mut ledger = point.ledger.clone();
         ledger.seconds += self.started.elapsed().as_secs_f64();

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::Already;
 use crate::config::Resolved;
-use crate::records::{EpochMetrics, Figures, Journal, JournalError, Line, Objective, Status, Textfile, settings};
+use crate::records::{EpochMetrics, Figures, Journal, JournalError, Line, Objective, Status, Textfile};
+use crate::records::{latest, settings};
 use crate::train::{EpochReport, Metrics, Position, Progress};
 use crate::types::Clock;
 
@@ -121,6 +123,22 @@ impl Notes {
         self.tell(Some(exit_code));
     }
 
+    /// The last line of a process that finished the run and did not come to write it.
+    pub fn end_of_another(&mut self, path: &Path, already: &Already) {
+        // Whoever had the lock may have written it meanwhile.
+        if !lacks_end(path) {
+            return;
+        }
+        if let Err(error) = self.open(path, 1) {
+            tracing::warn!("{error}");
+            return;
+        }
+        let objective = Objective::validation_accuracy(already.validation_accuracy.unwrap_or(f64::NAN));
+        let (step, epoch) = (already.iterations.unwrap_or(0), already.epochs.unwrap_or(0));
+        self.append(&Line::Final { status: Status::Finished, step, epoch, objective, error: None, exit_code: 0 });
+        self.secure();
+    }
+
     fn count(&mut self, position: &Position) {
         self.figures.epochs = position.epoch;
         self.figures.steps = position.iterations;
@@ -149,6 +167,14 @@ impl Notes {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// Whether the journal of a finished run says something else than that it is finished, or nothing.
+pub(super) fn lacks_end(path: &Path) -> bool {
+    let Ok(reading) = Journal::read(path) else { return false };
+    let newest = latest(&reading.lines);
+    let is_end = |line: &&serde_json::Value| line["kind"] == "final" && line["status"] == "finished";
+    !newest.iter().any(|line| is_end(line))
 }
 
 /// Notes what the loop tells, and passes it on.

@@ -16,6 +16,7 @@ const MAX_RESULT: u64 = 1 << 20;
 pub struct Already {
     pub logdir: PathBuf,
     pub epochs: Option<u64>,
+    pub iterations: Option<u64>,
     pub validation_accuracy: Option<f64>,
 }
 
@@ -44,6 +45,8 @@ pub enum StandingError {
     ForkOfItself { path: PathBuf },
     #[error("every checkpoint in {} is damaged; bring one back from a copy, or start over with --fresh", path.display())]
     AllDamaged { path: PathBuf },
+    #[error("cannot read checkpoint {}: {reason}; it may be good: look after the disk and run the same command again", path.display())]
+    Unread { path: PathBuf, reason: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("--warm-start {}: {reason}; name the directory of a finished run with the same network", path.display())]
@@ -59,6 +62,7 @@ impl Classify for StandingError {
             | StandingError::ForkOfItself { .. } => Exit::CantCreate,
             StandingError::NothingToFork { .. } => Exit::NoInput,
             StandingError::Store(error) => error.exit(),
+            StandingError::Unread { .. } => Exit::Io,
             StandingError::AllDamaged { .. } | StandingError::WarmStart { .. } => Exit::Data,
         }
     }
@@ -99,6 +103,7 @@ pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Alre
         _ => Ok(Some(Already {
             logdir: logdir.to_owned(),
             epochs: done,
+            iterations: number("iterations").and_then(serde_json::Value::as_u64),
             validation_accuracy: number("validation_accuracy").and_then(serde_json::Value::as_f64),
         })),
     }
@@ -131,7 +136,14 @@ pub(super) fn compare(
 pub(super) fn newest(store: &Store, checkpoints: &Path) -> Result<Option<Checkpoint>, StandingError> {
     let found = store.newest()?;
     for rejected in &found.rejected {
-        tracing::warn!("checkpoint {} is damaged and not used: {}", rejected.path.display(), rejected.reason);
+        let why = if rejected.is_unreadable { "cannot be read" } else { "is damaged" };
+        tracing::warn!("checkpoint {} {why} and is not used: {}", rejected.path.display(), rejected.reason);
+    }
+    if found.checkpoint.is_none()
+        && let Some(rejected) = found.rejected.iter().find(|rejected| rejected.is_unreadable)
+    {
+        let (path, reason) = (rejected.path.clone(), rejected.reason.clone());
+        return Err(StandingError::Unread { path, reason });
     }
     if found.checkpoint.is_none() && !found.rejected.is_empty() {
         return Err(StandingError::AllDamaged { path: checkpoints.to_owned() });

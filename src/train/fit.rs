@@ -10,7 +10,7 @@ use tch::{Device, Tensor};
 use super::divergence::{Divergence, NonFinite, in_backward_pass, in_forward_pass};
 use super::keeper::{Keeper, Snapshot};
 use super::memories::Memories;
-use super::observer::{At, Metrics, Moment, PhaseSeconds, Watch};
+use super::observer::{At, Metrics, Moment, Watch};
 use super::state::{EpochReport, Position, TrainState};
 use super::stepper::Stepper;
 use super::sums::Sums;
@@ -146,13 +146,12 @@ pub fn fit<Out>(
         seconds: 0.0,
         images_per_second: 0.0,
     });
-    let PhaseSeconds { observers, total, .. } = training.sums.seconds;
     Ok(Outcome {
         last,
         best_validation_accuracy: position.best_validation_accuracy,
         iterations: position.iterations,
         skipped: position.skipped,
-        observers_share: if total > 0.0 { observers / total } else { 0.0 },
+        observers_share: training.sums.seconds.observers_share(),
     })
 }
 

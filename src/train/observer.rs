@@ -59,6 +59,11 @@ impl PhaseSeconds {
         self.zip(other, |a, b| a + b)
     }
 
+    /// Share of all the time that observers took, 0 to 1.
+    pub fn observers_share(&self) -> f64 {
+        if self.total > 0.0 { self.observers / self.total } else { 0.0 }
+    }
+
     pub fn since(&self, earlier: &PhaseSeconds) -> PhaseSeconds {
         self.zip(earlier, |a, b| a - b)
     }
