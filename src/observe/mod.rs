@@ -207,7 +207,7 @@ mod tests {
     use crate::eventlog::{Memory, Summary};
     use crate::model::{Architecture, Network};
     use crate::optim::Rule;
-    use crate::train::{EpochReport, Fit, Forgetful, Metrics, OnNonFinite, Progress, TrainState, Watch, fit};
+    use crate::train::{EpochReport, Fit, Forgetful, Metrics, OnNonFinite, Outcome, Progress, TrainState, Watch, fit};
     use crate::types::{FixedClock, ImageShape, Seed};
 
     /// One value in a log.

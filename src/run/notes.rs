@@ -174,7 +174,7 @@ pub(super) fn lacks_end(path: &Path) -> bool {
     let Ok(reading) = Journal::read(path) else { return false };
     let newest = latest(&reading.lines);
     let is_end = |line: &&serde_json::Value| line["kind"] == "final" && line["status"] == "finished";
-    !newest.iter().any(|line| is_end(line))
+    !newest.iter().any(is_end)
 }
 
 /// Notes what the loop tells, and passes it on.
