@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measure the event log, the epoch and the memory against peers, and what watching costs; write docs/benchmarks.md.
+"""Measure the event log, the epoch and the memory against peers, what watching and checkpoints cost; write
+docs/benchmarks.md.
 
 Runs alternate, so that a busy machine slows everybody; what is compared are the ratios within one round. Leave the
 machine alone while this runs. Parts that are not measured keep their section of the file.
@@ -27,9 +28,12 @@ LEAST_SCALARS = 1_000_000  # events a second
 LEAST_RATIO = 2  # of scalar events, to tensorboard-rs
 MOST_MEMORY = 450  # MiB
 MOST_WATCHING = 1.05  # times as long as without observers
+MOST_CHECKPOINT = 0.060  # seconds
+MOST_CHECKPOINTS = 0.02  # of an epoch with one every 200 steps
 LEAST_SILHOUETTE = 0.3  # of the t-SNE layout of MNIST features after 5 epochs
 MOST_LOGGED = 30  # MiB of a run of 5 epochs
-PARTS = ["eventlog", "epoch", "memory", "observers"]
+PARTS = ["eventlog", "epoch", "memory", "observers", "checkpoints"]
+OURS_ALONE = ["observers", "checkpoints"]
 EVENTLOG_PEERS = ["eventlog_torch.py", "eventlog_tensorboardx.py"]
 # The step itself: neither side draws pictures or histograms.
 EPOCH_SUBJECTS = {
@@ -123,6 +127,29 @@ def measure_observers(options):
     return {"seconds": found, "logged": logged, "shares": shares, "silhouettes": silhouettes}
 
 
+def measure_checkpoints(options):
+    """Seconds of single checkpoints; their share of an epoch by the trainer's own clock; and images per second of epochs
+    with and without them, one number a round."""
+    flags = {"off": "off", "200steps": "200steps"}
+    found = {"single": [], "shares": [], "rates": {name: [] for name in flags}}
+    for number in range(options.rounds):
+        # Whoever comes first finds the machine as the other left it: each does so in turn.
+        for name in flags if number % 2 == 0 else reversed(flags):
+            print(f"checkpoints, round {number + 1} of {options.rounds}: {name}", flush=True)
+            with tempfile.TemporaryDirectory(prefix="trainer-", dir=ROOT / "target") as directory:
+                measuring.run_trainer_in(directory, options, "--epochs", 1, "--seed", number, "--limit-train",
+                                         options.limit_train, *measuring.UNWATCHED, "--checkpoint-every", flags[name])
+                lines = list(json_lines((Path(directory) / "logs" / "fit" / "metrics.jsonl").read_text()))
+            epoch = next(line for line in lines if line["kind"] == "epoch")
+            checkpoints = [line["seconds"] for line in lines if line["kind"] == "checkpoint"]
+            wall = lines[-1]["time"] - lines[0]["time"]
+            found["rates"][name].append(options.limit_train / wall)
+            if checkpoints:
+                found["single"] += checkpoints
+                found["shares"].append(sum(checkpoints) / epoch["seconds"])
+    return found
+
+
 def last_scalar(directory, tag):
     events = EventAccumulator(str(directory), size_guidance={"tensors": 0})
     events.Reload()
@@ -201,6 +228,12 @@ def shortcomings(found):
         silhouette = min(found["observers"]["silhouettes"]["tsne"])
         if silhouette < LEAST_SILHOUETTE:
             yield f"a silhouette of {silhouette:.2f}, at least {LEAST_SILHOUETTE} is wanted"
+    if "checkpoints" in found:
+        single, share = (statistics.median(found["checkpoints"][key]) for key in ("single", "shares"))
+        if single > MOST_CHECKPOINT:
+            yield f"{single:.3f} s for a checkpoint, at most {MOST_CHECKPOINT} are wanted"
+        if share > MOST_CHECKPOINTS:
+            yield f"{share:.3f} of an epoch for checkpoints, at most {MOST_CHECKPOINTS} is wanted"
 
 
 def circumstances(options, part):
@@ -213,7 +246,7 @@ def circumstances(options, part):
         output_of("rustc", "--version").split(" (")[0],
         locked("tch"),
     ]
-    if part != "observers":
+    if part not in OURS_ALONE:
         words += [locked("tensorboard-rs"), output_of(
             options.peer_python, "-c", "import torch, tensorboardX, tensorboard, sys; print("
             "f'torch {torch.__version__}, tensorboardX {tensorboardX.__version__}, '"
@@ -258,11 +291,27 @@ def observers_section(options, found):
     ])
 
 
+def checkpoints_section(options, found):
+    single, shares, rates = found["single"], found["shares"], found["rates"]
+    ratios = [off / on for off, on in zip(rates["off"], rates["200steps"])]
+    return (
+        f"One epoch of {options.limit_train:,} MNIST images with a checkpoint every 200 steps and at its end, and one without, "
+        "by turns; no pictures or histograms. A checkpoint is the weights and Adam's moments, checksummed, written, synced "
+        "and renamed, and the removal of old ones.\n\n"
+        f"A checkpoint takes **{statistics.median(single) * 1000:.0f} ms** ({min(single) * 1000:.0f} to "
+        f"{max(single) * 1000:.0f}, {len(single)} of them); at most {MOST_CHECKPOINT * 1000:.0f} are wanted. All of an epoch "
+        f"take **{statistics.median(shares):.4f}** of its time ({min(shares):.4f} to {max(shares):.4f}); at most "
+        f"{MOST_CHECKPOINTS} is wanted. From the first to the last line of the journal an epoch with them takes "
+        f"{statistics.median(ratios):.3f} times as long ({min(ratios):.3f} to {max(ratios):.3f}), which is mostly the "
+        "machine's noise.\n")
+
+
 SECTIONS = {
     "eventlog": ("Event log", eventlog_section),
     "epoch": ("Epoch", epoch_section),
     "memory": ("Memory", memory_section),
     "observers": ("Watching", observers_section),
+    "checkpoints": ("Checkpoints", checkpoints_section),
 }
 
 
@@ -288,7 +337,7 @@ def main():
     options = arguments()
     measuring.check_arguments(options)
     measures = {"eventlog": measure_eventlog, "epoch": measure_epoch, "memory": measure_memory,
-                "observers": measure_observers}
+                "observers": measure_observers, "checkpoints": measure_checkpoints}
     found = {part: measures[part](options) for part in PARTS if part in options.only}
     report(options, found)
     if short := list(shortcomings(found)):

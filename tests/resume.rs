@@ -184,7 +184,8 @@ fn a_process_that_died_between_its_last_checkpoint_and_its_result_is_followed_up
 fn a_finished_run_says_so_in_its_journal_though_its_process_could_not() {
     let dir = tempfile::tempdir().unwrap();
     let logdir = dir.path().join("run");
-    let quiet = [("observe", "none")];
+    let figures = dir.path().join("trainer.prom");
+    let quiet = [("observe", "none"), ("metrics-textfile", figures.to_str().unwrap())];
     finished(&logdir, &quiet);
     let journal = logdir.join("metrics.jsonl");
     let whole = std::fs::read_to_string(&journal).unwrap();
@@ -193,6 +194,7 @@ fn a_finished_run_says_so_in_its_journal_though_its_process_could_not() {
     assert_ne!(failed, last);
     for killed in [format!("{before}\n"), format!("{before}\n{failed}\n"), whole.clone()] {
         std::fs::write(&journal, &killed).unwrap();
+        std::fs::remove_file(&figures).unwrap_or_default();
         for _ in 0..2 {
             assert!(matches!(train(&logdir, &quiet, &Start::Resume, usize::MAX).unwrap(), Ended::Already(_)));
         }
@@ -202,6 +204,9 @@ fn a_finished_run_says_so_in_its_journal_though_its_process_could_not() {
         assert_eq!((line["step"].as_u64(), line["epoch"].as_u64()), (Some(STEPS as u64), Some(3)));
         let added = after.lines().count() - killed.lines().count();
         assert_eq!(added, usize::from(killed != whole), "said once");
+        let told = std::fs::read_to_string(&figures).unwrap_or_default();
+        assert_eq!(told.contains("\ntrainer_last_run_success 1\n"), killed != whole, "{told}");
+        assert_eq!(told.contains("\ntrainer_validation_accuracy_ratio "), killed != whole, "{told}");
     }
 }
 

@@ -85,8 +85,8 @@ pub const KNOBS: &[Knob] = &[
         default: "",
         help: "Name of the run, a directory below --logdir, such as `{date}-{time}`\n\nFields are {date}, {time} and \
                {datetime} in UTC, {host}, and settings such as {seed} or {learning-rate}; braces themselves are written \
-               twice. A name without time is the same in every start, which then goes on with the same run: in Kubernetes \
-               the job's name is a good one.",
+               twice. A name with {time} in it is a new run in every start, one with {date} every day. A name without both is \
+               the same in every start, which then goes on with the same run: in Kubernetes the job's name is a good one.",
         heading: RUN,
         later: Later::Free,
         set: |c, t| {

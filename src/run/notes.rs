@@ -137,6 +137,9 @@ impl Notes {
         let (step, epoch) = (already.iterations.unwrap_or(0), already.epochs.unwrap_or(0));
         self.append(&Line::Final { status: Status::Finished, step, epoch, objective, error: None, exit_code: 0 });
         self.secure();
+        self.at(step, epoch);
+        self.figures.validation_accuracy = already.validation_accuracy;
+        self.tell(Some(0));
     }
 
     fn count(&mut self, position: &Position) {
@@ -158,7 +161,10 @@ impl Notes {
             now: self.clock.now(),
             seconds: self.began.elapsed().as_secs_f64(),
             exit_code,
-            validation_accuracy: self.last.map(|report| report.validation.accuracy),
+            validation_accuracy: self
+                .last
+                .map(|report| report.validation.accuracy)
+                .or(self.figures.validation_accuracy),
             validation_loss: self.last.map(|report| report.validation.loss),
             event_write_errors: self.figures.event_write_errors + lost_lines,
             ..self.figures
