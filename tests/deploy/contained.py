@@ -1,11 +1,13 @@
 """Runs a program as a container engine would, without one: needs root, nothing else.
 
-    contained.py --root DIR --data DIR --logs DIR --report FILE [--env NAME=VALUE]... -- /usr/local/bin/trainer ARGUMENT...
+    contained.py --root DIR --data DIR --logs DIR --report FILE [--env NAME=VALUE]... [--memory BYTES]
+                 -- /usr/local/bin/trainer ARGUMENT...
 
 The program is process 1 of its own namespaces: a root file system that is read-only, `/data` read-only, `/logs` the only
 place to write, `/proc`, `/sys`, five devices, a network without an interface that is up. It is user 65532 without a
 capability, and cannot get one. FILE then holds one JSON object a line: {"pid": ..} once it runs, as seen from outside,
-and {"status": .., "peak_kib": ..} when it has ended. The exit status is the program's, as a shell has it.
+and {"status": .., "peak_kib": ..} when it has ended. With --memory the kernel kills the program if it takes more, where
+the machine has a control group for that which may be used: {"limited": true or false} says so. The exit status is the program's, as a shell has it.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import ctypes
 import json
 import os
 import sys
+from pathlib import Path
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 USER = 65532
@@ -40,6 +43,30 @@ def mount(source, target, kind, flags):
 def bind(source, target, flags):
     mount(source, target, None, MS_BIND)
     mount(source, target, None, MS_BIND | MS_REMOUNT | flags)
+
+
+def limit_memory(limit):
+    """A control group of this process and its children with no more memory than this, or None if there can be none."""
+    for parent, key in ((Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"), (Path("/sys/fs/cgroup"), "memory.max")):
+        group = parent / f"contained-{os.getpid()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            # On a file system that is no control group the files are not there.
+            for name, value in ((key, limit), ("cgroup.procs", os.getpid())):
+                with open(group / name, "r+", encoding="utf-8") as file:
+                    file.write(str(value))
+            return group
+        except OSError:
+            group.rmdir()
+    return None
+
+
+def leave(group):
+    (group.parent / "cgroup.procs").write_text(str(os.getpid()), encoding="utf-8")
+    group.rmdir()
 
 
 def prepare(root, data, logs):
@@ -79,6 +106,7 @@ def main():
     for name in ("--root", "--data", "--logs", "--report"):
         parser.add_argument(name, required=True)
     parser.add_argument("--env", action="append", default=[])
+    parser.add_argument("--memory", type=int)
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
     root = os.path.realpath(arguments.root)
@@ -87,10 +115,14 @@ def main():
         def tell(**what):
             print(json.dumps(what), file=report, flush=True)
 
+        group = limit_memory(arguments.memory) if arguments.memory else None
+        tell(limited=group is not None)
         try:
             prepare(root, os.path.realpath(arguments.data), os.path.realpath(arguments.logs))
         except OSError as error:
             tell(refused=str(error))
+            if group:
+                leave(group)
             return REFUSED
         pid = os.fork()
         if pid == 0:
@@ -104,6 +136,8 @@ def main():
         _, status, usage = os.wait4(pid, 0)
         code = os.waitstatus_to_exitcode(status)
         code = 128 - code if code < 0 else code
+        if group:
+            leave(group)
         tell(status=code, peak_kib=usage.ru_maxrss)
         return code
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and mounts
 class Container:
     """A container that runs, or has run."""
 
-    def __init__(self, rootfs, logs, report, arguments, stderr=subprocess.PIPE, data=ROOT / "data"):
+    def __init__(self, rootfs, logs, report, arguments, stderr=subprocess.PIPE, data=ROOT / "data", memory=None):
         self.report = report
         report.unlink(missing_ok=True)
         entry = next(json.loads(arguments) for keyword, arguments in instructions() if keyword == "ENTRYPOINT")
@@ -37,6 +37,8 @@ class Container:
                    "--report", report]
         for pair in environment:
             command += ["--env", pair]
+        if memory:
+            command += ["--memory", memory]
         command += ["--", f"/usr/local/bin/{entry[0]}", *arguments]
         self.process = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=stderr, text=True)
@@ -141,12 +143,20 @@ def test_a_whole_training_passes_and_writes_nowhere_else(container, logs):
 
 @pytest.mark.skipif(not MNIST.exists(), reason=f"{MNIST} is not there; run `make data`")
 def test_mnist_fits_into_512_mib(container, logs):
-    running = container("--logdir", "/logs/mnist", "--epochs", "1")
+    running = container("--logdir", "/logs/mnist", "--epochs", "1", memory=MEMORY_KIB * 1024)
     code, said = running.ended()
     assert code == 0, said
     assert finished(logs / "mnist")["validation_accuracy"] > 0.95
     # All of the data set and of what is watched: more epochs take no more, but for the frames of a film.
     assert running.told("peak_kib") < MEMORY_KIB
+
+
+def test_too_little_memory_ends_it_as_the_kernel_does(container, logs):
+    running = container(*SMALL, "--logdir", "/logs/run", "--epochs", "1", memory=16 * 2**20)
+    code, said = running.ended()
+    if not running.told("limited"):
+        pytest.skip("this machine lets nobody limit the memory of a process")
+    assert code == 128 + signal.SIGKILL, said
 
 
 def test_sigterm_ends_process_1_and_the_same_command_goes_on(container, logs):
