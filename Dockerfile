@@ -57,6 +57,6 @@ VOLUME ["/data", "/logs"]
 # The first asks for a checkpoint and exit code 75.
 STOPSIGNAL SIGTERM
 # A job says how it went by its exit code. This is for one that hangs, as on a dead network disk: healthy means that some
-# run below /logs wrote metrics, events or a checkpoint within this time. Kubernetes does not look at it.
+# run below /logs ended an epoch or wrote a checkpoint within this time. Kubernetes does not look at it.
 HEALTHCHECK --interval=5m --timeout=30s --start-period=10m --retries=2 CMD ["trainer", "runs", "/logs", "--max-age", "30m"]
 ENTRYPOINT ["trainer"]

@@ -241,8 +241,8 @@ impl RunDir {
     /// Takes back that the run has ended, and what it said from this epoch on where that is not voided by saying it again:
     /// curves are, the Projector's points are files and would stay.
     pub fn go_on_at(&self, epoch: Step) -> Result<(), RunDirError> {
-        // Weights without a result are those of a run that died between the two, and an end is that of one that failed.
-        self.remove([RESULT, WEIGHTS, SESSION_END].map(|name| self.path.join(name)))?;
+        // The weights stay until there are new ones: somebody may use them.
+        self.remove([RESULT, SESSION_END].map(|name| self.path.join(name)))?;
         self.remove_snapshots(epoch)
     }
 
@@ -434,11 +434,12 @@ mod tests {
     #[test]
     fn what_a_dead_process_left_is_removed() {
         let dir = tempfile::tempdir().unwrap();
-        for name in [WEIGHTS, ".tmp-x1y2z3"] {
+        for name in [WEIGHTS, RESULT, ".tmp-x1y2z3"] {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
         RunDir::open(dir.path()).unwrap().go_on_at(Step::ZERO).unwrap();
-        assert!(!dir.path().join(WEIGHTS).exists() && !dir.path().join(".tmp-x1y2z3").exists());
+        assert!(!dir.path().join(RESULT).exists() && !dir.path().join(".tmp-x1y2z3").exists());
+        assert!(dir.path().join(WEIGHTS).exists(), "until there are new ones");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::config::{Config, ConfigError, Layers};
 use crate::data::{Look, images_nchw};
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, Parameters, ShapeError, host_values};
-use crate::run_dir::{CONFIG, WEIGHTS};
+use crate::records::RunResult;
+use crate::run_dir::{CONFIG, RESULT, WEIGHTS};
 use crate::weights::{self, WeightsError};
 
 /// Images that are looked at at once.
@@ -97,7 +98,10 @@ impl SavedRun {
             return Err(SavedRunError::Unfinished { dir: own() });
         }
         let parameters = Parameters::initialise(&network, config.seed, device);
-        weights::load(&file, &parameters).map_err(|source| SavedRunError::Weights { dir: own(), source })?;
+        // Of a run that goes on the result is gone, and the weights are those of before.
+        let result = RunResult::read(&dir.join(RESULT)).ok();
+        let blake3 = result.as_ref().and_then(|result| result.weights_blake3.as_deref());
+        weights::load(&file, &parameters, blake3).map_err(|source| SavedRunError::Weights { dir: own(), source })?;
         if !bool::try_from(parameters.flat().isfinite().all()).unwrap_or(false) {
             return Err(SavedRunError::NotFinite { dir: own() });
         }

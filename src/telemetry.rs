@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
-use crate::train::{EpochReport, Metrics, Progress};
+use crate::train::{EpochReport, Metrics, Progress, Skip};
 
 /// The console: lines of text or JSON, and on a terminal a bar below them.
 #[derive(Clone)]
@@ -131,8 +131,8 @@ impl Progress for TrainingProgress {
         self.bar.inc(samples as u64);
     }
 
-    fn step_skipped(&mut self, step: u64) {
-        tracing::warn!("step {step} is skipped and changes nothing: its loss or gradient is not finite");
+    fn step_skipped(&mut self, step: u64, why: Skip) {
+        tracing::warn!("step {step} is skipped and changes nothing: {why}");
     }
 
     fn epoch_ends(&mut self, report: &EpochReport) {

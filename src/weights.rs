@@ -25,6 +25,8 @@ pub enum WeightsError {
     Format { path: PathBuf, reason: String },
     #[error("weights {} do not fit this network: `{name}`: got {got}, want {want}", path.display())]
     Mismatch { path: PathBuf, name: String, got: String, want: String },
+    #[error("weights {} are damaged: their checksum is not that in the run's result", path.display())]
+    Checksum { path: PathBuf },
 }
 
 impl WeightsError {
@@ -42,19 +44,27 @@ impl Classify for WeightsError {
         match self {
             WeightsError::Write(error) => error.exit(),
             WeightsError::Read { source, .. } => Exit::of_input(source),
-            WeightsError::Format { .. } | WeightsError::Mismatch { .. } => Exit::Data,
+            WeightsError::Format { .. } | WeightsError::Mismatch { .. } | WeightsError::Checksum { .. } => Exit::Data,
         }
     }
 }
 
-/// Writes every parameter, `f32`, whole or not at all. Equal weights give equal bytes.
-pub fn save(path: &Path, parameters: &Parameters) -> Result<(), WeightsError> {
-    Ok(durable::write(path, &encode(parameters).map_err(|error| WeightsError::of(error, path))?)?)
+/// Writes every parameter, `f32`, whole or not at all, and gives the file's BLAKE3 in hexadecimal. Equal weights give equal
+/// bytes.
+pub fn save(path: &Path, parameters: &Parameters) -> Result<String, WeightsError> {
+    let bytes = encode(parameters).map_err(|error| WeightsError::of(error, path))?;
+    durable::write(path, &bytes)?;
+    Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
-/// Fills `parameters` from a file. Every name, shape and type is compared before the first value is copied.
-pub fn load(path: &Path, parameters: &Parameters) -> Result<(), WeightsError> {
+/// Fills `parameters` from a file, of which the BLAKE3 may be known. Every name, shape and type is compared before the first
+/// value is copied.
+pub fn load(path: &Path, parameters: &Parameters, blake3: Option<&str>) -> Result<(), WeightsError> {
     let bytes = read(path, MAX_LEN)?;
+    let found = blake3::hash(&bytes).to_hex();
+    if blake3.is_some_and(|known| known != found.as_str()) {
+        return Err(WeightsError::Checksum { path: path.to_owned() });
+    }
     decode(&bytes, parameters).map_err(|error| WeightsError::of(error, path))
 }
 
@@ -122,8 +132,12 @@ mod tests {
         let path = dir.path().join("model.safetensors");
         let (saved, other) = (parameters(1, 5), parameters(2, 5));
         assert_ne!(saved.flat(), other.flat());
-        save(&path, &saved).unwrap();
-        load(&path, &other).unwrap();
+        let blake3 = save(&path, &saved).unwrap();
+        let error = load(&path, &other, Some(&"0".repeat(64))).unwrap_err();
+        assert!(error.to_string().ends_with("are damaged: their checksum is not that in the run's result"), "{error}");
+        assert_eq!(error.exit(), Exit::Data);
+        assert_ne!(saved.flat(), other.flat());
+        load(&path, &other, Some(&blake3)).unwrap();
         assert_eq!(saved.flat(), other.flat());
     }
 
@@ -134,7 +148,7 @@ mod tests {
         save(&path, &parameters(1, 5)).unwrap();
         let other = parameters(2, 6);
         let before = other.flat().copy();
-        let error = load(&path, &other).unwrap_err();
+        let error = load(&path, &other, None).unwrap_err();
         let want = "do not fit this network: `dense.weight`: got F32 [5, 27], want F32 [6, 27]";
         assert!(error.to_string().ends_with(want), "{error}");
         assert_eq!(error.exit(), Exit::Data);
@@ -150,9 +164,9 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         for len in [0, 4, 8, 100, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..len]).unwrap();
-            assert!(matches!(load(&path, &parameters), Err(WeightsError::Format { .. })), "{len} bytes");
+            assert!(matches!(load(&path, &parameters, None), Err(WeightsError::Format { .. })), "{len} bytes");
         }
-        let missing = load(&dir.path().join("none"), &parameters).unwrap_err();
+        let missing = load(&dir.path().join("none"), &parameters, None).unwrap_err();
         assert_eq!(missing.exit(), Exit::NoInput);
     }
 }

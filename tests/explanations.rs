@@ -166,7 +166,7 @@ fn maps_for_the_script() {
     let (architecture, classes) = architecture(&std::fs::read(&path).unwrap());
     let network = Network::build(&architecture, input, classes).unwrap();
     let parameters = Parameters::initialise(&network, Seed(0), Device::Cpu);
-    weights::load(&path, &parameters).unwrap();
+    weights::load(&path, &parameters, None).unwrap();
 
     let mut outputs = Outputs::default();
     let convolutions = network.layers().iter().enumerate().filter(|(_, layer)| layer.name.starts_with("conv2d"));

@@ -383,7 +383,7 @@ fn weights_of_a_network() {
     prove("weights parser", MEMORY, make, |bytes| {
         std::fs::write(&scratch, bytes).unwrap();
         let before = values(&target);
-        let loaded = weights::load(&scratch, &target);
+        let loaded = weights::load(&scratch, &target, None);
         assert_eq!(loaded.is_ok(), subjects::tensors(bytes, &want), "the reader below it thinks otherwise");
         match loaded {
             Ok(()) => {

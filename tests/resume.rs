@@ -65,7 +65,7 @@ impl Progress for StopAfter<'_> {
 /// Trains until so many steps are done in this process.
 fn train(logdir: &Path, more: &[(&str, &str)], start: &Start, steps: usize) -> Result<Ended, RunError> {
     let stop = Arc::new(AtomicUsize::new(0));
-    run::run(&resolved(logdir, more), start, &mut StopAfter { steps, stop: &stop }, &stop)
+    run::run(logdir, &resolved(logdir, more), start, &mut StopAfter { steps, stop: &stop }, &stop)
 }
 
 fn stopped(logdir: &Path, more: &[(&str, &str)], steps: usize) {
@@ -77,6 +77,10 @@ fn stopped(logdir: &Path, more: &[(&str, &str)], steps: usize) {
 fn finished(logdir: &Path, more: &[(&str, &str)]) {
     let ended = train(logdir, more, &Start::Resume, usize::MAX).unwrap();
     assert!(matches!(ended, Ended::Finished(_)), "{ended:?}");
+}
+
+fn result(logdir: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(logdir.join("result.json")).unwrap()).unwrap()
 }
 
 type Points = BTreeMap<(String, String, i64), Vec<u8>>;
@@ -204,9 +208,11 @@ fn a_finished_run_says_so_in_its_journal_though_its_process_could_not() {
         assert_eq!((line["step"].as_u64(), line["epoch"].as_u64()), (Some(STEPS as u64), Some(3)));
         let added = after.lines().count() - killed.lines().count();
         assert_eq!(added, usize::from(killed != whole), "said once");
-        let told = std::fs::read_to_string(&figures).unwrap_or_default();
-        assert_eq!(told.contains("\ntrainer_last_run_success 1\n"), killed != whole, "{told}");
-        assert_eq!(told.contains("\ntrainer_validation_accuracy_ratio "), killed != whole, "{told}");
+        let told = std::fs::read_to_string(&figures).unwrap();
+        assert!(told.contains("\ntrainer_last_run_success 1\n"), "{told}");
+        assert!(told.contains("\ntrainer_validation_accuracy_ratio 0."), "{told}");
+        let ended = result(&logdir)["ended"].as_f64().unwrap();
+        assert!(told.contains(&format!("\ntrainer_last_success_timestamp_seconds {ended}\n")), "{told}");
     }
 }
 
@@ -315,7 +321,7 @@ fn a_fork_begins_where_the_other_run_is() {
         train(&dir.path().join(to), more, &Start::Fork(from.to_owned()), usize::MAX).unwrap_err()
     };
     assert_eq!(refused(&dir.path().join("none"), &[], "a").exit(), Exit::NoInput);
-    assert_eq!(refused(&trunk, &[("dense-units", "9")], "b").exit(), Exit::Data);
+    assert_eq!(refused(&trunk, &[("dense-units", "9")], "b").exit(), Exit::Config);
     assert_eq!(refused(&trunk, &[("epochs", "2")], "c").exit(), Exit::Config);
 }
 
@@ -379,6 +385,8 @@ fn one_image_too_many(sandbox: &Sandbox) -> [(String, String); 4] {
         }
     }
     std::fs::write(&weights, bytes).unwrap();
+    // It knows what the weights were.
+    std::fs::remove_file(teacher.join("result.json")).unwrap();
     [
         ("dataset", "mnist"),
         ("data-dir", sandbox.path("data").to_str().unwrap()),
@@ -399,9 +407,6 @@ fn a_step_that_is_not_finite_ends_the_run_or_is_skipped_or_rolled_back() {
     let flags: Vec<(&str, &str)> = flags.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let with =
         |more: &[(&'static str, &'static str)]| [&flags[..], &[("observe", "none,steps=every:1steps")], more].concat();
-    let result = |dir: &Path| -> serde_json::Value {
-        serde_json::from_slice(&std::fs::read(dir.join("result.json")).unwrap()).unwrap()
-    };
     let often = ("checkpoint-every", "1steps");
 
     let error = train(&sandbox.path("stop"), &with(&[often]), &Start::Resume, usize::MAX).unwrap_err();
@@ -428,4 +433,179 @@ fn a_step_that_is_not_finite_ends_the_run_or_is_skipped_or_rolled_back() {
     // What was left out changed nothing: the same weights as with skipping.
     let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
     assert!(weights(&back) == weights(&whole));
+}
+
+#[test]
+fn a_run_that_learns_nothing_is_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    // Every step multiplies the weights by -99.
+    let wild = [
+        ("optimizer", "sgd"),
+        ("learning-rate", "100"),
+        ("weight-decay", "1"),
+        ("batch-size", "5"),
+        ("observe", "none"),
+    ];
+    for (name, cadence) in [("often", "3steps"), ("never", "off"), ("epochs", "1epoch")] {
+        let logdir = dir.path().join(name);
+        let how = [&wild[..], &[("on-nan", "rollback"), ("checkpoint-every", cadence)]].concat();
+        let error = train(&logdir, &how, &Start::Resume, usize::MAX).unwrap_err();
+        assert!(matches!(error, RunError::Fit(FitError::Diverged(_))), "{name}: {error}");
+        assert_eq!(error.exit(), Exit::Data);
+        assert!(!logdir.join("result.json").exists() && !logdir.join("model.safetensors").exists(), "{name}");
+        let journal = std::fs::read_to_string(logdir.join("metrics.jsonl")).unwrap();
+        assert!(journal.contains("the run went back, to go on without it"), "{name}: {journal}");
+        assert!(!journal.contains("\"kind\":\"epoch\""), "{name}: an epoch without a step is none");
+    }
+}
+
+#[test]
+fn a_rollback_goes_back_before_what_ruined_the_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let logdir = dir.path().join("run");
+    // Of 34 steps the 20th is looked at; all are kept.
+    let wild = [
+        ("optimizer", "sgd"),
+        ("learning-rate", "100"),
+        ("weight-decay", "1"),
+        ("batch-size", "5"),
+        ("observe", "none"),
+        ("on-nan", "rollback"),
+        ("checkpoint-every", "1steps"),
+        ("keep-last", "100"),
+        ("epochs", "1"),
+    ];
+    let error = train(&logdir, &wild, &Start::Resume, usize::MAX).unwrap_err();
+    assert!(matches!(error, RunError::Fit(FitError::Diverged(_))), "{error}");
+    let journal = std::fs::read_to_string(logdir.join("metrics.jsonl")).unwrap();
+    let lines = journal.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let rollbacks: Vec<_> = lines.filter(|line| line["kind"] == "rollback").collect();
+    // Nothing was seen to be fine before: no checkpoint is, either.
+    let (from, to) = (&rollbacks[0]["from_step"], &rollbacks[0]["to_step"]);
+    assert!(from.as_u64().unwrap() > 2 && to == 0, "{rollbacks:?}");
+    assert_eq!(rollbacks.len(), 5);
+}
+
+#[test]
+fn whatever_is_wrong_with_a_fresh_start_is_found_before_the_old_run_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let logdir = dir.path().join("run");
+    let quiet = [("observe", "none")];
+    finished(&logdir, &quiet);
+    let before = newest_checkpoint(&logdir);
+    let nowhere = dir.path().join("nowhere");
+    let warm = |from: &Path| [quiet[0], ("warm-start", from.to_str().unwrap().to_owned().leak() as &str)];
+    let error = train(&logdir, &warm(&nowhere), &Start::Fresh, usize::MAX).unwrap_err();
+    assert_eq!(error.exit(), Exit::NoInput, "{error}");
+    assert!(logdir.join("result.json").exists() && logdir.join("model.safetensors").exists());
+    assert!(newest_checkpoint(&logdir) == before);
+    // Its own weights are as good as any.
+    train(&logdir, &warm(&logdir), &Start::Fresh, usize::MAX).unwrap();
+    assert!(newest_checkpoint(&logdir) != before);
+}
+
+#[test]
+fn a_finished_run_is_compared_with_what_it_was_whatever_its_file_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let logdir = dir.path().join("run");
+    let quiet = [("observe", "none")];
+    finished(&logdir, &quiet);
+    for text in ["", "learning-rate = = 3", "learning-rate = 0.5"] {
+        std::fs::write(logdir.join("config.toml"), text).unwrap();
+        let ended = train(&logdir, &quiet, &Start::Resume, usize::MAX).unwrap();
+        assert!(matches!(ended, Ended::Already(_)), "{text:?}");
+        let error = train(&logdir, &[quiet[0], ("learning-rate", "0.5")], &Start::Resume, usize::MAX).unwrap_err();
+        assert_eq!(error.exit(), Exit::Config, "{text:?}");
+        assert!(error.to_string().contains("learning-rate: was 0.01, now 0.5"), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn a_warm_start_takes_the_newest_run_of_which_the_weights_are_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let quiet = ("observe", "none");
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    finished(&old, &[quiet]);
+    finished(&new, &[quiet, ("seed", "1")]);
+    let first_weights = |name: &str| {
+        let logdir = dir.path().join(name);
+        stopped(&logdir, &[quiet, ("warm-start", "latest"), ("learning-rate", "1e-30")], 1);
+        newest_checkpoint(&logdir)["model.safetensors"].clone()
+    };
+    let weights = |of: &Path| std::fs::read(of.join("model.safetensors")).unwrap();
+    assert!(first_weights("a") == weights(&new));
+    let mut bytes = weights(&new);
+    let middle = bytes.len() - 100;
+    bytes[middle] ^= 1;
+    std::fs::write(new.join("model.safetensors"), &bytes).unwrap();
+    assert!(first_weights("b") == weights(&old), "one bit is wrong in the newer one");
+    std::fs::write(new.join("model.safetensors"), &bytes[..middle]).unwrap();
+    assert!(first_weights("c") == weights(&old));
+    let error = train(&dir.path().join("d"), &[quiet, ("warm-start", new.to_str().unwrap())], &Start::Resume, 1);
+    assert_eq!(error.unwrap_err().exit(), Exit::Data);
+}
+
+#[test]
+fn the_weights_of_a_run_that_goes_on_can_be_used_until_there_are_new_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let logdir = dir.path().join("run");
+    let quiet = [("observe", "none"), ("epochs", "1")];
+    finished(&logdir, &quiet);
+    let before = std::fs::read(logdir.join("model.safetensors")).unwrap();
+    stopped(&logdir, &[quiet[0]], 2);
+    assert!(std::fs::read(logdir.join("model.safetensors")).unwrap() == before);
+    assert!(!logdir.join("result.json").exists());
+}
+
+#[test]
+fn a_fork_says_why_it_cannot_begin_and_forgets_what_is_of_other_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = dir.path().join("from");
+    let quiet = ("observe", "none");
+    finished(&from, &[quiet]);
+    let fork = |name: &str, more: &[(&str, &str)]| {
+        train(&dir.path().join(name), &[&[quiet], more].concat(), &Start::Fork(from.clone()), usize::MAX)
+    };
+    let error = fork("same", &[]).unwrap_err();
+    let want =
+        format!("--fork-from {}: 3 epochs of that run are done, and --epochs asks for 3; ask for more", from.display());
+    assert_eq!((error.to_string(), error.exit()), (want, Exit::Config));
+    let error = fork("wide", &[("epochs", "4"), ("conv-filters", "9")]).unwrap_err();
+    assert!(error.to_string().contains("its network has other layers:\n  conv-filters: was 3,4, now 9\n"), "{error}");
+    let best = |name: &str| result(&dir.path().join(name))["best_validation_accuracy"].as_f64().unwrap();
+    fork("on", &[("epochs", "4")]).unwrap();
+    assert!(best("on") >= best("from"));
+    fork("other", &[("epochs", "4"), ("limit-validation", "20"), ("learning-rate", "1e-30")]).unwrap();
+    assert_eq!(best("other"), result(&dir.path().join("other"))["validation_accuracy"].as_f64().unwrap());
+}
+
+#[test]
+fn the_best_epoch_is_kept_however_often_checkpoints_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let logdir = dir.path().join("run");
+    let how = [("observe", "none"), ("checkpoint-every", "3steps"), ("keep-best", "val_loss"), ("keep-last", "1")];
+    // The loss rises after the first epoch.
+    finished(&logdir, &[&how[..], &[("learning-rate", "1")]].concat());
+    let journal = std::fs::read_to_string(logdir.join("metrics.jsonl")).unwrap();
+    let lines = journal.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let epochs = lines.filter(|line| line["kind"] == "epoch");
+    let losses: Vec<(f64, u64)> = epochs
+        .map(|line| (line["metrics"]["validation_loss"].as_f64().unwrap(), line["step"].as_u64().unwrap()))
+        .collect();
+    let best = losses.iter().min_by(|a, b| a.0.total_cmp(&b.0)).unwrap().1;
+    assert!(logdir.join(format!("checkpoints/ckpt-{best:012}")).exists(), "{losses:?}");
+}
+
+#[test]
+fn who_finds_a_run_in_use_leaves_its_figures_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (logdir, figures) = (dir.path().join("run"), dir.path().join("trainer.prom"));
+    let owner = trainer::run_dir::RunDir::open(&logdir).unwrap();
+    let how = [("observe", "none"), ("metrics-textfile", figures.to_str().unwrap())];
+    let error = train(&logdir, &how, &Start::Resume, usize::MAX).unwrap_err();
+    assert_eq!(error.exit(), Exit::CantCreate, "{error}");
+    assert!(!figures.exists());
+    drop(owner);
+    finished(&logdir, &how);
+    assert!(std::fs::read_to_string(&figures).unwrap().contains("\ntrainer_images_total 510\n"));
 }

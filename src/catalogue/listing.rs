@@ -103,10 +103,12 @@ pub fn list(logdir: &Path) -> Result<Listing, ListError> {
     Ok(listing)
 }
 
-/// The run at or below `logdir` that finished last, has weights, and is accepted: what new training may begin with.
-pub fn newest_good(logdir: &Path, accept: &dyn Fn(&Run) -> bool) -> Option<Run> {
-    let runs = list(logdir).ok()?.runs;
-    runs.into_iter().find(|run| run.state == State::Finished && run.has_weights && accept(run))
+/// The runs at or below `logdir` that are finished, have weights, and are accepted, the youngest first: what new training
+/// may begin with. The weights are not read.
+pub fn good(logdir: &Path, accept: &dyn Fn(&Run) -> bool) -> Vec<Run> {
+    let mut runs = list(logdir).map(|listing| listing.runs).unwrap_or_default();
+    runs.retain(|run| run.state == State::Finished && run.has_weights && accept(run));
+    runs
 }
 
 fn is_trash(name: &str) -> bool {

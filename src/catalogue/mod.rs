@@ -9,7 +9,7 @@ mod progress;
 mod prune;
 mod run;
 
-pub use listing::{ListError, Listing, Unread, list, newest_good};
+pub use listing::{ListError, Listing, Unread, good, list};
 pub use prune::{Plan, Policy, RemoveError, clear_trash, remove};
 pub use run::{Run, Size, State};
 

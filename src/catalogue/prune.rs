@@ -66,7 +66,7 @@ impl Classify for RemoveError {
 impl RemoveError {
     /// Whether the run is left for a good reason: nothing failed.
     pub fn is_a_matter_of_course(&self) -> bool {
-        matches!(self, RemoveError::InUse { .. } | RemoveError::Changed { .. })
+        matches!(self, RemoveError::InUse { .. } | RemoveError::Changed { .. } | RemoveError::HoldsARun { .. })
     }
 }
 

@@ -200,8 +200,8 @@ impl Run {
                     return size;
                 }
                 left -= 1;
-                size.holds_a_run |= dir != self.path && entry.file_name() == LOCK;
                 if metadata.is_dir() {
+                    size.holds_a_run |= Run::is_at(&entry.path());
                     dirs.push(entry.path());
                 } else if metadata.nlink() > 1 && !seen.insert((metadata.dev(), metadata.ino())) {
                     continue;

@@ -145,8 +145,14 @@ impl<F: Fs> Store<F> {
         Ok(manifest.len() as u64 + draft.files.iter().map(|(_, content)| content.len() as u64).sum::<u64>())
     }
 
-    /// Saves, and after a failure starts afresh after each of `waits`. Each failure is logged, but the last is returned.
-    pub fn save_patiently(&self, draft: &Draft, waits: &[Duration]) -> Result<u64, StoreError> {
+    /// Saves, and after a failure starts afresh after each of `waits`. Each failure is logged and told to `failed`, but the
+    /// last is returned.
+    pub fn save_patiently(
+        &self,
+        draft: &Draft,
+        waits: &[Duration],
+        mut failed: impl FnMut(),
+    ) -> Result<u64, StoreError> {
         for wait in waits {
             let cause = match self.save(draft) {
                 // Without the advice: it is followed here.
@@ -157,6 +163,7 @@ impl<F: Fs> Store<F> {
                 result => return result,
             };
             tracing::warn!("{cause}; trying again in {:.1} s", wait.as_secs_f64());
+            failed();
             std::thread::sleep(*wait);
         }
         self.save(draft)
@@ -244,6 +251,23 @@ impl<F: Fs> Store<F> {
         let mut steps: Vec<u64> = self.all()?.iter().rev().map(|candidate| candidate.step).collect();
         steps.dedup();
         Ok(steps)
+    }
+
+    /// What the newest checkpoint says of which the manifest can be read. Its files are not looked at.
+    pub fn newest_facts(&self) -> Result<Option<Map<String, Value>>, StoreError> {
+        for candidate in self.all()? {
+            match candidate.manifest(&self.fs) {
+                Ok(manifest) => return Ok(Some(manifest.facts)),
+                Err(Refusal::Damaged(_) | Refusal::Unreadable(_)) => {}
+                Err(Refusal::Failed(error)) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes the checkpoints of all steps after `step`, the newest first: what they hold was ruined after it.
+    pub fn discard_after(&self, step: u64) -> Result<(), StoreError> {
+        self.discard(self.all()?.iter().filter(|candidate| candidate.step > step))
     }
 
     /// Whether anything looks like a checkpoint by its name.
@@ -514,15 +538,15 @@ mod tests {
     fn saving_is_tried_again_as_often_as_it_is_told() {
         let (fs, store) = store(&[(10, None)]);
         fs.fail(3, Fault::Errno(28));
-        let error = store.save_patiently(&draft(20, None), &[]).unwrap_err();
+        let error = store.save_patiently(&draft(20, None), &[], || ()).unwrap_err();
         let want = "cannot write checkpoint /run/checkpoints/ckpt-000000000020: No space left on device (os error 28); the \
                     checkpoints before it are intact; free space or repair the disk, and run the same command again";
         assert_eq!(error.to_string(), want);
         assert_eq!(error.exit(), Exit::Io);
         fs.fail(3, Fault::Errno(28));
-        store.save_patiently(&draft(20, None), &[Duration::ZERO]).unwrap();
+        store.save_patiently(&draft(20, None), &[Duration::ZERO], || ()).unwrap();
         fs.fail(3, Fault::Lasting(28));
-        store.save_patiently(&draft(30, None), &[Duration::ZERO; 3]).unwrap_err();
+        store.save_patiently(&draft(30, None), &[Duration::ZERO; 3], || ()).unwrap_err();
         fs.revive();
         assert_eq!(store.steps().unwrap(), [10, 20]);
         assert_eq!(store.newest().unwrap().checkpoint.unwrap().step, 20);

@@ -5,12 +5,13 @@ use std::path::Path;
 use clap::ArgMatches;
 
 use super::{Failure, flags, signals};
-use crate::config::{Cadence, LogFormat};
+use crate::config::{Cadence, LogFormat, WarmStart};
 use crate::exit::Exit;
 use crate::run::{self, Already, Ended, Finished, RunError, Start};
 use crate::run_dir;
 use crate::telemetry::{Console, duration_text, epochs};
 use crate::train::FitError;
+use crate::types::SystemClock;
 
 pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
     let resolved = flags::resolve(matches)?;
@@ -26,7 +27,12 @@ pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
         None if matches.get_flag("fresh") => Start::Fresh,
         None => Start::Resume,
     };
-    let ended = run::run(&resolved, &start, &mut progress, &stop);
+    if matches!(start, Start::Fork(_)) && resolved.config.warm_start != WarmStart::None {
+        let message = "--fork-from and --warm-start exclude each other: a run begins with the weights of one other run";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let logdir = run::place(&resolved, &SystemClock)?;
+    let ended = run::run(&logdir, &resolved, &start, &mut progress, &stop);
     drop(progress);
     match ended {
         Ok(Ended::Finished(finished)) => {
@@ -38,13 +44,18 @@ pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
             Ok(())
         }
         Err(error @ RunError::Fit(FitError::Stopped { .. })) => {
-            let logdir = resolved.config.logdir.as_deref().unwrap_or(Path::new("."));
-            // Below it, any name does: what is shown is what holds the run.
-            let run = if resolved.config.run_name.is_some() { logdir.join("run") } else { logdir.to_owned() };
-            let command = tensorboard(&run, 0);
-            let kept = match resolved.config.checkpoint_every {
-                Cadence::Off => "nothing was kept, as checkpoints are off: the same command starts over",
-                _ => "a checkpoint was written: the same command goes on from here",
+            let command = tensorboard(&logdir, 0);
+            let named = resolved.config.run_name.as_ref().and(logdir.file_name()).map(|name| name.to_string_lossy());
+            let kept = match (resolved.config.checkpoint_every, named) {
+                (Cadence::Off, _) => {
+                    "no checkpoint was written, as they are off: the same command begins again".to_owned()
+                }
+                (_, None) => "a checkpoint was written: the same command goes on from here".to_owned(),
+                // The name may have the time in it.
+                (_, Some(name)) => format!(
+                    "a checkpoint was written: the same command with --run-name {} goes on from here",
+                    quoted(&name)
+                ),
             };
             let message = format!("{error}; {kept}. What was logged so far: {command}");
             Err(Failure::new(crate::exit::Classify::exit(&error), message))

@@ -348,8 +348,8 @@ pub const KNOBS: &[Knob] = &[
         value_name: "WHEN",
         default: "1epoch",
         help: "When to write a checkpoint: `Nepochs`, `Nsteps`, `Nminutes` or `off`\n\nThe same command goes on from the \
-               newest one, to the bit. SIGINT and SIGTERM write one in any case, and so does the end of the run; `off` \
-               writes none at all.",
+               newest one, to the bit. SIGINT and SIGTERM write one, too, and so does the end of the run, and with \
+               --keep-best the end of every epoch; `off` writes none at all.",
         heading: KEEPING,
         later: Later::Free,
         set: |c, t| store(&mut c.checkpoint_every, t.parse().map_err(|()| cadence::WANTED.to_owned())),
@@ -385,8 +385,8 @@ pub const KNOBS: &[Knob] = &[
         value_name: "RUN",
         default: "none",
         help: "Begin with the weights of another run: its directory, or `latest`; or `none`\n\n`latest` is the newest \
-               finished run beside this one with the same network and data set; where there is none, the run begins from \
-               scratch. Only weights are taken: optimizer, epochs and curves begin anew.",
+               finished run with the same network and data set, in the directory that this one lies in or below it, of which \
+               the weights are whole; where there is none, the run begins from scratch. Only weights are taken: optimizer, epochs and curves begin anew.",
         heading: RUN,
         later: Later::Free,
         set: |c, t| {

@@ -16,6 +16,7 @@ const MAX_FILE: u64 = 1 << 20;
 
 /// How the names of our environment variables begin.
 const PREFIX: &str = "TRAINER_";
+const RUN_NAME: &str = "TRAINER_RUN_NAME";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,10 +82,12 @@ impl Layers {
 
     /// Lays `TRAINER_*` variables over what is there.
     ///
-    /// An empty one is as good as none. An unknown one is only warned about: Kubernetes sets `TRAINER_PORT` and the like where a service has our name.
+    /// An empty one is as good as none, but for the name of the run, which would then be the directory of all runs. An
+    /// unknown one is only warned about: Kubernetes sets `TRAINER_PORT` and the like where a service has our name.
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, OsString)>) -> Result<(), ConfigError> {
+        let is_meant = |name: &str, value: &OsString| !value.is_empty() || name == RUN_NAME;
         let mut variables: Vec<_> =
-            variables.into_iter().filter(|(name, value)| name.starts_with(PREFIX) && !value.is_empty()).collect();
+            variables.into_iter().filter(|(name, value)| name.starts_with(PREFIX) && is_meant(name, value)).collect();
         variables.sort();
         for (name, value) in variables {
             match KNOBS.iter().find(|knob| knob.variable() == name) {
@@ -96,6 +99,10 @@ impl Layers {
                         got: value.to_string_lossy().into_owned(),
                         want: "UTF-8".to_owned(),
                     })?;
+                    if text.is_empty() {
+                        let want = "a name for the run, or no such variable".to_owned();
+                        return Err(ConfigError::Value { key: knob.key, origin, got: text, want });
+                    }
                     self.put(knob, text, origin);
                 }
                 None => {
@@ -179,6 +186,21 @@ impl Resolved {
             })
         };
         self.values().filter_map(differs).collect()
+    }
+
+    /// The same for a run whose directory is known: `logdir`, and no template for its name. This is what goes on with it.
+    #[must_use]
+    pub fn placed(&self, logdir: &Path) -> Resolved {
+        let mut placed = self.clone();
+        if placed.config.run_name.take().is_some() {
+            placed.config.logdir = Some(logdir.to_owned());
+            for (key, text) in [("logdir", logdir.display().to_string()), ("run-name", String::new())] {
+                if let Some((value, _)) = placed.values.get_mut(key) {
+                    *value = text;
+                }
+            }
+        }
+        placed
     }
 
     /// Knob, value as typed and origin, in the order of [`KNOBS`].
@@ -360,10 +382,33 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_has_its_place_needs_no_template() {
+        let mut layers = Layers::new();
+        layers.command_line(knob("logdir"), "logs".to_owned());
+        assert_eq!(layers.clone().resolve().unwrap().placed(Path::new("logs")).to_toml().lines().count(), {
+            layers.clone().resolve().unwrap().to_toml().lines().count()
+        });
+        layers.command_line(knob("run-name"), "{date}".to_owned());
+        let placed = layers.resolve().unwrap().placed(Path::new("logs/today"));
+        let (_dir, path) = file(&placed.to_toml());
+        let mut again = Layers::new();
+        again.file(&path).unwrap();
+        let config = again.resolve().unwrap().config;
+        assert_eq!((config.logdir, config.run_name), (Some(PathBuf::from("logs/today")), None));
+        assert_eq!((placed.config.logdir, placed.config.run_name), (Some(PathBuf::from("logs/today")), None));
+    }
+
+    #[test]
     fn an_empty_variable_is_as_good_as_none() {
         for knob in KNOBS {
             let mut layers = Layers::new();
-            layers.environment([variable(&knob.variable(), "")]).unwrap();
+            let laid = layers.environment([variable(&knob.variable(), "")]);
+            if knob.key == "run-name" {
+                let error = laid.unwrap_err().to_string();
+                assert!(error.ends_with("want a name for the run, or no such variable"), "{error}");
+                continue;
+            }
+            laid.unwrap();
             let resolved = layers.resolve().unwrap();
             assert!(resolved.values().all(|(_, _, source)| *source == Source::Default), "{}", knob.key);
         }

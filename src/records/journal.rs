@@ -32,8 +32,8 @@ pub enum JournalError {
     #[error("{} is not a file, want the run's journal; move it away or choose another --logdir", path.display())]
     NotAFile { path: PathBuf },
     #[error(
-        "{} is not the journal of a run: its last {LONGEST_LINE} bytes hold no end of a line; move it away or choose \
-         another --logdir", path.display()
+        "{} is not the journal of a run: its last {LONGEST_LINE} bytes hold no end of a line; move it away, start over with \
+         --fresh, or choose another --logdir", path.display()
     )]
     NotAJournal { path: PathBuf },
 }

@@ -61,6 +61,9 @@ pub struct RunResult {
     /// The newest checkpoint, relative to the run's directory.
     #[serde(default)]
     pub checkpoint: Option<String>,
+    /// BLAKE3 of `model.safetensors`, in hexadecimal.
+    #[serde(default)]
+    pub weights_blake3: Option<String>,
     /// Seconds since the epoch at which the first process began; `null` where it is not known.
     #[serde(default)]
     pub started: Option<f64>,
@@ -184,6 +187,7 @@ mod tests {
             skipped_steps: 2,
             rollbacks: 1,
             checkpoint: Some("checkpoints/ckpt-000000004690".to_owned()),
+            weights_blake3: Some("ab".repeat(32)),
             started: Some(1_700_000_000.0),
             ended: Some(1_700_000_100.5),
         }

@@ -58,6 +58,8 @@ pub struct Figures {
     pub now: WallTime,
     /// Of this process.
     pub seconds: f64,
+    /// When the run was finished, if that was not now.
+    pub succeeded: Option<WallTime>,
     /// How the process ended; `None` while it trains, when what the file says of the last run that ended stays.
     pub exit_code: Option<u8>,
     pub epochs: u64,
@@ -202,7 +204,13 @@ pub(super) fn render(figures: &Figures, labels: &str, past: Past) -> String {
     let Past { success, run, run_success, run_exit_code } = match figures.exit_code {
         None => past,
         Some(code) => Past {
-            success: if code == 0 { here(now.as_secs()) } else { past.success },
+            success: match (figures.succeeded, past.success) {
+                (_, past) if code != 0 => past,
+                (None, _) => here(now.as_secs()),
+                // A run may have been finished since.
+                (Some(then), Some(past)) if past.value > then.as_secs() => Some(past),
+                (Some(then), _) => here(then.as_secs()),
+            },
             run: here(now.as_secs()),
             run_success: count(u64::from(code == 0)),
             run_exit_code: count(u64::from(code)),
@@ -312,6 +320,7 @@ mod tests {
         Figures {
             now: at(1_700_000_000.25),
             seconds: 12.5,
+            succeeded: None,
             exit_code: Some(0),
             epochs: 5,
             steps: 4690,
@@ -384,6 +393,11 @@ mod tests {
             assert_eq!(value(&text, LAST_RUN_SUCCESS), Some("0"));
             assert_eq!(value(&text, LAST_RUN_EXIT_CODE), Some(exit_code.to_string().as_str()));
             assert_eq!(lint(&text), Vec::<String>::new());
+        }
+        // A run that was finished before is no success of today, and none of before the last one.
+        for (then, want) in [(1.75e9, "1750000000"), (1.72e9, "1750000000")] {
+            textfile.write(&Figures { now: at(1.95e9), succeeded: Some(at(then)), ..figures() }).unwrap();
+            assert_eq!((value(&read(), LAST_SUCCESS), value(&read(), LAST_RUN)), (Some(want), Some("1950000000")));
         }
         textfile.write(&Figures { now: at(2e9), ..figures() }).unwrap();
         assert_eq!(value(&read(), LAST_SUCCESS), Some("2000000000"));

@@ -115,6 +115,8 @@ impl Keeper<Findings> for Keeping<'_> {
         match self.cadence {
             Cadence::Off => false,
             _ if epoch_ended && position.epoch >= self.epochs => true,
+            // What is best shows at the end of an epoch alone.
+            _ if epoch_ended && self.retention.best.is_some() => true,
             Cadence::Epochs(n) => epoch_ended && position.epoch.is_multiple_of(n.get()),
             // At the end of an epoch the same step comes twice: what counts is after the look.
             Cadence::Steps(n) => position.iterations.is_multiple_of(n.get()),
@@ -155,7 +157,8 @@ impl Keeper<Findings> for Keeping<'_> {
         };
         let files = state_files::files(&snapshot, self.initial).map_err(|source| Box::new(state_error(source)) as _)?;
         let draft = Draft { step: position.iterations, facts, files };
-        let bytes = match self.store.save_patiently(&draft, &WAITS) {
+        let failed = || self.notes.borrow_mut().checkpoint_failed();
+        let bytes = match self.store.save_patiently(&draft, &WAITS, failed) {
             Ok(bytes) => bytes,
             Err(source) => {
                 self.notes.borrow_mut().checkpoint_failed();

@@ -1,5 +1,6 @@
 //! Assembly: a configuration becomes a data set, a network, observers and an event log, and is trained.
 
+mod error;
 mod keeping;
 mod notes;
 mod observers;
@@ -16,27 +17,26 @@ use std::time::Instant;
 use tch::Device;
 
 use crate::allocator::keep_freed_memory;
-use crate::checkpoint::{Store, StoreError};
+use crate::checkpoint::Store;
 use crate::config::{Cadence, Config, DeviceChoice, Observed, OnNan, Resolved};
 use crate::data::{self, Dataset, LoadError, Split};
-use crate::durable;
 use crate::eventlog::hparams::Status;
-use crate::eventlog::{Background, Kind, Limits, LogDir, Origin, SinkError, Tally};
-use crate::exit::{Classify, Exit};
-use crate::model::{Network, ShapeError};
+use crate::eventlog::{Background, Kind, Limits, LogDir, Origin, Tally};
+use crate::exit::Classify;
+use crate::model::Network;
 use crate::observe::Findings;
-use crate::records::{self, JournalError, RunResult, Textfile, TextfileError};
+use crate::records::{self, RunResult, Textfile};
 use crate::run_dir::{self, JOURNAL, RunDir, RunDirError};
-use crate::run_name::{TemplateError, WithinError};
 use crate::session::Session;
 use crate::train::{self, Fit, FitError, OnNonFinite, Outcome, Progress};
 use crate::types::{Clock, Run, Step, SystemClock, WallTime};
-use crate::weights::{self, WeightsError};
+use crate::weights;
 
 use keeping::{Keeping, Ledger};
 use notes::{Notes, Noting};
 use point::{Point, ShowsStart};
 
+pub use error::RunError;
 pub use standing::{Already, StandingError};
 pub use state_files::StateError;
 
@@ -78,68 +78,9 @@ pub struct Finished {
     pub seconds: f64,
 }
 
-/// Why a run did not finish.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    #[error("no log directory is given: say where the run goes with --logdir, such as --logdir logs/fit")]
-    NoLogdir,
-    #[error(transparent)]
-    Dir(#[from] RunDirError),
-    #[error(transparent)]
-    Data(#[from] LoadError),
-    #[error(transparent)]
-    Shape(#[from] ShapeError),
-    #[error("device cuda:{index} is not there: libtorch sees {found} CUDA devices; use --device cpu or --device auto")]
-    NoCuda { index: usize, found: usize },
-    #[error(transparent)]
-    Log(#[from] SinkError),
-    #[error(transparent)]
-    Fit(#[from] FitError),
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    #[error(transparent)]
-    Standing(#[from] StandingError),
-    #[error(transparent)]
-    Name(#[from] TemplateError),
-    #[error(transparent)]
-    Place(#[from] WithinError),
-    #[error(transparent)]
-    Textfile(#[from] TextfileError),
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    #[error(transparent)]
-    Result(#[from] durable::WriteError),
-    #[error(transparent)]
-    Checkpoints(#[from] StoreError),
-    #[error("checkpoint {} cannot be used: {source}", path.display())]
-    State { path: PathBuf, source: StateError },
-}
-
-impl Classify for RunError {
-    fn exit(&self) -> Exit {
-        match self {
-            RunError::NoLogdir => Exit::Usage,
-            RunError::Dir(error) => error.exit(),
-            RunError::Data(error) => error.exit(),
-            RunError::Shape(error) => error.exit(),
-            RunError::NoCuda { .. } => Exit::Unavailable,
-            RunError::Log(error) => error.exit(),
-            RunError::Fit(error) => error.exit(),
-            RunError::Weights(error) => error.exit(),
-            RunError::Standing(error) => error.exit(),
-            RunError::Name(error) => error.exit(),
-            RunError::Place(error) => error.exit(),
-            RunError::Textfile(error) => error.exit(),
-            RunError::Journal(error) => error.exit(),
-            RunError::Result(error) => error.exit(),
-            RunError::Checkpoints(error) => error.exit(),
-            RunError::State { .. } => Exit::Data,
-        }
-    }
-}
-
-/// Trains as `resolved` says. `stop` is 0 until a signal of that number asks to end after the step that is running.
+/// Trains as `resolved` says, in the directory `logdir` (see [`place`]). `stop` is 0 until a signal of that number asks to end after the step that is running.
 pub fn run(
+    logdir: &Path,
     resolved: &Resolved,
     start: &Start,
     progress: &mut dyn Progress,
@@ -147,15 +88,16 @@ pub fn run(
 ) -> Result<Ended, RunError> {
     let started = Instant::now();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let logdir = place(resolved, clock.as_ref())?;
     let textfile = resolved.config.metrics_textfile.as_deref();
     let textfile = textfile.map(|path| Textfile::new(path, None)).transpose()?;
     let notes = RefCell::new(Notes::new(resolved, textfile, Arc::clone(&clock)));
-    let ended = run_in(&logdir, resolved, start, progress, stop, &notes, &clock, started);
+    let ended = run_in(logdir, resolved, start, progress, stop, &notes, &clock, started);
     let mut notes = notes.borrow_mut();
     match &ended {
         Ok(Ended::Finished(_)) => notes.end(records::Status::Finished, None, 0),
-        Ok(Ended::Already(_)) => {}
+        Ok(Ended::Already(already)) => notes.already(already),
+        // The figures are its owner's.
+        Err(RunError::Dir(RunDirError::InUse { .. })) => {}
         Err(error @ RunError::Fit(FitError::Stopped { .. })) => {
             notes.end(records::Status::Stopped, None, error.exit().code());
         }
@@ -195,8 +137,13 @@ fn run_in(
     started: Instant,
 ) -> Result<Ended, RunError> {
     let config = &resolved.config;
-    run_dir::check(logdir)?;
     // Before data is read: whoever asks for what is there, or for what cannot be, is told at once.
+    if let Err(error) = run_dir::check(logdir) {
+        // What is finished can be said of a run where nothing can be written, too.
+        let is_read_only = matches!(error, RunDirError::NotWritable { .. }) && *start != Start::Fresh;
+        let finished = if is_read_only { standing::finished(logdir, resolved).ok().flatten() } else { None };
+        return finished.map(Ended::Already).ok_or(error.into());
+    }
     if *start != Start::Fresh
         && let Some(already) = standing::finished(logdir, resolved)?
     {
@@ -216,10 +163,9 @@ fn run_in(
 
     let dir = RunDir::open(logdir)?;
     let store = Store::new(dir.checkpoints());
-    if *start == Start::Fresh {
-        store.clear()?;
-        dir.clear()?;
-    } else if let Some(already) = standing::finished(logdir, resolved)? {
+    if *start != Start::Fresh
+        && let Some(already) = standing::finished(logdir, resolved)?
+    {
         return Ok(Ended::Already(already)); // another process has finished it since the first look
     }
     store.sweep()?;
@@ -258,13 +204,18 @@ impl Job<'_> {
         let config = &resolved.config;
         let began = clock.now();
         let mut point = point::of(self, start)?;
+        if *start == Start::Fresh {
+            store.clear()?;
+            dir.clear()?;
+        }
         let seconds_before = point.ledger.seconds;
-        dir.write_config(&resolved.to_toml())?;
+        dir.write_config(&resolved.placed(dir.path()).to_toml())?;
         point.ledger.attempts = notes.borrow_mut().open(&dir.journal(), point.ledger.attempts)?;
         point.ledger.started.get_or_insert(began.as_secs());
         notes.borrow_mut().start(&point.state.position, point.ledger.rollbacks, resolved);
         let mut session = Session::begin(dir, resolved, clock.now());
         self.announce(&point);
+        let mut went_back_before = None;
         let trained = loop {
             let (trained, ledger) = self.attempt(&mut point, progress, stop)?;
             let diverged = match trained {
@@ -276,10 +227,15 @@ impl Job<'_> {
                 trained => break trained.map(|outcome| (outcome, ledger)).map_err(RunError::from),
             };
             // The step that shows it is left out in any case.
-            let first = diverged.fine_until.min(diverged.iterations.saturating_sub(1)) + 1;
+            let mut first = diverged.fine_until.min(diverged.iterations.saturating_sub(1)) + 1;
+            // A loss is of the weights before its step: where the last fine one was so twice, what came of its step is not.
+            if went_back_before == Some(first) {
+                first = first.saturating_sub(1).max(1);
+            }
+            went_back_before = Some(first);
             let mut left_out = ledger.left_out;
             left_out.extend(first..=diverged.iterations);
-            point = point::of(self, &Start::Resume)?;
+            point = point::before(self, first)?;
             let counted =
                 Ledger { attempts: ledger.attempts, rollbacks: ledger.rollbacks + 1, left_out, ..point.ledger };
             // This process counts its time once, at its end.
@@ -292,19 +248,20 @@ impl Job<'_> {
             );
         };
         let trained = trained.and_then(|(outcome, ledger)| {
-            weights::save(&dir.weights(), &point.state.parameters)?;
-            Ok((outcome, ledger))
+            let blake3 = weights::save(&dir.weights(), &point.state.parameters)?;
+            Ok((outcome, ledger, blake3))
         });
         match &trained {
             Ok(_) => session.end(Status::Success, clock.now()),
             Err(RunError::Fit(FitError::Stopped { .. })) => {}
             Err(_) => session.end(Status::Failure, clock.now()),
         }
-        let (outcome, mut ledger) = trained?;
+        let (outcome, mut ledger, weights_blake3) = trained?;
         ledger.log_bytes.add(Kind::Hparams, session.bytes());
         let checkpoint = store.steps()?.last().map(|&step| store.path_of(step));
         let relative = checkpoint.as_ref().and_then(|path| path.strip_prefix(dir.path()).ok());
-        let result = result(&outcome, &ledger, relative.map(|path| path.display().to_string()), clock.now());
+        let mut result = result(&outcome, &ledger, relative.map(|path| path.display().to_string()), clock.now());
+        result.weights_blake3 = Some(weights_blake3);
         result.write(&dir.result())?;
         let image_steps = if config.image_freq == 0 { 0 } else { config.epochs.div_ceil(config.image_freq) };
         Ok(Finished {
@@ -489,6 +446,7 @@ fn result(outcome: &Outcome, ledger: &Ledger, checkpoint: Option<String>, now: W
         skipped_steps: outcome.skipped,
         rollbacks: ledger.rollbacks.into(),
         checkpoint,
+        weights_blake3: None,
         started: ledger.started,
         ended: Some(now.as_secs()),
     }

@@ -9,8 +9,8 @@ use super::Already;
 use crate::config::Resolved;
 use crate::records::{EpochMetrics, Figures, Journal, JournalError, Line, Objective, Status, Textfile};
 use crate::records::{latest, settings};
-use crate::train::{EpochReport, Metrics, Position, Progress};
-use crate::types::Clock;
+use crate::train::{EpochReport, Metrics, Position, Progress, Skip};
+use crate::types::{Clock, WallTime};
 
 /// The journal once there is one, and the textfile where one is wanted. What cannot be written does not stop training.
 pub(super) struct Notes {
@@ -70,6 +70,7 @@ impl Notes {
         self.last = Some(*report);
         self.figures.epochs = epoch;
         self.figures.steps = step;
+        self.figures.images = report.samples;
         self.tell(None);
     }
 
@@ -93,9 +94,8 @@ impl Notes {
         self.figures.checkpoints.failures += 1;
     }
 
-    fn skipped(&mut self, step: u64) {
-        let reason = "the loss or the gradient is not finite".to_owned();
-        self.append(&Line::Skipped { step, reason });
+    fn skipped(&mut self, step: u64, why: Skip) {
+        self.append(&Line::Skipped { step, reason: why.to_string() });
         self.figures.skipped_steps += 1;
     }
 
@@ -137,8 +137,14 @@ impl Notes {
         let (step, epoch) = (already.iterations.unwrap_or(0), already.epochs.unwrap_or(0));
         self.append(&Line::Final { status: Status::Finished, step, epoch, objective, error: None, exit_code: 0 });
         self.secure();
-        self.at(step, epoch);
+    }
+
+    /// The figures of a run that was finished before.
+    pub fn already(&mut self, already: &Already) {
+        self.at(already.iterations.unwrap_or(0), already.epochs.unwrap_or(0));
         self.figures.validation_accuracy = already.validation_accuracy;
+        self.figures.validation_loss = already.validation_loss;
+        self.figures.succeeded = already.ended.and_then(WallTime::from_secs);
         self.tell(Some(0));
     }
 
@@ -165,7 +171,7 @@ impl Notes {
                 .last
                 .map(|report| report.validation.accuracy)
                 .or(self.figures.validation_accuracy),
-            validation_loss: self.last.map(|report| report.validation.loss),
+            validation_loss: self.last.map(|report| report.validation.loss).or(self.figures.validation_loss),
             event_write_errors: self.figures.event_write_errors + lost_lines,
             ..self.figures
         };
@@ -198,9 +204,9 @@ impl Progress for Noting<'_> {
         self.console.samples_done(samples, metrics);
     }
 
-    fn step_skipped(&mut self, step: u64) {
-        self.notes.borrow_mut().skipped(step);
-        self.console.step_skipped(step);
+    fn step_skipped(&mut self, step: u64, why: Skip) {
+        self.notes.borrow_mut().skipped(step, why);
+        self.console.step_skipped(step, why);
     }
 
     fn epoch_ends(&mut self, report: &EpochReport) {

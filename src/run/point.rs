@@ -10,10 +10,14 @@ use super::{Job, RunError, Start, device_kind, state_files};
 use crate::catalogue;
 use crate::checkpoint::{Checkpoint, Store};
 use crate::config::WarmStart;
+use crate::exit::{Classify, Exit};
 use crate::model::Parameters;
 use crate::run_dir::{self, CHECKPOINTS};
 use crate::saved::SavedRun;
 use crate::train::{Memories, TrainState};
+
+/// The settings that say which layers a network has.
+const NETWORK: [&str; 3] = ["conv-filters", "kernel-size", "dense-units"];
 
 /// Where training goes on.
 pub(super) struct Point {
@@ -39,12 +43,35 @@ pub(super) enum ShowsStart {
 /// beginning.
 pub(super) fn of(job: &Job<'_>, start: &Start) -> Result<Point, RunError> {
     let dataset = DatasetFact { name: job.dataset.name.clone(), blake3: job.dataset.blake3() };
+    // Whatever is wrong with it is found before anything of the old run is removed.
+    if *start == Start::Fresh {
+        return beginning(job, dataset);
+    }
     if let Some(checkpoint) = standing::newest(job.store, &job.dir.checkpoints())? {
         return resumed(job, &checkpoint, dataset);
     }
     match start {
         Start::Fork(from) => forked(job, from, dataset),
-        _ => beginning(job, dataset),
+        _ => {
+            if job.dir.has_events() {
+                tracing::warn!(
+                    "{} holds an unfinished run without a checkpoint; training starts over, and its curves replace the \
+                     old ones",
+                    job.dir.path().display()
+                );
+            }
+            beginning(job, dataset)
+        }
+    }
+}
+
+/// The point at which `job` goes on after its steps from number `first` on have ruined it: before them.
+pub(super) fn before(job: &Job<'_>, first: u64) -> Result<Point, RunError> {
+    job.store.discard_after(first.saturating_sub(1))?;
+    let dataset = DatasetFact { name: job.dataset.name.clone(), blake3: job.dataset.blake3() };
+    match standing::newest(job.store, &job.dir.checkpoints())? {
+        Some(checkpoint) => resumed(job, &checkpoint, dataset),
+        None => beginning(job, dataset),
     }
 }
 
@@ -88,8 +115,16 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, Run
     let facts = Facts::of(&checkpoint).map_err(unusable)?;
     let differences = job.resolved.differences(&facts.settings);
     let changed = |keys: &[&str]| differences.iter().any(|difference| keys.contains(&difference.what.as_str()));
+    if changed(&NETWORK) {
+        let differences = differences.into_iter().filter(|difference| NETWORK.contains(&difference.what.as_str()));
+        return Err(StandingError::ForkOfAnother { path: from.to_owned(), differences: differences.collect() }.into());
+    }
     let mut position = facts.position;
     let mut state = fresh_state(job);
+    if facts.dataset != dataset || changed(&["limit-validation"]) {
+        // Of other images.
+        position.best_validation_accuracy = 0.0;
+    }
     // Another optimizer has another memory; other images, or another order, have no place to go on from within an epoch.
     let same_rule = !changed(&["optimizer"]);
     let same_order = facts.dataset == dataset && !changed(&["seed", "batch-size", "limit-train"]);
@@ -103,21 +138,14 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, Run
         tracing::info!("forked with another setting: {difference}");
     }
     if config.epochs <= position.epoch {
-        let difference = standing::fewer_epochs(position.epoch, config.epochs);
-        let differences = vec![difference];
-        return Err(StandingError::Changed { path: from.to_owned(), differences }.into());
+        let (done, wanted) = (position.epoch, config.epochs);
+        return Err(StandingError::NothingLeft { path: from.to_owned(), done, wanted }.into());
     }
     let ledger = Ledger { attempts: 1, ..Ledger::default() };
     Ok(Point { state, memories, ledger, dataset, initial: None, shows_start: ShowsStart::AsIs })
 }
 
 fn beginning(job: &Job<'_>, dataset: DatasetFact) -> Result<Point, RunError> {
-    if job.dir.has_events() {
-        tracing::warn!(
-            "{} holds an unfinished run without a checkpoint; training starts over, and its curves replace the old ones",
-            job.dir.path().display()
-        );
-    }
     let state = fresh_state(job);
     let initial = warm_start(job, &state)?;
     let ledger = Ledger { attempts: 1, ..Ledger::default() };
@@ -132,35 +160,39 @@ fn fresh_state(job: &Job<'_>) -> TrainState {
 /// Gives `state` the weights of another run, where the configuration says so, and says which they are.
 fn warm_start(job: &Job<'_>, state: &TrainState) -> Result<Option<Tensor>, RunError> {
     let config = &job.resolved.config;
-    let dir = match &config.warm_start {
+    let saved = match &config.warm_start {
         WarmStart::None => return Ok(None),
         WarmStart::Latest => {
             let beside = run_dir::parent(job.dir.path()).unwrap_or(job.dir.path());
             let fits = |run: &catalogue::Run| !run.is_in(job.dir.path()) && run.has_network_of(config);
-            match catalogue::newest_good(beside, &fits) {
-                Some(run) => run.path,
-                None => {
-                    tracing::info!(
-                        "beginning from scratch: {} holds no finished run of this network",
-                        beside.display()
-                    );
-                    return Ok(None);
-                }
-            }
+            let saved = catalogue::good(beside, &fits).into_iter().find_map(|run| {
+                let opened = open(&run.path, job, state);
+                opened.map_err(|error| tracing::warn!("{error}; an older run is looked for")).ok()
+            });
+            let Some(saved) = saved else {
+                tracing::info!("beginning from scratch: {} holds no good run of this network", beside.display());
+                return Ok(None);
+            };
+            saved
         }
-        WarmStart::Run(dir) => dir.clone(),
+        WarmStart::Run(dir) => open(dir, job, state)?,
     };
-    let refused = |reason: String| StandingError::WarmStart { path: dir.clone(), reason };
-    let saved = SavedRun::open(&dir, job.device).map_err(|error| refused(error.to_string()))?;
-    if saved.parameters.specs() != state.parameters.specs() {
-        return Err(refused("its network has other layers".to_owned()).into());
-    }
     let mut flat = state.parameters.flat().shallow_clone();
     let mut previous = state.previous.shallow_clone();
     tch::no_grad(|| {
         flat.copy_(saved.parameters.flat());
         previous.copy_(saved.parameters.flat());
     });
-    tracing::info!("beginning with the weights of {}", dir.display());
+    tracing::info!("beginning with the weights of {}", saved.dir.display());
     Ok(Some(state.parameters.flat().copy()))
+}
+
+/// The network of the run in `dir`, if `state` can begin with its weights.
+fn open(dir: &Path, job: &Job<'_>, state: &TrainState) -> Result<SavedRun, StandingError> {
+    let refused = |exit: Exit, reason: String| StandingError::WarmStart { path: dir.to_owned(), exit, reason };
+    let saved = SavedRun::open(dir, job.device).map_err(|error| refused(error.exit(), error.to_string()))?;
+    if saved.parameters.specs() != state.parameters.specs() {
+        return Err(refused(Exit::Data, "its network has other layers".to_owned()));
+    }
+    Ok(saved)
 }

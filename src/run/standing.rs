@@ -1,5 +1,6 @@
 //! What a run directory holds, and whether this command may go on with it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::keeping::{DatasetFact, Facts};
@@ -18,6 +19,9 @@ pub struct Already {
     pub epochs: Option<u64>,
     pub iterations: Option<u64>,
     pub validation_accuracy: Option<f64>,
+    pub validation_loss: Option<f64>,
+    /// When, in seconds since 1970.
+    pub ended: Option<f64>,
 }
 
 /// Why a run in a directory cannot go on with this command.
@@ -47,23 +51,33 @@ pub enum StandingError {
     AllDamaged { path: PathBuf },
     #[error("cannot read checkpoint {}: {reason}; it may be good: look after the disk and run the same command again", path.display())]
     Unread { path: PathBuf, reason: String },
+    #[error(
+        "--fork-from {}: its network has other layers:\n{}Begin where it is with its network, or begin anew without \
+         --fork-from", path.display(), lines(differences)
+    )]
+    ForkOfAnother { path: PathBuf, differences: Vec<Difference> },
+    #[error("--fork-from {}: {done} epochs of that run are done, and --epochs asks for {wanted}; ask for more", path.display())]
+    NothingLeft { path: PathBuf, done: u64, wanted: u64 },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("--warm-start {}: {reason}; name the directory of a finished run with the same network", path.display())]
-    WarmStart { path: PathBuf, reason: String },
+    WarmStart { path: PathBuf, exit: Exit, reason: String },
 }
 
 impl Classify for StandingError {
     fn exit(&self) -> Exit {
         match self {
-            StandingError::Changed { .. } => Exit::Config,
+            StandingError::Changed { .. } | StandingError::ForkOfAnother { .. } | StandingError::NothingLeft { .. } => {
+                Exit::Config
+            }
             StandingError::NoCheckpoint { .. }
             | StandingError::Unreadable { .. }
             | StandingError::ForkOfItself { .. } => Exit::CantCreate,
             StandingError::NothingToFork { .. } => Exit::NoInput,
             StandingError::Store(error) => error.exit(),
             StandingError::Unread { .. } => Exit::Io,
-            StandingError::AllDamaged { .. } | StandingError::WarmStart { .. } => Exit::Data,
+            StandingError::AllDamaged { .. } => Exit::Data,
+            StandingError::WarmStart { exit, .. } => *exit,
         }
     }
 }
@@ -76,19 +90,25 @@ fn lines(differences: &[Difference]) -> String {
 /// to train.
 pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Already>, StandingError> {
     let is_finished = run_dir::is_finished(logdir);
-    let has_checkpoints = Store::new(logdir.join(CHECKPOINTS)).holds()?;
+    let store = Store::new(logdir.join(CHECKPOINTS));
+    let has_checkpoints = store.holds()?;
     if !is_finished && !has_checkpoints {
         return Ok(None);
     }
-    let mut layers = Layers::new();
-    let earlier = layers.file(&logdir.join(CONFIG)).ok().and_then(|()| layers.resolve().ok());
+    // A checkpoint's are under a seal; the file may have been edited.
+    let earlier = sealed_settings(&store)?.or_else(|| {
+        let mut layers = Layers::new();
+        let resolved = layers.file(&logdir.join(CONFIG)).ok().and_then(|()| layers.resolve().ok());
+        resolved.map(|resolved| resolved.fixed())
+    });
+    let is_known = earlier.is_some();
     let result = is_finished.then(|| result(logdir)).flatten();
     // What cannot be read is written again by who goes on from a checkpoint, which is compared then.
-    if !has_checkpoints && (earlier.is_none() || result.is_none()) {
-        let file = if earlier.is_none() { CONFIG } else { RESULT };
+    if !has_checkpoints && (!is_known || result.is_none()) {
+        let file = if is_known { RESULT } else { CONFIG };
         return Err(StandingError::Unreadable { path: logdir.to_owned(), file });
     }
-    let mut differences = earlier.map_or_else(Vec::new, |earlier| resolved.differences(&earlier.fixed()));
+    let mut differences = earlier.map_or_else(Vec::new, |earlier| resolved.differences(&earlier));
     let number = |key: &str| result.as_ref().and_then(|result| result.get(key));
     let done = number("epochs").and_then(serde_json::Value::as_u64);
     let wanted = resolved.config.epochs;
@@ -97,7 +117,7 @@ pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Alre
         return Err(StandingError::Changed { path: logdir.to_owned(), differences });
     }
     match done {
-        _ if result.is_none() => Ok(None),
+        _ if result.is_none() || !is_known => Ok(None),
         Some(done) if wanted > done && has_checkpoints => Ok(None),
         Some(done) if wanted > done => Err(StandingError::NoCheckpoint { path: logdir.to_owned(), done, wanted }),
         _ => Ok(Some(Already {
@@ -105,8 +125,16 @@ pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Alre
             epochs: done,
             iterations: number("iterations").and_then(serde_json::Value::as_u64),
             validation_accuracy: number("validation_accuracy").and_then(serde_json::Value::as_f64),
+            validation_loss: number("validation_loss").and_then(serde_json::Value::as_f64),
+            ended: number("ended").and_then(serde_json::Value::as_f64),
         })),
     }
+}
+
+/// The settings in the newest manifest that can be read.
+fn sealed_settings(store: &Store) -> Result<Option<BTreeMap<String, String>>, StandingError> {
+    let settings = store.newest_facts()?.and_then(|mut facts| facts.remove("settings"));
+    Ok(settings.and_then(|settings| serde_json::from_value(settings).ok()))
 }
 
 /// Whether the run that `facts` are of may go on as `resolved` says, with this data set.

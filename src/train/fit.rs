@@ -1,6 +1,7 @@
 //! Epochs of steps, evaluations between them, observers at their moments.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -71,6 +72,23 @@ pub struct Outcome {
     pub observers_share: f64,
 }
 
+/// Why a step changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    NotFinite,
+    /// It is one of [`Fit::left_out`].
+    LeftOut,
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Skip::NotFinite => "its loss or gradient is not finite",
+            Skip::LeftOut => "the run went back, to go on without it",
+        })
+    }
+}
+
 /// Told how far the loop is; for people, not for logs.
 pub trait Progress {
     /// An epoch begins, or goes on, that visits `samples` samples.
@@ -78,7 +96,7 @@ pub trait Progress {
     /// `samples` of the epoch's samples are done; the metrics are of some of them, where the loop has just looked.
     fn samples_done(&mut self, samples: usize, metrics: Option<Metrics>);
     /// This step, counted from 1, changed nothing: its loss or gradient is not finite, or it is known to ruin the weights.
-    fn step_skipped(&mut self, _step: u64) {}
+    fn step_skipped(&mut self, _step: u64, _why: Skip) {}
     fn epoch_ends(&mut self, report: &EpochReport);
 }
 
@@ -145,6 +163,7 @@ pub fn fit<Out>(
         validation: Metrics::default(),
         seconds: 0.0,
         images_per_second: 0.0,
+        samples: 0,
     });
     Ok(Outcome {
         last,
@@ -238,7 +257,7 @@ impl<Out> Training<'_, Out> {
             self.state.position.iterations = next;
             self.state.position.skipped += 1;
             self.state.position.skipped_in_a_row += 1;
-            self.progress.step_skipped(next);
+            self.progress.step_skipped(next, Skip::LeftOut);
             return Ok(false);
         }
         let started = Instant::now();
@@ -263,7 +282,7 @@ impl<Out> Training<'_, Out> {
                 let totals = self.sums.read();
                 return Err(self.diverged(At::Step(totals), loss, &batch.images_nchw));
             }
-            self.progress.step_skipped(next);
+            self.progress.step_skipped(next, Skip::NotFinite);
             return Ok(false);
         }
         self.state.position.skipped_in_a_row = 0;
@@ -296,6 +315,10 @@ impl<Out> Training<'_, Out> {
         let totals = self.sums.read();
         self.sums.stop_clock();
         let in_epoch = totals.since(&self.state.position.epoch_began);
+        if in_epoch.samples == 0 {
+            // Every step was skipped: nothing was learned, and nothing will be.
+            return Err(self.report(At::Step(totals), f64::NAN, Vec::new()));
+        }
         if self.stop_signal() != 0 {
             return Err(self.stop_unseen(unseen));
         }
@@ -326,6 +349,7 @@ impl<Out> Training<'_, Out> {
             validation,
             seconds: started.elapsed().as_secs_f64(),
             images_per_second: in_epoch.samples as f64 / in_epoch.seconds.total.max(f64::MIN_POSITIVE),
+            samples: totals.samples,
         };
         position.best_validation_accuracy = position.best_validation_accuracy.max(validation.accuracy);
         position.last = Some(report);

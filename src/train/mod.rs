@@ -11,7 +11,7 @@ mod sums;
 mod worker;
 
 pub use divergence::{Divergence, NonFinite, Part};
-pub use fit::{Fit, FitError, OnNonFinite, Outcome, Progress, fit, show_start};
+pub use fit::{Fit, FitError, OnNonFinite, Outcome, Progress, Skip, fit, show_start};
 pub use keeper::{Forgetful, Keeper, Snapshot};
 pub use memories::{Memories, MemoryError};
 pub use observer::{At, Metrics, Moment, Observer, PhaseSeconds, Totals, Watch};

@@ -63,6 +63,9 @@ pub struct EpochReport {
     /// Of the training steps, by the clock on the wall: data, steps and what observers do between them, without
     /// evaluation and what is looked at after the epoch.
     pub images_per_second: f64,
+    /// Trained on by its end, in all epochs.
+    #[serde(default)]
+    pub samples: u64,
 }
 
 impl TrainState {

@@ -1,0 +1,77 @@
+//! Why a run did not finish: whatever its parts say.
+
+use std::path::PathBuf;
+
+use super::standing::StandingError;
+use super::state_files::StateError;
+use crate::checkpoint::StoreError;
+use crate::data::LoadError;
+use crate::durable;
+use crate::eventlog::SinkError;
+use crate::exit::{Classify, Exit};
+use crate::model::ShapeError;
+use crate::records::{JournalError, TextfileError};
+use crate::run_dir::RunDirError;
+use crate::run_name::{TemplateError, WithinError};
+use crate::train::FitError;
+use crate::weights::WeightsError;
+
+/// Why a run did not finish.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("no log directory is given: say where the run goes with --logdir, such as --logdir logs/fit")]
+    NoLogdir,
+    #[error(transparent)]
+    Dir(#[from] RunDirError),
+    #[error(transparent)]
+    Data(#[from] LoadError),
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    #[error("device cuda:{index} is not there: libtorch sees {found} CUDA devices; use --device cpu or --device auto")]
+    NoCuda { index: usize, found: usize },
+    #[error(transparent)]
+    Log(#[from] SinkError),
+    #[error(transparent)]
+    Fit(#[from] FitError),
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    #[error(transparent)]
+    Standing(#[from] StandingError),
+    #[error(transparent)]
+    Name(#[from] TemplateError),
+    #[error(transparent)]
+    Place(#[from] WithinError),
+    #[error(transparent)]
+    Textfile(#[from] TextfileError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Result(#[from] durable::WriteError),
+    #[error(transparent)]
+    Checkpoints(#[from] StoreError),
+    #[error("checkpoint {} cannot be used: {source}", path.display())]
+    State { path: PathBuf, source: StateError },
+}
+
+impl Classify for RunError {
+    fn exit(&self) -> Exit {
+        match self {
+            RunError::NoLogdir => Exit::Usage,
+            RunError::Dir(error) => error.exit(),
+            RunError::Data(error) => error.exit(),
+            RunError::Shape(error) => error.exit(),
+            RunError::NoCuda { .. } => Exit::Unavailable,
+            RunError::Log(error) => error.exit(),
+            RunError::Fit(error) => error.exit(),
+            RunError::Weights(error) => error.exit(),
+            RunError::Standing(error) => error.exit(),
+            RunError::Name(error) => error.exit(),
+            RunError::Place(error) => error.exit(),
+            RunError::Textfile(error) => error.exit(),
+            RunError::Journal(error) => error.exit(),
+            RunError::Result(error) => error.exit(),
+            RunError::Checkpoints(error) => error.exit(),
+            RunError::State { .. } => Exit::Data,
+        }
+    }
+}
