@@ -17,7 +17,7 @@ use serde_json::json;
 use trainer::checkpoint::manifest::{FileEntry, Manifest};
 use trainer::checkpoint::{Best, Checkpoint, Draft, Found, Retention, Store, StoreError, tensors};
 use trainer::durable::fs::{Entry, Fs};
-use trainer::durable::sim::{Fault, SimFs};
+use trainer::durable::sim::{Chance, Fault, SimFs};
 use trainer::durable::{self, TEMPORARY};
 use trainer::exit::{Classify, Exit};
 
@@ -63,26 +63,10 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String>
     if holds { Ok(()) } else { Err(otherwise()) }
 }
 
-/// Splitmix64, as everywhere in these tests: a failure is found again by its seed.
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
-
 /// A checkpoint that no other draft resembles: all its bytes follow from `id`.
 fn draft(step: u64, id: u64) -> Draft {
     let mut chance = Chance(id);
-    let mut bytes = |len: u64| (0..len).map(|_| chance.next() as u8).collect::<Vec<u8>>();
+    let mut bytes = |len: u64| (0..len).map(|_| chance.draw() as u8).collect::<Vec<u8>>();
     let files = vec![("model.safetensors", bytes(600 + id % 700)), ("observers.bin", bytes(id % 90))];
     let facts = json!({"id": id, "val_accuracy": (id % 7) as f64 / 7.0}).as_object().unwrap().clone();
     Draft { step, facts, files }
@@ -193,7 +177,7 @@ fn cut_power<F: Fs + Clone>(proof: &mut Proof, seeds: u64, wrap: impl Fn(SimFs) 
             ledger.live(&wrap(disk.clone()), &mut chance, 4);
             disk.revive();
             if life == 2 || chance.below(4) > 0 {
-                disk = disk.power_cut(chance.next());
+                disk = disk.power_cut(chance.draw());
             }
             let checked = ledger.check(&disk);
             let failed = checked.is_err();
@@ -542,10 +526,10 @@ fn r5_edits_of_many_bytes_missing_and_exchanged_files() {
         for _ in 0..1 + chance.below(20) {
             let at = chance.below(content.len() as u64) as usize;
             match chance.below(4) {
-                0 => content[at] = chance.next() as u8,
+                0 => content[at] = chance.draw() as u8,
                 1 => content.reverse(),
                 2 => _ = content.remove(at),
-                _ => content.insert(at, chance.next() as u8),
+                _ => content.insert(at, chance.draw() as u8),
             }
         }
         if content != files[path] {

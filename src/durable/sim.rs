@@ -117,13 +117,13 @@ impl SimFs {
                     *lost = false;
                 }
                 Node::Dir { live, durable, unsynced } => {
-                    let (mode, until) = (chance.below(4), chance.below(unsynced.len() + 1));
+                    let (mode, until) = (chance.index(4), chance.index(unsynced.len() + 1));
                     for (i, change) in std::mem::take(unsynced).into_iter().enumerate() {
                         let survives = match mode {
                             0 => false,
                             1 => true,
                             2 => i < until,
-                            _ => chance.below(2) == 0,
+                            _ => chance.index(2) == 0,
                         };
                         if survives {
                             change.apply(durable);
@@ -391,37 +391,42 @@ impl Change {
     }
 }
 
-/// Splitmix64: a crash is a function of its seed.
-struct Chance(u64);
+/// Splitmix64: what happens by chance is a function of this seed.
+pub struct Chance(pub u64);
 
 impl Chance {
-    fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
+    /// A number below `n`, or 0.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.draw() % n.max(1)
+    }
+
+    fn index(&mut self, n: usize) -> usize {
+        self.below(n as u64) as usize
     }
 
     /// What is on the disk of a file that should go from `old` to `new`.
     fn torn(&mut self, old: &[u8], new: &[u8]) -> Vec<u8> {
         let longest = old.len().max(new.len());
-        match self.below(4) {
+        match self.index(4) {
             0 => return old.to_vec(),
             1 => return new.to_vec(),
             _ => {}
         }
-        let len = [old.len(), new.len(), self.below(longest / SECTOR + 1) * SECTOR][self.below(3)];
+        let len = [old.len(), new.len(), self.index(longest / SECTOR + 1) * SECTOR][self.index(3)];
         let mut out = Vec::with_capacity(len);
         while out.len() < len {
             let sector = out.len()..(out.len() + SECTOR).min(len);
-            let source = [old, new, new, &[]][self.below(4)];
-            let garbage = self.below(2) == 0;
+            let source = [old, new, new, &[]][self.index(4)];
+            let garbage = self.index(2) == 0;
             for i in sector {
-                let noise = if garbage { self.next() as u8 } else { 0 };
+                let noise = if garbage { self.draw() as u8 } else { 0 };
                 out.push(source.get(i).copied().unwrap_or(noise));
             }
         }
