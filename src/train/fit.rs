@@ -1,7 +1,6 @@
 //! Epochs of steps, evaluations between them, observers at their moments.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -12,6 +11,7 @@ use super::divergence::{Divergence, NonFinite, in_backward_pass, in_forward_pass
 use super::keeper::{Keeper, Snapshot};
 use super::memories::Memories;
 use super::observer::{At, Metrics, Moment, Watch};
+use super::skip::{OnNonFinite, PATIENCE, Skip};
 use super::state::{EpochReport, Position, TrainState};
 use super::stepper::Stepper;
 use super::sums::Sums;
@@ -30,18 +30,6 @@ const CHECK_EVERY: u64 = 20;
 const DIVERGED: f64 = 1e6;
 /// Validation images that are searched for what is not finite, at most.
 const SEARCHED: usize = 64;
-/// Steps that may be skipped in a row: weights that give nothing else do not come back.
-pub const PATIENCE: u64 = 100;
-
-/// What becomes of a step whose loss or gradient is not finite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnNonFinite {
-    /// Training ends: it has diverged.
-    Stop,
-    /// The step changes nothing, and training goes on with the next batch, up to [`PATIENCE`] times in a row.
-    Skip,
-}
-
 /// What to train on what, for how long.
 pub struct Fit<'a> {
     pub network: &'a Arc<Network>,
@@ -72,23 +60,6 @@ pub struct Outcome {
     pub observers_share: f64,
 }
 
-/// Why a step changed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Skip {
-    NotFinite,
-    /// It is one of [`Fit::left_out`].
-    LeftOut,
-}
-
-impl fmt::Display for Skip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Skip::NotFinite => "its loss or gradient is not finite",
-            Skip::LeftOut => "the run went back, to go on without it",
-        })
-    }
-}
-
 /// Told how far the loop is; for people, not for logs.
 pub trait Progress {
     /// An epoch begins, or goes on, that visits `samples` samples.
@@ -105,6 +76,12 @@ pub trait Progress {
 pub enum FitError {
     #[error(transparent)]
     Diverged(#[from] Divergence),
+    /// Nothing was learned, and nothing will be.
+    #[error(
+        "training came to nothing: every step of epoch {} was left out, as its loss or gradient was not finite or what it \
+         led to was not; use a smaller learning rate", epoch + 1
+    )]
+    NothingDone { epoch: u64 },
     /// The keeper has been given a snapshot to go on from.
     #[error("stopped after step {iterations} (epoch {})", epoch + 1)]
     Stopped { iterations: u64, epoch: u64, signal: usize },
@@ -120,7 +97,7 @@ pub enum FitError {
 impl Classify for FitError {
     fn exit(&self) -> Exit {
         match self {
-            FitError::Diverged(_) => Exit::Data,
+            FitError::Diverged(_) | FitError::NothingDone { .. } => Exit::Data,
             FitError::Stopped { .. } => Exit::TemporaryFailure,
             FitError::Threads { .. } => Exit::Io,
             FitError::WorkerLost(_) => Exit::Software,
@@ -316,8 +293,7 @@ impl<Out> Training<'_, Out> {
         self.sums.stop_clock();
         let in_epoch = totals.since(&self.state.position.epoch_began);
         if in_epoch.samples == 0 {
-            // Every step was skipped: nothing was learned, and nothing will be.
-            return Err(self.report(At::Step(totals), f64::NAN, Vec::new()));
+            return Err(FitError::NothingDone { epoch: self.state.position.epoch });
         }
         if self.stop_signal() != 0 {
             return Err(self.stop_unseen(unseen));
@@ -561,6 +537,16 @@ mod tests {
         stop: usize,
         out: &mut Vec<String>,
     ) -> (TrainState, Result<Outcome, FitError>) {
+        train_without(&BTreeSet::new(), learning_rate, batch_size, stop, out)
+    }
+
+    fn train_without(
+        left_out: &BTreeSet<u64>,
+        learning_rate: f64,
+        batch_size: usize,
+        stop: usize,
+        out: &mut Vec<String>,
+    ) -> (TrainState, Result<Outcome, FitError>) {
         let dataset = dataset();
         let architecture = Architecture { conv_filters: vec![2], kernel_size: 3, dense_units: 4 };
         let network = Arc::new(Network::build(&architecture, dataset.train.shape(), 2).unwrap());
@@ -576,7 +562,7 @@ mod tests {
             seed: Seed(1),
             threads: 1,
             on_non_finite: OnNonFinite::Stop,
-            left_out: &BTreeSet::new(),
+            left_out,
             stop: &AtomicUsize::new(stop),
         };
         let mut watches = [
@@ -641,6 +627,19 @@ mod tests {
         assert!(error.to_string().ends_with(want), "{error}");
         assert_eq!(seen[0], "step 0: start");
         assert_eq!(seen[1..], ["step 1: diverged, conv2d's kernel"; 2], "an epoch without numbers is not shown");
+    }
+
+    #[test]
+    fn an_epoch_without_a_step_is_none() {
+        let mut seen = Vec::new();
+        // Of three steps an epoch.
+        let (state, outcome) = train_without(&BTreeSet::from([2, 4, 5, 6]), 0.1, 20, 0, &mut seen);
+        let error = outcome.unwrap_err();
+        let want = "training came to nothing: every step of epoch 2 was left out, as its loss or gradient was not finite or \
+                    what it led to was not; use a smaller learning rate";
+        assert_eq!((error.to_string().as_str(), error.exit()), (want, Exit::Data));
+        assert_eq!(seen, ["step 0: start", "step 3: epoch 0 after 30 samples"]);
+        assert_eq!((state.position.epoch, state.position.skipped), (1, 4));
     }
 
     #[test]
