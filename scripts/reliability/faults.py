@@ -4,6 +4,7 @@ The calls are those of a recorded trace. strace counts for each thread by itself
 so hit exactly; to the one that writes the event log strace is attached as soon as there is one.
 """
 
+import itertools
 import os
 import shutil
 import signal
@@ -163,10 +164,12 @@ def errors(bench):
         tally.skipped = reason
         return tally.close()
     reference, states = bench.reference(SHORT), bench.states(SHORT)
-    at = [(place, error, lasting) for place in chosen(bench, FAILING) for error in ERRORS for lasting in (False, True)]
-    combinations = len(at)
-    # All errors and all calls, but not each with each: for that there is --long.
-    at = at[::bench.of(11, 3, 1)]
+    failing = chosen(bench, FAILING)
+    every = list(itertools.product(failing, ERRORS, (False, True)))
+    # Every error at every call, and from that call on one of them, in turn: for each of them there is --long.
+    full = [*itertools.product(failing, ERRORS, (False,)),
+            *((place, ERRORS[number % len(ERRORS)], True) for number, place in enumerate(failing))]
+    at = bench.of(every[::11], full, every)
     codes, hit = {}, []
     batch = bench.batch(tally)
 
@@ -206,7 +209,7 @@ def errors(bench):
 
     bench.each(range(len(at)), one)
     batch.flush()
-    tally.found.append(f"{len(at):,} of {combinations:,} combinations, {len(hit):,} met their error")
+    tally.found.append(f"{len(at):,} of {len(every):,} combinations, {len(hit):,} met their error")
     tally.found.append("exit codes " + ", ".join(f"{code}: {count}" for code, count in sorted(codes.items(), key=str)))
     return tally.close()
 
