@@ -130,20 +130,20 @@ def measure_observers(options):
 def measure_checkpoints(options):
     """Seconds of single checkpoints; their share of an epoch by the trainer's own clock; and images per second of epochs
     with and without them, one number a round."""
-    flags = {"off": "off", "200steps": "200steps"}
-    found = {"single": [], "shares": [], "rates": {name: [] for name in flags}}
+    cadences = ["off", "200steps"]
+    found = {"single": [], "shares": [], "rates": {cadence: [] for cadence in cadences}}
     for number in range(options.rounds):
         # Whoever comes first finds the machine as the other left it: each does so in turn.
-        for name in flags if number % 2 == 0 else reversed(flags):
-            print(f"checkpoints, round {number + 1} of {options.rounds}: {name}", flush=True)
+        for cadence in cadences if number % 2 == 0 else reversed(cadences):
+            print(f"checkpoints, round {number + 1} of {options.rounds}: {cadence}", flush=True)
             with tempfile.TemporaryDirectory(prefix="trainer-", dir=ROOT / "target") as directory:
                 measuring.run_trainer_in(directory, options, "--epochs", 1, "--seed", number, "--limit-train",
-                                         options.limit_train, *measuring.UNWATCHED, "--checkpoint-every", flags[name])
+                                         options.limit_train, *measuring.UNWATCHED, "--checkpoint-every", cadence)
                 lines = list(json_lines((Path(directory) / "logs" / "fit" / "metrics.jsonl").read_text()))
             epoch = next(line for line in lines if line["kind"] == "epoch")
             checkpoints = [line["seconds"] for line in lines if line["kind"] == "checkpoint"]
             wall = lines[-1]["time"] - lines[0]["time"]
-            found["rates"][name].append(options.limit_train / wall)
+            found["rates"][cadence].append(options.limit_train / wall)
             if checkpoints:
                 found["single"] += checkpoints
                 found["shares"].append(sum(checkpoints) / epoch["seconds"])

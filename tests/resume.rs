@@ -435,20 +435,16 @@ fn a_step_that_is_not_finite_ends_the_run_or_is_skipped_or_rolled_back() {
     assert!(weights(&back) == weights(&whole));
 }
 
+/// Every step multiplies the weights by -99.
+const WILD: &[(&str, &str)] =
+    &[("optimizer", "sgd"), ("learning-rate", "100"), ("weight-decay", "1"), ("batch-size", "5"), ("observe", "none")];
+
 #[test]
 fn a_run_that_learns_nothing_is_no_success() {
     let dir = tempfile::tempdir().unwrap();
-    // Every step multiplies the weights by -99.
-    let wild = [
-        ("optimizer", "sgd"),
-        ("learning-rate", "100"),
-        ("weight-decay", "1"),
-        ("batch-size", "5"),
-        ("observe", "none"),
-    ];
     for (name, cadence) in [("often", "3steps"), ("never", "off"), ("epochs", "1epoch")] {
         let logdir = dir.path().join(name);
-        let how = [&wild[..], &[("on-nan", "rollback"), ("checkpoint-every", cadence)]].concat();
+        let how = [WILD, &[("on-nan", "rollback"), ("checkpoint-every", cadence)]].concat();
         let error = train(&logdir, &how, &Start::Resume, usize::MAX).unwrap_err();
         let ends = matches!(error, RunError::Fit(FitError::Diverged(_) | FitError::NothingDone { .. }));
         assert!(ends, "{name}: {error}");
@@ -465,18 +461,8 @@ fn a_rollback_goes_back_before_what_ruined_the_weights() {
     let dir = tempfile::tempdir().unwrap();
     let logdir = dir.path().join("run");
     // Of 34 steps the 20th is looked at; all are kept.
-    let wild = [
-        ("optimizer", "sgd"),
-        ("learning-rate", "100"),
-        ("weight-decay", "1"),
-        ("batch-size", "5"),
-        ("observe", "none"),
-        ("on-nan", "rollback"),
-        ("checkpoint-every", "1steps"),
-        ("keep-last", "100"),
-        ("epochs", "1"),
-    ];
-    let error = train(&logdir, &wild, &Start::Resume, usize::MAX).unwrap_err();
+    let kept = [("on-nan", "rollback"), ("checkpoint-every", "1steps"), ("keep-last", "100"), ("epochs", "1")];
+    let error = train(&logdir, &[WILD, &kept].concat(), &Start::Resume, usize::MAX).unwrap_err();
     assert_eq!(error.exit(), Exit::Data, "{error}");
     let journal = std::fs::read_to_string(logdir.join("metrics.jsonl")).unwrap();
     let lines = journal.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());

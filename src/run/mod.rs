@@ -235,7 +235,7 @@ impl Job<'_> {
             went_back_before = Some(first);
             let mut left_out = ledger.left_out;
             left_out.extend(first..=diverged.iterations);
-            point = point::before(self, first)?;
+            point = point::before(self, first, point.dataset)?;
             let counted =
                 Ledger { attempts: ledger.attempts, rollbacks: ledger.rollbacks + 1, left_out, ..point.ledger };
             // This process counts its time once, at its end.

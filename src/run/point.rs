@@ -66,9 +66,8 @@ pub(super) fn of(job: &Job<'_>, start: &Start) -> Result<Point, RunError> {
 }
 
 /// The point at which `job` goes on after its steps from number `first` on have ruined it: before them.
-pub(super) fn before(job: &Job<'_>, first: u64) -> Result<Point, RunError> {
+pub(super) fn before(job: &Job<'_>, first: u64, dataset: DatasetFact) -> Result<Point, RunError> {
     job.store.discard_after(first.saturating_sub(1))?;
-    let dataset = DatasetFact { name: job.dataset.name.clone(), blake3: job.dataset.blake3() };
     match standing::newest(job.store, &job.dir.checkpoints())? {
         Some(checkpoint) => resumed(job, &checkpoint, dataset),
         None => beginning(job, dataset),
