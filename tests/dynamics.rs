@@ -46,13 +46,10 @@ fn state(network: &Network) -> TrainState {
     state
 }
 
-fn batch() -> Batch {
-    let pixel = |i: usize| (0.5 + 0.5 * (1.3 * i as f64 * i as f64).sin()) as f32;
-    let pixels: Vec<f32> = (0..3 * SHAPE.len()).map(pixel).collect();
-    Batch {
-        images_nchw: Tensor::from_slice(&pixels).view([3, 3, 14, 12]),
-        labels_n: Tensor::from_slice(&[7_i64, 0, 3]),
-    }
+fn images() -> Split {
+    let pixel = |i: usize| (127.5 + 127.5 * (1.3 * i as f64 * i as f64).sin()) as u8;
+    let pixels = (0..3 * SHAPE.len()).map(pixel).collect();
+    Split::new(SHAPE, 10, pixels, vec![7, 0, 3]).unwrap()
 }
 
 fn dataset() -> Dataset {
@@ -106,10 +103,10 @@ fn assert_close(what: &str, got: f64, want: f64) {
 
 #[test]
 fn pytorch_gets_the_same_norms_and_ratios() {
-    let (network, batch) = (network(), batch());
+    let (network, images) = (network(), images());
     let mut state = state(&network);
     let previous = state.parameters.flat().copy();
-    let _ = Stepper::new(&network, &state, 3, 1).unwrap().step(&mut state, &batch, LEARNING_RATE).unwrap();
+    let _ = Stepper::new(&network, &state, 3, 1).unwrap().step(&mut state, &images, &[0, 1, 2], LEARNING_RATE).unwrap();
     let values = observe(&mut Updates::default(), &network, &state.parameters, &state.gradient, &previous);
     let got = scalars(&values);
     let want: Vec<_> = golden().into_iter().filter(|(tag, _)| !tag.contains('/') || tag.contains("norm/")).collect();
@@ -133,7 +130,11 @@ fn pytorch_gets_the_same_norms_and_ratios() {
 fn pytorch_gets_the_same_activations() {
     let (network, golden) = (network(), golden());
     let state = state(&network);
-    let seen = explain::activations(&network, state.parameters.views(), &batch().images_nchw);
+    let seen = explain::activations(
+        &network,
+        state.parameters.views(),
+        &Batch::gather(&images(), &[0, 1, 2], Device::Cpu).images_nchw,
+    );
     assert_eq!(seen.len(), 4);
     for seen in seen {
         let (name, numbers) = (&seen.layer.name, seen.statistics());

@@ -39,11 +39,10 @@ fn trained() -> (Arc<Network>, Parameters, Split) {
     let mut stepper = Stepper::new(&network, &state, 32, 1).unwrap();
     for epoch in 0..4 {
         for indices in order(Seed(1), epoch, 3000).chunks(32) {
-            let batch = Batch::gather(&dataset.train, indices, Device::Cpu);
-            stepper.step(&mut state, &batch, 3e-3).unwrap();
+            stepper.step(&mut state, &dataset.train, indices, 3e-3).unwrap();
         }
     }
-    let evaluation = stepper.evaluate(&dataset.validation, Device::Cpu, &AtomicUsize::new(0)).unwrap();
+    let evaluation = stepper.evaluate(&state, &dataset.validation, &AtomicUsize::new(0)).unwrap();
     let (metrics, _) = evaluation.unwrap();
     assert!(metrics.accuracy > 0.8, "the network has learned nothing to explain: accuracy {}", metrics.accuracy);
     (network, state.parameters, dataset.validation)

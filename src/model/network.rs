@@ -1,9 +1,11 @@
 //! A chain of layers: built from an architecture and an input shape, run forward, observed after every layer.
 
+use std::ops::Range;
+
 use tch::Tensor;
 
 use super::layer::{Layer, LayerKind, Shape, ShapeError, output_shape};
-use super::parameters::ParameterSpec;
+use super::parameters::{self, ParameterSpec};
 use crate::types::ImageShape;
 
 /// The knobs of the convolutional classifier: for each entry of `conv_filters` a convolution and a 2x2 max-pooling,
@@ -117,6 +119,16 @@ impl Network {
 
     pub fn parameter_count(&self) -> usize {
         self.layers.iter().map(Layer::parameter_count).sum()
+    }
+
+    /// Where each of [`Network::parameters`] lies in a flat buffer, in the order of its strides: channels last.
+    pub fn parameter_ranges(&self) -> Vec<Range<usize>> {
+        parameters::ranges(&self.parameters)
+    }
+
+    /// Values of a flat buffer, with the gaps between parameters.
+    pub fn flat_len(&self) -> usize {
+        parameters::flat_len(&self.parameters)
     }
 
     pub fn macs(&self) -> usize {

@@ -2,6 +2,8 @@
 //!
 //! With one buffer, zeroing, the optimizer's update, norms and saving are one operation each.
 
+use std::ops::Range;
+
 use tch::{Device, Kind, Tensor};
 
 use super::layer::{LayerKind, Shape};
@@ -102,6 +104,11 @@ impl Parameters {
         &self.flat
     }
 
+    /// The same, to be changed.
+    pub(crate) fn flat_mut(&mut self) -> &mut Tensor {
+        &mut self.flat
+    }
+
     /// One view for each [`ParameterSpec`], in the network's order. None requires a gradient.
     pub fn views(&self) -> &[Tensor] {
         &self.views
@@ -143,7 +150,8 @@ fn padded(len: usize) -> usize {
     len.div_ceil(ALIGNMENT) * ALIGNMENT
 }
 
-fn flat_len(specs: &[ParameterSpec]) -> usize {
+/// Values of a flat buffer, gaps among them.
+pub(super) fn flat_len(specs: &[ParameterSpec]) -> usize {
     specs.iter().map(|spec| padded(spec.len())).sum()
 }
 
@@ -153,6 +161,11 @@ fn offsets(specs: &[ParameterSpec]) -> impl Iterator<Item = usize> + '_ {
         *next += padded(spec.len());
         Some(offset)
     })
+}
+
+/// Where each parameter lies in a flat buffer.
+pub(super) fn ranges(specs: &[ParameterSpec]) -> Vec<Range<usize>> {
+    specs.iter().zip(offsets(specs)).map(|(spec, offset)| offset..offset + spec.len()).collect()
 }
 
 fn views_of(flat: &Tensor, specs: &[ParameterSpec]) -> Vec<Tensor> {

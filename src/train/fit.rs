@@ -11,11 +11,11 @@ use super::divergence::{Divergence, NonFinite, in_backward_pass, in_forward_pass
 use super::keeper::{Keeper, Snapshot};
 use super::memories::Memories;
 use super::observer::{At, Metrics, Moment, Watch};
+use super::pool::WorkerLost;
 use super::skip::{OnNonFinite, PATIENCE, Skip};
 use super::state::{EpochReport, Position, TrainState};
 use super::stepper::Stepper;
 use super::sums::Sums;
-use super::worker::WorkerLost;
 use crate::data::{Batch, Dataset, order};
 use crate::evaluation::Predictions;
 use crate::exit::{Classify, Exit};
@@ -237,16 +237,13 @@ impl<Out> Training<'_, Out> {
             self.progress.step_skipped(next, Skip::LeftOut);
             return Ok(false);
         }
-        let started = Instant::now();
-        let batch = Batch::gather(&fit.dataset.train, indices, fit.device);
-        let data_seconds = started.elapsed().as_secs_f64();
         let wanted = self.watches.iter().any(|watch| watch.trigger.fires_after_step(next));
         // Copied only where somebody will look: the copy is a hundredth of a step.
         let looks = wanted || last_of_epoch || next.is_multiple_of(CHECK_EVERY);
         if looks {
             self.state.previous.copy_(self.state.parameters.flat());
         }
-        let output = self.stepper.step(self.state, &batch, fit.learning_rate)?;
+        let output = self.stepper.step(self.state, &fit.dataset.train, indices, fit.learning_rate)?;
         if output.broken {
             self.state.previous.copy_(self.state.parameters.flat());
         }
@@ -257,13 +254,13 @@ impl<Out> Training<'_, Out> {
             if position.skipped_in_a_row >= PATIENCE {
                 let loss = output.loss_sum.double_value(&[]) / output.samples as f64;
                 let totals = self.sums.read();
-                return Err(self.diverged(At::Step(totals), loss, &batch.images_nchw));
+                return Err(self.diverged(At::Step(totals), loss, indices));
             }
             self.progress.step_skipped(next, Skip::NotFinite);
             return Ok(false);
         }
         self.state.position.skipped_in_a_row = 0;
-        self.sums.add(&output, data_seconds);
+        self.sums.add(&output);
         Ok(looks || output.broken)
     }
 
@@ -277,8 +274,7 @@ impl<Out> Training<'_, Out> {
         // After the look: a curve that ends in NaN says more than one that just ends.
         let loss = totals.since(&self.state.position.checked).metrics().loss;
         if is_lost(loss) {
-            let batch = Batch::gather(&self.fit.dataset.train, indices, self.fit.device);
-            return Err(self.diverged(At::Step(totals), loss, &batch.images_nchw));
+            return Err(self.diverged(At::Step(totals), loss, indices));
         }
         let position = &mut self.state.position;
         position.checked = totals;
@@ -298,7 +294,7 @@ impl<Out> Training<'_, Out> {
         if self.stop_signal() != 0 {
             return Err(self.stop_unseen(unseen));
         }
-        let evaluation = self.stepper.evaluate(&fit.dataset.validation, fit.device, fit.stop)?;
+        let evaluation = self.stepper.evaluate(self.state, &fit.dataset.validation, fit.stop)?;
         let Some((validation, predictions)) = evaluation else { return Err(self.stop_unseen(unseen)) };
         // A loss is of the weights before its step: what the last step of an epoch did shows here first.
         if is_lost(validation.loss) {
@@ -390,11 +386,12 @@ impl<Out> Training<'_, Out> {
         memories
     }
 
-    /// The end, seen in a step on these images.
-    fn diverged(&mut self, at: At, loss: f64, images_nchw: &Tensor) -> FitError {
+    /// The end, seen in a step on the training images at these indices.
+    fn diverged(&mut self, at: At, loss: f64, indices: &[u32]) -> FitError {
         let state = &self.state;
         let before = state.parameters.views_of(&state.previous);
-        let mut non_finite = in_forward_pass(self.fit.network, &before, images_nchw);
+        let batch = Batch::gather(&self.fit.dataset.train, indices, self.fit.device);
+        let mut non_finite = in_forward_pass(self.fit.network, &before, &batch.images_nchw);
         non_finite.extend(in_backward_pass(self.fit.network, &state.parameters.views_of(&state.gradient)));
         self.report(at, loss, non_finite)
     }

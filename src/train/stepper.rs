@@ -6,17 +6,20 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 
+use super::autograd_pass::AutogradPass;
+use super::chain_pass::ChainPass;
 use super::observer::{Metrics, PhaseSeconds};
+use super::pool::{Pool, WorkerLost};
 use super::state::TrainState;
-use super::worker::{Pool, WorkerLost};
-use crate::data::{Batch, Split};
+use crate::chain::Chain;
+use crate::data::Split;
 use crate::evaluation::Predictions;
-use crate::model::{Network, host_values};
+use crate::floats::{floats, floats_mut};
+use crate::model::Network;
+use crate::optim::Piece;
 
-/// Samples in a shard on the CPU. A constant: it is part of the result.
-const SHARD: usize = 32;
-/// Samples in a piece of an evaluation: large enough to be fast, small enough to keep activations in few megabytes.
-const EVALUATION_PIECE: usize = 128;
+/// Floats of the parameters that one thread updates at a time, at least.
+const LEAST_PIECE: usize = 1 << 13;
 
 /// What a step measured, still on the device: reading a value waits for it.
 pub struct StepOutput {
@@ -28,16 +31,33 @@ pub struct StepOutput {
     /// The loss is NaN or infinite, and the weights are still those that gave it; said by a guarded stepper of the
     /// gradient, too. Others never say it on CUDA, where asking would wait for the device.
     pub broken: bool,
-    /// Forward, backward and optimizer; on CUDA, of asking for them rather than of having them done.
+    /// Data, forward, backward and optimizer; on CUDA, of asking for them rather than of having them done.
     pub seconds: PhaseSeconds,
+}
+
+/// What an evaluation found, by sums and in the order of the samples.
+#[derive(Default)]
+pub(super) struct Evaluated {
+    pub loss_sum: f64,
+    pub correct: u64,
+    /// Samples x classes.
+    pub probabilities_nk: Vec<f32>,
 }
 
 /// Runs steps and evaluations of one network on one device.
 pub struct Stepper {
     pool: Pool,
-    shard: usize,
+    pass: Pass,
     classes: usize,
     guarded: bool,
+}
+
+/// Who computes gradients.
+enum Pass {
+    /// On the CPU, for networks that it knows: several times faster than libtorch, which is measured by `make bench`.
+    Chain(ChainPass),
+    /// Everywhere else.
+    Autograd(AutogradPass),
 }
 
 impl Stepper {
@@ -48,12 +68,21 @@ impl Stepper {
         batch_size: usize,
         threads: usize,
     ) -> std::io::Result<Stepper> {
-        let (shard, threads) = match state.parameters.device() {
-            Device::Cpu => (SHARD, threads.min(batch_size.div_ceil(SHARD))),
-            _ => (batch_size.max(1), 1),
-        };
-        let classes = network.classes();
-        Ok(Stepper { pool: Pool::start(network, &state.parameters, threads)?, shard, classes, guarded: false })
+        match Chain::of(network) {
+            Some(chain) if state.parameters.device() == Device::Cpu => {
+                let pool = Pool::start(ChainPass::useful_threads(batch_size, threads))?;
+                let pass = Pass::Chain(ChainPass::new(chain, pool.threads()));
+                Ok(Stepper { pool, pass, classes: network.classes(), guarded: false })
+            }
+            _ => Stepper::by_autograd(network, state),
+        }
+    }
+
+    /// By libtorch's automatic differentiation, whole batches on one thread: what [`Stepper::new`] falls back to, and what
+    /// its faster passes are held against.
+    pub fn by_autograd(network: &Arc<Network>, state: &TrainState) -> std::io::Result<Stepper> {
+        let pass = Pass::Autograd(AutogradPass::new(network, &state.parameters));
+        Ok(Stepper { pool: Pool::start(1)?, pass, classes: network.classes(), guarded: false })
     }
 
     /// Looks at every loss and every gradient before it changes anything, on every device.
@@ -62,40 +91,31 @@ impl Stepper {
         Stepper { guarded: true, ..self }
     }
 
-    /// Gradient of the batch's mean loss, then one update of the optimizer, but for a step that is broken: its gradient
-    /// would wipe out the weights that can tell where it broke.
+    /// Gradient of the mean loss of the samples of `split` at `indices`, then one update of the optimizer, but for a step
+    /// that is broken: its gradient would wipe out the weights that can tell where it broke.
+    ///
+    /// # Panics
+    /// When an index is not below `split.len()`: a bug in the caller.
     pub fn step(
         &mut self,
         state: &mut TrainState,
-        batch: &Batch,
+        split: &Split,
+        indices: &[u32],
         learning_rate: f64,
     ) -> Result<StepOutput, WorkerLost> {
-        let started = Instant::now();
-        let samples = batch.len();
-        let mut outputs = Vec::new();
-        let (mut forward, mut backward) = (0.0, 0.0);
-        let mut shards = batch.split(self.shard).into_iter().peekable();
-        while shards.peek().is_some() {
-            let wave_started = Instant::now();
-            let wave: Vec<Batch> = shards.by_ref().take(self.pool.threads()).collect();
-            let done = self.pool.train(wave, 1.0 / samples as f64)?;
-            // The calling thread's share stands for all; what it waits for the others counts as backward.
-            let wave_forward = done.first().map_or(0.0, |shard| shard.forward_seconds);
-            forward += wave_forward;
-            backward += wave_started.elapsed().as_secs_f64() - wave_forward;
-            // In the order of the shards, however many there are in a wave.
-            tch::no_grad(|| {
-                for (index, gradient) in self.pool.gradients()[..done.len()].iter().enumerate() {
-                    if outputs.is_empty() && index == 0 {
-                        state.gradient.copy_(gradient);
-                    } else {
-                        let _ = state.gradient.g_add_(gradient);
-                    }
-                }
-            });
-            outputs.extend(done);
-        }
-        let (loss_sum, correct) = sums(outputs.into_iter().map(|shard| (shard.loss_sum, shard.correct)));
+        let (loss_sum, correct, seconds) = match &mut self.pass {
+            Pass::Chain(pass) => {
+                let (parameters, gradient) = (floats(state.parameters.flat()), floats_mut(&mut state.gradient));
+                let (Some(parameters), Some(gradient)) = (parameters, gradient) else { return Err(WorkerLost) };
+                let passed = pass.gradient(&self.pool, parameters, split, indices, gradient)?;
+                let correct = Tensor::from(passed.reply.correct as i64);
+                (Tensor::from(passed.reply.loss_sum), correct, passed.seconds)
+            }
+            Pass::Autograd(pass) => {
+                let passed = pass.gradient(state, split, indices);
+                (passed.loss_sum, passed.correct, passed.seconds)
+            }
+        };
         let asks = self.guarded || state.parameters.device() == Device::Cpu;
         let is_finite = |tensor: &Tensor| tensor.double_value(&[]).is_finite();
         // Of values that are all finite the sum may still be infinite: then it is worth a second look.
@@ -103,55 +123,55 @@ impl Stepper {
             is_finite(&gradient.sum(Kind::Double)) || bool::try_from(gradient.isfinite().all()).unwrap_or(false)
         };
         let broken = asks && !(is_finite(&loss_sum) && (!self.guarded || gradient_is_finite(&state.gradient)));
+        let started = Instant::now();
         if !broken {
-            state.optimizer.update(state.parameters.flat(), &state.gradient, learning_rate);
+            self.update(state, learning_rate)?;
         }
         state.position.iterations += 1;
+        let seconds = PhaseSeconds { optimizer: started.elapsed().as_secs_f64(), ..seconds };
+        Ok(StepOutput { loss_sum, correct, samples: indices.len(), broken, seconds })
+    }
 
-        let optimizer = started.elapsed().as_secs_f64() - forward - backward;
-        let seconds = PhaseSeconds { forward, backward, optimizer, ..PhaseSeconds::default() };
-        Ok(StepOutput { loss_sum, correct, samples, broken, seconds })
+    /// Every thread updates some of the parameters: no value depends on another, so their number changes nothing.
+    fn update(&self, state: &mut TrainState, learning_rate: f64) -> Result<(), WorkerLost> {
+        let TrainState { parameters, optimizer, gradient, .. } = state;
+        let piece = gradient.numel().div_ceil(self.pool.threads()).max(LEAST_PIECE);
+        match optimizer.sweep(parameters.flat_mut(), gradient, learning_rate, piece) {
+            Some(mut pieces) => self.pool.each(&mut pieces, Piece::update),
+            None => {
+                optimizer.update(parameters.flat(), gradient, learning_rate);
+                Ok(())
+            }
+        }
     }
 
     /// Mean loss and accuracy of the current weights on a whole split, and what they say about each sample; none when
     /// `stop` was raised meanwhile.
     pub fn evaluate(
         &mut self,
+        state: &TrainState,
         split: &Split,
-        device: Device,
         stop: &AtomicUsize,
     ) -> Result<Option<(Metrics, Predictions)>, WorkerLost> {
-        let indices: Vec<u32> = (0..split.len() as u32).collect();
-        let mut outputs = Vec::new();
-        // A wave of pieces at a time: the images of a whole split as floats would be the largest thing in memory.
-        for wave in indices.chunks(EVALUATION_PIECE * self.pool.threads()) {
-            if stop.load(Ordering::Relaxed) != 0 {
-                return Ok(None);
+        let stop = || stop.load(Ordering::Relaxed) != 0;
+        let evaluated = match &mut self.pass {
+            Pass::Chain(pass) => {
+                let parameters = floats(state.parameters.flat()).ok_or(WorkerLost)?;
+                pass.evaluate(&self.pool, parameters, split, &stop)?
             }
-            let pieces = wave.chunks(EVALUATION_PIECE).map(|piece| Batch::gather(split, piece, device)).collect();
-            outputs.extend(self.pool.evaluate(pieces)?);
-        }
-        let probabilities = outputs.iter().filter_map(|piece| piece.probabilities_nk.as_ref());
-        let probabilities: Vec<f32> = probabilities.flat_map(host_values).collect();
+            Pass::Autograd(pass) => pass.evaluate(split, &stop),
+        };
+        let Some(Evaluated { loss_sum, correct, probabilities_nk }) = evaluated else { return Ok(None) };
         let labels = (0..split.len()).map(|index| split.label(index)).collect();
-        let predictions = Predictions::new(self.classes, probabilities, labels);
-        let (loss_sum, correct) = sums(outputs.into_iter().map(|piece| (piece.loss_sum, piece.correct)));
-        let metrics = Metrics::of(loss_sum.double_value(&[]), correct.int64_value(&[]) as u64, split.len() as u64);
-        Ok(Some((metrics, predictions)))
+        let predictions = Predictions::new(self.classes, probabilities_nk, labels);
+        Ok(Some((Metrics::of(loss_sum, correct, split.len() as u64), predictions)))
     }
-}
-
-/// Sums in the order given, whoever computed the parts.
-fn sums(parts: impl Iterator<Item = (Tensor, Tensor)>) -> (Tensor, Tensor) {
-    parts
-        .reduce(|(loss, correct), (more_loss, more_correct)| (loss + more_loss, correct + more_correct))
-        .unwrap_or_else(|| (Tensor::from(0.0_f64), Tensor::from(0_i64).to_kind(Kind::Int64)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::order;
+    use crate::data::{Batch, order};
     use crate::model::Architecture;
     use crate::optim::Rule;
     use crate::rng::{Purpose, Stream};
@@ -177,13 +197,14 @@ mod tests {
     #[test]
     fn the_gradient_is_that_of_the_mean_loss_however_the_batch_is_cut() {
         let (network, split) = (network(), split(71));
-        let batch = Batch::gather(&split, &order(Seed(0), 0, 71), Device::Cpu);
+        let indices = order(Seed(0), 0, 71);
+        let batch = Batch::gather(&split, &indices, Device::Cpu);
         let mut state = state(&network);
         let leaves = state.parameters.leaves();
         let loss = network.forward(&leaves, &batch.images_nchw).cross_entropy_for_logits(&batch.labels_n);
         let whole = Tensor::run_backward(&[&loss], &leaves, false, false);
         // 32 + 32 + 7 samples
-        let output = Stepper::new(&network, &state, 71, 2).unwrap().step(&mut state, &batch, 0.0).unwrap();
+        let output = Stepper::new(&network, &state, 71, 2).unwrap().step(&mut state, &split, &indices, 0.0).unwrap();
         let views = state.parameters.views_of(&state.gradient);
         assert_eq!(views.len(), whole.len());
         for ((spec, view), want) in state.parameters.specs().iter().zip(&views).zip(&whole) {
@@ -201,9 +222,9 @@ mod tests {
             let mut state = state(&network);
             let mut stepper = Stepper::new(&network, &state, 90, threads).unwrap();
             for indices in order(Seed(0), 0, 200).chunks(90) {
-                stepper.step(&mut state, &Batch::gather(&split, indices, Device::Cpu), 1e-2).unwrap();
+                stepper.step(&mut state, &split, indices, 1e-2).unwrap();
             }
-            let (metrics, predictions) = stepper.evaluate(&split, Device::Cpu, &AtomicUsize::new(0)).unwrap().unwrap();
+            let (metrics, predictions) = stepper.evaluate(&state, &split, &AtomicUsize::new(0)).unwrap().unwrap();
             (state.parameters.flat().copy(), metrics, predictions)
         };
         let one = train(1);
@@ -220,8 +241,8 @@ mod tests {
         let _ = state.parameters.views()[1].get(0).fill_(f64::from(f32::MAX));
         let _ = state.parameters.views()[2].shallow_clone().fill_(1.0);
         let before = state.parameters.flat().copy();
-        let batch = Batch::gather(&split, &order(Seed(0), 0, 32), Device::Cpu);
-        let output = Stepper::new(&network, &state, 32, 1).unwrap().step(&mut state, &batch, 0.1).unwrap();
+        let indices = order(Seed(0), 0, 32);
+        let output = Stepper::new(&network, &state, 32, 1).unwrap().step(&mut state, &split, &indices, 0.1).unwrap();
         assert!(output.broken && !output.loss_sum.double_value(&[]).is_finite());
         assert_eq!((state.parameters.flat(), state.position.iterations), (&before, 1));
     }
@@ -231,7 +252,7 @@ mod tests {
         let (network, split) = (network(), split(300));
         let state = state(&network);
         let mut stepper = Stepper::new(&network, &state, 32, 2).unwrap();
-        let (metrics, predictions) = stepper.evaluate(&split, Device::Cpu, &AtomicUsize::new(0)).unwrap().unwrap();
+        let (metrics, predictions) = stepper.evaluate(&state, &split, &AtomicUsize::new(0)).unwrap().unwrap();
         let batch = Batch::gather(&split, &(0..300).collect::<Vec<u32>>(), Device::Cpu);
         let logits = network.forward(state.parameters.views(), &batch.images_nchw);
         let loss = logits.cross_entropy_for_logits(&batch.labels_n).double_value(&[]);

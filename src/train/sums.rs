@@ -36,12 +36,11 @@ impl Sums {
         self.seconds.total += self.running_since.take().map_or(0.0, |since| since.elapsed().as_secs_f64());
     }
 
-    pub fn add(&mut self, output: &StepOutput, data_seconds: f64) {
+    pub fn add(&mut self, output: &StepOutput) {
         let _ = self.loss_sum.g_add_(&output.loss_sum);
         let _ = self.correct.g_add_(&output.correct);
         self.samples += output.samples as u64;
         self.seconds = self.seconds.plus(&output.seconds);
-        self.seconds.data += data_seconds;
     }
 
     /// Waits for the device.

@@ -33,8 +33,9 @@ with torch.no_grad():
     # One channel and one unit that no image can wake.
     layers["conv2d"][0].bias[1] = -100.0
     layers["dense"][0].bias[2] = -100.0
-pixels = [0.5 + 0.5 * math.sin(1.3 * i * i) for i in range(IMAGES * CHANNELS * HEIGHT * WIDTH)]
-images = torch.tensor(pixels, dtype=torch.float64).float().reshape(IMAGES, CHANNELS, HEIGHT, WIDTH)
+# Bytes, rows from the top and channels together, as a data set has them.
+pixels = [math.floor(127.5 + 127.5 * math.sin(1.3 * i * i)) for i in range(IMAGES * HEIGHT * WIDTH * CHANNELS)]
+images = (torch.tensor(pixels).float() / 255).reshape(IMAGES, HEIGHT, WIDTH, CHANNELS).permute(0, 3, 1, 2)
 
 golden = {}
 x = images

@@ -1,0 +1,368 @@
+//! A whole network as blocks and dense layers, and the passes through it.
+
+use std::ops::Range;
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::conv_block::{ConvBlock, Packed};
+use super::conv_gradient::{self, Gradients};
+use super::dense::{self, Dense};
+use super::loss;
+use crate::model::{LayerKind, Network, Shape};
+
+/// Samples that a workspace takes, at most.
+pub const MOST_SAMPLES: usize = 1024;
+
+/// A network whose passes this module knows.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    blocks: Vec<Weighted<ConvBlock>>,
+    dense: Vec<Weighted<Dense>>,
+    /// Values of an image, and what the dense layers see of it: H x W x C of the last maps.
+    pixels: usize,
+    features: Maps,
+    classes: usize,
+    parameters: usize,
+}
+
+/// A part of the chain, and where its weights and its bias lie in the flat buffer.
+#[derive(Clone, Debug)]
+struct Weighted<T> {
+    part: T,
+    weights: Range<usize>,
+    bias: Range<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Maps {
+    places: usize,
+    channels: usize,
+}
+
+/// What a network says of some samples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reply {
+    /// Sum of the samples' cross-entropies.
+    pub loss_sum: f64,
+    /// Samples classified right.
+    pub correct: u64,
+}
+
+/// Samples, all that a pass through them computes, and the gradient that it leaves. Grows to the largest number of samples
+/// it has seen.
+pub struct Workspace {
+    /// N x H x W x C, in \[0, 1\].
+    images: Vec<f32>,
+    labels: Vec<u8>,
+    maps: Vec<BlockOutput>,
+    /// N x C x places: flattened as PyTorch does.
+    features: Vec<f32>,
+    /// N x units of each dense layer, the logits last.
+    outputs: Vec<Vec<f32>>,
+    /// N x classes.
+    probabilities: Vec<f32>,
+    /// Laid out like the parameters.
+    gradient: Vec<f32>,
+    scratch: Scratch,
+}
+
+/// N x rows x cols x filters of one block.
+#[derive(Default)]
+struct BlockOutput {
+    output: Vec<f32>,
+    /// Which pixel of its window each came from.
+    origin: Vec<u32>,
+}
+
+/// What no pass leaves for another.
+#[derive(Default)]
+struct Scratch {
+    packed: Vec<Packed>,
+    active: conv_gradient::Active,
+    active_dense: dense::Active,
+    /// Gradients of what lies between two dense layers, of all samples.
+    above: Vec<f32>,
+    below: Vec<f32>,
+    /// Gradients of what lies between two blocks, of one image.
+    output: Vec<f32>,
+    input: Vec<f32>,
+}
+
+impl Chain {
+    /// None of a network that is not made of convolutions, each perhaps with a pooling, and dense layers after them, or
+    /// whose images are too large for the numbers used here.
+    pub fn of(network: &Network) -> Option<Chain> {
+        let ranges = network.parameter_ranges();
+        let image = network.input();
+        let mut blocks: Vec<Weighted<ConvBlock>> = Vec::new();
+        let mut dense = Vec::new();
+        let mut maps = image;
+        let mut may_pool = false;
+        for layer in network.layers() {
+            let weights = || -> Option<[Range<usize>; 2]> {
+                let kernel = layer.kernel_index?;
+                Some([ranges.get(kernel)?.clone(), ranges.get(kernel + 1)?.clone()])
+            };
+            match (layer.kind, layer.output) {
+                (LayerKind::Conv2d { filters, kernel }, Shape::Image(output)) if dense.is_empty() => {
+                    let [weights, bias] = weights()?;
+                    let (rows, cols) = (output.height, output.width);
+                    let part = ConvBlock {
+                        width: maps.width,
+                        channels: maps.channels,
+                        kernel,
+                        filters,
+                        relu: true,
+                        window: 1,
+                        rows,
+                        cols,
+                    };
+                    blocks.push(Weighted { part, weights, bias });
+                    maps = output;
+                }
+                (LayerKind::MaxPool2d { size }, Shape::Image(output)) if may_pool => {
+                    let block = &mut blocks.last_mut()?.part;
+                    (block.window, block.rows, block.cols) = (size, output.height, output.width);
+                    maps = output;
+                }
+                (LayerKind::Flatten, _) if dense.is_empty() => {}
+                (LayerKind::Dense { units, relu }, _) => {
+                    let [weights, bias] = weights()?;
+                    dense.push(Weighted { part: Dense { inputs: layer.input.len(), units, relu }, weights, bias });
+                }
+                _ => return None,
+            }
+            may_pool = matches!(layer.kind, LayerKind::Conv2d { .. });
+        }
+        // From the last block to the first: nothing is computed that nothing depends on.
+        for index in (1..blocks.len()).rev() {
+            let after = &blocks[index].part;
+            let [rows, cols] = [after.rows, after.cols].map(|wanted| wanted * after.window + after.kernel - 1);
+            blocks[index].part.width = cols;
+            let before = &mut blocks[index - 1].part;
+            (before.rows, before.cols) = (rows, cols);
+        }
+        let small = |values: usize| u32::try_from(values).is_ok();
+        let starts_fit = blocks.iter().all(|block| small(block.part.input_len()))
+            && dense.iter().all(|layer| small(layer.part.inputs * layer.part.units.max(MOST_SAMPLES)));
+        let chain = Chain {
+            classes: dense.last()?.part.units,
+            blocks,
+            dense,
+            pixels: image.len(),
+            features: Maps { places: maps.height * maps.width, channels: maps.channels },
+            parameters: network.flat_len(),
+        };
+        starts_fit.then_some(chain)
+    }
+
+    /// A place for passes through this network.
+    pub fn workspace(&self) -> Workspace {
+        Workspace {
+            images: Vec::new(),
+            labels: Vec::new(),
+            maps: self.blocks.iter().map(|_| BlockOutput::default()).collect(),
+            features: Vec::new(),
+            outputs: self.dense.iter().map(|_| Vec::new()).collect(),
+            probabilities: Vec::new(),
+            gradient: Vec::new(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Loss and hits of the samples in the workspace, whose probabilities it then holds. `parameters` is the flat buffer.
+    ///
+    /// # Panics
+    /// When the buffer or the images are not this network's: a bug in the caller.
+    pub fn forward(&self, parameters: &[f32], workspace: &mut Workspace) -> Reply {
+        Arch::new().dispatch(Forward { chain: self, parameters, workspace })
+    }
+
+    /// The gradient of `scale` times the sum of the losses that [`Chain::forward`] has just given for the same parameters:
+    /// the workspace then holds it.
+    ///
+    /// # Panics
+    /// When there was no such pass: a bug in the caller.
+    pub fn backward(&self, parameters: &[f32], scale: f64, workspace: &mut Workspace) {
+        Arch::new().dispatch(Backward { chain: self, parameters, scale, workspace });
+    }
+}
+
+impl Workspace {
+    /// Takes in images, H x W x C bytes each, with their labels.
+    ///
+    /// # Panics
+    /// When there are more than [`MOST_SAMPLES`]: a bug in the caller.
+    pub fn load<'a>(&mut self, samples: impl Iterator<Item = (&'a [u8], u8)>) {
+        self.images.clear();
+        self.labels.clear();
+        for (image, label) in samples {
+            self.images.extend(image.iter().map(|&byte| f32::from(byte) / 255.0));
+            self.labels.push(label);
+        }
+        assert!(self.labels.len() <= MOST_SAMPLES, "{} samples", self.labels.len());
+    }
+
+    /// Samples that were taken in.
+    pub fn samples(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// What the last forward pass thinks of each sample, N x classes.
+    pub fn probabilities(&self) -> &[f32] {
+        &self.probabilities
+    }
+
+    /// What the last backward pass left, laid out like the parameters; gaps are zero.
+    pub fn gradient(&self) -> &[f32] {
+        &self.gradient
+    }
+}
+
+pub(super) struct Forward<'a> {
+    pub chain: &'a Chain,
+    pub parameters: &'a [f32],
+    pub workspace: &'a mut Workspace,
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = Reply;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Reply {
+        let Forward { chain, parameters, workspace } = self;
+        let Workspace { images, labels, maps, features, outputs, probabilities, scratch, .. } = workspace;
+        let samples = labels.len();
+        scratch.packed.resize_with(chain.blocks.len(), Packed::default);
+        for ((block, packed), maps) in chain.blocks.iter().zip(&mut scratch.packed).zip(maps.iter_mut()) {
+            packed.pack(simd, &parameters[block.weights.clone()], block.part.taps());
+            maps.output.resize(samples * block.part.output_len(), 0.0);
+            maps.origin.resize(samples * block.part.output_len(), 0);
+        }
+        features.resize(samples * chain.features.len(), 0.0);
+        // One image through all blocks, then the next: what one block leaves is still near when the next one reads it.
+        for (sample, (image, features)) in
+            images.chunks_exact(chain.pixels).zip(features.chunks_exact_mut(chain.features.len())).enumerate()
+        {
+            let mut input = image;
+            for ((block, packed), maps) in chain.blocks.iter().zip(&scratch.packed).zip(maps.iter_mut()) {
+                let len = block.part.output_len();
+                let own = sample * len..(sample + 1) * len;
+                let bias = &parameters[block.bias.clone()];
+                let (output, origin) = (&mut maps.output[own.clone()], &mut maps.origin[own]);
+                block.part.forward(simd, packed, bias, input, output, origin);
+                input = output;
+            }
+            chain.features.flatten(input, features);
+        }
+        let mut inputs: &[f32] = features;
+        for (layer, outputs) in chain.dense.iter().zip(outputs) {
+            outputs.resize(samples * layer.part.units, 0.0);
+            let (weights, bias) = (&parameters[layer.weights.clone()], &parameters[layer.bias.clone()]);
+            layer.part.forward(simd, weights, bias, inputs, outputs);
+            inputs = outputs;
+        }
+        probabilities.resize(samples * chain.classes, 0.0);
+        let mut reply = Reply { loss_sum: 0.0, correct: 0 };
+        let each = inputs.chunks_exact(chain.classes).zip(probabilities.chunks_exact_mut(chain.classes));
+        for ((logits, probabilities), &label) in each.zip(labels.iter()) {
+            let label = usize::from(label);
+            reply.loss_sum += loss::cross_entropy(logits, label, probabilities);
+            reply.correct += u64::from(loss::guess(logits) == label);
+        }
+        reply
+    }
+}
+
+pub(super) struct Backward<'a> {
+    pub chain: &'a Chain,
+    pub parameters: &'a [f32],
+    pub scale: f64,
+    pub workspace: &'a mut Workspace,
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Backward { chain, parameters, scale, workspace } = self;
+        let Workspace { images, labels, maps, features, outputs, probabilities, gradient, scratch } = workspace;
+        let samples = labels.len();
+        gradient.clear();
+        gradient.resize(chain.parameters, 0.0);
+
+        scratch.above.clone_from(probabilities);
+        for (above, &label) in scratch.above.chunks_exact_mut(chain.classes).zip(labels.iter()) {
+            loss::gradient(usize::from(label), scale, above);
+        }
+        for (index, layer) in chain.dense.iter().enumerate().rev() {
+            let Scratch { active_dense: active, above, below, .. } = scratch;
+            layer.part.through_relu(&outputs[index], above);
+            let inputs = if index == 0 { &*features } else { &outputs[index - 1] };
+            layer.part.backward_weights(simd, inputs, above, active, parts(gradient, &layer.weights, &layer.bias));
+            if index > 0 || !chain.blocks.is_empty() {
+                below.resize(samples * layer.part.inputs, 0.0);
+                layer.part.backward_inputs(simd, &parameters[layer.weights.clone()], above, active, below);
+                std::mem::swap(above, below);
+            }
+        }
+
+        if chain.blocks.is_empty() {
+            return;
+        }
+        let Scratch { active, above, output: above_maps, input: below_maps, .. } = scratch;
+        for (sample, features) in above.chunks_exact(chain.features.len()).enumerate() {
+            above_maps.resize(features.len(), 0.0);
+            chain.features.unflatten(features, above_maps);
+            for (index, block) in chain.blocks.iter().enumerate().rev() {
+                let own = |values: usize| sample * values..(sample + 1) * values;
+                let outputs = own(block.part.output_len());
+                let (output, origin) = (&maps[index].output[outputs.clone()], &maps[index].origin[outputs]);
+                block.part.find_active(output, origin, above_maps, active);
+                let (weights, bias) = parts(gradient, &block.weights, &block.bias);
+                let kernel = &parameters[block.weights.clone()];
+                if index == 0 {
+                    let mut gradients = Gradients { weights, bias, input: None };
+                    block.part.backward(simd, kernel, &images[own(chain.pixels)], active, &mut gradients);
+                } else {
+                    let input = &maps[index - 1].output[own(block.part.input_len())];
+                    below_maps.clear();
+                    below_maps.resize(input.len(), 0.0);
+                    let mut gradients = Gradients { weights, bias, input: Some(below_maps) };
+                    block.part.backward(simd, kernel, input, active, &mut gradients);
+                    std::mem::swap(above_maps, below_maps);
+                }
+            }
+        }
+    }
+}
+
+/// Weights and bias of one layer in a flat buffer, where the bias stands after the weights.
+fn parts<'a>(flat: &'a mut [f32], weights: &Range<usize>, bias: &Range<usize>) -> (&'a mut [f32], &'a mut [f32]) {
+    let (before, after) = flat.split_at_mut(bias.start);
+    (&mut before[weights.clone()], &mut after[..bias.len()])
+}
+
+impl Maps {
+    fn len(self) -> usize {
+        self.places * self.channels
+    }
+
+    /// Places x channels to channels x places.
+    fn flatten(self, maps: &[f32], features: &mut [f32]) {
+        for (channel, features) in features.chunks_exact_mut(self.places).enumerate() {
+            for (place, feature) in features.iter_mut().enumerate() {
+                *feature = maps[place * self.channels + channel];
+            }
+        }
+    }
+
+    fn unflatten(self, features: &[f32], maps: &mut [f32]) {
+        for (channel, features) in features.chunks_exact(self.places).enumerate() {
+            for (place, &feature) in features.iter().enumerate() {
+                maps[place * self.channels + channel] = feature;
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Against libtorch: the same loss, hits and gradients, whatever the shapes.
+
+use pulp::{Scalar, WithSimd};
+use tch::{Device, Kind, Tensor};
+
+use super::Chain;
+use super::passes::{Backward, Forward};
+use crate::data::{Batch, Split};
+use crate::model::{Architecture, Network, Parameters};
+use crate::rng::{Purpose, Stream};
+use crate::types::{ImageShape, Seed};
+
+/// Random weights, biases among them, and random images.
+fn example(architecture: &Architecture, shape: ImageShape, samples: usize) -> (Network, Parameters, Split) {
+    let network = Network::build(architecture, shape, 4).unwrap();
+    let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+    let mut stream = Stream::new(Seed(2), Purpose::Test, 0, 0);
+    for view in parameters.views().iter().filter(|view| view.dim() == 1) {
+        let values: Vec<f32> = (0..view.numel()).map(|_| stream.uniform(-0.1, 0.1)).collect();
+        view.shallow_clone().copy_(&Tensor::from_slice(&values));
+    }
+    let pixels = (0..samples * shape.len()).map(|_| stream.below(256) as u8).collect();
+    let labels = (0..samples).map(|_| stream.below(4) as u8).collect();
+    (network, parameters, Split::new(shape, 4, pixels, labels).unwrap())
+}
+
+fn architectures() -> Vec<(Architecture, ImageShape)> {
+    let architecture = |filters: &[usize], kernel_size, dense_units| {
+        let conv_filters = filters.to_vec();
+        Architecture { conv_filters, kernel_size, dense_units }
+    };
+    let shape = |height, width, channels| ImageShape { height, width, channels };
+    vec![
+        // The default, where the last row and column of the first pooling are not needed.
+        (Architecture::default(), shape(28, 28, 1)),
+        // No whole vector anywhere, colours, more columns than rows, rows that poolings drop.
+        (architecture(&[3, 5, 7], 3, 9), shape(31, 40, 3)),
+        (architecture(&[17], 5, 1), shape(11, 9, 4)),
+        (architecture(&[8, 33], 1, 20), shape(9, 8, 2)),
+        (architecture(&[6], 7, 5), shape(8, 20, 1)),
+        (architecture(&[40, 18], 2, 130), shape(13, 14, 9)),
+        // Dense layers alone, which see channels before rows.
+        (architecture(&[], 3, 12), shape(5, 6, 3)),
+    ]
+}
+
+#[test]
+fn loss_hits_and_gradients_are_libtorchs() {
+    for (architecture, shape) in architectures() {
+        let samples = 7;
+        let (network, parameters, split) = example(&architecture, shape, samples);
+        let indices: Vec<u32> = (0..samples as u32).collect();
+        let batch = Batch::gather(&split, &indices, Device::Cpu);
+        let leaves = parameters.leaves();
+        let logits = network.forward(&leaves, &batch.images_nchw);
+        let loss = logits.cross_entropy_loss::<Tensor>(&batch.labels_n, None, tch::Reduction::Sum, -100, 0.0);
+        let want = Tensor::run_backward(&[&loss * 0.3], &leaves, false, false);
+        let hits = logits.argmax(-1, false).eq_tensor(&batch.labels_n).sum(Kind::Int64).int64_value(&[]);
+
+        let chain = Chain::of(&network).unwrap();
+        let mut workspace = chain.workspace();
+        let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
+        for scalar in [false, true] {
+            workspace.load((0..samples).map(|i| (split.image(i), split.label(i))));
+            let reply = if scalar {
+                let reply =
+                    Forward { chain: &chain, parameters: &flat, workspace: &mut workspace }.with_simd(Scalar::new());
+                Backward { chain: &chain, parameters: &flat, scale: 0.3, workspace: &mut workspace }
+                    .with_simd(Scalar::new());
+                reply
+            } else {
+                let reply = chain.forward(&flat, &mut workspace);
+                chain.backward(&flat, 0.3, &mut workspace);
+                reply
+            };
+            let what = format!("{architecture:?} on {shape}, scalar {scalar}");
+            assert!((reply.loss_sum - loss.double_value(&[])).abs() < 1e-4 * reply.loss_sum, "{what}");
+            assert_eq!(reply.correct as i64, hits, "{what}");
+            let probabilities = Tensor::from_slice(workspace.probabilities()).view_as(&logits);
+            let off = (probabilities - logits.softmax(-1, Kind::Float)).abs().max().double_value(&[]);
+            assert!(off < 1e-5, "{what}: {off}");
+            let gradient = Tensor::from_slice(workspace.gradient());
+            for ((spec, got), want) in parameters.specs().iter().zip(parameters.views_of(&gradient)).zip(&want) {
+                let largest = want.abs().max().double_value(&[]);
+                let off = (got - want).abs().max().double_value(&[]);
+                assert!(off <= 2e-5 * largest.max(1e-3), "{what}, {}: {off} of {largest}", spec.path());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sample_says_the_same_in_any_company() {
+    let (network, parameters, split) =
+        example(&Architecture::default(), ImageShape { height: 28, width: 28, channels: 1 }, 9);
+    let chain = Chain::of(&network).unwrap();
+    let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
+    let mut workspace = chain.workspace();
+    let mut probabilities = |samples: &[usize]| {
+        workspace.load(samples.iter().map(|&i| (split.image(i), split.label(i))));
+        chain.forward(&flat, &mut workspace);
+        workspace.probabilities().to_vec()
+    };
+    let all = probabilities(&[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(probabilities(&[8]), all[32..], "a row depends on its image alone");
+    assert_eq!(probabilities(&[3, 8, 0]), [&all[12..16], &all[32..], &all[..4]].concat());
+}
+
+/// NaN in one tap is in all pixels, in one pixel it is in one window: neither pooling nor ReLU may lose it.
+#[test]
+fn nan_is_not_lost() {
+    let shape = ImageShape { height: 6, width: 6, channels: 1 };
+    let architecture = Architecture { conv_filters: vec![1], kernel_size: 3, dense_units: 1 };
+    let (network, parameters, _) = example(&architecture, shape, 1);
+    let chain = Chain::of(&network).unwrap();
+    let mut flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
+    let kernel = network.parameter_ranges()[0].clone();
+    // Infinity times zero in one of the four pixels of a window, at each of its places.
+    flat[kernel.clone()].fill(0.0);
+    for place in 0..4 {
+        flat[kernel.start + 4] = f32::INFINITY;
+        let mut image = [255; 36];
+        image[(1 + place / 2) * 6 + 1 + place % 2] = 0;
+        let mut workspace = chain.workspace();
+        workspace.load([(&image[..], 0)].into_iter());
+        assert!(chain.forward(&flat, &mut workspace).loss_sum.is_nan(), "{place}");
+    }
+}
