@@ -153,8 +153,15 @@ impl ConvBlock {
                     // Not a maximum: NaN stays.
                     largest = simd.select_f32s(simd.less_than_f32s(largest, zero), zero, largest);
                 }
-                simd.partial_store_f32s(&mut output[start..][..len], largest);
-                simd.partial_store_u32s(&mut origin[start..][..len], which);
+                let (output, origin) = (&mut output[start..][..len], &mut origin[start..][..len]);
+                match (S::as_mut_simd_f32s(output).0, S::as_mut_simd_u32s(origin).0) {
+                    // A whole vector is written faster than a part of one.
+                    ([output, ..], [origin, ..]) => (*output, *origin) = (largest, which),
+                    _ => {
+                        simd.partial_store_f32s(output, largest);
+                        simd.partial_store_u32s(origin, which);
+                    }
+                }
             }
         }
     }

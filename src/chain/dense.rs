@@ -1,8 +1,14 @@
 //! A matrix product, a bias and perhaps a ReLU for a few samples, and its gradients.
 
+use std::ops::Range;
+
 use pulp::Simd;
 
 use super::runs::{Term, add_runs};
+
+/// Units and samples whose sums are kept in registers at once: 12 sums, and AVX2 has 16.
+const UNITS: usize = 6;
+const SAMPLES: usize = 2;
 
 /// Shapes of one layer. Weights are units x inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,80 +26,49 @@ impl Dense {
     /// `outputs`, samples x units, of `inputs`, samples x inputs.
     #[inline(always)]
     pub fn forward<S: Simd>(&self, simd: S, weights: &[f32], bias: &[f32], inputs: &[f32], outputs: &mut [f32]) {
-        // Three units and four samples: twelve sums in registers. The weights of three units stay in the nearest cache while
-        // all samples pass.
-        for first in (0..self.units).step_by(3) {
-            let count = inputs.len() / self.inputs;
-            for sample in (0..count).step_by(4) {
-                match (self.units - first, count - sample) {
-                    (3.., 4..) => self.tile::<S, 3, 4>(simd, weights, bias, inputs, outputs, first, sample),
-                    (3.., _) => {
-                        for sample in sample..count {
-                            self.tile::<S, 3, 1>(simd, weights, bias, inputs, outputs, first, sample);
-                        }
+        for outputs in outputs.chunks_exact_mut(self.units) {
+            outputs.copy_from_slice(bias);
+        }
+        let samples = inputs.len() / self.inputs;
+        // Some columns of some units stay in the nearest cache while all samples pass.
+        let columns = 48 * S::F32_LANES;
+        for start in (0..self.inputs).step_by(columns) {
+            let columns = start..(start + columns).min(self.inputs);
+            let row = |values: &'_ [f32], number: usize| -> Range<usize> {
+                debug_assert!((number + 1) * self.inputs <= values.len());
+                number * self.inputs + columns.start..number * self.inputs + columns.end
+            };
+            let add = |outputs: &mut [f32], sample: usize, unit: usize, sum: f32| {
+                outputs[sample * self.units + unit] += sum;
+            };
+            let mut unit = 0;
+            while unit < self.units {
+                let many = self.units - unit >= UNITS;
+                let mut sample = 0;
+                while many && samples - sample >= SAMPLES {
+                    let sums = products::<S, UNITS, SAMPLES>(
+                        simd,
+                        std::array::from_fn(|u| &weights[row(weights, unit + u)]),
+                        std::array::from_fn(|n| &inputs[row(inputs, sample + n)]),
+                    );
+                    for (n, sums) in sums.iter().enumerate() {
+                        sums.iter().enumerate().for_each(|(u, &sum)| add(outputs, sample + n, unit + u, sum));
                     }
-                    (_, 4..) => {
-                        for unit in first..self.units {
-                            self.tile::<S, 1, 4>(simd, weights, bias, inputs, outputs, unit, sample);
-                        }
-                    }
-                    _ => {
-                        for unit in first..self.units {
-                            for sample in sample..count {
-                                self.tile::<S, 1, 1>(simd, weights, bias, inputs, outputs, unit, sample);
-                            }
-                        }
+                    sample += SAMPLES;
+                }
+                for sample in sample..samples {
+                    for unit in unit..unit + if many { UNITS } else { 1 } {
+                        let (weights, inputs) = (&weights[row(weights, unit)], &inputs[row(inputs, sample)]);
+                        let [[sum]] = products::<S, 1, 1>(simd, [weights], [inputs]);
+                        add(outputs, sample, unit, sum);
                     }
                 }
+                unit += if many { UNITS } else { 1 };
             }
         }
-    }
-
-    /// The outputs of `U` units from `unit` for `N` samples from `sample`.
-    #[expect(clippy::too_many_arguments, reason = "a piece of `forward`, which has them all")]
-    #[inline(always)]
-    fn tile<S: Simd, const U: usize, const N: usize>(
-        &self,
-        simd: S,
-        weights: &[f32],
-        bias: &[f32],
-        inputs: &[f32],
-        outputs: &mut [f32],
-        unit: usize,
-        sample: usize,
-    ) {
-        let row = |values: &'_ [f32], number: usize| -> (usize, usize) {
-            debug_assert!((number + 1) * self.inputs <= values.len());
-            (number * self.inputs, (number + 1) * self.inputs)
-        };
-        let weights: [(&[S::f32s], &[f32]); U] = std::array::from_fn(|u| {
-            let (from, to) = row(weights, unit + u);
-            S::as_simd_f32s(&weights[from..to])
-        });
-        let inputs: [(&[S::f32s], &[f32]); N] = std::array::from_fn(|n| {
-            let (from, to) = row(inputs, sample + n);
-            S::as_simd_f32s(&inputs[from..to])
-        });
-        let vectors = self.inputs / S::F32_LANES;
-        let (weights_left, inputs_left) = (weights.map(|(_, left)| left), inputs.map(|(_, left)| left));
-        let weights = weights.map(|(all, _)| &all[..vectors]);
-        let inputs = inputs.map(|(all, _)| &all[..vectors]);
-        let mut sums = [[simd.splat_f32s(0.0); U]; N];
-        for i in 0..vectors {
-            for (inputs, sums) in inputs.iter().zip(&mut sums) {
-                for (weights, sum) in weights.iter().zip(sums) {
-                    *sum = simd.mul_add_e_f32s(inputs[i], weights[i], *sum);
-                }
-            }
-        }
-        for n in 0..N {
-            for u in 0..U {
-                let (left, right) = (simd.partial_load_f32s(inputs_left[n]), simd.partial_load_f32s(weights_left[u]));
-                let sum = simd.reduce_sum_f32s(simd.mul_add_e_f32s(left, right, sums[n][u])) + bias[unit + u];
-                // Not a maximum: NaN stays.
-                let output = if self.relu && sum < 0.0 { 0.0 } else { sum };
-                outputs[(sample + n) * self.units + unit + u] = output;
-            }
+        if self.relu {
+            // Not a maximum: NaN stays.
+            outputs.iter_mut().filter(|output| **output < 0.0).for_each(|output| *output = 0.0);
         }
     }
 
@@ -108,8 +83,7 @@ impl Dense {
         }
     }
 
-    /// Adds the samples' shares to the gradients of weights and bias; `gradient`, samples x units, is that of the sums
-    /// before the ReLU.
+    /// Sets the gradients of weights and bias. `gradient`, samples x units, is that of the sums before the ReLU.
     #[inline(always)]
     pub fn backward_weights<S: Simd>(
         &self,
@@ -121,6 +95,7 @@ impl Dense {
     ) {
         let mut ends = vec![0; self.units];
         active.0.clear();
+        bias.fill(0.0);
         for (unit, (end, bias)) in ends.iter_mut().zip(bias).enumerate() {
             for (sample, gradient) in gradient.chunks_exact(self.units).enumerate() {
                 let gradient = gradient[unit];
@@ -137,7 +112,9 @@ impl Dense {
             let len = columns.min(self.inputs - start);
             let mut from = 0;
             for (weights, &end) in weights.chunks_exact_mut(self.inputs).zip(&ends) {
-                add_runs(simd, &active.0[from..end], &inputs[start..], &mut weights[start..][..len]);
+                let weights = &mut weights[start..][..len];
+                weights.fill(0.0);
+                add_runs(simd, &active.0[from..end], &inputs[start..], weights);
                 from = end;
             }
         }
@@ -163,16 +140,44 @@ impl Dense {
             }
             ends.push(active.0.len());
         }
-        inputs.fill(0.0);
         // As above; there are more units than samples, so fewer columns at a time.
         let columns = 6 * S::F32_LANES;
         for start in (0..self.inputs).step_by(columns) {
             let len = columns.min(self.inputs - start);
             let mut from = 0;
             for (inputs, &end) in inputs.chunks_exact_mut(self.inputs).zip(&ends) {
-                add_runs(simd, &active.0[from..end], &weights[start..], &mut inputs[start..][..len]);
+                let inputs = &mut inputs[start..][..len];
+                inputs.fill(0.0);
+                add_runs(simd, &active.0[from..end], &weights[start..], inputs);
                 from = end;
             }
         }
     }
+}
+
+/// The sum of products of each row of weights with each row of inputs.
+#[inline(always)]
+fn products<S: Simd, const U: usize, const N: usize>(
+    simd: S,
+    weights: [&[f32]; U],
+    inputs: [&[f32]; N],
+) -> [[f32; U]; N] {
+    let (weights, inputs) = (weights.map(S::as_simd_f32s), inputs.map(S::as_simd_f32s));
+    let vectors = inputs[0].0.len();
+    let (whole_weights, whole_inputs) = (weights.map(|row| &row.0[..vectors]), inputs.map(|row| &row.0[..vectors]));
+    let mut sums = [[simd.splat_f32s(0.0); U]; N];
+    for i in 0..vectors {
+        for (inputs, sums) in whole_inputs.iter().zip(&mut sums) {
+            for (weights, sum) in whole_weights.iter().zip(sums) {
+                *sum = simd.mul_add_e_f32s(inputs[i], weights[i], *sum);
+            }
+        }
+    }
+    let rest = |row: &[f32]| simd.partial_load_f32s(row);
+    std::array::from_fn(|n| {
+        std::array::from_fn(|u| {
+            let (inputs, weights) = (rest(inputs[n].1), rest(weights[u].1));
+            simd.reduce_sum_f32s(simd.mul_add_e_f32s(inputs, weights, sums[n][u]))
+        })
+    })
 }

@@ -289,8 +289,12 @@ impl WithSimd for Backward<'_> {
         let Backward { chain, parameters, scale, workspace } = self;
         let Workspace { images, labels, maps, features, outputs, probabilities, gradient, scratch } = workspace;
         let samples = labels.len();
-        gradient.clear();
+        // Blocks add to their gradients, dense layers set theirs, nobody touches the gaps.
         gradient.resize(chain.parameters, 0.0);
+        for block in &chain.blocks {
+            gradient[block.weights.clone()].fill(0.0);
+            gradient[block.bias.clone()].fill(0.0);
+        }
 
         scratch.above.clone_from(probabilities);
         for (above, &label) in scratch.above.chunks_exact_mut(chain.classes).zip(labels.iter()) {

@@ -63,7 +63,14 @@ pub(super) fn add_short_runs<S: Simd, const R: usize>(
         let factor = simd.splat_f32s(factor);
         let source = &source[start as usize..];
         for (r, sum) in sums.iter_mut().enumerate() {
-            *sum = simd.mul_add_e_f32s(factor, simd.partial_load_f32s(&source[r * stride..][..run]), *sum);
+            let values = &source[r * stride..];
+            // What stands behind a run comes along where there is enough of it, and is left out in the end: a whole vector
+            // is read faster than a part of one.
+            let values = match values.split_at_checked(S::F32_LANES) {
+                Some((values, _)) => S::as_simd_f32s(values).0[0],
+                None => simd.partial_load_f32s(&values[..run]),
+            };
+            *sum = simd.mul_add_e_f32s(factor, values, *sum);
         }
     }
     for (sum, total) in sums.into_iter().zip(totals.chunks_exact_mut(run)) {
