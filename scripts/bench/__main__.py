@@ -17,9 +17,9 @@ if not __package__:
 import measuring
 from bench import checkpoints, epoch, eventlog, explanations, job, limits, memory, reader, report, startup, watching
 
-# A section is a module with a TITLE, the VERSIONS it names (of report.VERSIONS, or a crate), its LIMITS, and three
-# functions: `measure(options, earlier)` returns what it found, `earlier` being what other sections did; `held(found)`
-# gives the number for each limit; `text(options, found)` is its part of the page.
+# A section is a module with a TITLE, the PACKAGES whose versions it names (by the option for their Python, or `cargo`), its
+# LIMITS, and three functions: `measure(options, earlier)` returns what it found, `earlier` being what the sections before
+# it did; `held(found)` gives the number for each limit; `text(options, found)` is its part of the page.
 SECTIONS = {
     "epoch": epoch, "job": job, "watching": watching, "eventlog": eventlog, "reader": reader,
     "explanations": explanations, "checkpoints": checkpoints, "startup": startup, "memory": memory,

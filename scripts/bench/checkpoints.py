@@ -8,7 +8,7 @@ from bench.figures import median, ratios, rounds, spread
 from bench.limits import Limit
 
 TITLE = "Checkpoints"
-VERSIONS = []
+PACKAGES = {}
 OFF, OFTEN = "off", "200steps"
 LIMITS = {
     "single": Limit("a checkpoint", most=60, unit="ms"),

@@ -8,7 +8,7 @@ from bench.figures import US, figure, median, rates, ratio, rounds, spread
 from bench.limits import Limit
 
 TITLE = "Epoch"
-VERSIONS = ["peers", "keras"]
+PACKAGES = {"peer_python": ["torch", "tensorboard"], "keras_python": ["keras", "tensorflow-cpu"]}
 VALIDATION = 10_000
 
 EAGER, TUNED, LIMIT = "PyTorch eager", "PyTorch tuned", "limit: matrix products"

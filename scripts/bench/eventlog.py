@@ -7,7 +7,8 @@ from bench.figures import US, rates, ratio, rounds
 from bench.limits import Limit
 
 TITLE = "Event log"
-VERSIONS = ["tensorboard-rs", "peers", "keras"]
+PACKAGES = {"cargo": ["tensorboard-rs"], "peer_python": ["torch", "tensorboard", "tensorboardX"],
+            "keras_python": ["tensorflow-cpu"]}
 RUST, TORCH = "tensorboard-rs", "torch.utils.tensorboard"
 # Writes the same bytes with their checksums from memory: a subject of `cargo bench`, as tensorboard-rs is.
 BYTES = "bytes with checksums"

@@ -8,7 +8,7 @@ import measuring
 from bench.figures import US, rates, rounds
 
 TITLE = "Explanations"
-VERSIONS = ["peers"]
+PACKAGES = {"peer_python": ["torch", "grad-cam"]}
 IMAGES = 500
 DRAWN, MAPS = "pytorch-grad-cam", "pytorch-grad-cam, maps alone"
 LIMITS = {}

@@ -7,7 +7,7 @@ from bench.figures import US, costs, median, ratio, rounds
 from bench.limits import Limit
 
 TITLE = "Main job"
-VERSIONS = ["peers", "keras"]
+PACKAGES = {"peer_python": ["torch", "tensorboard"], "keras_python": ["keras", "tensorflow-cpu"]}
 EPOCHS = 5
 KERAS, TORCH = "Keras 3, TensorBoard callback", "PyTorch eager, SummaryWriter"
 LIMITS = {"keras": Limit("seconds of the main job, Keras with its callback to the trainer", least=2.0)}

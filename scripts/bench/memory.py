@@ -12,7 +12,7 @@ from bench.figures import US, costs, median, spread
 from bench.limits import Limit
 
 TITLE = "Memory"
-VERSIONS = ["peers", "keras"]
+PACKAGES = {"peer_python": ["torch", "tensorboard"], "keras_python": ["keras", "tensorflow-cpu"]}
 SETTLED, LAST = 20, 200
 SMALL = ["--epochs", LAST, "--limit-train", 320, "--limit-validation", 100]
 LIMITS = {

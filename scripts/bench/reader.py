@@ -8,7 +8,7 @@ from bench.figures import US, costs, ratio, rounds
 from bench.limits import Limit
 
 TITLE = "Reader"
-VERSIONS = ["peers", "keras"]
+PACKAGES = {"peer_python": ["tensorboard", "tensorboard-data-server"]}
 SCALARS = 1_000_000
 SERVER, CHECKED = "TensorBoard's data server", "TensorBoard's data server, --checksum"
 PYTHON = {"EventFileLoader in Python": "loader", "EventAccumulator in Python": "accumulator"}

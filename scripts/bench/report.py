@@ -16,10 +16,6 @@ median and range over the rounds. A ratio above 1 speaks for the trainer: it doe
 or the other needs so many times as much. Each section says on what and when it was measured.
 
 """
-VERSIONS = {
-    "peers": "torch torchvision tensorboard tensorboardX grad-cam tensorboard-data-server",
-    "keras": "keras tensorflow-cpu tensorboard",
-}
 
 
 def write(options, sections, measured):
@@ -54,9 +50,8 @@ def circumstances(options, section):
         output_of("rustc", "--version").split(" (")[0],
         locked("tch"),
     ]
-    pythons = {"peers": options.peer_python, "keras": options.keras_python}
-    for name in section.VERSIONS:
-        words.append(installed(pythons[name], VERSIONS[name].split()) if name in pythons else locked(name))
+    words += [", ".join(map(locked, packages)) if source == "cargo" else installed(getattr(options, source), packages)
+              for source, packages in section.PACKAGES.items()]
     return (f"Measured {'; '.join(words)}; {options.rounds} round{'s' * (options.rounds > 1)}, "
             f"{options.threads} threads.")
 

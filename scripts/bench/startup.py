@@ -5,7 +5,7 @@ from bench.figures import US, costs, median, rounds
 from bench.limits import Limit
 
 TITLE = "Start"
-VERSIONS = ["peers", "keras"]
+PACKAGES = {"peer_python": ["torch"], "keras_python": ["keras", "tensorflow-cpu"]}
 TORCH, KERAS = "PyTorch", "Keras 3"
 # One step of one batch, and as little after it as there can be.
 ONE_STEP = ["--epochs", 1, "--limit-train", 64, "--limit-validation", 64, "--observe", "none", "--checkpoint-every", "off"]

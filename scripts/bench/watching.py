@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 TITLE = "Watching"
-VERSIONS = []
+PACKAGES = {}
 EPOCHS = 5
 NOTHING, DEFAULT, EVERY_STEP = "nothing", "every observer at its default", "scalars at every step"
 SUBJECTS = {
