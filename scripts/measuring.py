@@ -31,7 +31,7 @@ class Failed(SystemExit):
 
 @dataclass(frozen=True)
 class Done:
-    """A command that succeeded: what it said, its peak resident memory in MiB, and seconds from its start to its exit."""
+    """A command that succeeded: what it said, its peak resident memory in MiB, seconds from its start to its exit."""
 
     output: str
     errors: str

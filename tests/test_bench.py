@@ -32,7 +32,8 @@ def test_ratios_are_taken_within_a_round():
 def test_limits_hold_or_are_named():
     sections = {"x": section("X"), "y": section("Y"), "z": section("Z")}
     said = list(limits.shortcomings(sections, {"x": {"a": 2}, "y": {"a": 1.5}, "z": {}}))
-    assert said == ["speed of Y: 1.5 times, at least 2 times wanted", "speed of Z: not measured, at least 2 times wanted"]
+    assert said == ["speed of Y: 1.5 times, at least 2 times wanted",
+                    "speed of Z: not measured, at least 2 times wanted"]
     assert Limit("", most=3).holds(3) and not Limit("", most=3).holds(3.01)
 
 

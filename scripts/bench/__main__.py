@@ -17,9 +17,9 @@ if not __package__:
 import measuring
 from bench import checkpoints, epoch, eventlog, explanations, job, limits, memory, reader, report, startup, watching
 
-# A section is a module with a TITLE, the PACKAGES whose versions it names (by the option for their Python, or `cargo`), its
-# LIMITS, and three functions: `measure(options, earlier)` returns what it found, `earlier` being what the sections before
-# it did; `held(found)` gives the number for each limit; `text(options, found)` is its part of the page.
+# A section is a module with a TITLE, the PACKAGES whose versions it names (by the option for their Python, or `cargo`),
+# its LIMITS, and three functions: `measure(options, earlier)` returns what it found, `earlier` being what the sections
+# before it did; `held(found)` gives the number for each limit; `text(options, found)` is its part of the page.
 SECTIONS = {
     "epoch": epoch, "job": job, "watching": watching, "eventlog": eventlog, "reader": reader,
     "explanations": explanations, "checkpoints": checkpoints, "startup": startup, "memory": memory,
@@ -30,7 +30,8 @@ def arguments():
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n")[0])
     measuring.add_arguments(parser)
     parser.add_argument("--keras-python", type=Path,
-                        default=measuring.ROOT / ".deps" / "peers-keras" / "bin" / "python", help="a Python that has keras")
+                        default=measuring.ROOT / ".deps" / "peers-keras" / "bin" / "python",
+                        help="a Python that has keras")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit-train", type=int, default=60_000, help="training images of whatever is trained")
     parser.add_argument("--only", default="", help="sections to measure, with commas: " + ",".join(SECTIONS))

@@ -1,4 +1,4 @@
-"""Images a second of an epoch with all that is logged, against PyTorch and Keras, and against what matrix products allow."""
+"""Images a second of an epoch with all that is logged, against PyTorch, Keras, and what matrix products allow."""
 
 import json
 import tempfile
@@ -32,8 +32,8 @@ MULTIPLY_ADDS = {
     "dense": 128 * (64 * 5 * 5),
     "dense_1": 10 * 128,
 }
-# A multiply-add is two operations. Backward is two products of the same size for each layer, one for the weights and one
-# for the input; nobody needs the gradient of the images.
+# A multiply-add is two operations. Backward is two products of the same size for each layer, one for the weights and
+# one for the input; nobody needs the gradient of the images.
 FORWARD = 2 * sum(MULTIPLY_ADDS.values())
 STEP = 3 * FORWARD - 2 * MULTIPLY_ADDS["conv2d"]
 
@@ -55,7 +55,7 @@ def measure(options, _earlier):
         except measuring.Failed as error:
             if subject in TRAINERS:
                 raise
-            found["failed"][subject] = str(error).splitlines()[-1].replace("|", "/")[:200]
+            found["failed"][subject] = said(str(error))
             continue
         found["whole"][subject].append(options.limit_train / second["seconds"])
         found["steps"][subject].append(second["images_per_second"])
@@ -66,6 +66,13 @@ def measure(options, _earlier):
         for values in (found["whole"], found["steps"], found["accuracy"], found["longer"]):
             values.pop(subject, None)
     return found
+
+
+def said(words):
+    """The line of a traceback that names the error, as a page can hold it."""
+    lines = [line for line in words.splitlines() if line.strip()]
+    named = [line for line in lines if "Error: " in line]
+    return (named or lines)[-1].replace("|", "/")[:200]
 
 
 def two_epochs(options, subject, seed):
@@ -102,22 +109,23 @@ def text(options, found):
     longer = [f"{name} {median(values):.1f} s" for name, values in found["longer"].items() if name in (COMPILED, KERAS)]
     failed = [f"\n{subject} did not work: {words}\n" for subject, words in found["failed"].items()]
     return (
-        f"Training images a second of the second of two epochs of {options.limit_train:,} MNIST images: batches, steps, all "
-        f"that is logged, and the validation of {VALIDATION:,} images, by each one's own clock. In the second epoch nothing "
-        "is compiled any more, and what is still being written of the first takes its share. The same network, "
-        "initialisation, batch size (64) and Adam (1e-3) for all. `steps alone` are the training steps with their batches, "
-        "without the validation and what is logged at the end of an epoch. `accuracy` is the median on the test set after "
-        "both.\n\n"
-        f"- `{US}` has every observer at its default, more than any of the others shows; `curves only` has loss, accuracy "
-        "and speed of epochs and every 50 steps.\n"
+        f"Training images a second of the second of two epochs of {options.limit_train:,} MNIST images: batches, "
+        f"steps, all that is logged, and the validation of {VALIDATION:,} images, by each one's own clock. In the "
+        "second epoch nothing is compiled any more, and what is still being written of the first takes its share. The "
+        "same network, initialisation, batch size (64) and Adam (1e-3) for all. `steps alone` are the training steps "
+        "with their batches, without the validation and what is logged at the end of an epoch. `accuracy` is the "
+        "median on the test set after both.\n\n"
+        f"- `{US}` has every observer at its default, more than any of the others shows; `curves only` has loss, "
+        "accuracy and speed of epochs and every 50 steps.\n"
         f"- {EAGER} is as people write it: a DataLoader over a tensor data set, convolution, ReLU, pooling, and "
-        "SummaryWriter with a point every 100 steps, histograms, feature maps and the graph. Tuned: channels-last, fused "
-        "Adam, the data in memory as bytes with one gather a batch; SummaryWriter as before. Pooling before ReLU is this "
-        "project's own trick.\n"
+        "SummaryWriter with a point every 100 steps, histograms, feature maps and the graph. Tuned: channels-last, "
+        "fused Adam, the data in memory as bytes with one gather a batch; SummaryWriter as before. Pooling before ReLU "
+        "is this project's own trick.\n"
         "- Keras fits arrays, with histograms and pictures of the weights each epoch and the graph from its callback.\n"
         f"- The limit is what could be done if all were matrix products at the speed measured in the same round "
-        f"({figure(median(found['gflops']))} GFLOP/s, {spread(found['gflops'])}; the best of two shapes, with threads and "
-        "with processes): a training image takes 2 operations x (3 x multiply-adds forward - those of the first convolution, "
-        f"whose input needs no gradient) = {STEP / 1e6:.1f} MFLOP, one of the validation {FORWARD / 1e6:.1f}.\n\n"
+        f"({figure(median(found['gflops']))} GFLOP/s, {spread(found['gflops'])}; the best of two shapes, with threads "
+        "and with processes): a training image takes 2 operations x (3 x multiply-adds forward - those of the first "
+        f"convolution, whose input needs no gradient) = {STEP / 1e6:.1f} MFLOP, one of the validation "
+        f"{FORWARD / 1e6:.1f}.\n\n"
         f"{rates('images/s', found['whole'], more)}\n\n"
         f"The first epoch, with compiling, took longer by: {', '.join(longer) or 'not measured'}.\n" + "".join(failed))

@@ -54,9 +54,9 @@ def held(found):
 
 
 def text(options, found):
-    words = ("Events per second, from the first call to a closed file. Histograms are made from 100,000 values, large ones "
-             "from 10 million; images are 64 x 64 RGB and compressed as PNG by each writer. `trainer` writes on the caller's "
-             "thread, `trainer-background` through the queue of a training run.\n")
+    words = ("Events per second, from the first call to a closed file. Histograms are made from 100,000 values, large "
+             "ones from 10 million; images are 64 x 64 RGB and compressed as PNG by each writer. `trainer` writes on "
+             "the caller's thread, `trainer-background` through the queue of a training run.\n")
     tables = [f"### {workload.replace('-', ' ').capitalize()}\n\n{rates('events/s', values)}\n"
               for workload, values in found.items()]
     return "\n".join([words, *tables])

@@ -50,7 +50,7 @@ def markdown(head, rows):
 
 
 def rates(unit, values, more=None):
-    """A table of what a subject does in a second: name -> one number a round. `more` is a head and a cell for each name."""
+    """A table of what subjects do in a second: name -> one number a round. `more` is head -> name -> cell."""
     return _compared(unit, values, f"{US} / this (range)", lambda ours, theirs: ratios(ours, theirs), more)
 
 

@@ -41,7 +41,7 @@ def held(found):
 def text(options, found):
     accuracy = {subject: f"{median(values):.4f}" for subject, values in found["accuracy"].items()}
     return (
-        f"Seconds from the start of the process to its exit: {EPOCHS} epochs of {options.limit_train:,} MNIST images with a "
-        "validation after each, everything logged. The trainer is started with its defaults and writes checkpoints and "
-        "weights besides; the others log as in the section above and keep nothing.\n\n"
+        f"Seconds from the start of the process to its exit: {EPOCHS} epochs of {options.limit_train:,} MNIST images "
+        "with a validation after each, everything logged. The trainer is started with its defaults and writes "
+        "checkpoints and weights besides; the others log as in the section on epochs and keep nothing.\n\n"
         f"{costs('s', found['seconds'], {'accuracy': accuracy})}\n")

@@ -22,7 +22,7 @@ LIMITS = {
 
 
 def measure(options, earlier):
-    """subject -> peak resident memory of the main job in MiB, one number a round; and the growth in MiB of small runs."""
+    """subject -> peak resident memory of the main job, and the growth of small runs, in MiB, one number a round."""
     jobs = earlier.get("job") or job.measure(options, earlier)
     found = {"peak": jobs["peak"], "growth": []}
     for number in range(options.rounds):
@@ -59,8 +59,8 @@ def held(found):
 
 def text(options, found):
     return (
-        f"Peak resident memory of the main job: {job.EPOCHS} epochs of {options.limit_train:,} MNIST images, everything "
-        "logged.\n\n"
+        f"Peak resident memory of the main job: {job.EPOCHS} epochs of {options.limit_train:,} MNIST images, "
+        "everything logged.\n\n"
         f"{costs('MiB', found['peak'])}\n\n"
         f"Over {LAST} epochs of 320 images, with every observer at its default, the trainer's resident memory grows by "
         f"**{median(found['growth']):.2f} MiB** ({spread(found['growth'], '{:.2f}'.format)}) from the end of epoch "

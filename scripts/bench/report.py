@@ -11,9 +11,10 @@ from measuring import ROOT
 
 HEAD = """# Benchmarks
 
-Made by `make bench`. The subjects take turns, every other round in the other order; a ratio is taken within a round, its
-median and range over the rounds. A ratio above 1 speaks for the trainer: it does so many times as much in the same time,
-or the other needs so many times as much. Each section says on what and when it was measured.
+Made by `make bench`. The subjects take turns, every other round in the other order; a ratio is taken within a round,
+its median and range over the rounds. In the tables of peers a ratio above 1 speaks for the trainer: it does so many
+times as much in the same time, or the other needs so many times as much. Each section says on what and when it was
+measured.
 
 """
 

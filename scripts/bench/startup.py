@@ -8,7 +8,8 @@ TITLE = "Start"
 PACKAGES = {"peer_python": ["torch"], "keras_python": ["keras", "tensorflow-cpu"]}
 TORCH, KERAS = "PyTorch", "Keras 3"
 # One step of one batch, and as little after it as there can be.
-ONE_STEP = ["--epochs", 1, "--limit-train", 64, "--limit-validation", 64, "--observe", "none", "--checkpoint-every", "off"]
+ONE_STEP = ["--epochs", 1, "--limit-train", 64, "--limit-validation", 64, "--observe", "none",
+            "--checkpoint-every", "off"]
 LIMITS = {"seconds": Limit("process start to the first step", most=1.5, unit="s")}
 
 
@@ -32,6 +33,6 @@ def held(found):
 
 def text(options, found):
     return (
-        "Seconds from the start of a process that makes one training step to its exit, which is a little more than to its "
-        "first step. All read MNIST from the page cache and log nothing; the trainer also validates 64 images and writes its "
-        f"weights.\n\n{costs('s', found)}\n")
+        "Seconds from the start of a process that makes one training step to its exit, which is a little more than to "
+        "its first step. All read MNIST from the page cache and log nothing; the trainer also validates 64 images and "
+        f"writes its weights.\n\n{costs('s', found)}\n")

@@ -28,14 +28,14 @@ LIMITS = {
 
 
 def measure(options, _earlier):
-    """subject -> seconds by the run's own clock and by the wall, one number a round; of the watched ones what they wrote
-    in MiB, their own account of the observers' share, and silhouettes."""
+    """subject -> seconds by the run's own clock and by the wall, one number a round; of the watched ones what they
+    wrote in MiB, their own account of the observers' share, and silhouettes."""
     found = {"own": {subject: [] for subject in SUBJECTS}, "wall": {subject: [] for subject in SUBJECTS},
              "logged": [], "shares": [], "silhouettes": {"tsne": [], "pca": []}}
     for number, subject in rounds(options, "watching", SUBJECTS):
         with tempfile.TemporaryDirectory(prefix="trainer-") as directory:
-            training = measuring.run_trainer_in(directory, options, "--epochs", EPOCHS, "--seed", number, "--limit-train",
-                                                options.limit_train, *SUBJECTS[subject])
+            training = measuring.run_trainer_in(directory, options, "--epochs", EPOCHS, "--seed", number,
+                                                "--limit-train", options.limit_train, *SUBJECTS[subject])
             run = Path(directory) / "logs" / "fit"
             result = json.loads((run / "result.json").read_text())
             found["own"][subject].append(result["seconds"])
@@ -81,12 +81,12 @@ def text(options, found):
     heads = ["", "own clock, s", "range", "to nothing", "wall, s", "range", "to nothing"]
     return (
         f"Seconds of the main job, {EPOCHS} epochs of {options.limit_train:,} MNIST images, by the run's own clock "
-        "(`seconds` in `result.json`) and by the wall from start to exit. Ratios are those of the medians. With scalars at "
-        "every step loss, accuracy, speed and shares of time are written after each, and nothing else.\n\n"
+        "(`seconds` in `result.json`) and by the wall from start to exit. Ratios are those of the medians. With "
+        "scalars at every step loss, accuracy, speed and shares of time are written after each, and nothing else.\n\n"
         f"{markdown(heads, rows)}\n\n"
         f"By default it writes {median(found['logged']):.1f} MiB of logs. By its own account the trainer spent "
-        f"{median(found['shares']):.3f} of the time of steps and observers on observers (`time/observers_of_run`), which "
-        "leaves out what is written on another thread.\n\n"
+        f"{median(found['shares']):.3f} of the time of steps and observers on observers (`time/observers_of_run`), "
+        "which leaves out what is written on another thread.\n\n"
         f"Silhouette of the t-SNE layout after the last epoch: {median(found['silhouettes']['tsne']):.2f}; of the two "
         "principal components, which are no layout by neighbourhood: "
         f"{median(found['silhouettes']['pca']):.2f}.\n")

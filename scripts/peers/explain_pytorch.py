@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Grad-CAM of test images by pytorch-grad-cam, with the weights of a run of `trainer`.
 
-Prints a JSON object: images per second, of all images but the first batch, which warms up. With `--out` each map is laid
-over its image, 336 pixels wide as `trainer explain` makes them, and written as PNG.
+Prints a JSON object: images per second, of all images but the first batch, which warms up. With `--out` each map is
+laid over its image, 336 pixels wide as `trainer explain` makes them, and written as PNG.
 """
 
 import argparse

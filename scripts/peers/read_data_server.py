@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Seconds that TensorBoard's Rust data server takes for a log directory, as a JSON object: DIRECTORY LAST_STEP [FLAG...]
+"""Seconds that TensorBoard's Rust data server takes for a log directory, as a JSON object: DIRECTORY LAST_STEP FLAG...
 
-It is started as TensorBoard starts it, but told to load only once, and asked every few milliseconds for the newest step of
-its scalars. The clock runs from before the start until it knows the last step.
+It is started as TensorBoard starts it, but told to load only once, and asked every few milliseconds for the newest step
+of its scalars. The clock runs from before the start until it knows the last step.
 """
 
 import json

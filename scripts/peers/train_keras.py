@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""The network, initialisation and optimizer of `trainer` in Keras 3 on TensorFlow, as people write it: `fit` over arrays.
+"""The network, initialisation and optimizer of `trainer` in Keras 3 on TensorFlow, as people write it: `fit` of arrays.
 
 Nothing is tuned away: Keras compiles the step with XLA by itself. `--tensorboard` adds its callback, with curves,
-histograms and pictures of the weights each epoch, and the graph. It writes no curves between epochs: where `update_freq`
-is a number, Keras 3.15 leaves out all that belongs to an epoch unless its last step is a multiple of that number.
+histograms and pictures of the weights each epoch, and the graph. It writes no curves between epochs: where
+`update_freq` is a number, Keras 3.15 leaves out all that belongs to an epoch unless its last step is a multiple of that
+number.
 
-Prints one JSON object. Of each epoch it has `val_accuracy`; `seconds` of all of it, with what is logged and the validation;
-and `images_per_second` of its training steps alone, which includes the batches and what is logged in between.
+Prints one JSON object. Of each epoch it has `val_accuracy`; `seconds` of all of it, with what is logged and the
+validation; and `images_per_second` of its training steps alone, which includes the batches and what is logged in
+between.
 """
 
 import argparse
@@ -30,7 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data-dir", type=Path, default=ROOT / "data" / "mnist", help="directory of the four IDX files")
+    parser.add_argument("--data-dir", type=Path, default=ROOT / "data" / "mnist",
+                        help="directory of the four IDX files")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)

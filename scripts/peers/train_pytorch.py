@@ -4,14 +4,17 @@
 Without flags: a DataLoader over tensors, convolution, ReLU and pooling in this order, the default Adam. `--in-memory`,
 `--channels-last`, `--fused`, `--pool-first` and `--compile` are what can be tuned; `--summary-writer` logs.
 
-Prints one JSON object. Of each epoch it has `val_accuracy`; `seconds` of all of it, with what is logged and the validation;
-and `images_per_second` of its training steps alone, which includes the batches and what is logged in between.
+Prints one JSON object. Of each epoch it has `val_accuracy`; `seconds` of all of it, with what is logged and the
+validation; and `images_per_second` of its training steps alone, which includes the batches and what is logged in
+between.
 """
 
 import argparse
 import json
+import os
 import resource
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,7 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data-dir", type=Path, default=ROOT / "data" / "mnist", help="directory of the four IDX files")
+    parser.add_argument("--data-dir", type=Path, default=ROOT / "data" / "mnist",
+                        help="directory of the four IDX files")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
@@ -36,7 +40,7 @@ def arguments():
     parser.add_argument("--in-memory", action="store_true", help="a batch is one gather from bytes; no DataLoader")
     parser.add_argument("--channels-last", action="store_true", help="NHWC strides for images and filters")
     parser.add_argument("--fused", action="store_true", help="the fused Adam")
-    parser.add_argument("--pool-first", action="store_true", help="pooling before ReLU: the same function for less work")
+    parser.add_argument("--pool-first", action="store_true", help="pooling before ReLU: the same, for less work")
     parser.add_argument("--compile", action="store_true", help="torch.compile for the network")
     parser.add_argument("--summary-writer", type=Path, metavar="DIR",
                         help="write curves, histograms, the graph and feature maps with torch.utils.tensorboard")
@@ -143,7 +147,12 @@ def main():
     watcher = None
     if options.summary_writer:
         watcher = Watcher(options.summary_writer, model, next(iter(validation))[0][:8])
-    forward = torch.compile(model) if options.compile else model
+    forward = model
+    if options.compile:
+        # Nothing compiled earlier is found, so that what compiling takes can be told.
+        cache = tempfile.TemporaryDirectory(prefix="trainer-")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache.name
+        forward = torch.compile(model)
 
     epochs = []
     iteration = 0
