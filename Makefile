@@ -10,6 +10,8 @@ TRAINER := $(or $(CARGO_TARGET_DIR),target)/release/trainer
 step := scripts/step
 # One environment for all comparisons: PyTorch is 2 GB.
 PEERS := scripts/peers/requirements.txt scripts/peers/requirements-explain.txt
+# But for Keras, whose TensorFlow does not go with it.
+KERAS := scripts/peers/requirements-keras.txt
 
 .DEFAULT_GOAL := help
 # The targets take their turn: they share the disk, the network and the cores.
@@ -81,9 +83,11 @@ parity: data build ## Compare accuracy with the same model in PyTorch, seeds 0, 
 	$(VENV)/bin/python scripts/parity.py --trainer $(TRAINER) --peer-python .deps/peers/bin/python $(ARGS)
 
 .PHONY: bench
-bench: data build ## Measure against peers and write docs/benchmarks.md (about 15 minutes, an idle machine).
+bench: data build ## Measure against peers and write docs/benchmarks.md (about two hours, an idle machine).
 	@$(step) 'PyTorch environment' $(PYTHON) scripts/venv.py .deps/peers $(PEERS)
-	$(VENV)/bin/python scripts/bench.py --trainer $(TRAINER) --peer-python .deps/peers/bin/python $(ARGS)
+	@$(step) 'Keras environment' $(PYTHON) scripts/venv.py .deps/peers-keras $(KERAS)
+	$(VENV)/bin/python scripts/bench --trainer $(TRAINER) --peer-python .deps/peers/bin/python \
+		--keras-python .deps/peers-keras/bin/python $(ARGS)
 
 .PHONY: screenshots
 screenshots: venv ## Take pictures of TensorBoard's tabs over the log directory into target/screenshots.

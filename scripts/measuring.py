@@ -1,24 +1,55 @@
-"""Run the trainer and its PyTorch peer, and read what they report. For parity.py and bench.py."""
+"""Run the trainer and its peers, and read what they report. For parity.py and bench/."""
 
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PEER = ROOT / "scripts" / "peers" / "train_pytorch.py"
+PEERS = ROOT / "scripts" / "peers"
 # Nothing but curves: for comparisons of the training alone.
 UNWATCHED = ["--observe", "none,scalars=every:1epoch,steps=every:50steps"]
 
-# Runs a command and adds the peak resident memory of this one child, in MiB, as the last line of standard error.
+# Runs a command and adds the peak resident memory of this one child, in MiB, and the seconds from its start to its exit
+# as the last line of standard error.
 _MEASURED = """
-import resource, subprocess, sys
+import resource, subprocess, sys, time
+started = time.monotonic()
 status = subprocess.run(sys.argv[1:]).returncode
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, file=sys.stderr)
+seconds = time.monotonic() - started
+print(f"\\n{resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024} {seconds}", file=sys.stderr)
 sys.exit(status)
 """
+
+
+class Failed(SystemExit):
+    """A command that had to succeed did not: unless somebody can do without it, the program ends with what it said."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that succeeded: what it said, its peak resident memory in MiB, seconds from its start to its exit."""
+
+    output: str
+    errors: str
+    peak: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training says of each epoch, its peak resident memory in MiB, and seconds from its start to its exit.
+
+    Each epoch is a dictionary: `val_accuracy`; `seconds` of all of it, with what is logged and the validation; and
+    `images_per_second` of its training steps alone.
+    """
+
+    epochs: list
+    peak: float
+    seconds: float
 
 
 def add_arguments(parser):
@@ -26,7 +57,7 @@ def add_arguments(parser):
     parser.add_argument("--peer-python", type=Path, default=ROOT / ".deps" / "peers" / "bin" / "python",
                         help="a Python that has torch")
     parser.add_argument("--data-dir", type=Path, default=ROOT / "data" / "mnist",
-                        help="the peer's IDX files; the trainer finds its own")
+                        help="the peers' IDX files; the trainer finds its own")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
 
 
@@ -37,43 +68,56 @@ def check_arguments(options):
             sys.exit(f"{path} is not there; {remedy}")
 
 
-def run(command):
-    """Standard output, standard error and peak memory in MiB of a command that must succeed."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("TRAINER_")}
-    done = subprocess.run([sys.executable, "-c", _MEASURED, *map(str, command)], cwd=ROOT, env=environment,
+def environment():
+    """The environment without settings of the trainer."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("TRAINER_")}
+
+
+def run(*command):
+    """A command that must succeed."""
+    done = subprocess.run([sys.executable, "-c", _MEASURED, *map(str, command)], cwd=ROOT, env=environment(),
                           stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    errors, _, peak = done.stderr.rstrip("\n").rpartition("\n")
+    errors, _, measured = done.stderr.rstrip("\n").rpartition("\n")
     if done.returncode != 0:
-        sys.exit(f"`{' '.join(map(str, command))}` failed with status {done.returncode}:\n{errors[-4000:]}")
-    return done.stdout, errors, float(peak)
+        raise Failed(f"`{' '.join(map(str, command))}` failed with status {done.returncode}:\n{errors[-4000:]}")
+    peak, seconds = map(float, measured.split())
+    return Done(done.stdout, errors.rstrip("\n"), peak, seconds)
+
+
+def json_lines(text):
+    """The JSON objects among the lines of a text."""
+    for line in text.splitlines():
+        if line.startswith("{"):
+            yield json.loads(line)
 
 
 def run_trainer(options, *arguments):
-    """What the trainer says at the end of each epoch, and its peak memory in MiB."""
+    """What a training says of its epochs, with its files gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="trainer-") as directory:
         return run_trainer_in(directory, options, *arguments)
 
 
 def run_trainer_in(directory, options, *arguments):
     """The same, with the run in `logs/fit` below a directory that is left behind."""
-    _, errors, peak = run([options.trainer, "--logdir", f"{directory}/logs/fit", "--log-format", "json",
-                           "--threads", options.threads, *arguments])
-    epochs = []
-    for line in errors.splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        fields = event.get("fields", {}) if isinstance(event, dict) else {}
-        if {"epoch", "val_accuracy", "images_per_second"} <= fields.keys():
-            epochs.append(fields)
+    done = run(options.trainer, "--logdir", f"{directory}/logs/fit", "--log-format", "json",
+               "--threads", options.threads, *arguments)
+    messages = [line.get("fields", {}) for line in json_lines(done.errors)]
+    epochs = [fields for fields in messages if {"epoch", "val_accuracy", "images_per_second"} <= fields.keys()]
     if not epochs:
-        sys.exit(f"{options.trainer} reported no epoch; it said:\n{errors[-4000:]}")
-    return epochs, peak
+        raise Failed(f"{options.trainer} reported no epoch; it said:\n{done.errors[-4000:]}")
+    return Training(epochs, done.peak, done.seconds)
 
 
 def run_peer(options, *arguments):
-    """The same for eager PyTorch."""
-    output, _, peak = run([options.peer_python, PEER, "--json", "--data-dir", options.data_dir,
-                           "--threads", options.threads, *arguments])
-    return json.loads(output)["epochs"], peak
+    """The same for PyTorch."""
+    return _run_script(options, options.peer_python, PEERS / "train_pytorch.py", *arguments)
+
+
+def run_keras(options, *arguments):
+    """The same for Keras, in the environment `keras_python`."""
+    return _run_script(options, options.keras_python, PEERS / "train_keras.py", *arguments)
+
+
+def _run_script(options, python, script, *arguments):
+    done = run(python, script, "--json", "--data-dir", options.data_dir, "--threads", options.threads, *arguments)
+    return Training(json.loads(done.output.splitlines()[-1])["epochs"], done.peak, done.seconds)

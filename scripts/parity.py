@@ -26,10 +26,10 @@ def main():
     ours, theirs = [], []
     for seed in options.seeds.split(","):
         common = ["--seed", seed, "--epochs", options.epochs]
-        epochs, _ = measuring.run_trainer(options, "--dataset", "mnist", *measuring.UNWATCHED, *common)
-        ours.append(epochs[-1]["val_accuracy"])
-        epochs, _ = measuring.run_peer(options, *common)
-        theirs.append(epochs[-1]["val_accuracy"])
+        training = measuring.run_trainer(options, "--dataset", "mnist", *measuring.UNWATCHED, *common)
+        ours.append(training.epochs[-1]["val_accuracy"])
+        training = measuring.run_peer(options, "--in-memory", *common)
+        theirs.append(training.epochs[-1]["val_accuracy"])
         print(f"| {seed} | {ours[-1]:.4f} | {theirs[-1]:.4f} |", flush=True)
     mean, peer_mean = statistics.mean(ours), statistics.mean(theirs)
     difference = mean - peer_mean

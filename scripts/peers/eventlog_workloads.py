@@ -11,6 +11,7 @@ import numpy
 
 SCALARS = 30_000
 HISTOGRAMS, HISTOGRAM_VALUES = 30, 100_000
+LARGE_HISTOGRAMS, LARGE_HISTOGRAM_VALUES = 3, 10_000_000
 IMAGES, IMAGE_SIDE = 200, 64
 
 
@@ -26,11 +27,20 @@ def scalars(writer):
 
 
 def histograms(writer):
-    values = (numpy.random.default_rng(0).random((HISTOGRAM_VALUES, 4), dtype=numpy.float32) - 0.5).sum(axis=1)
+    return _histograms(writer, HISTOGRAMS, HISTOGRAM_VALUES)
+
+
+def large_histograms(writer):
+    return _histograms(writer, LARGE_HISTOGRAMS, LARGE_HISTOGRAM_VALUES)
+
+
+def _histograms(writer, count, size):
+    random = numpy.random.default_rng(0)
+    values = sum(random.random(size, dtype=numpy.float32) - numpy.float32(0.5) for _ in range(4))
     start = time.perf_counter()
-    for step in range(HISTOGRAMS):
+    for step in range(count):
         writer.add_histogram(f"loss/layer_{step % 8:03}", values, step)
-    return HISTOGRAMS, start
+    return count, start
 
 
 def images(writer):
@@ -48,11 +58,11 @@ def images(writer):
 
 def measure(subject, make_writer):
     """One JSON line a workload."""
-    for workload in (scalars, histograms, images):
+    for workload in (scalars, histograms, large_histograms, images):
         with tempfile.TemporaryDirectory() as directory:
             writer = make_writer(directory)
             events, start = workload(writer)
             writer.close()
             seconds = time.perf_counter() - start
-        print(json.dumps({"subject": subject, "workload": workload.__name__, "events_per_second": events / seconds}),
-              flush=True)
+        print(json.dumps({"subject": subject, "workload": workload.__name__.replace("_", "-"),
+                          "events_per_second": events / seconds}), flush=True)

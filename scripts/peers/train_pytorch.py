@@ -1,35 +1,47 @@
 #!/usr/bin/env python3
-"""The same network, data, initialisation, optimizer and batches in eager PyTorch: the peer of `trainer`.
+"""The network, initialisation and optimizer of `trainer` in PyTorch, as people write it, or tuned.
 
-Prints one JSON object: accuracy on the test set after each epoch, images per second, seconds, peak memory. The data set
-lies in memory as bytes and a batch is one gather, so no data loader stands in the way of the comparison.
+Without flags: a DataLoader over tensors, convolution, ReLU and pooling in this order, the default Adam. `--in-memory`,
+`--channels-last`, `--fused`, `--pool-first` and `--compile` are what can be tuned; `--summary-writer` logs.
+
+Prints one JSON object. Of each epoch it has `val_accuracy`; `seconds` of all of it, with what is logged and the
+validation; and `images_per_second` of its training steps alone, which includes the batches and what is logged in
+between.
 """
 
 import argparse
 import json
+import os
 import resource
-import struct
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import torch
+from mnist import load
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data-dir", type=Path, default=ROOT / "data" / "mnist", help="directory of the four IDX files")
+    parser.add_argument("--data-dir", type=Path, default=ROOT / "data" / "mnist",
+                        help="directory of the four IDX files")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--limit-train", type=int)
+    parser.add_argument("--steps", type=int, help="stop after so many training steps, without a validation")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--in-memory", action="store_true", help="a batch is one gather from bytes; no DataLoader")
     parser.add_argument("--channels-last", action="store_true", help="NHWC strides for images and filters")
     parser.add_argument("--fused", action="store_true", help="the fused Adam")
+    parser.add_argument("--pool-first", action="store_true", help="pooling before ReLU: the same, for less work")
+    parser.add_argument("--compile", action="store_true", help="torch.compile for the network")
     parser.add_argument("--summary-writer", type=Path, metavar="DIR",
                         help="write curves, histograms, the graph and feature maps with torch.utils.tensorboard")
     parser.add_argument("--update-freq", type=int, default=100, help="iterations between two points of a batch curve")
@@ -37,27 +49,12 @@ def arguments():
     return parser.parse_args()
 
 
-def read_idx(path):
-    data = path.read_bytes()
-    zero, kind, rank = struct.unpack(">HBB", data[:4])
-    if zero != 0 or kind != 8:
-        sys.exit(f"{path}: not an IDX file of bytes")
-    shape = struct.unpack(f">{rank}I", data[4:4 + 4 * rank])
-    values = torch.frombuffer(bytearray(data[4 + 4 * rank:]), dtype=torch.uint8)
-    return values.reshape(shape)
-
-
-def load(directory, part):
-    images = read_idx(directory / f"{part}-images-idx3-ubyte").unsqueeze(1)
-    labels = read_idx(directory / f"{part}-labels-idx1-ubyte").long()
-    return images, labels
-
-
 class Cnn(nn.Module):
     """225,034 parameters; Keras's initialisation: Glorot uniform weights, zero biases."""
 
-    def __init__(self):
+    def __init__(self, pool_first):
         super().__init__()
+        self.pool_first = pool_first
         self.conv2d = nn.Conv2d(1, 32, 3)
         self.conv2d_1 = nn.Conv2d(32, 64, 3)
         self.dense = nn.Linear(1600, 128)
@@ -66,23 +63,50 @@ class Cnn(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
+    def activated(self, x):
+        if self.pool_first:
+            return functional.relu(functional.max_pool2d(x, 2))
+        return functional.max_pool2d(functional.relu(x), 2)
+
     def forward(self, images_nchw):
-        x = functional.relu(functional.max_pool2d(self.conv2d(images_nchw), 2))
-        x = functional.relu(functional.max_pool2d(self.conv2d_1(x), 2))
+        x = self.activated(self.conv2d(images_nchw))
+        x = self.activated(self.conv2d_1(x))
         x = functional.relu(self.dense(x.flatten(1)))
         return self.dense_1(x)
 
 
-def batch_of(images, indices, memory_format):
-    return images[indices].to(torch.float32).div_(255).contiguous(memory_format=memory_format)
+class Gather:
+    """Batches of a data set that lies in memory as bytes: what a DataLoader does, with one gather a batch."""
+
+    def __init__(self, images, labels, batch_size, shuffle, memory_format):
+        self.images, self.labels, self.memory_format = images, labels, memory_format
+        self.batch_size, self.shuffle = batch_size, shuffle
+
+    def __iter__(self):
+        order = torch.randperm if self.shuffle else torch.arange
+        for indices in order(len(self.labels)).split(self.batch_size):
+            images = self.images[indices].to(torch.float32).div_(255)
+            yield images.contiguous(memory_format=self.memory_format), self.labels[indices]
+
+
+def batches(options, part, batch_size, limit, shuffle, memory_format):
+    """Yields (images_nchw, labels) each time it is iterated over."""
+    images, labels = load(options.data_dir, part)
+    images = torch.tensor(images[:limit]).unsqueeze(1)
+    labels = torch.tensor(labels[:limit], dtype=torch.int64)
+    if options.in_memory:
+        return Gather(images, labels, batch_size, shuffle, memory_format)
+    # As transforms.ToTensor() leaves them, but once and for all: it would cost more than the training, image by image.
+    return DataLoader(TensorDataset(images.float() / 255, labels), batch_size=batch_size, shuffle=shuffle)
 
 
 @torch.no_grad()
-def evaluate(model, images, labels, memory_format):
-    correct = 0
-    for indices in torch.arange(len(labels)).split(500):
-        correct += (model(batch_of(images, indices, memory_format)).argmax(1) == labels[indices]).sum().item()
-    return correct / len(labels)
+def evaluate(model, validation):
+    correct = count = 0
+    for images, labels in validation:
+        correct += (model(images).argmax(1) == labels).sum().item()
+        count += len(labels)
+    return correct / count
 
 
 class Watcher:
@@ -92,18 +116,18 @@ class Watcher:
         from torch.utils.tensorboard import SummaryWriter
         self.writer = SummaryWriter(str(directory))
         self.writer.add_graph(model, probe)
-        self.probe = probe
+        self.model, self.probe = model, probe
 
     def step(self, loss, iteration):
         self.writer.add_scalar("batch_loss", loss.item(), iteration)
 
-    def epoch(self, model, epoch, loss, accuracy):
+    def epoch(self, epoch, loss, accuracy):
         self.writer.add_scalar("epoch_loss", loss, epoch)
         self.writer.add_scalar("epoch_accuracy", accuracy, epoch)
-        for name, parameter in model.named_parameters():
+        for name, parameter in self.model.named_parameters():
             self.writer.add_histogram(name, parameter, epoch)
         with torch.no_grad():
-            maps = functional.relu(model.conv2d(self.probe))
+            maps = functional.relu(self.model.conv2d(self.probe))
             tiles = maps.transpose(0, 1)[:, :1]
             self.writer.add_images("feature_maps/conv2d", tiles / tiles.amax().clamp(min=1e-12), epoch)
 
@@ -116,39 +140,48 @@ def main():
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
-    images, labels = load(options.data_dir, "train")
-    if options.limit_train:
-        images, labels = images[:options.limit_train], labels[:options.limit_train]
-    test_images, test_labels = load(options.data_dir, "t10k")
-    model = Cnn().to(memory_format=memory_format)
+    training = batches(options, "train", options.batch_size, options.limit_train, True, memory_format)
+    validation = batches(options, "t10k", 1000, None, False, memory_format)
+    model = Cnn(options.pool_first).to(memory_format=memory_format)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-7, fused=options.fused or None)
     watcher = None
     if options.summary_writer:
-        watcher = Watcher(options.summary_writer, model, batch_of(test_images, torch.arange(8), memory_format))
+        watcher = Watcher(options.summary_writer, model, next(iter(validation))[0][:8])
+    forward = model
+    if options.compile:
+        # Nothing compiled earlier is found, so that what compiling takes can be told.
+        cache = tempfile.TemporaryDirectory(prefix="trainer-")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache.name
+        forward = torch.compile(model)
 
     epochs = []
     iteration = 0
     for epoch in range(options.epochs):
         start = time.perf_counter()
-        total_loss = torch.zeros(())
-        for indices in torch.randperm(len(labels)).split(options.batch_size):
-            optimizer.zero_grad(set_to_none=True)
-            loss = functional.cross_entropy(model(batch_of(images, indices, memory_format)), labels[indices])
+        total_loss, count = torch.zeros(()), 0
+        for images, labels in training:
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(forward(images), labels)
             loss.backward()
             optimizer.step()
-            total_loss += loss.detach() * len(indices)
+            total_loss += loss.detach() * len(labels)
+            count += len(labels)
             iteration += 1
             if watcher and iteration % options.update_freq == 0:
                 watcher.step(loss, iteration)
+            if iteration == options.steps:
+                break
         trained = time.perf_counter()
-        accuracy = evaluate(model, test_images, test_labels, memory_format)
+        if iteration == options.steps:
+            break
+        accuracy = evaluate(forward, validation)
         if watcher:
-            watcher.epoch(model, epoch, total_loss.item() / len(labels), accuracy)
+            watcher.epoch(epoch, total_loss.item() / count, accuracy)
         epochs.append({
             "epoch": epoch + 1,
-            "loss": total_loss.item() / len(labels),
+            "loss": total_loss.item() / count,
             "val_accuracy": accuracy,
-            "images_per_second": len(labels) / (trained - start),
+            "images_per_second": count / (trained - start),
             "seconds": time.perf_counter() - start,
         })
         if not options.json:

@@ -1,0 +1,62 @@
+"""Events a second of this project's event log and of other writers."""
+
+import os
+
+import measuring
+from bench.figures import US, rates, ratio, rounds
+from bench.limits import Limit
+
+TITLE = "Event log"
+PACKAGES = {"cargo": ["tensorboard-rs"], "peer_python": ["torch", "tensorboard", "tensorboardX"],
+            "keras_python": ["tensorflow-cpu"]}
+RUST, TORCH = "tensorboard-rs", "torch.utils.tensorboard"
+# Writes the same bytes with their checksums from memory: a subject of `cargo bench`, as tensorboard-rs is.
+BYTES = "bytes with checksums"
+BENCH = "cargo bench"
+PEERS = {"eventlog_torch.py": "peer_python", "eventlog_tensorboardx.py": "peer_python",
+         "eventlog_tensorflow.py": "keras_python"}
+LIMITS = {
+    "rate": Limit("scalars a second", least=1_000_000, unit=""),
+    ("scalars", RUST): Limit("scalars a second, to tensorboard-rs", least=4),
+    ("scalars", TORCH): Limit("scalars a second, to torch", least=150),
+    ("scalars", BYTES): Limit("scalars a second, to writing the same bytes with their checksums", least=0.5),
+    ("histograms", TORCH): Limit("histograms of 100,000 values a second, to torch", least=20),
+    ("images", RUST): Limit("images a second, to tensorboard-rs", least=2),
+    ("images", TORCH): Limit("images a second, to torch", least=50),
+}
+
+
+def measure(options, _earlier):
+    """workload -> subject -> events per second, one number a round; both as the programs name them."""
+    found = {}
+    for _, subject in rounds(options, "event log", [BENCH, *PEERS]):
+        if subject == BENCH:
+            command = [os.environ.get("CARGO", "cargo"), "bench", "--locked", "--quiet", "--bench", "eventlog", "--",
+                       "--rounds", 1]
+        else:
+            command = [getattr(options, PEERS[subject]), measuring.PEERS / subject]
+        for line in measuring.json_lines(measuring.run(*command).output):
+            rate = line["events_per_second"]
+            values = found.setdefault(line["workload"], {}).setdefault(line["subject"], [])
+            values.extend(rate if isinstance(rate, list) else [rate])
+    return found
+
+
+def held(found):
+    numbers = {}
+    if US in found.get("scalars", {}):
+        numbers["rate"] = min(found["scalars"][US])
+    for workload, subject in (key for key in LIMITS if key != "rate"):
+        values = found.get(workload, {})
+        if US in values and subject in values:
+            numbers[workload, subject] = ratio(values[US], values[subject])
+    return numbers
+
+
+def text(options, found):
+    words = ("Events per second, from the first call to a closed file. Histograms are made from 100,000 values, large "
+             "ones from 10 million; images are 64 x 64 RGB and compressed as PNG by each writer. `trainer` writes on "
+             "the caller's thread, `trainer-background` through the queue of a training run.\n")
+    tables = [f"### {workload.replace('-', ' ').capitalize()}\n\n{rates('events/s', values)}\n"
+              for workload, values in found.items()]
+    return "\n".join([words, *tables])
