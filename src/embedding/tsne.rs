@@ -4,6 +4,8 @@
 //! Schedule and step size are those of scikit-learn; Kobak and Berens, "The art of using t-SNE" (2019), for the start
 //! from principal components.
 
+use pulp::Arch;
+
 use super::{Layout, Points};
 
 /// Neighbours that a point minds, roughly; fewer where there are few points.
@@ -215,8 +217,10 @@ impl Descent {
 
     fn run(&mut self, steps: usize, exaggeration: f32, momentum: f32) {
         let rate = (self.affinities.count as f32 / (4.0 * EXAGGERATION)).max(LEAST_RATE);
+        // Wider vectors where there are any. Sums are laid out in lanes, so they are the same on every processor.
+        let arch = Arch::new();
         for _ in 0..steps {
-            self.find_gradient(exaggeration);
+            arch.dispatch(|| self.find_gradient(exaggeration));
             let squares: f32 = self.gradient.iter().flatten().map(|g| g * g).sum();
             if squares.sqrt() < LEAST_GRADIENT {
                 break;
@@ -239,6 +243,7 @@ impl Descent {
 
     /// Of the Kullback-Leibler divergence, `4 sum_j (p_ij - q_ij) w_ij (y_i - y_j)`, where `w_ij = 1 / (1 + |y_i - y_j|^2)`
     /// and `q_ij` is its share in the sum over all pairs.
+    #[inline(always)]
     fn find_gradient(&mut self, exaggeration: f32) {
         let Affinities { count, stride, ref joint } = self.affinities;
         let [xs, ys] = &self.places;
@@ -272,6 +277,7 @@ impl Descent {
 
 /// The sum of `near * weight * (at - other)`. Loops as plain as this one and those beside it become vector instructions;
 /// all in one loop, they do not.
+#[inline(always)]
 fn force(near: &[f32], weights: &[f32], at: f32, others: &[f32]) -> f32 {
     let pairs = near.as_chunks::<LANES>().0.iter().zip(weights.as_chunks::<LANES>().0);
     let mut sums = [0.0_f32; LANES];
@@ -283,6 +289,7 @@ fn force(near: &[f32], weights: &[f32], at: f32, others: &[f32]) -> f32 {
     sums.iter().sum()
 }
 
+#[inline(always)]
 fn sum(values: &[f32]) -> f32 {
     let mut sums = [0.0_f32; LANES];
     for values in values.as_chunks::<LANES>().0 {
