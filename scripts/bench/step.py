@@ -1,0 +1,43 @@
+"""Images a second of training steps alone: this project's passes and libtorch's, in the same program."""
+
+import os
+
+import measuring
+from bench.figures import US, median, rates, rounds
+
+TITLE = "Step"
+PACKAGES = {}
+LIMITS = {}
+ONE_THREAD, AUTOGRAD = f"{US}, 1 thread", "libtorch's autograd, 1 thread"
+# subject -> what benches/step.rs calls it, and whether it has all threads.
+SUBJECTS = {US: ("chain", True), ONE_THREAD: ("chain", False), AUTOGRAD: ("autograd", False)}
+
+
+def measure(options, _earlier):
+    """subject -> images per second, one number a round; and the seconds of each phase of a step on one thread."""
+    found = {"rates": {subject: [] for subject in SUBJECTS}, "phases": {}}
+    for _, subject in rounds(options, "step", SUBJECTS):
+        name, all_threads = SUBJECTS[subject]
+        done = measuring.run(os.environ.get("CARGO", "cargo"), "bench", "--locked", "--quiet", "--bench", "step", "--",
+                             "--rounds", 1, "--subject", name, "--threads", options.threads if all_threads else 1)
+        line = next(measuring.json_lines(done.output))
+        found["rates"][subject] += line["images_per_second"]
+        for phase, seconds in line["seconds_per_step"].items():
+            found["phases"].setdefault(subject, {}).setdefault(phase, []).append(seconds)
+    return found
+
+
+def held(_found):
+    return {}
+
+
+def text(_options, found):
+    more = {f"{phase}, ms": {subject: f"{median(phases[phase]) * 1000:.2f}" for subject, phases in found["phases"].items()}
+            for phase in found["phases"][US]}
+    return (
+        "Training images a second of steps of 64 images of the synthetic data set, without logging and evaluation, after "
+        "300 steps that are not counted. `trainer` is what a run on the CPU does; libtorch's automatic differentiation of "
+        "the same network, channels-last and with pooling before ReLU, is what is done for networks and devices that the "
+        "trainer's own passes do not know. On several threads a phase is that of the calling thread, and what it waits "
+        "for others is backward.\n\n"
+        f"{rates('images/s', found['rates'], more)}\n")
