@@ -120,11 +120,50 @@ pub struct Config {
     pub warm_start: WarmStart,
     /// Figures for Prometheus.
     pub metrics_textfile: Option<PathBuf>,
+    /// Where the time of a few steps went.
+    pub profile: Option<PathBuf>,
     pub quiet: bool,
     pub log_format: LogFormat,
 }
 
 impl Config {
+    /// Where parsing starts; every field is then set from its knob.
+    pub(super) fn blank() -> Config {
+        Config {
+            logdir: None,
+            run_name: None,
+            dataset: DatasetName::Mnist,
+            data_dir: PathBuf::new(),
+            epochs: 1,
+            batch_size: 1,
+            optimizer: OptimizerName::Adam,
+            learning_rate: 1.0,
+            momentum: 0.0,
+            weight_decay: None,
+            seed: Seed(0),
+            limit_train: None,
+            limit_validation: None,
+            architecture: Architecture::default(),
+            histogram_freq: 0,
+            image_freq: 0,
+            update_freq: UpdateFreq::Epoch,
+            observe: Watching::default(),
+            probes: 1,
+            probe_seed: Seed(0),
+            device: DeviceChoice::Auto,
+            threads: None,
+            on_nan: OnNan::Stop,
+            checkpoint_every: Cadence::Off,
+            keep_last: 1,
+            keep_best: KeepBest::None,
+            warm_start: WarmStart::None,
+            metrics_textfile: None,
+            profile: None,
+            quiet: false,
+            log_format: LogFormat::Text,
+        }
+    }
+
     /// The update rule that the optimizer's knobs describe.
     pub fn rule(&self) -> Rule {
         match self.optimizer {

@@ -5,6 +5,7 @@
 
 pub mod types;
 pub mod exit;
+pub mod trace;
 pub mod rng;
 pub mod trigger;
 pub mod durable;

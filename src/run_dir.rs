@@ -15,6 +15,7 @@
 //!   run.lock             held while a process trains here
 //! ```
 
+use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -132,6 +133,12 @@ pub fn check(path: &Path) -> Result<(), RunDirError> {
             .map_err(|errno| RunDirError::NotWritable { path: path.to_owned(), dir, source: errno.into() })?;
     }
     Ok(())
+}
+
+/// Whether a run keeps something of its own under this name in its directory.
+pub fn is_own(name: &OsStr) -> bool {
+    let files = [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END, CHECKPOINTS, projector::DIR];
+    files.into_iter().chain(Run::ALL.map(Run::dir)).any(|own| name == own) || name.to_string_lossy().contains(MARK)
 }
 
 /// The directory in which a run lies beside its siblings: what TensorBoard is to be started on. None above the root's own

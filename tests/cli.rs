@@ -291,10 +291,11 @@ fn missing_and_damaged_data() {
 }
 
 #[test]
-fn log_directories_that_cannot_be() {
+fn log_directories_and_profiles_that_cannot_be() {
     let logdir = |path: &str, code: i32, says: &[&str]| {
         mistake("--dataset synthetic --threads 1 --logdir", code, says).argument(path)
     };
+    let profile = |path: &str, says: &[&str]| mistake(&format!("{RUN} --profile {path}"), 73, says);
     let mut mistakes = vec![
         logdir("file", 73, &["log directory file: file is a file"]).in_a_place_where(|s| {
             s.write("file", "mine");
@@ -314,6 +315,13 @@ fn log_directories_that_cannot_be() {
         logdir("loop/run", 73, &["loop"]).in_a_place_where(|s| s.link("loop", "loop")),
         logdir(&"long".repeat(100), 73, &["longlong", "too long"]),
         logdir("/dev/null/run", 73, &["/dev/null is a file"]),
+        profile("missing/trace.json", &["profile missing/trace.json: there is no directory missing; create it first"]),
+        profile(".", &["profile . is a directory"]),
+        profile("/dev/null", &["profile /dev/null: something else than a profile is there"]),
+        profile("run/result.json", &["profile run/result.json: the run has a file of that name"]),
+        profile("mine.toml", &["profile mine.toml: something else than a profile is there"]).in_a_place_where(|s| {
+            s.write("mine.toml", "epochs = 5\n");
+        }),
         logdir("run", 73, &["a finished run, and its config.toml cannot be read", "--fresh", "--logdir"])
             .in_a_place_where(|s| {
                 s.write("run/result.json", "{\"validation_accuracy\": 0.9876}");

@@ -1,6 +1,7 @@
 //! A whole network as blocks and dense layers, and the passes through it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -9,6 +10,7 @@ use super::conv_gradient::{self, Gradients};
 use super::dense::{self, Dense};
 use super::loss;
 use crate::model::{LayerKind, Network, Shape};
+use crate::trace::{Part, Spans};
 
 /// Samples that a workspace takes, at most.
 pub const MOST_SAMPLES: usize = 1024;
@@ -18,6 +20,8 @@ pub const MOST_SAMPLES: usize = 1024;
 pub struct Chain {
     blocks: Vec<Weighted<ConvBlock>>,
     dense: Vec<Weighted<Dense>>,
+    /// The name of the layer between them.
+    flatten: Arc<str>,
     /// Values of an image, and what the dense layers see of it: H x W x C of the last maps.
     pixels: usize,
     features: Maps,
@@ -29,6 +33,8 @@ pub struct Chain {
 #[derive(Clone, Debug)]
 struct Weighted<T> {
     part: T,
+    /// Those of its layers, with `+` between.
+    name: Arc<str>,
     weights: Range<usize>,
     bias: Range<usize>,
 }
@@ -64,6 +70,8 @@ pub struct Workspace {
     /// Laid out like the parameters.
     gradient: Vec<f32>,
     scratch: Scratch,
+    /// When each layer was computed, if somebody wants to know.
+    pub spans: Spans,
 }
 
 /// N x rows x cols x filters of one block.
@@ -96,6 +104,7 @@ impl Chain {
         let image = network.input();
         let mut blocks: Vec<Weighted<ConvBlock>> = Vec::new();
         let mut dense = Vec::new();
+        let mut flatten: Arc<str> = LayerKind::Flatten.base_name().into();
         let mut maps = image;
         let mut may_pool = false;
         for layer in network.layers() {
@@ -117,18 +126,20 @@ impl Chain {
                         rows,
                         cols,
                     };
-                    blocks.push(Weighted { part, weights, bias });
+                    blocks.push(Weighted { part, name: layer.name.as_str().into(), weights, bias });
                     maps = output;
                 }
                 (LayerKind::MaxPool2d { size }, Shape::Image(output)) if may_pool => {
-                    let block = &mut blocks.last_mut()?.part;
+                    let Weighted { part: block, name, .. } = blocks.last_mut()?;
                     (block.window, block.rows, block.cols) = (size, output.height, output.width);
+                    *name = format!("{name}+{}", layer.name).into();
                     maps = output;
                 }
-                (LayerKind::Flatten, _) if dense.is_empty() => {}
+                (LayerKind::Flatten, _) if dense.is_empty() => flatten = layer.name.as_str().into(),
                 (LayerKind::Dense { units, relu }, _) => {
                     let [weights, bias] = weights()?;
-                    dense.push(Weighted { part: Dense { inputs: layer.input.len(), units, relu }, weights, bias });
+                    let part = Dense { inputs: layer.input.len(), units, relu };
+                    dense.push(Weighted { part, name: layer.name.as_str().into(), weights, bias });
                 }
                 _ => return None,
             }
@@ -149,6 +160,7 @@ impl Chain {
             classes: dense.last()?.part.units,
             blocks,
             dense,
+            flatten,
             pixels: image.len(),
             features: Maps { places: maps.height * maps.width, channels: maps.channels },
             parameters: network.flat_len(),
@@ -167,6 +179,7 @@ impl Chain {
             probabilities: Vec::new(),
             gradient: Vec::new(),
             scratch: Scratch::default(),
+            spans: Spans::default(),
         }
     }
 
@@ -231,7 +244,7 @@ impl WithSimd for Forward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Reply {
         let Forward { chain, parameters, workspace } = self;
-        let Workspace { images, labels, maps, features, outputs, probabilities, scratch, .. } = workspace;
+        let Workspace { images, labels, maps, features, outputs, probabilities, scratch, spans, .. } = workspace;
         let samples = labels.len();
         scratch.packed.resize_with(chain.blocks.len(), Packed::default);
         for ((block, packed), maps) in chain.blocks.iter().zip(&mut scratch.packed).zip(maps.iter_mut()) {
@@ -250,18 +263,25 @@ impl WithSimd for Forward<'_> {
                 let own = sample * len..(sample + 1) * len;
                 let bias = &parameters[block.bias.clone()];
                 let (output, origin) = (&mut maps.output[own.clone()], &mut maps.origin[own]);
+                let started = spans.start_layer();
                 block.part.forward(simd, packed, bias, input, output, origin);
+                spans.end_of(started, Part::Forward, &block.name, ("image", sample));
                 input = output;
             }
+            let started = spans.start_layer();
             chain.features.flatten(input, features);
+            spans.end_of(started, Part::Forward, &chain.flatten, ("image", sample));
         }
         let mut inputs: &[f32] = features;
         for (layer, outputs) in chain.dense.iter().zip(outputs) {
             outputs.resize(samples * layer.part.units, 0.0);
             let (weights, bias) = (&parameters[layer.weights.clone()], &parameters[layer.bias.clone()]);
+            let started = spans.start_layer();
             layer.part.forward(simd, weights, bias, inputs, outputs);
+            spans.end(started, Part::Forward, &layer.name);
             inputs = outputs;
         }
+        let started = spans.start_layer();
         probabilities.resize(samples * chain.classes, 0.0);
         let mut reply = Reply { loss_sum: 0.0, correct: 0 };
         let each = inputs.chunks_exact(chain.classes).zip(probabilities.chunks_exact_mut(chain.classes));
@@ -270,6 +290,7 @@ impl WithSimd for Forward<'_> {
             reply.loss_sum += loss::cross_entropy(logits, label, probabilities);
             reply.correct += u64::from(loss::guess(logits) == label);
         }
+        spans.end(started, Part::Forward, "loss");
         reply
     }
 }
@@ -287,7 +308,7 @@ impl WithSimd for Backward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Backward { chain, parameters, scale, workspace } = self;
-        let Workspace { images, labels, maps, features, outputs, probabilities, gradient, scratch } = workspace;
+        let Workspace { images, labels, maps, features, outputs, probabilities, gradient, scratch, spans } = workspace;
         let samples = labels.len();
         // Blocks add to their gradients, dense layers set theirs, nobody touches the gaps.
         gradient.resize(chain.parameters, 0.0);
@@ -296,11 +317,14 @@ impl WithSimd for Backward<'_> {
             gradient[block.bias.clone()].fill(0.0);
         }
 
+        let started = spans.start_layer();
         scratch.above.clone_from(probabilities);
         for (above, &label) in scratch.above.chunks_exact_mut(chain.classes).zip(labels.iter()) {
             loss::gradient(usize::from(label), scale, above);
         }
+        spans.end(started, Part::Backward, "loss");
         for (index, layer) in chain.dense.iter().enumerate().rev() {
+            let started = spans.start_layer();
             let Scratch { active_dense: active, above, below, .. } = scratch;
             layer.part.through_relu(&outputs[index], above);
             let inputs = if index == 0 { &*features } else { &outputs[index - 1] };
@@ -310,6 +334,7 @@ impl WithSimd for Backward<'_> {
                 layer.part.backward_inputs(simd, &parameters[layer.weights.clone()], above, active, below);
                 std::mem::swap(above, below);
             }
+            spans.end(started, Part::Backward, &layer.name);
         }
 
         if chain.blocks.is_empty() {
@@ -317,9 +342,12 @@ impl WithSimd for Backward<'_> {
         }
         let Scratch { active, above, output: above_maps, input: below_maps, .. } = scratch;
         for (sample, features) in above.chunks_exact(chain.features.len()).enumerate() {
+            let started = spans.start_layer();
             above_maps.resize(features.len(), 0.0);
             chain.features.unflatten(features, above_maps);
+            spans.end_of(started, Part::Backward, &chain.flatten, ("image", sample));
             for (index, block) in chain.blocks.iter().enumerate().rev() {
+                let started = spans.start_layer();
                 let own = |values: usize| sample * values..(sample + 1) * values;
                 let outputs = own(block.part.output_len());
                 let (output, origin) = (&maps[index].output[outputs.clone()], &maps[index].origin[outputs]);
@@ -337,6 +365,7 @@ impl WithSimd for Backward<'_> {
                     block.part.backward(simd, kernel, input, active, &mut gradients);
                     std::mem::swap(above_maps, below_maps);
                 }
+                spans.end_of(started, Part::Backward, &block.name, ("image", sample));
             }
         }
     }

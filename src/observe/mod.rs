@@ -207,6 +207,7 @@ mod tests {
     use crate::eventlog::{Memory, Summary};
     use crate::model::{Architecture, Network};
     use crate::optim::Rule;
+    use crate::trace::Trace;
     use crate::train::{EpochReport, Fit, Forgetful, Metrics, OnNonFinite, Outcome, Progress, TrainState, Watch, fit};
     use crate::types::{FixedClock, ImageShape, Seed};
 
@@ -263,6 +264,7 @@ mod tests {
             on_non_finite: OnNonFinite::Stop,
             left_out: &BTreeSet::new(),
             stop: &AtomicUsize::new(0),
+            trace: &Trace::default(),
         };
         let memory = Memory::default();
         let clock = FixedClock(WallTime::from_secs(1.0).unwrap());

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::profile::ProfileError;
 use super::standing::StandingError;
 use super::state_files::StateError;
 use crate::checkpoint::StoreError;
@@ -44,6 +45,8 @@ pub enum RunError {
     #[error(transparent)]
     Textfile(#[from] TextfileError),
     #[error(transparent)]
+    Profile(#[from] ProfileError),
+    #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
     Result(#[from] durable::WriteError),
@@ -68,6 +71,7 @@ impl Classify for RunError {
             RunError::Name(error) => error.exit(),
             RunError::Place(error) => error.exit(),
             RunError::Textfile(error) => error.exit(),
+            RunError::Profile(error) => error.exit(),
             RunError::Journal(error) => error.exit(),
             RunError::Result(error) => error.exit(),
             RunError::Checkpoints(error) => error.exit(),

@@ -5,6 +5,7 @@ mod keeping;
 mod notes;
 mod observers;
 mod point;
+mod profile;
 mod standing;
 mod state_files;
 
@@ -35,8 +36,10 @@ use crate::weights;
 use keeping::{Keeping, Ledger};
 use notes::{Notes, Noting};
 use point::{Point, ShowsStart};
+use profile::Profile;
 
 pub use error::RunError;
+pub use profile::ProfileError;
 pub use standing::{Already, StandingError};
 pub use state_files::StateError;
 
@@ -90,8 +93,10 @@ pub fn run(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let textfile = resolved.config.metrics_textfile.as_deref();
     let textfile = textfile.map(|path| Textfile::new(path, None)).transpose()?;
+    let profile = Profile::new(resolved.config.profile.as_deref(), logdir)?;
     let notes = RefCell::new(Notes::new(resolved, textfile, Arc::clone(&clock)));
-    let ended = run_in(logdir, resolved, start, progress, stop, &notes, &clock, started);
+    let ended = run_in(logdir, resolved, start, progress, stop, &notes, &profile, &clock, started);
+    profile.finish();
     let mut notes = notes.borrow_mut();
     match &ended {
         Ok(Ended::Finished(_)) => notes.end(records::Status::Finished, None, 0),
@@ -133,6 +138,7 @@ fn run_in(
     progress: &mut dyn Progress,
     stop: &AtomicUsize,
     notes: &RefCell<Notes>,
+    profile: &Profile,
     clock: &Arc<dyn Clock>,
     started: Instant,
 ) -> Result<Ended, RunError> {
@@ -179,9 +185,10 @@ fn run_in(
         threads,
         started,
         notes,
+        profile,
         clock,
     };
-    job.train(start, &mut Noting { notes, console: progress }, stop).map(Ended::Finished)
+    job.train(start, &mut Noting { notes, profile, console: progress }, stop).map(Ended::Finished)
 }
 
 /// All that does not change while a run is trained, rolled back and trained again.
@@ -195,6 +202,7 @@ struct Job<'a> {
     threads: usize,
     started: Instant,
     notes: &'a RefCell<Notes>,
+    profile: &'a Profile,
     clock: &'a Arc<dyn Clock>,
 }
 
@@ -281,7 +289,7 @@ impl Job<'_> {
         progress: &mut dyn Progress,
         stop: &AtomicUsize,
     ) -> Result<(Result<Outcome, FitError>, Ledger), RunError> {
-        let Job { resolved, dir, store, dataset, network, device, threads, notes, clock, .. } = *self;
+        let Job { resolved, dir, store, dataset, network, device, threads, notes, profile, clock, .. } = *self;
         let config = &resolved.config;
         let position = point.state.position;
         let epoch = Step::new(position.epoch).unwrap_or(Step::MAX);
@@ -307,6 +315,7 @@ impl Job<'_> {
             on_non_finite: if config.on_nan == OnNan::Skip { OnNonFinite::Skip } else { OnNonFinite::Stop },
             left_out: &point.ledger.left_out,
             stop,
+            trace: profile.trace(),
         };
         match &point.shows_start {
             ShowsStart::No => {}

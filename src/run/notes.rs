@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Already;
+use super::profile::Profile;
 use crate::config::Resolved;
 use crate::records::{EpochMetrics, Figures, Journal, JournalError, Line, Objective, Status, Textfile};
 use crate::records::{latest, settings};
@@ -192,11 +193,13 @@ pub(super) fn lacks_end(path: &Path) -> bool {
 /// Notes what the loop tells, and passes it on.
 pub(super) struct Noting<'a> {
     pub notes: &'a RefCell<Notes>,
+    pub profile: &'a Profile,
     pub console: &'a mut dyn Progress,
 }
 
 impl Progress for Noting<'_> {
     fn epoch_starts(&mut self, epoch: u64, samples: usize) {
+        self.profile.write_if_complete();
         self.console.epoch_starts(epoch, samples);
     }
 

@@ -23,10 +23,14 @@ const EXPLANATION_PROBES: usize = 3;
 pub(super) fn watches(resolved: &Resolved, device: Device, threads: usize) -> Vec<Watch<Findings>> {
     let config = &resolved.config;
     let space = FeatureSpace::new(config.probe_seed);
-    let wanted = OBSERVERS.iter().map(|row| (row.observed, config.trigger(row.observed)));
+    let wanted = OBSERVERS.iter().map(|row| (row, config.trigger(row.observed)));
     wanted
         .filter(|(_, trigger)| !trigger.is_never())
-        .map(|(observed, trigger)| Watch { trigger, observer: observer(observed, resolved, &space, device, threads) })
+        .map(|(row, trigger)| Watch {
+            trigger,
+            observer: observer(row.observed, resolved, &space, device, threads),
+            name: row.name,
+        })
         .collect()
 }
 

@@ -8,6 +8,7 @@ use super::pool::{Pool, WorkerLost};
 use super::stepper::Evaluated;
 use crate::chain::{Chain, Reply, Workspace};
 use crate::data::Split;
+use crate::trace::{Part, Trace};
 
 /// Samples in a shard. A constant: it is part of the result.
 const SHARD: usize = 32;
@@ -18,6 +19,7 @@ const PIECE: usize = 1 << 13;
 pub(super) struct ChainPass {
     chain: Chain,
     places: Vec<Place>,
+    trace: Trace,
 }
 
 struct Place {
@@ -40,7 +42,15 @@ impl ChainPass {
             reply: Reply { loss_sum: 0.0, correct: 0 },
             seconds: PhaseSeconds::default(),
         };
-        ChainPass { places: (0..threads).map(place).collect(), chain }
+        ChainPass { places: (0..threads).map(place).collect(), chain, trace: Trace::default() }
+    }
+
+    /// Says to `trace` what it does from now on.
+    pub fn trace(&mut self, trace: &Trace) {
+        self.trace = trace.clone();
+        for place in &mut self.places {
+            place.workspace.spans = trace.spans();
+        }
     }
 
     /// Threads that find something to do in a batch.
@@ -58,7 +68,7 @@ impl ChainPass {
         indices: &[u32],
         gradient: &mut [f32],
     ) -> Result<Passed, WorkerLost> {
-        let ChainPass { chain, places } = self;
+        let ChainPass { chain, places, trace } = self;
         let scale = 1.0 / indices.len() as f64;
         let mut passed = Passed { reply: Reply { loss_sum: 0.0, correct: 0 }, seconds: PhaseSeconds::default() };
         let mut shards = indices.chunks(SHARD).peekable();
@@ -67,11 +77,13 @@ impl ChainPass {
             let started = Instant::now();
             let mut wave: Vec<(&mut Place, &[u32])> = places.iter_mut().zip(shards.by_ref()).collect();
             pool.each(&mut wave, |(place, indices)| {
-                place.forward(chain, parameters, split, indices.iter().map(|&index| index as usize));
-                place.backward(chain, parameters, scale);
+                place.part("shard", |place| {
+                    place.forward(chain, parameters, split, indices.iter().map(|&index| index as usize));
+                    place.backward(chain, parameters, scale);
+                });
             })?;
             let places: Vec<&Place> = wave.iter().map(|(place, _)| &**place).collect();
-            add_up(pool, &places, gradient, is_first)?;
+            add_up(pool, trace, &places, gradient, is_first)?;
             is_first = false;
             for place in &places {
                 passed.reply.loss_sum += place.reply.loss_sum;
@@ -94,7 +106,7 @@ impl ChainPass {
         split: &Split,
         stop: &dyn Fn() -> bool,
     ) -> Result<Option<Evaluated>, WorkerLost> {
-        let ChainPass { chain, places } = self;
+        let ChainPass { chain, places, .. } = self;
         let mut evaluated = Evaluated::default();
         let pieces: Vec<Range<usize>> =
             (0..split.len()).step_by(SHARD).map(|start| start..(start + SHARD).min(split.len())).collect();
@@ -103,7 +115,12 @@ impl ChainPass {
                 return Ok(None);
             }
             let mut wave: Vec<(&mut Place, Range<usize>)> = places.iter_mut().zip(wave.iter().cloned()).collect();
-            pool.each(&mut wave, |(place, samples)| place.forward(chain, parameters, split, samples.clone()))?;
+            pool.each(&mut wave, |(place, samples)| {
+                // Of a whole split, each layer of each image would be more than anybody can look at.
+                place.workspace.spans.set_coarse(true);
+                place.part("piece", |place| place.forward(chain, parameters, split, samples.clone()));
+                place.workspace.spans.set_coarse(false);
+            })?;
             for (place, _) in &wave {
                 evaluated.loss_sum += place.reply.loss_sum;
                 evaluated.correct += place.reply.correct;
@@ -115,28 +132,45 @@ impl ChainPass {
 }
 
 impl Place {
+    /// Does `work` and records it as a whole.
+    fn part(&mut self, name: &'static str, work: impl FnOnce(&mut Place)) {
+        let started = self.workspace.spans.start();
+        work(self);
+        let spans = &mut self.workspace.spans;
+        spans.end(started, Part::Phase, name);
+        spans.flush();
+    }
+
     fn forward(&mut self, chain: &Chain, parameters: &[f32], split: &Split, samples: impl Iterator<Item = usize>) {
         let started = Instant::now();
+        let loading = self.workspace.spans.start();
         self.workspace.load(samples.map(|index| (split.image(index), split.label(index))));
+        self.workspace.spans.end(loading, Part::Phase, "data");
         let data = started.elapsed().as_secs_f64();
+        let passing = self.workspace.spans.start();
         self.reply = chain.forward(parameters, &mut self.workspace);
+        self.workspace.spans.end(passing, Part::Phase, "forward");
         let forward = started.elapsed().as_secs_f64() - data;
         self.seconds = PhaseSeconds { data, forward, ..PhaseSeconds::default() };
     }
 
     fn backward(&mut self, chain: &Chain, parameters: &[f32], scale: f64) {
         let started = Instant::now();
+        let passing = self.workspace.spans.start();
         chain.backward(parameters, scale, &mut self.workspace);
+        self.workspace.spans.end(passing, Part::Phase, "backward");
         self.seconds.backward = started.elapsed().as_secs_f64();
     }
 }
 
 /// Adds what the places hold to `total`, which counts as zero if `is_first`: each thread some of the floats, in the order
 /// of the places.
-fn add_up(pool: &Pool, places: &[&Place], total: &mut [f32], is_first: bool) -> Result<(), WorkerLost> {
+fn add_up(pool: &Pool, trace: &Trace, places: &[&Place], total: &mut [f32], is_first: bool) -> Result<(), WorkerLost> {
     let piece = total.len().div_ceil(pool.threads()).max(PIECE);
     let mut pieces: Vec<(usize, &mut [f32])> = total.chunks_mut(piece).enumerate().collect();
     pool.each(&mut pieces, |(number, total)| {
+        let mut spans = trace.spans();
+        let started = spans.start();
         let own = *number * piece..*number * piece + total.len();
         for (index, place) in places.iter().enumerate() {
             let gradient = &place.workspace.gradient()[own.clone()];
@@ -148,5 +182,6 @@ fn add_up(pool: &Pool, places: &[&Place], total: &mut [f32], is_first: bool) -> 
                 }
             }
         }
+        spans.end(started, Part::Phase, "add gradients");
     })
 }

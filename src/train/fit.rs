@@ -9,8 +9,9 @@ use tch::{Device, Tensor};
 
 use super::divergence::{Divergence, NonFinite, in_backward_pass, in_forward_pass};
 use super::keeper::{Keeper, Snapshot};
+use super::look::{View, look};
 use super::memories::Memories;
-use super::observer::{At, Metrics, Moment, Watch};
+use super::observer::{At, Metrics, Watch};
 use super::pool::WorkerLost;
 use super::skip::{OnNonFinite, PATIENCE, Skip};
 use super::state::{EpochReport, Position, TrainState};
@@ -20,6 +21,7 @@ use crate::data::{Batch, Dataset, order};
 use crate::evaluation::Predictions;
 use crate::exit::{Classify, Exit};
 use crate::model::Network;
+use crate::trace::{Part, Trace};
 use crate::types::Seed;
 
 /// Steps between looks at the loss: each look waits for the device, and a diverged run should not go on for long. On the
@@ -46,6 +48,8 @@ pub struct Fit<'a> {
     pub left_out: &'a BTreeSet<u64>,
     /// 0, until a signal of this number asks to stop after the step that is running.
     pub stop: &'a AtomicUsize,
+    /// Is told what took how long.
+    pub trace: &'a Trace,
 }
 
 /// A run that went to its end.
@@ -123,6 +127,7 @@ pub fn fit<Out>(
     let largest_batch = fit.batch_size.min(fit.dataset.train.len());
     let stepper = Stepper::new(fit.network, state, largest_batch, fit.threads)
         .map_err(|source| FitError::Threads { threads: fit.threads, source })?;
+    let stepper = stepper.traced(fit.trace);
     let stepper = if fit.on_non_finite == OnNonFinite::Skip { stepper.guarded() } else { stepper };
     if state.position.iterations == 0 {
         show_start(fit, state, watches, out);
@@ -237,6 +242,9 @@ impl<Out> Training<'_, Out> {
             self.progress.step_skipped(next, Skip::LeftOut);
             return Ok(false);
         }
+        fit.trace.step_begins(next, self.steps_left(indices.len()));
+        let mut spans = fit.trace.spans();
+        let started = spans.start();
         let wanted = self.watches.iter().any(|watch| watch.trigger.fires_after_step(next));
         // Copied only where somebody will look: the copy is a hundredth of a step.
         let looks = wanted || last_of_epoch || next.is_multiple_of(CHECK_EVERY);
@@ -244,6 +252,7 @@ impl<Out> Training<'_, Out> {
             self.state.previous.copy_(self.state.parameters.flat());
         }
         let output = self.stepper.step(self.state, &fit.dataset.train, indices, fit.learning_rate)?;
+        spans.end_of(started, Part::Phase, "step", ("images", indices.len()));
         if output.broken {
             self.state.previous.copy_(self.state.parameters.flat());
         }
@@ -285,6 +294,7 @@ impl<Out> Training<'_, Out> {
     /// Evaluates, and looks at what came of the epoch.
     fn end_epoch(&mut self, started: Instant, unseen: &Unseen) -> Result<(), FitError> {
         let fit = self.fit;
+        fit.trace.epoch_ends();
         let totals = self.sums.read();
         self.sums.stop_clock();
         let in_epoch = totals.since(&self.state.position.epoch_began);
@@ -294,7 +304,10 @@ impl<Out> Training<'_, Out> {
         if self.stop_signal() != 0 {
             return Err(self.stop_unseen(unseen));
         }
+        let mut spans = fit.trace.spans();
+        let evaluating = spans.start();
         let evaluation = self.stepper.evaluate(self.state, &fit.dataset.validation, fit.stop)?;
+        spans.end_of(evaluating, Part::Phase, "evaluation", ("images", fit.dataset.validation.len()));
         let Some((validation, predictions)) = evaluation else { return Err(self.stop_unseen(unseen)) };
         // A loss is of the weights before its step: what the last step of an epoch did shows here first.
         if is_lost(validation.loss) {
@@ -336,7 +349,17 @@ impl<Out> Training<'_, Out> {
         if self.keeper.is_due(&self.state.position) {
             self.keep()?;
         }
+        fit.trace.epoch_is_over();
         Ok(())
+    }
+
+    /// Steps that are left in the run, the one included that begins, whose `images` are counted already.
+    fn steps_left(&self, images: usize) -> u64 {
+        let Fit { dataset, batch_size, epochs, .. } = *self.fit;
+        let position = &self.state.position;
+        let an_epoch = dataset.train.len().div_ceil(batch_size) as u64;
+        let done = position.samples.saturating_sub(images as u64) / batch_size as u64;
+        (epochs - position.epoch).saturating_mul(an_epoch).saturating_sub(done)
     }
 
     fn stop_signal(&self) -> usize {
@@ -348,7 +371,11 @@ impl<Out> Training<'_, Out> {
         self.state.position.totals = self.sums.read();
         let memories = self.memories();
         let snapshot = Snapshot { state: self.state, memories: &memories };
-        self.keeper.keep(snapshot, self.out).map_err(FitError::Keep)
+        let mut spans = self.fit.trace.spans();
+        let started = spans.start();
+        let kept = self.keeper.keep(snapshot, self.out).map_err(FitError::Keep);
+        spans.end(started, Part::Phase, "checkpoint");
+        kept
     }
 
     fn stop(&mut self) -> FitError {
@@ -423,61 +450,13 @@ fn ruined(fit: &Fit<'_>, predictions: &Predictions) -> Tensor {
     Batch::gather(&fit.dataset.validation, &chosen, fit.device).images_nchw
 }
 
-/// What a moment is made of.
-struct View<'a> {
-    fit: &'a Fit<'a>,
-    state: &'a TrainState,
-    predictions: Option<&'a Predictions>,
-    at: At,
-}
-
-impl View<'_> {
-    fn moment(&self) -> Moment<'_> {
-        let View { fit, state, .. } = *self;
-        let Position { iterations, epoch, .. } = state.position;
-        Moment {
-            at: self.at,
-            epoch,
-            iterations,
-            learning_rate: fit.learning_rate,
-            network: fit.network,
-            parameters: &state.parameters,
-            gradient: &state.gradient,
-            previous: &state.previous,
-            dataset: fit.dataset,
-            predictions: self.predictions,
-            last: matches!(self.at, At::Epoch { .. }) && epoch + 1 >= fit.epochs,
-        }
-    }
-}
-
-/// Shows one moment to every observer that wants it. False when `stop` was raised before all had seen it.
-fn look<Out>(view: &View<'_>, watches: &mut [Watch<Out>], out: &mut Out, stop: &AtomicUsize) -> bool {
-    let moment = view.moment();
-    for Watch { trigger, observer } in watches {
-        let fires = match view.at {
-            At::Start => trigger.fires_at_start(),
-            At::Step(_) => trigger.fires_after_step(moment.iterations),
-            At::Epoch { .. } => trigger.fires_after_epoch(moment.epoch, view.fit.epochs),
-        };
-        if !fires {
-            continue;
-        }
-        if stop.load(Ordering::Relaxed) != 0 {
-            return false;
-        }
-        observer.observe(&moment, out);
-    }
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::Split;
     use crate::model::Architecture;
     use crate::optim::Rule;
-    use crate::train::{Forgetful, Observer};
+    use crate::train::{Forgetful, Moment, Observer};
     use crate::trigger::Trigger;
     use crate::types::ImageShape;
 
@@ -561,6 +540,7 @@ mod tests {
             on_non_finite: OnNonFinite::Stop,
             left_out,
             stop: &AtomicUsize::new(stop),
+            trace: &Trace::default(),
         };
         let mut watches = [
             Watch::new(Trigger::start().or(Trigger::every_steps(2)), Noting),

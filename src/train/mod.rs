@@ -5,6 +5,7 @@ mod chain_pass;
 mod divergence;
 mod fit;
 mod keeper;
+mod look;
 mod memories;
 mod observer;
 mod pool;

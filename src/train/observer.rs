@@ -141,15 +141,17 @@ impl Moment<'_> {
     }
 }
 
-/// An observer, and when it is shown the run.
+/// An observer, when it is shown the run, and what it is called.
 pub struct Watch<Out> {
     pub trigger: Trigger,
     pub observer: Box<dyn Observer<Out>>,
+    pub name: &'static str,
 }
 
 impl<Out> Watch<Out> {
-    pub fn new(trigger: Trigger, observer: impl Observer<Out> + 'static) -> Watch<Out> {
-        Watch { trigger, observer: Box::new(observer) }
+    /// One that is called what its type is.
+    pub fn new<O: Observer<Out> + 'static>(trigger: Trigger, observer: O) -> Watch<Out> {
+        Watch { trigger, observer: Box::new(observer), name: std::any::type_name::<O>() }
     }
 }
 

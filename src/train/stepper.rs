@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 
-use super::autograd_pass::AutogradPass;
+use super::autograd_pass::{AutogradPass, end};
 use super::chain_pass::ChainPass;
 use super::observer::{Metrics, PhaseSeconds};
 use super::pool::{Pool, WorkerLost};
@@ -16,7 +16,7 @@ use crate::data::Split;
 use crate::evaluation::Predictions;
 use crate::floats::{floats, floats_mut};
 use crate::model::Network;
-use crate::optim::Piece;
+use crate::trace::{Part, Trace};
 
 /// Floats of the parameters that one thread updates at a time, at least.
 const LEAST_PIECE: usize = 1 << 13;
@@ -50,6 +50,7 @@ pub struct Stepper {
     pass: Pass,
     classes: usize,
     guarded: bool,
+    trace: Trace,
 }
 
 /// Who computes gradients.
@@ -72,7 +73,7 @@ impl Stepper {
             Some(chain) if state.parameters.device() == Device::Cpu => {
                 let pool = Pool::start(ChainPass::useful_threads(batch_size, threads))?;
                 let pass = Pass::Chain(ChainPass::new(chain, pool.threads()));
-                Ok(Stepper { pool, pass, classes: network.classes(), guarded: false })
+                Ok(Stepper { pool, pass, classes: network.classes(), guarded: false, trace: Trace::default() })
             }
             _ => Stepper::by_autograd(network, state),
         }
@@ -82,13 +83,24 @@ impl Stepper {
     /// its faster passes are held against.
     pub fn by_autograd(network: &Arc<Network>, state: &TrainState) -> std::io::Result<Stepper> {
         let pass = Pass::Autograd(AutogradPass::new(network, &state.parameters));
-        Ok(Stepper { pool: Pool::start(1)?, pass, classes: network.classes(), guarded: false })
+        let (pool, trace) = (Pool::start(1)?, Trace::default());
+        Ok(Stepper { pool, pass, classes: network.classes(), guarded: false, trace })
     }
 
     /// Looks at every loss and every gradient before it changes anything, on every device.
     #[must_use]
     pub fn guarded(self) -> Stepper {
         Stepper { guarded: true, ..self }
+    }
+
+    /// Says to `trace` what it does. On CUDA each part of a step is waited for while it is recorded.
+    #[must_use]
+    pub fn traced(mut self, trace: &Trace) -> Stepper {
+        match &mut self.pass {
+            Pass::Chain(pass) => pass.trace(trace),
+            Pass::Autograd(pass) => pass.trace(trace),
+        }
+        Stepper { trace: trace.clone(), ..self }
     }
 
     /// Gradient of the mean loss of the samples of `split` at `indices`, then one update of the optimizer, but for a step
@@ -135,11 +147,12 @@ impl Stepper {
     /// Every thread updates some of the parameters: no value depends on another, so their number changes nothing.
     fn update(&self, state: &mut TrainState, learning_rate: f64) -> Result<(), WorkerLost> {
         let TrainState { parameters, optimizer, gradient, .. } = state;
+        let (device, trace) = (gradient.device(), &self.trace);
         let piece = gradient.numel().div_ceil(self.pool.threads()).max(LEAST_PIECE);
         match optimizer.sweep(parameters.flat_mut(), gradient, learning_rate, piece) {
-            Some(mut pieces) => self.pool.each(&mut pieces, Piece::update),
+            Some(mut pieces) => self.pool.each(&mut pieces, |piece| optimizing(trace, device, || piece.update())),
             None => {
-                optimizer.update(parameters.flat(), gradient, learning_rate);
+                optimizing(trace, device, || optimizer.update(parameters.flat(), gradient, learning_rate));
                 Ok(())
             }
         }
@@ -166,6 +179,14 @@ impl Stepper {
         let predictions = Predictions::new(self.classes, probabilities_nk, labels);
         Ok(Some((Metrics::of(loss_sum, correct, split.len() as u64), predictions)))
     }
+}
+
+/// Does `work` and says how long it took.
+fn optimizing(trace: &Trace, device: Device, work: impl FnOnce()) {
+    let mut spans = trace.spans();
+    let started = spans.start();
+    work();
+    end(&mut spans, device, started, Part::Phase, "optimizer");
 }
 
 #[cfg(test)]
