@@ -30,7 +30,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use trainer::eventlog::record::{self, RecordReader, TooLong};
-use trainer::eventlog::{Background, Entry, EventFile, EventReader, Histogram, Limits, LogDir, Origin, Sink, Value, What};
+use trainer::eventlog::{
+    Background, Entry, EventFile, EventReader, Histogram, Limits, LogDir, Origin, Sink, Value, What,
+};
 use trainer::picture::Picture;
 use trainer::types::{Clock, Run, Step, SystemClock, Tag};
 
@@ -81,8 +83,15 @@ impl Subject {
 
 impl Options {
     fn parse() -> Outcome<Options> {
-        let mut options =
-            Options { rounds: 5, scalars: 1_000_000, histograms: 100, images: 500, reader: 1_000_000, dir: None, subject: None };
+        let mut options = Options {
+            rounds: 5,
+            scalars: 1_000_000,
+            histograms: 100,
+            images: 500,
+            reader: 1_000_000,
+            dir: None,
+            subject: None,
+        };
         let mut words = std::env::args().skip(1);
         while let Some(flag) = words.next() {
             // Cargo adds it.
@@ -179,7 +188,7 @@ fn run(subject: Subject, workload: &str, events: usize, input: &Input, dir: &Pat
             let logdir = LogDir::new(dir, Origin::here());
             let mut log = Background::spawn(logdir, Limits::default())?;
             for i in 0..events {
-                let what = What::Values(vec![input.value(workload, &tags, i)]);
+                let what = What::Value(input.value(workload, &tags, i));
                 log.write(Entry { run: Run::Steps, wall_time: clock.now(), step: step(i)?, what })?;
             }
             log.close()?;
@@ -213,9 +222,8 @@ fn payloads(workload: &str, events: usize, input: &Input, dir: &Path) -> Outcome
     let file = std::fs::read(&path)?;
     std::fs::remove_file(&path)?;
     let (mut reader, mut bytes, mut ends) = (RecordReader::new(file.as_slice()), Vec::new(), Vec::new());
-    let mut payload = Vec::new();
-    while reader.read(&mut payload)?.is_some() {
-        bytes.extend_from_slice(&payload);
+    while let Some((_, payload)) = reader.read()? {
+        bytes.extend_from_slice(payload);
         ends.push(bytes.len());
     }
     Ok((bytes, ends))
@@ -275,8 +283,7 @@ fn main() -> Outcome<()> {
     };
     let input = Input::new();
     let Options { scalars, histograms, images, reader, .. } = options;
-    for (workload, events) in
-        [("scalars", scalars), ("histograms", histograms), ("images", images), ("reader", reader)]
+    for (workload, events) in [("scalars", scalars), ("histograms", histograms), ("images", images), ("reader", reader)]
     {
         if events == 0 {
             continue;

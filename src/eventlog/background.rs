@@ -240,7 +240,8 @@ impl Shared {
         queue.wake_at = 0;
         queue.urgent = false;
         std::mem::swap(&mut queue.items, batch);
-        queue.in_work = batch.iter().filter(|item| matches!(item, Item::Entry(..))).count() as u64;
+        // All barriers that are not passed yet are in the batch.
+        queue.in_work = batch.len() as u64 - (queue.barriers_set - queue.barriers_passed);
         self.tell(queue);
     }
 }

@@ -18,6 +18,8 @@ use crate::types::{Step, Tag, WallTime};
 /// What an event says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
+    /// A point of one series.
+    Value(Value),
     /// Points of one step in any number of series. Together they take less room than an event each.
     Values(Vec<Value>),
     /// The run's graph; one for each run.
@@ -50,6 +52,7 @@ impl What {
     /// Bytes held, roughly.
     pub fn size(&self) -> usize {
         match self {
+            What::Value(value) => value.size(),
             What::Values(values) => values.iter().map(Value::size).sum(),
             What::Graph(graph) => graph.size(),
             What::Profile { profile, .. } => profile.size(),
@@ -67,6 +70,7 @@ pub(super) fn append_what(
     tally: &mut Tally,
 ) -> Result<(), EncodeError> {
     let wire = match what {
+        What::Value(value) => return append_values(buffer, wall_time, step, std::slice::from_ref(value), tally),
         What::Values(values) => return append_values(buffer, wall_time, step, values, tally),
         What::Graph(graph) => Wire::GraphDef(graph.encode()),
         What::Profile { tag, profile } => {

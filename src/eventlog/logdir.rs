@@ -152,8 +152,8 @@ impl Sink for LogDir {
             self.lost += 1;
             return Err(SinkError::new(1, Cause::Closed));
         }
-        let Entry { run, wall_time, step, what } = entry;
-        if let What::Embeddings(embeddings) = &what {
+        let Entry { run, wall_time, step, ref what } = entry;
+        if let What::Embeddings(embeddings) = what {
             // Not kept for another try: a snapshot is large, and the next one tells as much.
             let dir = projector::snapshot_dir(&self.root, step);
             return match embeddings.write(&dir, &self.origin, wall_time) {
@@ -172,7 +172,7 @@ impl Sink for LogDir {
         let opened = if lane.file.is_some() { Ok(()) } else { self.open(run, false) };
         let lane = self.lanes.entry(run).or_default();
         let (lost, result) = match &mut lane.file {
-            Some(file) => match file.write(wall_time, step, &what) {
+            Some(file) => match file.write(wall_time, step, what) {
                 Ok(()) => (0, Ok(())),
                 Err(error @ WriteError::Encode { .. }) => (1, Err(error.into())),
                 Err(error) => (0, Err(lane.give_up(error))),
@@ -180,7 +180,7 @@ impl Sink for LogDir {
             None if lane.backlog.bytes.len() >= BACKLOG => {
                 (1, Err(Cause::Full { dir: self.root.join(run.dir()), bytes: lane.backlog.bytes.len() }))
             }
-            None => match lane.backlog.push(wall_time, step, &what) {
+            None => match lane.backlog.push(wall_time, step, what) {
                 Ok(()) => (0, Ok(())),
                 Err(error) => (1, Err(error.into())),
             },
