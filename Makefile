@@ -89,6 +89,10 @@ bench: data build ## Measure against peers and write docs/benchmarks.md (about t
 	$(VENV)/bin/python scripts/bench --trainer $(TRAINER) --peer-python .deps/peers/bin/python \
 		--keras-python .deps/peers-keras/bin/python $(ARGS)
 
+.PHONY: instructions
+instructions: setup ## Compare instructions of the event log with benches/instructions.json (valgrind; ARGS=--write updates).
+	$(PYTHON) scripts/instructions.py $(ARGS)
+
 .PHONY: screenshots
 screenshots: venv ## Take pictures of TensorBoard's tabs over the log directory into target/screenshots.
 	@$(step) 'browser driver' $(PYTHON) scripts/venv.py .deps/screenshots scripts/requirements.txt scripts/requirements-screenshots.txt

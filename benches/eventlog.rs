@@ -1,16 +1,21 @@
-//! Events a second, from the call to a closed file: this project's event log and the crate `tensorboard-rs`.
+//! Events a second, from the call to a closed file: this project's event log and the crate `tensorboard-rs`; and read
+//! back.
 //!
 //! ```text
-//! cargo bench --bench eventlog -- --rounds 5 --scalars 1000000 --histograms 100 --images 500 [--subject NAME] [--dir DIR]
+//! cargo bench --bench eventlog -- --rounds 5 --scalars 1000000 --histograms 100 --images 500 --reader 1000000 [--subject NAME] [--dir DIR]
 //! ```
 //! Subjects take turns in each round, so that what the machine does besides hits all of them. One JSON object a line:
 //! `{"workload": .., "subject": .., "events": .., "events_per_second": [one a round], "bytes": ..}`.
+//!
+//! `bytes-with-checksums` is the limit: the same records, encoded beforehand, framed with their two checksums and
+//! written. It makes no event, and asks no clock for the time.
 //!
 //! | workload | one event is |
 //! | --- | --- |
 //! | `scalars` | one scalar under one of eight tags of 14 characters |
 //! | `histograms` | 100,000 normal-like floats, put in buckets and written |
 //! | `images` | one RGB image of 64 x 64 pixels, encoded as PNG and written |
+//! | `reader` | one event of the file of `scalars`, read, checked and decoded |
 //!
 //! `tensorboard-rs` has no histogram of values, only of finished buckets; the benchmark puts its values in the same
 //! thirty buckets, in the plainest way.
@@ -18,22 +23,31 @@
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
 
 use std::error::Error;
+use std::fs::File;
 use std::hint::black_box;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use trainer::eventlog::{Background, Entry, EventFile, Histogram, Limits, LogDir, Origin, Sink, Value, What};
+use trainer::eventlog::record::{self, RecordReader, TooLong};
+use trainer::eventlog::{
+    Background, Entry, EventFile, EventReader, Histogram, Limits, LogDir, Origin, Sink, Value, What,
+};
 use trainer::picture::Picture;
 use trainer::types::{Clock, Run, Step, SystemClock, Tag};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const SUBJECTS: [Subject; 3] = [Subject::Direct, Subject::Background, Subject::TensorboardRs];
+/// Bytes gathered before they are written, as an event file does.
+const BUFFER: usize = 64 << 10;
+
+const SUBJECTS: [Subject; 4] = [Subject::Direct, Subject::Background, Subject::Bytes, Subject::TensorboardRs];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Subject {
     Direct,
     Background,
+    Bytes,
     TensorboardRs,
 }
 
@@ -42,6 +56,8 @@ struct Options {
     scalars: usize,
     histograms: usize,
     images: usize,
+    /// Scalars in the file that is read.
+    reader: usize,
     dir: Option<PathBuf>,
     /// All if none is named.
     subject: Option<String>,
@@ -59,6 +75,7 @@ impl Subject {
         match self {
             Subject::Direct => "trainer",
             Subject::Background => "trainer-background",
+            Subject::Bytes => "bytes-with-checksums",
             Subject::TensorboardRs => "tensorboard-rs",
         }
     }
@@ -66,8 +83,15 @@ impl Subject {
 
 impl Options {
     fn parse() -> Outcome<Options> {
-        let mut options =
-            Options { rounds: 5, scalars: 1_000_000, histograms: 100, images: 500, dir: None, subject: None };
+        let mut options = Options {
+            rounds: 5,
+            scalars: 1_000_000,
+            histograms: 100,
+            images: 500,
+            reader: 1_000_000,
+            dir: None,
+            subject: None,
+        };
         let mut words = std::env::args().skip(1);
         while let Some(flag) = words.next() {
             // Cargo adds it.
@@ -80,6 +104,7 @@ impl Options {
                 "--scalars" => options.scalars = value.parse()?,
                 "--histograms" => options.histograms = value.parse()?,
                 "--images" => options.images = value.parse()?,
+                "--reader" => options.reader = value.parse()?,
                 "--subject" => options.subject = Some(value),
                 "--dir" => options.dir = Some(value.into()),
                 _ => return Err(format!("unknown flag {flag}").into()),
@@ -129,6 +154,10 @@ fn run(subject: Subject, workload: &str, events: usize, input: &Input, dir: &Pat
     let tags: Vec<Tag> = input.tags.iter().map(Tag::of).collect();
     let clock = SystemClock;
     let step = |i: usize| Step::new(i as u64).ok_or("too many events");
+    let (payloads, ends) = match subject {
+        Subject::Bytes => payloads(workload, events, input, dir)?,
+        _ => Default::default(),
+    };
     let begin = Instant::now();
     match subject {
         Subject::Direct => {
@@ -138,11 +167,28 @@ fn run(subject: Subject, workload: &str, events: usize, input: &Input, dir: &Pat
             }
             file.close()?;
         }
+        Subject::Bytes => {
+            let mut file = File::create(dir.join("records"))?;
+            let mut buffer = Vec::with_capacity(2 * BUFFER);
+            let mut begin = 0;
+            for end in ends {
+                record::append(&mut buffer, |buffer| {
+                    buffer.extend_from_slice(&payloads[begin..end]);
+                    Ok::<(), TooLong>(())
+                })?;
+                begin = end;
+                if buffer.len() >= BUFFER {
+                    file.write_all(&buffer)?;
+                    buffer.clear();
+                }
+            }
+            file.write_all(&buffer)?;
+        }
         Subject::Background => {
             let logdir = LogDir::new(dir, Origin::here());
             let mut log = Background::spawn(logdir, Limits::default())?;
             for i in 0..events {
-                let what = What::Values(vec![input.value(workload, &tags, i)]);
+                let what = What::Value(input.value(workload, &tags, i));
                 log.write(Entry { run: Run::Steps, wall_time: clock.now(), step: step(i)?, what })?;
             }
             log.close()?;
@@ -167,6 +213,39 @@ fn run(subject: Subject, workload: &str, events: usize, input: &Input, dir: &Pat
         }
     }
     Ok(begin.elapsed().as_secs_f64())
+}
+
+/// The contents of the records that [`Subject::Direct`] writes, one after another, and where each ends.
+fn payloads(workload: &str, events: usize, input: &Input, dir: &Path) -> Outcome<(Vec<u8>, Vec<usize>)> {
+    run(Subject::Direct, workload, events, input, dir)?;
+    let path = only_file(dir)?;
+    let file = std::fs::read(&path)?;
+    std::fs::remove_file(&path)?;
+    let (mut reader, mut bytes, mut ends) = (RecordReader::new(file.as_slice()), Vec::new(), Vec::new());
+    while let Some((_, payload)) = reader.read()? {
+        bytes.extend_from_slice(payload);
+        ends.push(bytes.len());
+    }
+    Ok((bytes, ends))
+}
+
+fn only_file(dir: &Path) -> Outcome<PathBuf> {
+    Ok(std::fs::read_dir(dir)?.next().ok_or("no event file")??.path())
+}
+
+/// Reads a file of scalars and returns how many seconds that took.
+fn read(events: usize, input: &Input, dir: &Path) -> Outcome<f64> {
+    run(Subject::Direct, "scalars", events, input, dir)?;
+    let path = only_file(dir)?;
+    let begin = Instant::now();
+    let mut count = 0;
+    for (_, event) in EventReader::new(File::open(&path)?) {
+        black_box(event?);
+        count += 1;
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    // A file begins with its version, and a start.
+    if count == events + 2 { Ok(seconds) } else { Err(format!("{count} events were read of {events}").into()) }
 }
 
 fn add_histogram(writer: &mut tensorboard_rs::summary_writer::SummaryWriter, tag: &str, values: &[f32], step: usize) {
@@ -203,8 +282,8 @@ fn main() -> Outcome<()> {
         None => tempfile::tempdir()?,
     };
     let input = Input::new();
-    for (workload, events) in
-        [("scalars", options.scalars), ("histograms", options.histograms), ("images", options.images)]
+    let Options { scalars, histograms, images, reader, .. } = options;
+    for (workload, events) in [("scalars", scalars), ("histograms", histograms), ("images", images), ("reader", reader)]
     {
         if events == 0 {
             continue;
@@ -218,13 +297,21 @@ fn main() -> Outcome<()> {
                     continue;
                 }
                 let dir = scratch.path().join(format!("{workload}-{round}-{subject}"));
-                let seconds = run(SUBJECTS[subject], workload, events, &input, &dir)?;
+                let seconds = match (workload, SUBJECTS[subject]) {
+                    ("reader", Subject::Direct) => read(events, &input, &dir)?,
+                    // Nobody else reads.
+                    ("reader", _) => continue,
+                    (_, subject) => run(subject, workload, events, &input, &dir)?,
+                };
                 rates[subject].push((events as f64 / seconds).round());
                 bytes[subject] = size(&dir)?;
                 std::fs::remove_dir_all(&dir)?;
             }
         }
         for ((subject, rates), bytes) in SUBJECTS.iter().zip(rates).zip(bytes) {
+            if rates.is_empty() {
+                continue;
+            }
             let line = serde_json::json!({
                 "workload": workload, "subject": subject.name(), "events": events, "events_per_second": rates,
                 "bytes": bytes,

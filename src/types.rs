@@ -62,9 +62,9 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> WallTime {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         // A clock set before 1970 is a broken clock; the epoch itself is as good an answer as any.
-        WallTime(since.map_or(0.0, |d| d.as_secs_f64()))
+        WallTime((now.tv_sec as f64 + now.tv_nsec as f64 / 1e9).max(0.0))
     }
 }
 

@@ -9,7 +9,6 @@
 //!    `close` say so.
 //! 5. Dropping it closes it: all that is queued is written first.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -17,10 +16,12 @@ use std::time::{Duration, Instant};
 use super::sink::{Cause, Entry, Sink, SinkError};
 use super::tally::Tally;
 
-/// Entries taken from the queue at once.
-const BATCH: usize = 256;
-/// How long the thread lets entries gather. Waking it for each one would cost the training thread a system call each.
+/// How long the thread lets entries gather, and how many at most. Waking it for each one would cost the training
+/// thread a system call each.
 const GATHER: Duration = Duration::from_millis(2);
+const GATHERED: usize = 4096;
+/// Bytes of finished entries that are told at once: who waits for room need not wait for all that the thread has taken.
+const TOLD: usize = 1 << 20;
 
 /// Hands entries to another sink, on another thread.
 #[derive(Debug)]
@@ -55,7 +56,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    items: VecDeque<Item>,
+    /// The thread takes all at once, and leaves an empty vector that has been used before.
+    items: Vec<Item>,
     bytes: usize,
     /// Entries that the thread has taken and not yet finished.
     in_work: u64,
@@ -63,6 +65,8 @@ struct Queue {
     wake_at: usize,
     /// Somebody waits: do not let entries gather.
     urgent: bool,
+    /// How many wait for progress. A notification is a system call, needed or not.
+    waiting: usize,
     barriers_passed: u64,
     barriers_set: u64,
     ended: bool,
@@ -113,7 +117,7 @@ impl Background {
         if !queue.ended {
             queue.barriers_set += 1;
             let mine = queue.barriers_set;
-            queue.items.push_back(Item::Barrier(barrier));
+            queue.items.push(Item::Barrier(barrier));
             queue.urgent = true;
             self.shared.work.notify_one();
             while queue.barriers_passed < mine && !queue.ended {
@@ -142,7 +146,7 @@ impl Sink for Background {
             queue.lose(1, cause);
         } else {
             queue.bytes += size;
-            queue.items.push_back(Item::Entry(entry, size));
+            queue.items.push(Item::Entry(entry, size));
             if queue.wake_at > 0 && queue.items.len() >= queue.wake_at {
                 queue.wake_at = 0;
                 self.shared.work.notify_one();
@@ -194,11 +198,23 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        self.progress.wait(queue).unwrap_or_else(PoisonError::into_inner)
+    fn wait<'a>(&self, mut queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
+        queue.waiting += 1;
+        let mut queue = self.progress.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        queue.waiting -= 1;
+        queue
     }
 
-    /// Moves items to `batch` as soon as there are some; none if nothing came until `until`.
+    fn tell(&self, queue: MutexGuard<'_, Queue>) {
+        let waiting = queue.waiting;
+        drop(queue);
+        if waiting > 0 {
+            self.progress.notify_all();
+        }
+    }
+
+    /// Exchanges the items for the empty `batch` as soon as there are some; it stays empty if nothing came until
+    /// `until`.
     fn take(&self, batch: &mut Vec<Item>, until: Option<Instant>) {
         let mut queue = self.lock();
         let mut gathered = false;
@@ -209,8 +225,8 @@ impl Shared {
                     Some(Duration::ZERO) => break,
                     timeout => timeout,
                 }
-            } else if queue.items.len() < BATCH && !queue.urgent && !gathered {
-                queue.wake_at = BATCH;
+            } else if queue.items.len() < GATHERED && !queue.urgent && !gathered {
+                queue.wake_at = GATHERED;
                 gathered = true;
                 Some(GATHER)
             } else {
@@ -222,12 +238,11 @@ impl Shared {
             };
         }
         queue.wake_at = 0;
-        let count = queue.items.len().min(BATCH);
-        batch.extend(queue.items.drain(..count));
-        queue.in_work = batch.iter().filter(|item| matches!(item, Item::Entry(..))).count() as u64;
-        if queue.items.is_empty() {
-            queue.urgent = false;
-        }
+        queue.urgent = false;
+        std::mem::swap(&mut queue.items, batch);
+        // All barriers that are not passed yet are in the batch.
+        queue.in_work = batch.len() as u64 - (queue.barriers_set - queue.barriers_passed);
+        self.tell(queue);
     }
 }
 
@@ -287,7 +302,7 @@ impl<S: Sink> Worker<S> {
         }
         let mut end = End { shared: Arc::clone(&self.shared), closed: false };
 
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch = Vec::new();
         loop {
             self.shared.take(&mut batch, self.dirty.map(|since| since + self.flush_every));
             let mut done = Done::default();
@@ -300,6 +315,9 @@ impl<S: Sink> Worker<S> {
                         self.dirty.get_or_insert_with(Instant::now);
                         if let Err(error) = self.sink.write(entry) {
                             SinkError::add(&mut errors, error);
+                        }
+                        if done.bytes >= TOLD {
+                            self.report(&std::mem::take(&mut done), errors.take(), false);
                         }
                     }
                     Item::Barrier(barrier) => {
@@ -344,8 +362,7 @@ impl<S: Sink> Worker<S> {
         if let Some(error) = errors {
             SinkError::add(&mut queue.error, error);
         }
-        drop(queue);
-        self.shared.progress.notify_all();
+        self.shared.tell(queue);
     }
 }
 

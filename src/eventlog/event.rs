@@ -18,6 +18,8 @@ use crate::types::{Step, Tag, WallTime};
 /// What an event says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
+    /// A point of one series.
+    Value(Value),
     /// Points of one step in any number of series. Together they take less room than an event each.
     Values(Vec<Value>),
     /// The run's graph; one for each run.
@@ -50,6 +52,7 @@ impl What {
     /// Bytes held, roughly.
     pub fn size(&self) -> usize {
         match self {
+            What::Value(value) => value.size(),
             What::Values(values) => values.iter().map(Value::size).sum(),
             What::Graph(graph) => graph.size(),
             What::Profile { profile, .. } => profile.size(),
@@ -67,6 +70,7 @@ pub(super) fn append_what(
     tally: &mut Tally,
 ) -> Result<(), EncodeError> {
     let wire = match what {
+        What::Value(value) => return append_values(buffer, wall_time, step, std::slice::from_ref(value), tally),
         What::Values(values) => return append_values(buffer, wall_time, step, values, tally),
         What::Graph(graph) => Wire::GraphDef(graph.encode()),
         What::Profile { tag, profile } => {
@@ -90,12 +94,17 @@ pub(super) fn append_values(
     tally: &mut Tally,
 ) -> Result<(), EncodeError> {
     let before = buffer.len();
+    if values.iter().all(|value| matches!(value.summary, Summary::Scalar(_))) {
+        record::append::<EncodeError>(buffer, |payload| {
+            put_scalars(payload, wall_time, step, values);
+            Ok(())
+        })?;
+        let kind = if values.is_empty() { Kind::Headers } else { Kind::Scalars };
+        tally.add(kind, (buffer.len() - before) as u64);
+        return Ok(());
+    }
     let mut sizes = Tally::default();
     record::append::<EncodeError>(buffer, |payload| {
-        if values.iter().all(|value| matches!(value.summary, Summary::Scalar(_))) {
-            put_scalars(payload, wall_time, step, values);
-            return Ok(());
-        }
         let mut summary = proto::Summary { value: Vec::with_capacity(values.len()) };
         for value in values {
             let wire = value.to_wire().map_err(|source| EncodeError::Picture { tag: value.tag.clone(), source })?;
@@ -174,67 +183,100 @@ fn put(payload: &mut Vec<u8>, event: &proto::Event) {
     event.encode_raw(payload);
 }
 
+/// A scalar's tensor up to its number: dtype DT_FLOAT, a shape of rank 0, the field number and length of `float_val`.
+const TENSOR: [u8; 8] = [0x42, 10, 0x08, 1, 0x12, 0, 0x2a, 4];
+/// A scalar's plugin, and its data class.
+const PLUGIN: [u8; 11] = *b"\x0a\x09\x0a\x07scalars";
+const CLASS: [u8; 2] = [0x20, 1];
+const _: () = assert!(PLUGIN.len() == 4 + plugin::SCALARS.len());
+
 /// The same bytes as the generated code makes, without building its messages: scalars are most of a log.
 fn put_scalars(payload: &mut Vec<u8>, wall_time: WallTime, step: Step, values: &[Value]) {
-    // dtype DT_FLOAT, a shape of rank 0, the field number and length of `float_val`.
-    const TENSOR: [u8; 8] = [0x42, 10, 0x08, 1, 0x12, 0, 0x2a, 4];
-    const PLUGIN: [u8; 11] = *b"\x0a\x09\x0a\x07scalars";
-    const CLASS: [u8; 2] = [0x20, 1];
-    const _: () = assert!(PLUGIN.len() == 4 + plugin::SCALARS.len());
-
-    let metadata_len = |value: &Value| {
-        let description = value.description.as_deref().unwrap_or_default().len();
-        PLUGIN.len() + CLASS.len() + if description > 0 { field_len(description) } else { 0 }
-    };
-    let value_len =
-        |value: &Value| field_len(value.tag.as_str().len()) + TENSOR.len() + 4 + field_len(metadata_len(value));
-
-    let seconds = wall_time.as_secs();
+    let (seconds, step) = (wall_time.as_secs(), step.get());
+    let seconds_len = if seconds != 0.0 { 9 } else { 0 };
+    let step_len = if step != 0 { 1 + number_len(step) } else { 0 };
+    let values_len = values.iter().fold(0, |len, value| len + field_len(scalar_len(value)));
+    let start = payload.len();
+    payload.resize(start + seconds_len + step_len + field_len(values_len), 0);
+    let mut fields = Fields { rest: &mut payload[start..] };
     if seconds != 0.0 {
-        payload.push(0x09);
-        payload.extend_from_slice(&seconds.to_le_bytes());
+        fields.put(&[0x09]);
+        fields.put(&seconds.to_le_bytes());
     }
-    if step.get() != 0 {
-        payload.push(0x10);
-        put_varint(payload, step.get());
+    if step != 0 {
+        fields.put_number(0x10, step);
     }
-    payload.push(0x2a);
-    put_varint(payload, values.iter().map(|value| field_len(value_len(value)) as u64).sum());
+    fields.put_number(0x2a, values_len as u64);
     for value in values {
         let Summary::Scalar(number) = value.summary else { continue };
-        payload.push(0x0a);
-        put_varint(payload, value_len(value) as u64);
-        put_bytes(payload, 0x0a, value.tag.as_str());
-        payload.extend_from_slice(&TENSOR);
-        payload.extend_from_slice(&number.to_le_bytes());
-        payload.push(0x4a);
-        put_varint(payload, metadata_len(value) as u64);
-        payload.extend_from_slice(&PLUGIN);
+        fields.put_number(0x0a, scalar_len(value) as u64);
+        fields.put_text(0x0a, value.tag.as_str());
+        fields.put(&TENSOR);
+        fields.put(&number.to_le_bytes());
+        fields.put_number(0x4a, metadata_len(value) as u64);
+        fields.put(&PLUGIN);
         if let Some(description) = value.description.as_deref().filter(|text| !text.is_empty()) {
-            put_bytes(payload, 0x1a, description);
+            fields.put_text(0x1a, description);
         }
-        payload.extend_from_slice(&CLASS);
+        fields.put(&CLASS);
     }
+    debug_assert!(fields.rest.is_empty(), "the lengths do not agree with the fields");
 }
 
-fn put_bytes(payload: &mut Vec<u8>, key: u8, text: &str) {
-    payload.push(key);
-    put_varint(payload, text.len() as u64);
-    payload.extend_from_slice(text.as_bytes());
+#[inline(always)]
+fn scalar_len(value: &Value) -> usize {
+    field_len(value.tag.as_str().len()) + TENSOR.len() + size_of::<f32>() + field_len(metadata_len(value))
 }
 
-fn put_varint(payload: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        payload.push(value as u8 | 0x80);
-        value >>= 7;
+#[inline(always)]
+fn metadata_len(value: &Value) -> usize {
+    let description = value.description.as_deref().unwrap_or_default().len();
+    PLUGIN.len() + CLASS.len() + if description > 0 { field_len(description) } else { 0 }
+}
+
+/// Room for fields, filled from the front.
+struct Fields<'a> {
+    rest: &'a mut [u8],
+}
+
+impl Fields<'_> {
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
+        if let Some((first, rest)) = std::mem::take(&mut self.rest).split_first_chunk_mut() {
+            *first = *bytes;
+            self.rest = rest;
+        }
     }
-    payload.push(value as u8);
+
+    #[inline(always)]
+    fn put_number(&mut self, key: u8, mut number: u64) {
+        self.put(&[key]);
+        while number >= 0x80 {
+            self.put(&[number as u8 | 0x80]);
+            number >>= 7;
+        }
+        self.put(&[number as u8]);
+    }
+
+    fn put_text(&mut self, key: u8, text: &str) {
+        self.put_number(key, text.len() as u64);
+        if let Some((first, rest)) = std::mem::take(&mut self.rest).split_at_mut_checked(text.len()) {
+            first.copy_from_slice(text.as_bytes());
+            self.rest = rest;
+        }
+    }
 }
 
 /// Bytes of a length-delimited field with a one-byte key.
+#[inline(always)]
 fn field_len(content: usize) -> usize {
-    let bits = usize::BITS - (content | 1).leading_zeros();
-    1 + bits.div_ceil(7) as usize + content
+    1 + number_len(content as u64) + content
+}
+
+/// Bytes of a number, seven bits each.
+#[inline(always)]
+fn number_len(number: u64) -> usize {
+    if number < 0x80 { 1 } else { (u64::BITS - number.leading_zeros()).div_ceil(7) as usize }
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub struct Origin {
     pid: u32,
 }
 
-/// Whole records that are not in any file yet.
+/// Whole records that are not in any file yet, and the tally of all that was said until now.
 #[derive(Debug, Default)]
 pub struct Backlog {
     pub(super) bytes: Vec<u8>,
@@ -164,9 +164,9 @@ impl EventFile {
         self.bytes
     }
 
-    /// What was appended since this was last asked; not what was adopted.
-    pub(super) fn take_tally(&mut self) -> Tally {
-        std::mem::take(&mut self.tally)
+    /// Bytes of what was appended and adopted.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Appends one event with all of `values`.
@@ -185,6 +185,7 @@ impl EventFile {
     pub fn adopt(&mut self, backlog: &mut Backlog) -> Result<(), WriteError> {
         self.records += std::mem::take(&mut backlog.records);
         self.buffer.append(&mut backlog.bytes);
+        self.tally.merge(&std::mem::take(&mut backlog.tally));
         self.flush()
     }
 
@@ -236,9 +237,9 @@ impl EventFile {
         self.flush()
     }
 
-    /// Gives the file up and returns the records that are not in it.
+    /// Gives the file up and returns the records that are not in it, with the tally of all that were appended.
     pub fn abandon(self) -> Backlog {
-        Backlog { bytes: self.buffer, records: self.records, tally: Tally::default() }
+        Backlog { bytes: self.buffer, records: self.records, tally: self.tally }
     }
 
     /// Sends what follows elsewhere, such as a device that is full.

@@ -8,7 +8,7 @@ mod text;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -189,7 +189,7 @@ impl Run {
             let file = File::open(path).map_err(at)?;
             let bytes = file.metadata().map_err(at)?.len();
             let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            files.push(EventFile::of(name, bytes, BufReader::with_capacity(1 << 18, file), &mut tags));
+            files.push(EventFile::of(name, bytes, file, &mut tags));
         }
         if let Some((snapshot, bytes)) = paths.first().and_then(|path| path.parent()).and_then(projector::snapshot) {
             Tag::add(&mut tags, &snapshot, plugin::PROJECTOR, Form::Files, 0, bytes);

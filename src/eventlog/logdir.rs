@@ -31,6 +31,7 @@ pub struct LogDir {
     retry: Duration,
     opened: u64,
     lost: u64,
+    /// Of what is in no lane's tally: snapshots for the Projector, and lanes that are closed.
     tally: Tally,
     closed: bool,
 }
@@ -95,7 +96,6 @@ impl LogDir {
             Ok(mut file) => {
                 self.opened += 1;
                 lane.started = true;
-                self.tally.merge(&file.take_tally());
                 let adopted = file.adopt(&mut lane.backlog);
                 lane.file = Some(file);
                 lane.failed = None;
@@ -152,8 +152,8 @@ impl Sink for LogDir {
             self.lost += 1;
             return Err(SinkError::new(1, Cause::Closed));
         }
-        let Entry { run, wall_time, step, what } = entry;
-        if let What::Embeddings(embeddings) = &what {
+        let Entry { run, wall_time, step, ref what } = entry;
+        if let What::Embeddings(embeddings) = what {
             // Not kept for another try: a snapshot is large, and the next one tells as much.
             let dir = projector::snapshot_dir(&self.root, step);
             return match embeddings.write(&dir, &self.origin, wall_time) {
@@ -167,27 +167,21 @@ impl Sink for LogDir {
                 }
             };
         }
-        self.lanes.entry(run).or_default().latest = Some(wall_time);
-        let opened = self.open(run, false);
+        let lane = self.lanes.entry(run).or_default();
+        lane.latest = Some(wall_time);
+        let opened = if lane.file.is_some() { Ok(()) } else { self.open(run, false) };
         let lane = self.lanes.entry(run).or_default();
         let (lost, result) = match &mut lane.file {
-            Some(file) => {
-                let written = file.write(wall_time, step, &what);
-                self.tally.merge(&file.take_tally());
-                match written {
-                    Ok(()) => (0, Ok(())),
-                    Err(error @ WriteError::Encode { .. }) => (1, Err(error.into())),
-                    Err(error) => (0, Err(lane.give_up(error))),
-                }
-            }
+            Some(file) => match file.write(wall_time, step, what) {
+                Ok(()) => (0, Ok(())),
+                Err(error @ WriteError::Encode { .. }) => (1, Err(error.into())),
+                Err(error) => (0, Err(lane.give_up(error))),
+            },
             None if lane.backlog.bytes.len() >= BACKLOG => {
                 (1, Err(Cause::Full { dir: self.root.join(run.dir()), bytes: lane.backlog.bytes.len() }))
             }
-            None => match lane.backlog.push(wall_time, step, &what) {
-                Ok(()) => {
-                    self.tally.merge(&std::mem::take(&mut lane.backlog.tally));
-                    (0, Ok(()))
-                }
+            None => match lane.backlog.push(wall_time, step, what) {
+                Ok(()) => (0, Ok(())),
                 Err(error) => (1, Err(error.into())),
             },
         };
@@ -209,6 +203,7 @@ impl Sink for LogDir {
         }
         self.closed = true;
         let result = self.push(Reach::File, true);
+        self.tally = self.tally();
         self.lanes.clear();
         result
     }
@@ -218,7 +213,14 @@ impl Sink for LogDir {
     }
 
     fn tally(&self) -> Tally {
-        self.tally
+        let mut sum = self.tally;
+        for lane in self.lanes.values() {
+            sum.merge(&lane.backlog.tally);
+            if let Some(file) = &lane.file {
+                sum.merge(file.tally());
+            }
+        }
+        sum
     }
 }
 

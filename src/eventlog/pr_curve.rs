@@ -9,8 +9,9 @@ const MOST: u64 = 1 << 24;
 /// columns at the end that predict nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PrCurve {
-    /// True positives, false positives, true negatives, false negatives, precision, recall.
-    rows: [Vec<f32>; 6],
+    /// True positives, false positives, true negatives, false negatives, precision, recall. In a box, as every value of
+    /// whatever kind takes as much room as the largest, and is moved through a queue.
+    rows: Box<[Vec<f32>; 6]>,
 }
 
 /// Samples of one class and of the others, by what a threshold makes of them; the columns of a [`PrCurve`].
@@ -81,7 +82,7 @@ impl PrCurve {
             }
         }
         let [a, b, c, d] = counted.map(|(_, values)| values.iter().map(|&count| count as f32).collect());
-        Ok(PrCurve { rows: [a, b, c, d, precision, recall] })
+        Ok(PrCurve { rows: Box::new([a, b, c, d, precision, recall]) })
     }
 
     pub fn thresholds(&self) -> usize {

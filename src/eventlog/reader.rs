@@ -16,7 +16,6 @@ use crate::exit::{Classify, Exit};
 #[derive(Debug)]
 pub struct EventReader<R> {
     records: RecordReader<R>,
-    payload: Vec<u8>,
 }
 
 /// Why an event could not be read.
@@ -54,9 +53,9 @@ impl Classify for EventError {
 }
 
 impl<R: Read> EventReader<R> {
-    /// Reads from `input`, which is at its first byte, and ought to be buffered.
+    /// Reads from `input`, which is at its first byte. It is read in large pieces and need not be buffered.
     pub fn new(input: R) -> EventReader<R> {
-        EventReader { records: RecordReader::new(input), payload: Vec::new() }
+        EventReader { records: RecordReader::new(input) }
     }
 
     /// Where the next record begins; at the end, how many bytes were read.
@@ -69,11 +68,11 @@ impl<R: Read> Iterator for EventReader<R> {
     type Item = (u64, Result<Event, EventError>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.records.read(&mut self.payload) {
+        match self.records.read() {
             Ok(None) => None,
-            Ok(Some(offset)) => {
-                let event = Event::decode(self.payload.as_slice()).map_err(|source| {
-                    let length = self.payload.len() as u64;
+            Ok(Some((offset, payload))) => {
+                let event = Event::decode(payload).map_err(|source| {
+                    let length = payload.len() as u64;
                     EventError::Decode { offset, length, source }
                 });
                 Some((offset, event))

@@ -19,6 +19,8 @@ pub const FOOTER_LEN: usize = 4;
 pub const DEFAULT_LIMIT: u64 = 64 << 20;
 /// The longest payload that any limit allows: protobuf's own.
 pub const HARD_LIMIT: u64 = (1 << 31) - 1;
+/// Bytes asked of a file at once.
+const PIECE: usize = 256 << 10;
 
 /// Reads records, one at a time, from the start of a file.
 ///
@@ -27,8 +29,13 @@ pub const HARD_LIMIT: u64 = (1 << 31) - 1;
 pub struct RecordReader<R> {
     input: R,
     limit: u64,
+    /// Of the next record in the file.
     offset: u64,
     ended: bool,
+    /// What was read; `buffer[begin..end]` is not looked at yet, and what is behind it is of no account.
+    buffer: Vec<u8>,
+    begin: usize,
+    end: usize,
 }
 
 /// Why a record could not be read. Offsets are those of the record's first byte.
@@ -80,14 +87,15 @@ impl Classify for RecordError {
 }
 
 impl<R: Read> RecordReader<R> {
-    /// Reads from `input`, which is at its first byte.
+    /// Reads from `input`, which is at its first byte. It is read in large pieces and need not be buffered.
     pub fn new(input: R) -> RecordReader<R> {
         RecordReader::with_limit(input, DEFAULT_LIMIT)
     }
 
     /// Refuses payloads longer than `limit` bytes, or than [`HARD_LIMIT`].
     pub fn with_limit(input: R, limit: u64) -> RecordReader<R> {
-        RecordReader { input, limit: limit.min(HARD_LIMIT), offset: 0, ended: false }
+        let limit = limit.min(HARD_LIMIT);
+        RecordReader { input, limit, offset: 0, ended: false, buffer: Vec::new(), begin: 0, end: 0 }
     }
 
     /// Where the next record begins.
@@ -95,66 +103,86 @@ impl<R: Read> RecordReader<R> {
         self.offset
     }
 
-    /// Puts the next payload in `payload` and tells where its record began; `None` at the end.
+    /// The next payload, and where its record began; `None` at the end.
     ///
     /// After a payload checksum error the next call gives the next record. After any other error there is no more.
-    pub fn read(&mut self, payload: &mut Vec<u8>) -> Result<Option<u64>, RecordError> {
-        payload.clear();
+    pub fn read(&mut self) -> Result<Option<(u64, &[u8])>, RecordError> {
         if self.ended {
             return Ok(None);
         }
-        let start = self.offset;
+        let offset = self.offset;
         // Until the record is known to be whole, whatever goes wrong ends the file.
         self.ended = true;
 
-        let header: [u8; HEADER_LEN] = match self.take_array(start, start, HEADER_LEN as u64)? {
-            Some(header) => header,
-            None => return Ok(None),
-        };
-        let ([length @ .., _, _, _, _], [_, _, _, _, _, _, _, _, crc @ ..]) = (header, header);
-        let (got, want) = (MaskedCrc::of(&length), MaskedCrc::from_le_bytes(crc));
+        if !self.fill(HEADER_LEN)? {
+            let got = self.give_up();
+            return if got == 0 {
+                Ok(None)
+            } else {
+                Err(RecordError::Truncated { offset, got, want: HEADER_LEN as u64 })
+            };
+        }
+        let header = self.buffer.get(self.begin..).and_then(|rest| rest.first_chunk::<HEADER_LEN>());
+        let Some(&[length @ .., c0, c1, c2, c3]) = header else { return Ok(None) };
+        let (got, want) = (MaskedCrc::of(&length), MaskedCrc::from_le_bytes([c0, c1, c2, c3]));
         if got != want {
-            return Err(RecordError::LengthChecksum { offset: start, got, want });
+            self.offset += HEADER_LEN as u64;
+            return Err(RecordError::LengthChecksum { offset, got, want });
         }
         let length = u64::from_le_bytes(length);
         if length > self.limit {
-            return Err(RecordError::TooLong { offset: start, length, limit: self.limit });
+            self.offset += HEADER_LEN as u64;
+            return Err(RecordError::TooLong { offset, length, limit: self.limit });
         }
 
-        let whole = length + (HEADER_LEN + FOOTER_LEN) as u64;
-        let read = (&mut self.input).take(length).read_to_end(payload);
-        self.offset += payload.len() as u64;
-        read.map_err(|source| RecordError::Io { offset: start, source })?;
-        let footer: [u8; FOOTER_LEN] = match self.take_array(start, self.offset, whole)? {
-            Some(footer) if payload.len() as u64 == length => footer,
-            _ => return Err(RecordError::Truncated { offset: start, got: self.offset - start, want: whole }),
-        };
-        self.ended = false;
-        let (got, want) = (MaskedCrc::of(payload), MaskedCrc::from_le_bytes(footer));
-        if got != want {
-            return Err(RecordError::PayloadChecksum { offset: start, got, want });
+        // The hard limit is less than any address.
+        let whole = length as usize + HEADER_LEN + FOOTER_LEN;
+        if !self.fill(whole)? {
+            return Err(RecordError::Truncated { offset, got: self.give_up(), want: whole as u64 });
         }
-        Ok(Some(start))
+        self.ended = false;
+        let record = &self.buffer[self.begin..self.begin + whole];
+        self.begin += whole;
+        self.offset += whole as u64;
+        let Some((payload, footer)) = record[HEADER_LEN..].split_last_chunk::<FOOTER_LEN>() else { return Ok(None) };
+        let (got, want) = (MaskedCrc::of(payload), MaskedCrc::from_le_bytes(*footer));
+        if got != want {
+            return Err(RecordError::PayloadChecksum { offset, got, want });
+        }
+        Ok(Some((offset, payload)))
     }
 
-    /// The next `N` bytes; `None` if there is not one.
-    fn take_array<const N: usize>(&mut self, start: u64, at: u64, want: u64) -> Result<Option<[u8; N]>, RecordError> {
-        let mut array = [0; N];
-        let mut filled = 0;
-        while filled < N {
-            match self.input.read(&mut array[filled..]) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
+    /// Reads until there are `want` bytes to look at; `false` if the file ends before.
+    fn fill(&mut self, want: usize) -> Result<bool, RecordError> {
+        while self.end - self.begin < want {
+            if self.begin > 0 {
+                self.buffer.copy_within(self.begin..self.end, 0);
+                (self.begin, self.end) = (0, self.end - self.begin);
+            }
+            if self.end == self.buffer.len() {
+                // At most twice as much as is really there.
+                self.buffer.resize((2 * self.end).min(want).max(PIECE), 0);
+            }
+            match self.input.read(&mut self.buffer[self.end..]) {
+                Ok(0) => return Ok(false),
+                Ok(count) => self.end += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(RecordError::Io { offset: start, source }),
+                Err(source) => {
+                    let offset = self.offset;
+                    self.give_up();
+                    return Err(RecordError::Io { offset, source });
+                }
             }
         }
-        self.offset = at + filled as u64;
-        match filled {
-            0 => Ok(None),
-            _ if filled < N => Err(RecordError::Truncated { offset: start, got: self.offset - start, want }),
-            _ => Ok(Some(array)),
-        }
+        Ok(true)
+    }
+
+    /// Leaves the rest of the file, which is no whole record, and tells how long it is.
+    fn give_up(&mut self) -> u64 {
+        let rest = (self.end - self.begin) as u64;
+        self.begin = self.end;
+        self.offset += rest;
+        rest
     }
 }
 
@@ -215,10 +243,10 @@ mod tests {
 
     fn read_all(bytes: &[u8], limit: u64) -> Vec<Result<(u64, Vec<u8>), String>> {
         let mut reader = RecordReader::with_limit(bytes, limit);
-        let (mut payload, mut all) = (Vec::new(), Vec::new());
+        let mut all = Vec::new();
         loop {
-            match reader.read(&mut payload) {
-                Ok(Some(offset)) => all.push(Ok((offset, payload.clone()))),
+            match reader.read() {
+                Ok(Some((offset, payload))) => all.push(Ok((offset, payload.to_vec()))),
                 Ok(None) => return all,
                 Err(error) => all.push(Err(error.to_string())),
             }
