@@ -26,6 +26,9 @@ ROOT = measuring.ROOT
 US = "trainer"
 LEAST_SCALARS = 1_000_000  # events a second
 LEAST_RATIO = 2  # of scalar events, to tensorboard-rs
+LIMIT = "bytes-with-checksums"
+LEAST_OF_LIMIT = 0.5  # of scalar events, to their bytes
+LEAST_TO_TORCH = {"histograms": 20, "images": 50}  # of events, to torch.utils.tensorboard
 MOST_MEMORY = 450  # MiB
 MOST_WATCHING = 1.05  # times as long as without observers
 MOST_CHECKPOINT = 0.060  # seconds
@@ -214,6 +217,14 @@ def shortcomings(found):
         ratio = statistics.median(ours / theirs for ours, theirs in zip(scalars[US], scalars["tensorboard-rs"]))
         if ratio < LEAST_RATIO:
             yield f"{ratio:.2f} times the scalar events of tensorboard-rs, at least {LEAST_RATIO} times are wanted"
+        share = statistics.median(ours / limit for ours, limit in zip(scalars[US], scalars[LIMIT]))
+        if share < LEAST_OF_LIMIT:
+            yield f"{share:.2f} times the scalars of {LIMIT}, at least {LEAST_OF_LIMIT} times are wanted"
+        for workload, least in LEAST_TO_TORCH.items():
+            rates = found["eventlog"][workload]
+            ratio = statistics.median(ours / theirs for ours, theirs in zip(rates[US], rates["torch.utils.tensorboard"]))
+            if ratio < least:
+                yield f"{ratio:.1f} times the {workload} of torch.utils.tensorboard, at least {least} times are wanted"
     if "memory" in found:
         peak = max(found["memory"][US])
         if peak > MOST_MEMORY:
@@ -257,7 +268,9 @@ def circumstances(options, part):
 def eventlog_section(options, found):
     text = ("Events per second, from the first call to a closed file. Histograms are made from 100,000 values, images are "
             "64 x 64 RGB and compressed as PNG by each writer. `trainer` writes on the caller's thread, "
-            "`trainer-background` through the queue of a training run.\n")
+            f"`trainer-background` through the queue of a training run. `{LIMIT}` is the limit: the same records, encoded "
+            f"beforehand, framed with their checksums and written; of scalars at least {LEAST_OF_LIMIT} of it are wanted. "
+            "`Reader` is the file of scalars, read, checked and decoded.\n")
     tables = [f"### {workload.capitalize()}\n\n{table('events/s', values)}\n" for workload, values in found.items()]
     return "\n".join([text, *tables])
 
