@@ -11,7 +11,7 @@ PACKAGES = {"cargo": ["tensorboard-rs"], "peer_python": ["torch", "tensorboard",
             "keras_python": ["tensorflow-cpu"]}
 RUST, TORCH = "tensorboard-rs", "torch.utils.tensorboard"
 # Writes the same bytes with their checksums from memory: a subject of `cargo bench`, as tensorboard-rs is.
-BYTES = "bytes with checksums"
+BYTES = "bytes-with-checksums"
 BENCH = "cargo bench"
 PEERS = {"eventlog_torch.py": "peer_python", "eventlog_tensorboardx.py": "peer_python",
          "eventlog_tensorflow.py": "keras_python"}

@@ -322,8 +322,8 @@ mod tests {
             let (scale, offset) = (unit(next()) * 1e3, unit(next()) - 0.5);
             let mut value = || match kind {
                 0 => unit(next()) * scale + offset,
-                1 => f32::from_bits(next() % 200 | next() << 31),
-                2 => f32::from_bits(next() << 8 ^ next()),
+                1 => f32::from_bits((next() % 200) | (next() << 31)),
+                2 => f32::from_bits((next() << 8) ^ next()),
                 3 => (unit(next()) - 0.5) * 2.0 * f32::MAX,
                 4 => offset,
                 // On the edges of thirty buckets, and one float beside them.
