@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use crate::data::DatasetName;
 use crate::exit::{Classify, Exit};
-use crate::model::Architecture;
+use crate::model::{Architecture, Precision};
 use crate::optim::Rule;
 use crate::run_name::Template;
 use crate::types::Seed;
@@ -110,6 +110,7 @@ pub struct Config {
     /// Which images those are.
     pub probe_seed: Seed,
     pub device: DeviceChoice,
+    pub precision: Precision,
     /// `None`: as many as the machine lets the process use.
     pub threads: Option<usize>,
     pub on_nan: OnNan,
@@ -151,6 +152,7 @@ impl Config {
             probes: 1,
             probe_seed: Seed(0),
             device: DeviceChoice::Auto,
+            precision: Precision::F32,
             threads: None,
             on_nan: OnNan::Stop,
             checkpoint_every: Cadence::Off,

@@ -21,7 +21,7 @@ const SHOWN: usize = 48;
 const TIMES: [&str; 3] = ["date", "time", "datetime"];
 /// Fields whose values are asked for: the machine's name, and every setting that is neither a path nor a matter of the
 /// console.
-const SETTINGS: [&str; 20] = [
+const SETTINGS: [&str; 21] = [
     "host",
     "seed",
     "dataset",
@@ -37,6 +37,7 @@ const SETTINGS: [&str; 20] = [
     "limit-train",
     "limit-validation",
     "device",
+    "precision",
     "threads",
     "histogram-freq",
     "image-freq",

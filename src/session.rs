@@ -18,7 +18,7 @@ const EXPERIMENT: &str = "events.out.tfevents.0000000000.hparams.v2";
 
 /// Knobs that are columns. TensorBoard shows five at first, of those that differ; which do is not known to one run, so the
 /// ones most often varied come first.
-const COLUMNS: [(&str, HparamKind); 13] = [
+const COLUMNS: [(&str, HparamKind); 14] = [
     ("learning-rate", HparamKind::Number),
     ("batch-size", HparamKind::Number),
     ("optimizer", HparamKind::Text),
@@ -30,6 +30,7 @@ const COLUMNS: [(&str, HparamKind); 13] = [
     ("seed", HparamKind::Number),
     ("kernel-size", HparamKind::Number),
     ("dataset", HparamKind::Text),
+    ("precision", HparamKind::Text),
     ("limit-train", HparamKind::Number),
     ("limit-validation", HparamKind::Number),
 ];

@@ -139,9 +139,13 @@ fn wrong_command_lines() {
         value("--probe-seed", "-1"),
         mistake("--logdir run --observe gradcm=every:1epoch", 64, &["observe", "did you mean `gradcam`?"]),
         value("--device", "cuda:-1"),
+        value("--precision", "fp16"),
         value("--data-dir", ""),
         value("--log-format", "yaml"),
         mistake("--dataset synthetic --logdir run --threads 0", 64, &["threads from command line: got `0`"]),
+        mistake(RUN, 78, &["precision bf16 is for CUDA", "--precision f32", "--device cuda"])
+            .with("TRAINER_PRECISION", "bf16")
+            .with("TRAINER_DEVICE", "cpu"),
         mistake("--logdir run --dataset minst", 64, &["dataset", "`minst`", "did you mean `mnist`?"]),
         mistake(RUN, 64, &["optimizer", "`adma`", "did you mean `adam`?"]).argument("--optimizer").argument("adma"),
         mistake(RUN, 64, &["'--epoch'", "'--epochs'"]).argument("--epoch").argument("3"),

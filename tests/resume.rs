@@ -248,6 +248,7 @@ fn another_setting_is_another_run() {
         ("conv-filters", "3"),
         ("kernel-size", "5"),
         ("dense-units", "7"),
+        ("precision", "bf16"),
         ("update-freq", "4"),
         ("histogram-freq", "2"),
         ("image-freq", "2"),

@@ -12,7 +12,7 @@ OTHERS = {
     "seed": "1", "dataset": "mnist", "limit-train": "201", "limit-validation": "39", "batch-size": "49",
     "optimizer": "sgd", "learning-rate": "0.02", "momentum": "0.5", "weight-decay": "0.1", "conv-filters": "3",
     "kernel-size": "5", "dense-units": "7", "update-freq": "4", "histogram-freq": "2", "image-freq": "2",
-    "observe": "default", "probes": "3", "probe-seed": "1", "warm-start": "latest",
+    "observe": "default", "probes": "3", "precision": "bf16", "probe-seed": "1", "warm-start": "latest",
 }
 
 

@@ -6,6 +6,7 @@ use super::values::{device, number, one_of, optional, path, real, store, wanted,
 use super::watching::Watching;
 use super::{Config, KeepBest, LogFormat, OnNan, OptimizerName, UpdateFreq, WarmStart, cadence};
 use crate::data::{DEFAULT_DATA_DIR, DatasetName};
+use crate::model::Precision;
 use crate::run_name::Template;
 use crate::types::Seed;
 
@@ -112,6 +113,20 @@ pub const KNOBS: &[Knob] = &[
         heading: RUN,
         later: Later::Free,
         set: |c, t| store(&mut c.device, device(t)),
+    },
+    Knob {
+        key: "precision",
+        value_name: "NUMBERS",
+        default: "f32",
+        help: "Numbers that layers compute in while they train on CUDA: `f32`, `bf16` or `f16`\n\nWeights, gradients, losses \
+               and the optimizer stay f32, and so do evaluation, pictures and whatever is asked of the network later. With \
+               f16 the loss is multiplied by 1024 before the backward pass; a gradient that is too large for f16 all the \
+               same is not finite, and --on-nan says what then: `skip` leaves the step out. The CPU has f32 alone.",
+        heading: RUN,
+        later: Later::Fixed,
+        set: |c, t| {
+            store(&mut c.precision, one_of(t, &Precision::ALL.map(|precision| (precision.as_str(), precision))))
+        },
     },
     Knob {
         key: "threads",

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
     use crate::data::{Dataset, Split};
     use crate::eventlog::{Memory, Summary};
-    use crate::model::{Architecture, Network};
+    use crate::model::{Architecture, Network, Precision};
     use crate::optim::Rule;
     use crate::trace::Trace;
     use crate::train::{EpochReport, Fit, Forgetful, Metrics, OnNonFinite, Outcome, Progress, TrainState, Watch, fit};
@@ -261,6 +261,7 @@ mod tests {
             learning_rate: 0.1,
             seed: Seed(1),
             threads: 1,
+            precision: Precision::F32,
             on_non_finite: OnNonFinite::Stop,
             left_out: &BTreeSet::new(),
             stop: &AtomicUsize::new(0),

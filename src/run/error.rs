@@ -10,7 +10,7 @@ use crate::data::LoadError;
 use crate::durable;
 use crate::eventlog::SinkError;
 use crate::exit::{Classify, Exit};
-use crate::model::ShapeError;
+use crate::model::{Precision, ShapeError};
 use crate::records::{JournalError, TextfileError};
 use crate::run_dir::RunDirError;
 use crate::run_name::{TemplateError, WithinError};
@@ -30,6 +30,11 @@ pub enum RunError {
     Shape(#[from] ShapeError),
     #[error("device cuda:{index} is not there: libtorch sees {found} CUDA devices; use --device cpu or --device auto")]
     NoCuda { index: usize, found: usize },
+    #[error(
+        "precision {precision} is for CUDA, and this run would compute on the CPU, in f32 alone; use --precision f32, or \
+         --device cuda where there is one"
+    )]
+    Precision { precision: Precision },
     #[error(transparent)]
     Log(#[from] SinkError),
     #[error(transparent)]
@@ -64,6 +69,7 @@ impl Classify for RunError {
             RunError::Data(error) => error.exit(),
             RunError::Shape(error) => error.exit(),
             RunError::NoCuda { .. } => Exit::Unavailable,
+            RunError::Precision { .. } => Exit::Config,
             RunError::Log(error) => error.exit(),
             RunError::Fit(error) => error.exit(),
             RunError::Weights(error) => error.exit(),

@@ -24,7 +24,7 @@ use crate::data::{self, Dataset, LoadError, Split};
 use crate::eventlog::hparams::Status;
 use crate::eventlog::{Background, Kind, Limits, LogDir, Origin, Tally};
 use crate::exit::Classify;
-use crate::model::Network;
+use crate::model::{Network, Precision};
 use crate::observe::Findings;
 use crate::records::{self, RunResult, Textfile};
 use crate::run_dir::{self, JOURNAL, RunDir, RunDirError};
@@ -162,6 +162,9 @@ fn run_in(
         return Ok(Ended::Already(already));
     }
     let device = device(config.device)?;
+    if device == Device::Cpu && config.precision != Precision::F32 {
+        return Err(RunError::Precision { precision: config.precision });
+    }
     let threads = config.threads.unwrap_or_else(available_threads);
     keep_freed_memory();
     let dataset = dataset(config)?;
@@ -312,6 +315,7 @@ impl Job<'_> {
             learning_rate: config.learning_rate,
             seed: config.seed,
             threads,
+            precision: config.precision,
             on_non_finite: if config.on_nan == OnNan::Skip { OnNonFinite::Skip } else { OnNonFinite::Stop },
             left_out: &point.ledger.left_out,
             stop,

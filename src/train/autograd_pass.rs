@@ -9,7 +9,7 @@ use super::observer::PhaseSeconds;
 use super::state::TrainState;
 use super::stepper::Evaluated;
 use crate::data::{Batch, Split};
-use crate::model::{Network, Operation, Parameters, host_values};
+use crate::model::{Network, Operation, Parameters, Precision, host_values};
 use crate::trace::{Name, Part, Spans, Started, Trace};
 
 /// Samples in a piece of an evaluation: large enough to be fast, small enough to keep activations in few megabytes.
@@ -22,6 +22,8 @@ pub(super) struct AutogradPass {
     /// The weights again, as leaves.
     leaves: Vec<Tensor>,
     gradient: Tensor,
+    /// What steps compute in; evaluations are of the weights as they are saved.
+    precision: Precision,
     forward: ForwardPass,
 }
 
@@ -44,7 +46,7 @@ pub(super) struct Passed {
 }
 
 impl AutogradPass {
-    pub fn new(network: &Arc<Network>, parameters: &Parameters) -> AutogradPass {
+    pub fn new(network: &Arc<Network>, parameters: &Parameters, precision: Precision) -> AutogradPass {
         let leaves = parameters.leaves();
         let gradient = parameters.flat().zeros_like();
         let views = parameters.views_of(&gradient);
@@ -59,7 +61,7 @@ impl AutogradPass {
         }
         let weights = parameters.views().iter().map(Tensor::shallow_clone).collect();
         let forward = ForwardPass::new(network.clone(), parameters.device());
-        AutogradPass { weights, leaves, gradient, forward }
+        AutogradPass { weights, leaves, gradient, precision, forward }
     }
 
     /// Says to `trace` what it does from now on.
@@ -76,17 +78,21 @@ impl AutogradPass {
         let data = started.elapsed().as_secs_f64();
         let _ = self.gradient.zero_();
         let passing = self.forward.spans.start();
-        let logits_nk = self.forward.logits(&self.leaves, &batch.images_nchw);
+        let logits_nk = self.forward.logits(&self.leaves, &batch.images_nchw, self.precision);
         let adding = self.forward.spans.start_layer();
         let loss = loss_sum(&logits_nk, &batch.labels_n);
         self.forward.end(adding, Part::Forward, "loss");
         self.forward.end(passing, Part::Phase, "forward");
         let forward = started.elapsed().as_secs_f64() - data;
         let passing = self.forward.spans.start();
-        (&loss * (1.0 / indices.len() as f64)).backward();
+        let scale = self.precision.loss_scale();
+        (&loss * (scale / indices.len() as f64)).backward();
         self.forward.end(passing, Part::Phase, "backward");
         let copying = self.forward.spans.start();
         tch::no_grad(|| state.gradient.copy_(&self.gradient));
+        if self.precision.loss_scale() > 1.0 {
+            let _ = tch::no_grad(|| state.gradient.g_mul_scalar_(1.0 / scale));
+        }
         self.forward.end(copying, Part::Phase, "copy gradient");
         let backward = started.elapsed().as_secs_f64() - data - forward;
         self.forward.spans.flush();
@@ -112,7 +118,7 @@ impl AutogradPass {
             self.forward.end(whole, Part::Phase, "data");
             tch::no_grad(|| {
                 let passing = self.forward.spans.start();
-                let logits_nk = self.forward.logits(&self.weights, &batch.images_nchw);
+                let logits_nk = self.forward.logits(&self.weights, &batch.images_nchw, Precision::F32);
                 self.forward.end(passing, Part::Phase, "forward");
                 evaluated.loss_sum += loss_sum(&logits_nk, &batch.labels_n).double_value(&[]);
                 evaluated.correct += hits(&logits_nk, &batch.labels_n).int64_value(&[]) as u64;
@@ -135,15 +141,25 @@ impl ForwardPass {
         ForwardPass { network, device, names, spans: Spans::default() }
     }
 
-    /// What [`Network::forward`] computes.
-    fn logits(&mut self, weights: &[Tensor], images_nchw: &Tensor) -> Tensor {
-        let mut x = images_nchw.shallow_clone();
+    /// What [`Network::forward`] computes, in `precision`, as `f32`. Casts are part of the graph: gradients come back through
+    /// them, as `f32` again.
+    fn logits(&mut self, weights: &[Tensor], images_nchw: &Tensor, precision: Precision) -> Tensor {
+        let started = self.spans.start_layer();
+        let cast = |tensor: &Tensor| tensor.to_kind(precision.kind());
+        let (cast_weights, mut x) = match precision {
+            Precision::F32 => (None, images_nchw.shallow_clone()),
+            _ => (Some(weights.iter().map(cast).collect::<Vec<_>>()), cast(images_nchw)),
+        };
+        if cast_weights.is_some() {
+            self.end(started, Part::Forward, "cast");
+        }
+        let weights = cast_weights.as_deref().unwrap_or(weights);
         for (operation, name) in self.network.operations().iter().zip(&self.names) {
             let started = self.spans.start_layer();
             x = operation.apply(weights, &x);
             end(&mut self.spans, self.device, started, Part::Forward, name);
         }
-        x
+        x.to_kind(Kind::Float)
     }
 
     fn end(&mut self, started: Started, part: Part, name: &'static str) {
@@ -167,4 +183,131 @@ fn loss_sum(logits_nk: &Tensor, labels_n: &Tensor) -> Tensor {
 
 fn hits(logits_nk: &Tensor, labels_n: &Tensor) -> Tensor {
     logits_nk.argmax(-1, false).eq_tensor(labels_n).sum(Kind::Int64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::data::order;
+    use crate::model::Architecture;
+    use crate::optim::Rule;
+    use crate::rng::{Purpose, Stream};
+    use crate::train::Stepper;
+    use crate::types::{ImageShape, Seed};
+
+    const SHAPE: ImageShape = ImageShape { height: 12, width: 12, channels: 1 };
+    const SAMPLES: usize = 48;
+
+    /// Noise, brighter where the class is higher.
+    fn split() -> Split {
+        let mut stream = Stream::new(Seed(1), Purpose::Test, 0, 0);
+        let labels: Vec<u8> = (0..SAMPLES).map(|i| (i % 3) as u8).collect();
+        let pixel = |label: u8, stream: &mut Stream| label * 70 + stream.below(100) as u8;
+        let pixels = labels.iter().flat_map(|&label| vec![label; SHAPE.len()]).map(|l| pixel(l, &mut stream)).collect();
+        Split::new(SHAPE, 3, pixels, labels).unwrap()
+    }
+
+    fn network() -> Arc<Network> {
+        let architecture = Architecture { conv_filters: vec![4, 6], kernel_size: 3, dense_units: 8 };
+        Arc::new(Network::build(&architecture, SHAPE, 3).unwrap())
+    }
+
+    fn state(network: &Network, device: Device) -> TrainState {
+        TrainState::initialise(network, Rule::Adam { weight_decay: 0.0 }, Seed(5), device)
+    }
+
+    /// Loss and gradient of one step.
+    fn step(precision: Precision, device: Device) -> (f64, Vec<f32>) {
+        let network = network();
+        let mut state = state(&network, device);
+        let mut stepper = Stepper::by_autograd(&network, &state, precision).unwrap();
+        let output = stepper.step(&mut state, &split(), &order(Seed(0), 0, SAMPLES), 0.01).unwrap();
+        assert_eq!((output.loss_sum.kind(), state.gradient.kind()), (Kind::Double, Kind::Float));
+        assert_eq!(state.parameters.flat().kind(), Kind::Float);
+        (output.loss_sum.double_value(&[]) / SAMPLES as f64, host_values(&state.gradient))
+    }
+
+    /// Length of the difference of two gradients, as a share of the first.
+    fn distance(one: &[f32], other: &[f32]) -> f64 {
+        let length = |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        length(&mut one.iter().zip(other).map(|(a, b)| a - b)) / length(&mut one.iter().copied())
+    }
+
+    /// How far from `f32` the loss and the gradient may be: a few units in the last place of the numbers they come from.
+    fn tolerance(precision: Precision) -> (f64, f64) {
+        match precision {
+            // Convolutions on CUDA may round their factors to 10 bits (TF32).
+            Precision::F32 => (2e-3, 1e-2),
+            Precision::Bf16 => (1e-2, 5e-2),
+            Precision::F16 => (2e-3, 1e-2),
+        }
+    }
+
+    #[test]
+    fn fewer_digits_give_nearly_the_same_loss_and_gradient() {
+        let (loss, gradient) = step(Precision::F32, Device::Cpu);
+        for precision in [Precision::Bf16, Precision::F16] {
+            let (rounded_loss, rounded) = step(precision, Device::Cpu);
+            let (loss_tolerance, gradient_tolerance) = tolerance(precision);
+            assert!((rounded_loss - loss).abs() < loss_tolerance, "{precision}: {rounded_loss}, want {loss}");
+            let off = distance(&gradient, &rounded);
+            assert!(off < gradient_tolerance, "{precision}: {off}");
+            assert!(off > 1e-6, "{precision} is not what was computed in");
+        }
+    }
+
+    #[test]
+    fn a_network_learns_in_every_precision_and_is_judged_by_its_weights() {
+        for precision in Precision::ALL {
+            let (network, split) = (network(), split());
+            let mut state = state(&network, Device::Cpu);
+            let mut stepper = Stepper::by_autograd(&network, &state, precision).unwrap();
+            for epoch in 0..40 {
+                let output = stepper.step(&mut state, &split, &order(Seed(0), epoch, SAMPLES), 0.01).unwrap();
+                assert!(!output.broken, "{precision}");
+            }
+            let stop = std::sync::atomic::AtomicUsize::new(0);
+            let (metrics, _) = stepper.evaluate(&state, &split, &stop).unwrap().unwrap();
+            assert!(metrics.accuracy > 0.9, "{precision}: {metrics:?}");
+            let mut plain = Stepper::by_autograd(&network, &state, Precision::F32).unwrap();
+            let (want, _) = plain.evaluate(&state, &split, &stop).unwrap().unwrap();
+            assert_eq!(metrics, want, "{precision}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_for_f16_breaks_a_step_and_changes_nothing() {
+        let network = network();
+        let mut state = state(&network, Device::Cpu);
+        // Of a class that every sample is taken for: 1 x 1024 / 48 x 30,000 is beyond 65,504, and no value is.
+        let fill =
+            |parameter: usize, value: f64| drop(state.parameters.views()[parameter].shallow_clone().fill_(value));
+        fill(4, 0.0);
+        fill(5, 1e-3);
+        fill(6, 0.0);
+        let _ = state.parameters.views()[6].get(0).fill_(3e4);
+        let before = state.parameters.flat().copy();
+        let mut stepper = Stepper::by_autograd(&network, &state, Precision::F16).unwrap().guarded();
+        let output = stepper.step(&mut state, &split(), &order(Seed(0), 0, SAMPLES), 0.01).unwrap();
+        assert!(output.broken && output.loss_sum.double_value(&[]).is_finite());
+        assert_eq!(state.parameters.flat(), &before);
+    }
+
+    #[test]
+    fn cuda_computes_what_the_processor_does() {
+        if !tch::Cuda::is_available() {
+            let _ = writeln!(std::io::stderr(), "skipped: there is no CUDA device");
+            return;
+        }
+        let (loss, gradient) = step(Precision::F32, Device::Cpu);
+        for precision in Precision::ALL {
+            let (device_loss, on_device) = step(precision, Device::Cuda(0));
+            let (loss_tolerance, gradient_tolerance) = tolerance(precision);
+            assert!((device_loss - loss).abs() < loss_tolerance, "{precision}: {device_loss}, want {loss}");
+            let off = distance(&gradient, &on_device);
+            assert!(off < gradient_tolerance, "{precision}: {off}");
+        }
+    }
 }

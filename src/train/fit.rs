@@ -20,7 +20,7 @@ use super::sums::Sums;
 use crate::data::{Batch, Dataset, order};
 use crate::evaluation::Predictions;
 use crate::exit::{Classify, Exit};
-use crate::model::Network;
+use crate::model::{Network, Precision};
 use crate::trace::{Part, Trace};
 use crate::types::Seed;
 
@@ -42,6 +42,8 @@ pub struct Fit<'a> {
     pub learning_rate: f64,
     pub seed: Seed,
     pub threads: usize,
+    /// What steps compute in, on whatever device.
+    pub precision: Precision,
     pub on_non_finite: OnNonFinite,
     /// Steps, counted from 1, that are left out, as they are known to ruin the weights: each counts as one that was
     /// skipped.
@@ -125,8 +127,11 @@ pub fn fit<Out>(
 ) -> Result<Outcome, FitError> {
     // A batch never holds more than the data set does.
     let largest_batch = fit.batch_size.min(fit.dataset.train.len());
-    let stepper = Stepper::new(fit.network, state, largest_batch, fit.threads)
-        .map_err(|source| FitError::Threads { threads: fit.threads, source })?;
+    let stepper = match fit.precision {
+        Precision::F32 => Stepper::new(fit.network, state, largest_batch, fit.threads),
+        precision => Stepper::by_autograd(fit.network, state, precision),
+    };
+    let stepper = stepper.map_err(|source| FitError::Threads { threads: fit.threads, source })?;
     let stepper = stepper.traced(fit.trace);
     let stepper = if fit.on_non_finite == OnNonFinite::Skip { stepper.guarded() } else { stepper };
     if state.position.iterations == 0 {
@@ -537,6 +542,7 @@ mod tests {
             learning_rate,
             seed: Seed(1),
             threads: 1,
+            precision: Precision::F32,
             on_non_finite: OnNonFinite::Stop,
             left_out,
             stop: &AtomicUsize::new(stop),

@@ -15,7 +15,7 @@ use crate::chain::Chain;
 use crate::data::Split;
 use crate::evaluation::Predictions;
 use crate::floats::{floats, floats_mut};
-use crate::model::Network;
+use crate::model::{Network, Precision};
 use crate::trace::{Part, Trace};
 
 /// Floats of the parameters that one thread updates at a time, at least.
@@ -75,14 +75,14 @@ impl Stepper {
                 let pass = Pass::Chain(ChainPass::new(chain, pool.threads()));
                 Ok(Stepper { pool, pass, classes: network.classes(), guarded: false, trace: Trace::default() })
             }
-            _ => Stepper::by_autograd(network, state),
+            _ => Stepper::by_autograd(network, state, Precision::F32),
         }
     }
 
     /// By libtorch's automatic differentiation, whole batches on one thread: what [`Stepper::new`] falls back to, and what
-    /// its faster passes are held against.
-    pub fn by_autograd(network: &Arc<Network>, state: &TrainState) -> std::io::Result<Stepper> {
-        let pass = Pass::Autograd(AutogradPass::new(network, &state.parameters));
+    /// its faster passes are held against. Steps compute in `precision`, on any device.
+    pub fn by_autograd(network: &Arc<Network>, state: &TrainState, precision: Precision) -> std::io::Result<Stepper> {
+        let pass = Pass::Autograd(AutogradPass::new(network, &state.parameters, precision));
         let (pool, trace) = (Pool::start(1)?, Trace::default());
         Ok(Stepper { pool, pass, classes: network.classes(), guarded: false, trace })
     }

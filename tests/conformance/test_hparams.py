@@ -12,8 +12,8 @@ RATES = ["0.0003", "0.001", "0.003", "0.01", "0.03", "100"]
 DIVERGES = "100"
 # TensorBoard sorts each of the two by name, and shows five columns until it is asked for more.
 SHOWN_FIRST = ["batch-size", "conv-filters", "dense-units", "learning-rate", "optimizer"]
-COLUMNS = [*SHOWN_FIRST, "dataset", "epochs", "kernel-size", "limit-train", "limit-validation", "momentum", "seed",
-           "weight-decay"]
+COLUMNS = [*SHOWN_FIRST, "dataset", "epochs", "kernel-size", "limit-train", "limit-validation", "momentum",
+           "precision", "seed", "weight-decay"]
 METRICS = [("validation", "best/val_accuracy"), ("validation", "epoch_accuracy"), ("validation", "epoch_loss"),
            ("train", "epoch_accuracy"), ("train", "epoch_loss")]
 DATA_ERROR = 65
@@ -85,7 +85,7 @@ def check(board, rates=RATES):
         assert values["learning-rate"] == float(rate)
         want = {"batch-size": 64, "optimizer": "adam", "conv-filters": "4", "dense-units": 16, "weight-decay": 0,
                 "momentum": 0, "epochs": 2, "seed": 0, "kernel-size": 3, "dataset": "synthetic", "limit-train": 256,
-                "limit-validation": 100}
+                "limit-validation": 100, "precision": "f32"}
         assert {name: values[name] for name in want} == want
         metrics = {(value["name"]["group"], value["name"]["tag"]): value for value in row["metricValues"]}
         if not failed:
@@ -100,7 +100,7 @@ def test_the_columns_are_the_settings_and_the_metrics(table):
     assert [info["name"] for info in columns["hparamInfos"]] == COLUMNS
     kinds = {info["name"]: info["type"] for info in columns["hparamInfos"]}
     assert {name for name, kind in kinds.items() if kind == "DATA_TYPE_STRING"} == {
-        "optimizer", "conv-filters", "dataset"}
+        "optimizer", "conv-filters", "dataset", "precision"}
     assert set(kinds.values()) == {"DATA_TYPE_STRING", "DATA_TYPE_FLOAT64"}
     assert all(info["description"] for info in columns["hparamInfos"])
     metrics = columns["metricInfos"]
