@@ -284,7 +284,9 @@ mod tests {
         // Of a class that every sample is taken for: 1 x 1024 / 48 x 30,000 is beyond 65,504, and no value is.
         let fill =
             |parameter: usize, value: f64| drop(state.parameters.views()[parameter].shallow_clone().fill_(value));
-        (fill(4, 0.0), fill(5, 1e-3), fill(6, 0.0));
+        fill(4, 0.0);
+        fill(5, 1e-3);
+        fill(6, 0.0);
         let _ = state.parameters.views()[6].get(0).fill_(3e4);
         let before = state.parameters.flat().copy();
         let mut stepper = Stepper::by_autograd(&network, &state, Precision::F16).unwrap().guarded();
