@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use tch::Device;
 use trainer::data::{order, synthetic};
-use trainer::model::{Architecture, Network};
+use trainer::model::{Architecture, Network, Precision};
 use trainer::optim::Rule;
 use trainer::train::{PhaseSeconds, Stepper, TrainState};
 use trainer::types::Seed;
@@ -57,7 +57,7 @@ fn main() -> Outcome<()> {
             let state = state();
             let stepper = match name {
                 "chain" => Stepper::new(&network, &state, options.batch_size, options.threads)?,
-                _ => Stepper::by_autograd(&network, &state)?,
+                _ => Stepper::by_autograd(&network, &state, Precision::default())?,
             };
             subjects.push(Subject { name, stepper, state, rates: Vec::new(), seconds: Vec::new() });
         }
