@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::standing::StandingError;
 use super::state_files::StateError;
 use crate::checkpoint::StoreError;
-use crate::data::LoadError;
+use crate::data::{Changed, LoadError};
 use crate::durable;
 use crate::eventlog::SinkError;
 use crate::exit::{Classify, Exit};
@@ -25,6 +25,8 @@ pub enum RunError {
     Dir(#[from] RunDirError),
     #[error(transparent)]
     Data(#[from] LoadError),
+    #[error(transparent)]
+    Changed(#[from] Changed),
     #[error(transparent)]
     Shape(#[from] ShapeError),
     #[error("device cuda:{index} is not there: libtorch sees {found} CUDA devices; use --device cpu or --device auto")]
@@ -59,6 +61,7 @@ impl Classify for RunError {
             RunError::NoLogdir => Exit::Usage,
             RunError::Dir(error) => error.exit(),
             RunError::Data(error) => error.exit(),
+            RunError::Changed(error) => error.exit(),
             RunError::Shape(error) => error.exit(),
             RunError::NoCuda { .. } => Exit::Unavailable,
             RunError::Log(error) => error.exit(),

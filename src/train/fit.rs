@@ -16,7 +16,7 @@ use super::skip::{OnNonFinite, PATIENCE, Skip};
 use super::state::{EpochReport, Position, TrainState};
 use super::stepper::Stepper;
 use super::sums::Sums;
-use crate::data::{Batch, Dataset, order};
+use crate::data::{Batch, Dataset, Order, order};
 use crate::evaluation::Predictions;
 use crate::exit::{Classify, Exit};
 use crate::model::Network;
@@ -124,6 +124,8 @@ pub fn fit<Out>(
     let stepper = Stepper::new(fit.network, state, largest_batch, fit.threads)
         .map_err(|source| FitError::Threads { threads: fit.threads, source })?;
     let stepper = if fit.on_non_finite == OnNonFinite::Skip { stepper.guarded() } else { stepper };
+    fit.dataset.train.announce(Order::Shuffled);
+    fit.dataset.validation.announce(Order::Rising);
     if state.position.iterations == 0 {
         show_start(fit, state, watches, out);
     }
@@ -202,7 +204,9 @@ impl<Out> Training<'_, Out> {
             }
         }
         let mut left = order.len() - done;
-        for indices in order[done..].chunks(batch_size) {
+        let mut batches = order[done..].chunks(batch_size).peekable();
+        while let Some(indices) = batches.next() {
+            dataset.train.will_need(batches.peek().copied().unwrap_or_default());
             left -= indices.len();
             let looks = self.step(indices, left == 0)?;
             if left == 0 {
