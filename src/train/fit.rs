@@ -226,7 +226,7 @@ impl<Out> Training<'_, Out> {
         }
         // All steps of an epoch are done: there was a last one.
         let unseen = unseen.unwrap_or_else(|| self.unseen());
-        self.end_epoch(started, &unseen)
+        self.end_epoch(started, unseen)
     }
 
     /// One step on the samples of these indices. Says whether it is to be looked at.
@@ -287,7 +287,7 @@ impl<Out> Training<'_, Out> {
     }
 
     /// Evaluates, and looks at what came of the epoch.
-    fn end_epoch(&mut self, started: Instant, unseen: &Unseen) -> Result<(), FitError> {
+    fn end_epoch(&mut self, started: Instant, unseen: Unseen) -> Result<(), FitError> {
         let fit = self.fit;
         let totals = self.sums.read();
         self.sums.stop_clock();
@@ -296,10 +296,10 @@ impl<Out> Training<'_, Out> {
             return Err(FitError::NothingDone { epoch: self.state.position.epoch });
         }
         if self.stop_signal() != 0 {
-            return Err(self.stop_unseen(unseen));
+            return Err(self.stop_unseen(&unseen));
         }
         let evaluation = self.stepper.evaluate(self.state, &fit.dataset.validation, fit.stop)?;
-        let Some((validation, predictions)) = evaluation else { return Err(self.stop_unseen(unseen)) };
+        let Some((validation, predictions)) = evaluation else { return Err(self.stop_unseen(&unseen)) };
         // A loss is of the weights before its step: what the last step of an epoch did shows here first.
         if is_lost(validation.loss) {
             let mut non_finite = in_backward_pass(fit.network, &self.state.parameters.views_of(&self.state.gradient));
@@ -315,8 +315,10 @@ impl<Out> Training<'_, Out> {
         self.sums.seconds.observers += looking.elapsed().as_secs_f64();
         self.sums.stop_clock();
         if !seen {
-            return Err(self.stop_unseen(unseen));
+            return Err(self.stop_unseen(&unseen));
         }
+        // With films in them memories are large: these are not to lie beside those of a checkpoint.
+        drop(unseen);
         let position = &mut self.state.position;
         let report = EpochReport {
             epoch: position.epoch,
