@@ -85,6 +85,10 @@ bench: data build ## Measure against peers and write docs/benchmarks.md (about 1
 	@$(step) 'PyTorch environment' $(PYTHON) scripts/venv.py .deps/peers $(PEERS)
 	$(VENV)/bin/python scripts/bench.py --trainer $(TRAINER) --peer-python .deps/peers/bin/python $(ARGS)
 
+.PHONY: scaling
+scaling: data build ## Measure how a step scales with threads, write docs/scaling.md (about 5 minutes, an idle machine).
+	$(VENV)/bin/python scripts/scaling.py --trainer $(TRAINER) $(ARGS)
+
 .PHONY: screenshots
 screenshots: venv ## Take pictures of TensorBoard's tabs over the log directory into target/screenshots.
 	@$(step) 'browser driver' $(PYTHON) scripts/venv.py .deps/screenshots scripts/requirements.txt scripts/requirements-screenshots.txt
