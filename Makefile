@@ -93,6 +93,10 @@ bench: data build ## Measure against peers and write docs/benchmarks.md (about t
 instructions: setup ## Compare instructions of the event log with benches/instructions.json (valgrind; ARGS=--write updates).
 	$(PYTHON) scripts/instructions.py $(ARGS)
 
+.PHONY: scaling
+scaling: data build ## Measure how a step scales with threads, write docs/scaling.md (about 5 minutes, an idle machine).
+	$(VENV)/bin/python scripts/scaling.py --trainer $(TRAINER) $(ARGS)
+
 .PHONY: screenshots
 screenshots: venv ## Take pictures of TensorBoard's tabs over the log directory into target/screenshots.
 	@$(step) 'browser driver' $(PYTHON) scripts/venv.py .deps/screenshots scripts/requirements.txt scripts/requirements-screenshots.txt

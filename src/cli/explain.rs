@@ -109,6 +109,7 @@ impl Question {
             for index in indices {
                 specimens.push(Specimen::of_split(&dataset.validation, index)?);
             }
+            dataset.check()?;
         }
         let out = PathBuf::from(text(matches, "out").unwrap_or_default());
         let count = specimens.len() + failures.len();

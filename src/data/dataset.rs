@@ -1,10 +1,12 @@
-//! Images with labels, as bytes in memory, in a training and a validation split.
+//! Images with labels, as bytes, in a training and a validation split.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::data::idx::{self, IdxError};
+use crate::data::mapping::{Changed, Order};
+use crate::data::pixels::Pixels;
 use crate::data::source::{self, LocateError};
 use crate::data::synthetic;
 use crate::exit::{Classify, Exit};
@@ -33,11 +35,19 @@ impl Dataset {
     pub fn blake3(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for split in [&self.train, &self.validation] {
+            split.announce(Order::Rising);
             hasher.update(&(split.len() as u64).to_le_bytes());
             hasher.update(split.pixels());
             hasher.update(split.labels());
         }
         hasher.finalize().to_hex().to_string()
+    }
+
+    /// Whether the data are still what they were when they were loaded. Those that are in memory are; those that are left
+    /// in their files may have been written to, and what was learned since is then of no use.
+    pub fn check(&self) -> Result<(), Changed> {
+        self.train.pixels.check()?;
+        self.validation.pixels.check()
     }
 }
 
@@ -47,7 +57,7 @@ impl Dataset {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
     shape: ImageShape,
-    pixels: Vec<u8>,
+    pixels: Pixels,
     labels: Vec<u8>,
 }
 
@@ -188,6 +198,11 @@ impl Classify for UnknownDataset {
 impl Split {
     /// `pixels` holds one image of `shape` for each label, and every label is below `classes`.
     pub fn new(shape: ImageShape, classes: usize, pixels: Vec<u8>, labels: Vec<u8>) -> Result<Split, SplitError> {
+        Split::of(shape, classes, pixels.into(), labels)
+    }
+
+    /// As [`Split::new`], wherever the pixels are.
+    pub fn of(shape: ImageShape, classes: usize, pixels: Pixels, labels: Vec<u8>) -> Result<Split, SplitError> {
         if shape.is_empty() {
             return Err(SplitError::NoPixels(shape));
         }
@@ -210,7 +225,7 @@ impl Split {
     /// A split whose parts fit by construction.
     pub(in crate::data) fn drawn(shape: ImageShape, pixels: Vec<u8>, labels: Vec<u8>) -> Split {
         debug_assert_eq!(pixels.len(), labels.len() * shape.len());
-        Split { shape, pixels, labels }
+        Split { shape, pixels: pixels.into(), labels }
     }
 
     /// Images in the split, at most `u32::MAX`.
@@ -258,9 +273,19 @@ impl Split {
             self.labels.truncate(n);
             self.labels.shrink_to_fit();
             self.pixels.truncate(n * self.shape.len());
-            self.pixels.shrink_to_fit();
         }
         self
+    }
+
+    /// Says in which order images will be looked at. It matters for speed alone, and only where they are not in memory.
+    pub fn announce(&self, order: Order) {
+        self.pixels.announce(order);
+    }
+
+    /// Says that these images are looked at soon, so that they may come from the disk meanwhile.
+    pub fn will_need(&self, indices: &[u32]) {
+        let len = self.shape.len();
+        self.pixels.will_need(indices.iter().map(|&index| index as usize * len..(index as usize + 1) * len));
     }
 }
 
@@ -299,7 +324,7 @@ fn read_split(name: DatasetName, data_dir: &Path, images_path: &Path, labels_pat
             labels: labels.len(),
         });
     }
-    Split::new(shape, name.classes().len(), images.pixels, labels).map_err(|error| LoadError::Split {
+    Split::of(shape, name.classes().len(), images.pixels, labels).map_err(|error| LoadError::Split {
         name,
         data_dir,
         path: labels_path.to_owned(),
@@ -357,7 +382,6 @@ mod tests {
         assert_eq!((split.image(1), split.label(1)), (&[3, 4][..], 2));
         let two = split.clone().limited(2);
         assert_eq!((two.pixels(), two.labels()), (&[1, 2, 3, 4][..], &[0, 2][..]));
-        assert_eq!(two.pixels.capacity(), 4);
         assert_eq!(split.clone().limited(9), split);
         assert!(split.limited(0).is_empty());
     }

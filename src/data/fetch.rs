@@ -417,8 +417,8 @@ impl Part {
     /// The written file, not yet durable, or what is wrong with the compressed one.
     fn unpack_to(&self, scratch: &Path, file: &File) -> io::Result<Result<fs::File, String>> {
         let mut out = fs::File::create(scratch)?;
-        let (mut reader, _) = crate::data::idx::open(&self.path)?;
-        match source::digest(&mut reader, &mut out, file.bytes) {
+        let mut reader = crate::data::idx::Opened::new(&self.path)?.reader();
+        match source::digest(&mut *reader, &mut out, file.bytes) {
             Ok(got) if got == file.sha256 => Ok(Ok(out)),
             Ok(got) => Ok(Err(format!("not the published file: SHA-256 is {got}, want {}", file.sha256))),
             // Reading fails on damaged gzip data only, and writing with an error of the operating system.

@@ -5,15 +5,24 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::mapping::Mapping;
+use super::pixels::Pixels;
 use crate::exit::{Classify, Exit};
 
-/// The most bytes of values a file may hold, about twenty times MNIST's.
+/// The most bytes of values that are read into memory, about twenty times MNIST's.
 pub const MAX_BYTES: u64 = 1 << 30;
+
+/// The most bytes of images that are read into memory from a file that could be mapped instead. MNIST is read, so that
+/// what happens to its files afterwards matters no more.
+const READ_RATHER: u64 = 256 << 20;
+
+/// The most bytes of images that a file may hold, more than MNIST-sized images have numbers.
+const MAX_MAPPED: u64 = 1 << 42;
 
 /// What is set aside because a header says so, in bytes, where nothing else vouches for it: MNIST's training images fit.
 const TRUSTED: usize = 48 << 20;
@@ -27,7 +36,7 @@ pub struct Images {
     pub count: usize,
     pub height: usize,
     pub width: usize,
-    pub pixels: Vec<u8>,
+    pub pixels: Pixels,
 }
 
 /// What a file was opened as; IDX itself does not say.
@@ -78,6 +87,8 @@ pub enum IdxFault {
     Gzip(io::Error),
     #[error("not enough memory for {0} bytes of values")]
     Memory(u64),
+    #[error("{len} bytes of values cannot be mapped into memory: {error}")]
+    Map { len: u64, error: io::Error },
     #[error("the header is cut off: got {got} bytes, want {want}")]
     ShortHeader { got: usize, want: usize },
     #[error("not an IDX file: got first bytes {:02x} {:02x}, want 00 00", got[0], got[1])]
@@ -118,68 +129,96 @@ impl Classify for IdxError {
             {
                 Exit::NoInput
             }
-            IdxFault::Read(_) | IdxFault::Memory(_) => Exit::Io,
+            IdxFault::Read(_) | IdxFault::Memory(_) | IdxFault::Map { .. } => Exit::Io,
             _ => Exit::Data,
         }
     }
 }
 
-/// Reads a file of images; gzip is recognised by its first bytes, whatever the file is called.
+/// Reads a file of images; gzip is recognised by its first bytes, whatever the file is called. Many plain images are left
+/// in the file, and read when they are looked at.
 pub fn read_images(path: &Path) -> Result<Images, IdxError> {
-    let array = read(path, Kind::Images)?;
-    match array.dimensions[..] {
+    images(path, READ_RATHER)
+}
+
+/// As [`read_images`]; more than `read_rather` bytes of plain images are mapped.
+fn images(path: &Path, read_rather: u64) -> Result<Images, IdxError> {
+    let (dimensions, pixels) = read(path, Kind::Images, read_rather)?;
+    match dimensions[..] {
         [count, height, width] => {
-            Ok(Images { count: count as usize, height: height as usize, width: width as usize, pixels: array.values })
+            Ok(Images { count: count as usize, height: height as usize, width: width as usize, pixels })
         }
         _ => Err(IdxError {
             path: path.to_owned(),
-            fault: IdxFault::Rank { got: array.dimensions.len() as u8, want: Kind::Images },
+            fault: IdxFault::Rank { got: dimensions.len() as u8, want: Kind::Images },
         }),
     }
 }
 
 /// Reads a file of labels; gzip is recognised by its first bytes, whatever the file is called.
 pub fn read_labels(path: &Path) -> Result<Vec<u8>, IdxError> {
-    read(path, Kind::Labels).map(|array| array.values)
+    read(path, Kind::Labels, MAX_BYTES).map(|(_, values)| values.to_vec())
 }
 
-/// Opens a file for reading what it says, gzipped or not. The flag tells whether it is gzipped.
-pub(crate) fn open(path: &Path) -> io::Result<(Box<dyn Read>, bool)> {
-    // Opening a named pipe would wait for its other end, perhaps for ever.
-    let kind = std::fs::metadata(path)?;
-    if !kind.is_file() && !kind.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+/// A file whose form is known.
+pub(crate) enum Opened {
+    Plain(File),
+    Gzipped(File),
+}
+
+impl Opened {
+    /// Opens a file for reading what it says, gzipped or not.
+    pub(crate) fn new(path: &Path) -> io::Result<Opened> {
+        // Opening a named pipe would wait for its other end, perhaps for ever.
+        let kind = std::fs::metadata(path)?;
+        if !kind.is_file() && !kind.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
+        let mut file = File::open(path)?;
+        let mut head = [0; 2];
+        let got = read_up_to(&mut file, &mut head)?;
+        file.rewind()?;
+        Ok(if got == head.len() && head == GZIP_MAGIC { Opened::Gzipped(file) } else { Opened::Plain(file) })
     }
-    let mut file = File::open(path)?;
-    let mut head = [0; 2];
-    let got = read_up_to(&mut file, &mut head)?;
-    let file = io::Cursor::new(head).take(got as u64).chain(file);
-    if got == head.len() && head == GZIP_MAGIC {
-        Ok((Box::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, file))), true))
-    } else {
-        Ok((Box::new(file), false))
+
+    pub(crate) fn is_gzipped(&self) -> bool {
+        matches!(self, Opened::Gzipped(_))
+    }
+
+    /// What it says, unpacked.
+    pub(crate) fn reader(self) -> Box<dyn Read> {
+        match self {
+            Opened::Plain(file) => Box::new(file),
+            Opened::Gzipped(file) => Box::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, file))),
+        }
     }
 }
 
-struct Array {
-    dimensions: Vec<u32>,
-    values: Vec<u8>,
-}
-
-fn read(path: &Path, kind: Kind) -> Result<Array, IdxError> {
+fn read(path: &Path, kind: Kind, read_rather: u64) -> Result<(Vec<u32>, Pixels), IdxError> {
     let fail = |fault| IdxError { path: path.to_owned(), fault };
-    let (reader, gzipped) = open(path).map_err(|error| {
+    let opened = Opened::new(path).map_err(|error| {
         fail(match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => IdxFault::Open(error),
             _ => IdxFault::Read(error),
         })
     })?;
-    // A plain file's length is known, so what is too short or too long is found before anything is allocated.
-    let length = match gzipped {
-        true => None,
-        false => Some(std::fs::metadata(path).map_err(|error| fail(IdxFault::Open(error)))?.len()),
+    let read = || match opened {
+        Opened::Plain(mut file) => {
+            // The length is known, so what is too short or too long is found before anything is allocated.
+            let length = Some(file.metadata().map_err(IdxFault::Open)?.len());
+            let cap = if kind == Kind::Images { MAX_MAPPED } else { MAX_BYTES };
+            let header = Header::read(&mut file, length, kind, cap)?;
+            match kind {
+                Kind::Images if header.want > read_rather => header.map(file, path),
+                _ => header.values(&mut file, length).map(|values| (header.dimensions, values.into())),
+            }
+        }
+        gzipped @ Opened::Gzipped(_) => {
+            let (dimensions, values) = parse(gzipped.reader(), None, kind, MAX_BYTES).map_err(IdxFault::of_gzip)?;
+            Ok((dimensions, values.into()))
+        }
     };
-    parse(reader, length, kind, MAX_BYTES).map_err(|fault| fail(if gzipped { fault.of_gzip() } else { fault }))
+    read().map_err(fail)
 }
 
 /// Whether an error in reading gzipped data lies with the data; otherwise the operating system has reported it.
@@ -197,55 +236,86 @@ impl IdxFault {
 }
 
 /// Reads one array and expects the end after it. `length` is that of the whole input, where it is known.
-fn parse(mut reader: impl Read, length: Option<u64>, kind: Kind, cap: u64) -> Result<Array, IdxFault> {
-    let magic: [u8; 4] = header(&mut reader, 0, 4)?;
-    if magic[..2] != [0, 0] {
-        return Err(IdxFault::Magic { got: [magic[0], magic[1]] });
-    }
-    if magic[2] != U8 {
-        return Err(IdxFault::ValueType { got: magic[2] });
-    }
-    if magic[3] != kind.rank() {
-        return Err(IdxFault::Rank { got: magic[3], want: kind });
-    }
-    let header_len = 4 + 4 * usize::from(kind.rank());
-    let mut dimensions = Vec::with_capacity(kind.rank().into());
-    for i in 0..usize::from(kind.rank()) {
-        dimensions.push(u32::from_be_bytes(header(&mut reader, 4 + 4 * i, header_len)?));
-    }
-    let shown = || Dimensions(dimensions.clone());
-    let want = dimensions
-        .iter()
-        .try_fold(1u64, |product, dimension| product.checked_mul(u64::from(*dimension)))
-        .filter(|want| *want <= cap)
-        .ok_or_else(|| IdxFault::TooLarge { dimensions: shown(), cap })?;
-    if want == 0 {
-        return Err(IdxFault::Empty { dimensions: shown() });
-    }
-    if let Some(got) = length.map(|length| length.saturating_sub(header_len as u64)) {
-        if got < want {
-            return Err(IdxFault::Truncated { dimensions: shown(), got, want });
+fn parse(mut reader: impl Read, length: Option<u64>, kind: Kind, cap: u64) -> Result<(Vec<u32>, Vec<u8>), IdxFault> {
+    let header = Header::read(&mut reader, length, kind, cap)?;
+    let values = header.values(&mut reader, length)?;
+    Ok((header.dimensions, values))
+}
+
+/// What stands before the values.
+struct Header {
+    dimensions: Vec<u32>,
+    /// Bytes of it, and of the values after it.
+    len: usize,
+    want: u64,
+}
+
+impl Header {
+    fn read(reader: &mut impl Read, length: Option<u64>, kind: Kind, cap: u64) -> Result<Header, IdxFault> {
+        let magic: [u8; 4] = header(reader, 0, 4)?;
+        if magic[..2] != [0, 0] {
+            return Err(IdxFault::Magic { got: [magic[0], magic[1]] });
         }
-        if got > want {
-            return Err(IdxFault::Trailing { dimensions: shown(), got: Some(got - want), want });
+        if magic[2] != U8 {
+            return Err(IdxFault::ValueType { got: magic[2] });
         }
+        if magic[3] != kind.rank() {
+            return Err(IdxFault::Rank { got: magic[3], want: kind });
+        }
+        let len = 4 + 4 * usize::from(kind.rank());
+        let mut dimensions = Vec::with_capacity(kind.rank().into());
+        for i in 0..usize::from(kind.rank()) {
+            dimensions.push(u32::from_be_bytes(header(reader, 4 + 4 * i, len)?));
+        }
+        let shown = || Dimensions(dimensions.clone());
+        let want = dimensions
+            .iter()
+            .try_fold(1u64, |product, dimension| product.checked_mul(u64::from(*dimension)))
+            .filter(|want| *want <= cap)
+            .ok_or_else(|| IdxFault::TooLarge { dimensions: shown(), cap })?;
+        if want == 0 {
+            return Err(IdxFault::Empty { dimensions: shown() });
+        }
+        if let Some(got) = length.map(|length| length.saturating_sub(len as u64)) {
+            if got < want {
+                return Err(IdxFault::Truncated { dimensions: shown(), got, want });
+            }
+            if got > want {
+                return Err(IdxFault::Trailing { dimensions: shown(), got: Some(got - want), want });
+            }
+        }
+        Ok(Header { dimensions, len, want })
     }
-    let mut values = Vec::new();
-    let room = usize::try_from(want).map_err(|_| IdxFault::Memory(want))?;
-    let room = if length.is_some() { room } else { room.min(TRUSTED) };
-    values.try_reserve_exact(room).map_err(|_| IdxFault::Memory(want))?;
-    reader.by_ref().take(want).read_to_end(&mut values).map_err(|error| match error.kind() {
-        io::ErrorKind::OutOfMemory => IdxFault::Memory(want),
-        _ => IdxFault::Read(error),
-    })?;
-    if (values.len() as u64) < want {
-        return Err(IdxFault::Truncated { dimensions: shown(), got: values.len() as u64, want });
+
+    /// The values, read into memory.
+    fn values(&self, reader: &mut impl Read, length: Option<u64>) -> Result<Vec<u8>, IdxFault> {
+        let want = self.want;
+        let shown = || Dimensions(self.dimensions.clone());
+        let mut values = Vec::new();
+        let room = usize::try_from(want).map_err(|_| IdxFault::Memory(want))?;
+        let room = if length.is_some() { room } else { room.min(TRUSTED) };
+        values.try_reserve_exact(room).map_err(|_| IdxFault::Memory(want))?;
+        reader.by_ref().take(want).read_to_end(&mut values).map_err(|error| match error.kind() {
+            io::ErrorKind::OutOfMemory => IdxFault::Memory(want),
+            _ => IdxFault::Read(error),
+        })?;
+        if (values.len() as u64) < want {
+            return Err(IdxFault::Truncated { dimensions: shown(), got: values.len() as u64, want });
+        }
+        // Reading on to the end is also what makes the gzip decoder compare its checksum.
+        if read_up_to(reader, &mut [0])? != 0 {
+            return Err(IdxFault::Trailing { dimensions: shown(), got: None, want });
+        }
+        Ok(values)
     }
-    // Reading on to the end is also what makes the gzip decoder compare its checksum.
-    if read_up_to(&mut reader, &mut [0])? != 0 {
-        return Err(IdxFault::Trailing { dimensions: shown(), got: None, want });
+
+    /// The values, left in their file.
+    fn map(self, file: File, path: &Path) -> Result<(Vec<u32>, Pixels), IdxFault> {
+        let len = self.want;
+        let end = usize::try_from(len).ok().and_then(|len| len.checked_add(self.len)).ok_or(IdxFault::Memory(len))?;
+        let mapping = Mapping::new(file, path, self.len..end).map_err(|error| IdxFault::Map { len, error })?;
+        Ok((self.dimensions, Pixels::mapped(mapping)))
     }
-    Ok(Array { dimensions, values })
 }
 
 fn header(reader: &mut impl Read, before: usize, want: usize) -> Result<[u8; 4], IdxFault> {
@@ -349,8 +419,9 @@ mod tests {
 
     #[test]
     fn plain_and_gzipped_files_read_the_same() {
-        let want = Images { count: 2, height: 2, width: 3, pixels: (0..12).collect() };
+        let want = Images { count: 2, height: 2, width: 3, pixels: (0..12).collect::<Vec<_>>().into() };
         assert_eq!(read_images(file(&images()).path()).unwrap(), want);
+        assert_eq!(super::images(file(&images()).path(), 11).unwrap(), want);
         assert_eq!(read_images(file(&gzip(&images())).path()).unwrap(), want);
         let labels = encode(&[3], &[9, 0, 4]);
         assert_eq!(read_labels(file(&labels).path()).unwrap(), [9, 0, 4]);
@@ -392,7 +463,7 @@ mod tests {
             (
                 with(4, &[0xff; 12]),
                 Kind::Images,
-                "too large: the header says 4294967295x4294967295x4294967295, more than the 1073741824 bytes that are \
+                "too large: the header says 4294967295x4294967295x4294967295, more than the 4398046511104 bytes that are \
                  read at most",
             ),
             (with(7, &[3]), Kind::Images, "cut off: got 12 bytes of values, want 18 for 3x2x3"),
@@ -475,7 +546,8 @@ mod tests {
             let images = read_images(file(&bytes).path()).unwrap();
             prop_assert_eq!((images.count, images.height, images.width),
                             (count as usize, height as usize, width as usize));
-            prop_assert_eq!(images.pixels, pixels);
+            prop_assert_eq!(&images.pixels[..], &pixels[..]);
+            prop_assert_eq!(super::images(file(&bytes).path(), 0).unwrap(), images);
         }
 
         #[test]
@@ -500,9 +572,9 @@ mod tests {
                 true => parse(MultiGzDecoder::new(&bytes[..]), None, kind, cap),
                 false => parse(&bytes[..], Some(bytes.len() as u64), kind, cap),
             };
-            if let Ok(array) = array {
-                prop_assert!(array.values.capacity() as u64 <= cap);
-                prop_assert_eq!(array.values.len() as u64, array.dimensions.iter().map(|d| u64::from(*d)).product::<u64>());
+            if let Ok((dimensions, values)) = array {
+                prop_assert!(values.capacity() as u64 <= cap);
+                prop_assert_eq!(values.len() as u64, dimensions.iter().map(|d| u64::from(*d)).product::<u64>());
             }
         }
     }

@@ -267,8 +267,9 @@ pub(crate) fn find(dir: &Path, file: &File) -> Result<Option<PathBuf>, Unreadabl
 /// Compares one file, plain or gzipped, with what was published.
 pub(crate) fn check(path: &Path, file: &File) -> Result<FileState, Unreadable> {
     let unreadable = |error| Unreadable { path: path.to_owned(), error };
-    let (mut reader, gzipped) = idx::open(path).map_err(unreadable)?;
-    state(&mut reader, gzipped, file).map_err(unreadable)
+    let opened = idx::Opened::new(path).map_err(unreadable)?;
+    let gzipped = opened.is_gzipped();
+    state(&mut *opened.reader(), gzipped, file).map_err(unreadable)
 }
 
 fn state(reader: &mut dyn Read, gzipped: bool, file: &File) -> io::Result<FileState> {

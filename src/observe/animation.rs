@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::eventlog::{Animation, AnimationError};
 use crate::picture::{DecodeError, Picture, PngError};
 
-/// Frames kept at most: a film of some ten seconds.
-const MOST: usize = 30;
+/// Frames kept at most: a film of some seven seconds. They are copied into each checkpoint, and count several times there.
+const MOST: usize = 20;
 const DELAY_MS: u16 = 350;
 /// How often the last frame is shown before the film begins again.
 const REST: usize = 4;

@@ -6,7 +6,7 @@ use super::profile::ProfileError;
 use super::standing::StandingError;
 use super::state_files::StateError;
 use crate::checkpoint::StoreError;
-use crate::data::LoadError;
+use crate::data::{Changed, LoadError};
 use crate::durable;
 use crate::eventlog::SinkError;
 use crate::exit::{Classify, Exit};
@@ -26,6 +26,8 @@ pub enum RunError {
     Dir(#[from] RunDirError),
     #[error(transparent)]
     Data(#[from] LoadError),
+    #[error(transparent)]
+    Changed(#[from] Changed),
     #[error(transparent)]
     Shape(#[from] ShapeError),
     #[error("device cuda:{index} is not there: libtorch sees {found} CUDA devices; use --device cpu or --device auto")]
@@ -67,6 +69,7 @@ impl Classify for RunError {
             RunError::NoLogdir => Exit::Usage,
             RunError::Dir(error) => error.exit(),
             RunError::Data(error) => error.exit(),
+            RunError::Changed(error) => error.exit(),
             RunError::Shape(error) => error.exit(),
             RunError::NoCuda { .. } => Exit::Unavailable,
             RunError::Precision { .. } => Exit::Config,

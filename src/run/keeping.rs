@@ -11,6 +11,7 @@ use super::notes::Notes;
 use super::state_files::{self, StateError};
 use crate::checkpoint::{Best, Checkpoint, Draft, Retention, Store, StoreError};
 use crate::config::{Cadence, Config, KeepBest};
+use crate::data::{Changed, Dataset};
 use crate::eventlog::Tally;
 use crate::exit::{Classify, Exit};
 use crate::observe::Findings;
@@ -81,6 +82,8 @@ pub(super) struct Keeping<'a> {
     pub epochs: u64,
     pub settings: BTreeMap<String, String>,
     pub dataset: DatasetFact,
+    /// What is learned, which must still be what `dataset` says.
+    pub learned: &'a Dataset,
     pub device: String,
     /// As it was when this process began.
     pub ledger: Ledger,
@@ -98,6 +101,8 @@ enum KeepError {
     Store { source: StoreError },
     #[error("cannot make a checkpoint of step {step}: {source}")]
     State { step: u64, source: StateError },
+    #[error("{source}")]
+    Data { source: Changed },
 }
 
 impl Classify for KeepError {
@@ -105,6 +110,7 @@ impl Classify for KeepError {
         match self {
             KeepError::Store { source } => source.exit(),
             KeepError::State { .. } => Exit::Software,
+            KeepError::Data { source } => source.exit(),
         }
     }
 }
@@ -129,6 +135,7 @@ impl Keeper<Findings> for Keeping<'_> {
             return Ok(());
         }
         let began = Instant::now();
+        self.learned.check().map_err(|source| Box::new(KeepError::Data { source }) as _)?;
         let position = snapshot.state.position;
         // Before the last checkpoint, or a process that goes on from it, and has no step to do, would say it again.
         if self.shows_share && position.samples == 0 && position.epoch >= self.epochs {

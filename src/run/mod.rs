@@ -259,6 +259,7 @@ impl Job<'_> {
             );
         };
         let trained = trained.and_then(|(outcome, ledger)| {
+            self.dataset.check()?; // without checkpoints nobody has asked
             let blake3 = weights::save(&dir.weights(), &point.state.parameters)?;
             Ok((outcome, ledger, blake3))
         });
@@ -339,6 +340,7 @@ impl Job<'_> {
             epochs: config.epochs,
             settings: resolved.fixed(),
             dataset: point.dataset.clone(),
+            learned: dataset,
             device: device_kind(device),
             ledger: point.ledger.clone(),
             started: self.started,

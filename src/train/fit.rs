@@ -17,7 +17,7 @@ use super::skip::{OnNonFinite, PATIENCE, Skip};
 use super::state::{EpochReport, Position, TrainState};
 use super::stepper::Stepper;
 use super::sums::Sums;
-use crate::data::{Batch, Dataset, order};
+use crate::data::{Batch, Dataset, Order, order};
 use crate::evaluation::Predictions;
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, Precision};
@@ -134,6 +134,8 @@ pub fn fit<Out>(
     let stepper = stepper.map_err(|source| FitError::Threads { threads: fit.threads, source })?;
     let stepper = stepper.traced(fit.trace);
     let stepper = if fit.on_non_finite == OnNonFinite::Skip { stepper.guarded() } else { stepper };
+    fit.dataset.train.announce(Order::Shuffled);
+    fit.dataset.validation.announce(Order::Rising);
     if state.position.iterations == 0 {
         show_start(fit, state, watches, out);
     }
@@ -212,7 +214,9 @@ impl<Out> Training<'_, Out> {
             }
         }
         let mut left = order.len() - done;
-        for indices in order[done..].chunks(batch_size) {
+        let mut batches = order[done..].chunks(batch_size).peekable();
+        while let Some(indices) = batches.next() {
+            dataset.train.will_need(batches.peek().copied().unwrap_or_default());
             left -= indices.len();
             let looks = self.step(indices, left == 0)?;
             if left == 0 {
@@ -232,7 +236,7 @@ impl<Out> Training<'_, Out> {
         }
         // All steps of an epoch are done: there was a last one.
         let unseen = unseen.unwrap_or_else(|| self.unseen());
-        self.end_epoch(started, &unseen)
+        self.end_epoch(started, unseen)
     }
 
     /// One step on the samples of these indices. Says whether it is to be looked at.
@@ -297,7 +301,7 @@ impl<Out> Training<'_, Out> {
     }
 
     /// Evaluates, and looks at what came of the epoch.
-    fn end_epoch(&mut self, started: Instant, unseen: &Unseen) -> Result<(), FitError> {
+    fn end_epoch(&mut self, started: Instant, unseen: Unseen) -> Result<(), FitError> {
         let fit = self.fit;
         fit.trace.epoch_ends();
         let totals = self.sums.read();
@@ -307,13 +311,13 @@ impl<Out> Training<'_, Out> {
             return Err(FitError::NothingDone { epoch: self.state.position.epoch });
         }
         if self.stop_signal() != 0 {
-            return Err(self.stop_unseen(unseen));
+            return Err(self.stop_unseen(&unseen));
         }
         let mut spans = fit.trace.spans();
         let evaluating = spans.start();
         let evaluation = self.stepper.evaluate(self.state, &fit.dataset.validation, fit.stop)?;
         spans.end_of(evaluating, Part::Phase, "evaluation", ("images", fit.dataset.validation.len()));
-        let Some((validation, predictions)) = evaluation else { return Err(self.stop_unseen(unseen)) };
+        let Some((validation, predictions)) = evaluation else { return Err(self.stop_unseen(&unseen)) };
         // A loss is of the weights before its step: what the last step of an epoch did shows here first.
         if is_lost(validation.loss) {
             let mut non_finite = in_backward_pass(fit.network, &self.state.parameters.views_of(&self.state.gradient));
@@ -329,8 +333,10 @@ impl<Out> Training<'_, Out> {
         self.sums.seconds.observers += looking.elapsed().as_secs_f64();
         self.sums.stop_clock();
         if !seen {
-            return Err(self.stop_unseen(unseen));
+            return Err(self.stop_unseen(&unseen));
         }
+        // With films in them memories are large: these are not to lie beside those of a checkpoint.
+        drop(unseen);
         let position = &mut self.state.position;
         let report = EpochReport {
             epoch: position.epoch,

@@ -24,7 +24,7 @@ impl Memories {
     ///
     /// What cannot be written down is not kept, which no type of ours is: an observer that finds nothing begins anew.
     pub fn put<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
-        match postcard::to_allocvec(value) {
+        match to_bytes(value) {
             Ok(bytes) => {
                 self.by_name.insert(name.to_owned(), bytes);
             }
@@ -39,7 +39,7 @@ impl Memories {
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
-        postcard::to_allocvec(&self.by_name).unwrap_or_default()
+        to_bytes(&self.by_name).unwrap_or_default()
     }
 
     pub fn from_bytes(bytes: &[u8]) -> Result<Memories, MemoryError> {
@@ -47,6 +47,12 @@ impl Memories {
             postcard::from_bytes(bytes).map_err(|source| MemoryError { what: "the observers".to_owned(), source })?;
         Ok(Memories { by_name })
     }
+}
+
+/// Into memory of just the size: growing by doubling would take up to three times as much, and films are large.
+fn to_bytes<T: Serialize + ?Sized>(value: &T) -> postcard::Result<Vec<u8>> {
+    let size = postcard::serialize_with_flavor(value, postcard::ser_flavors::Size::default())?;
+    postcard::to_extend(value, Vec::with_capacity(size))
 }
 
 #[cfg(test)]

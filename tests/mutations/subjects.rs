@@ -64,7 +64,7 @@ pub fn idx(bytes: &[u8], scratch: &Path) -> bool {
             assert!(count * height * width > 0 && images.pixels.len() == count * height * width);
             let mut back = vec![0, 0, 8, 3];
             back.extend([count, height, width].iter().flat_map(|side| (*side as u32).to_be_bytes()));
-            back.extend(&images.pixels);
+            back.extend(&images.pixels[..]);
             assert!(bytes.starts_with(&[0x1f, 0x8b]) || back == bytes, "accepted, and not the same");
         }
         Err(error) => refused(error),
