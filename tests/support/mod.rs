@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod hand_made;
+pub mod listed;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Write;
@@ -237,4 +240,9 @@ pub fn small_mnist(sandbox: &Sandbox, train: u8, test: u8) {
         sandbox.write(images, idx(&[count.into(), 28, 28], &pixels));
         sandbox.write(labels, idx(&[count.into()], &(0..count).map(|i| i % 10).collect::<Vec<_>>()));
     }
+}
+
+/// Says what was tried, where it is seen without a flag.
+pub fn proof(text: &str) {
+    let _ = writeln!(std::io::stderr(), "proof: {text}");
 }
