@@ -59,20 +59,6 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    /// Cuts the batch into pieces of `size` samples, the last one perhaps shorter, without copying.
-    pub fn split(&self, size: usize) -> Vec<Batch> {
-        (0..self.len())
-            .step_by(size.max(1))
-            .map(|start| {
-                let (start, len) = (start as i64, size.min(self.len() - start) as i64);
-                Batch {
-                    images_nchw: self.images_nchw.narrow(0, start, len),
-                    labels_n: self.labels_n.narrow(0, start, len),
-                }
-            })
-            .collect()
-    }
 }
 
 /// The order in which an epoch visits `len` samples: a permutation that is a function of `seed` and `epoch` alone.
@@ -151,15 +137,6 @@ mod tests {
                 assert_eq!(sent.labels_n.kind(), Kind::Int64);
             }
         }
-    }
-
-    #[test]
-    fn the_last_piece_of_a_batch_may_be_short() {
-        let split = split(5, ImageShape { height: 2, width: 2, channels: 1 });
-        let batch = Batch::gather(&split, &[0, 1, 2, 3, 4], Device::Cpu);
-        let lens: Vec<usize> = batch.split(2).iter().map(Batch::len).collect();
-        assert_eq!(lens, [2, 2, 1]);
-        assert_eq!(batch.split(2)[2].labels_n.int64_value(&[0]), 4);
     }
 
     #[test]
