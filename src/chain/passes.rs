@@ -46,7 +46,7 @@ struct Maps {
 }
 
 /// What a network says of some samples.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reply {
     /// Sum of the samples' cross-entropies.
     pub loss_sum: f64,
@@ -216,11 +216,6 @@ impl Workspace {
         assert!(self.labels.len() <= MOST_SAMPLES, "{} samples", self.labels.len());
     }
 
-    /// Samples that were taken in.
-    pub fn samples(&self) -> usize {
-        self.labels.len()
-    }
-
     /// What the last forward pass thinks of each sample, N x classes.
     pub fn probabilities(&self) -> &[f32] {
         &self.probabilities
@@ -283,7 +278,7 @@ impl WithSimd for Forward<'_> {
         }
         let started = spans.start_layer();
         probabilities.resize(samples * chain.classes, 0.0);
-        let mut reply = Reply { loss_sum: 0.0, correct: 0 };
+        let mut reply = Reply::default();
         let each = inputs.chunks_exact(chain.classes).zip(probabilities.chunks_exact_mut(chain.classes));
         for ((logits, probabilities), &label) in each.zip(labels.iter()) {
             let label = usize::from(label);
@@ -385,17 +380,16 @@ impl Maps {
     /// Places x channels to channels x places.
     fn flatten(self, maps: &[f32], features: &mut [f32]) {
         for (channel, features) in features.chunks_exact_mut(self.places).enumerate() {
-            for (place, feature) in features.iter_mut().enumerate() {
-                *feature = maps[place * self.channels + channel];
-            }
+            let own = maps[channel..].iter().step_by(self.channels);
+            features.iter_mut().zip(own).for_each(|(feature, &value)| *feature = value);
         }
     }
 
+    /// The way back.
     fn unflatten(self, features: &[f32], maps: &mut [f32]) {
         for (channel, features) in features.chunks_exact(self.places).enumerate() {
-            for (place, &feature) in features.iter().enumerate() {
-                maps[place * self.channels + channel] = feature;
-            }
+            let own = maps[channel..].iter_mut().step_by(self.channels);
+            own.zip(features).for_each(|(value, &feature)| *value = feature);
         }
     }
 }

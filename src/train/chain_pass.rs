@@ -12,8 +12,6 @@ use crate::trace::{Part, Trace};
 
 /// Samples in a shard. A constant: it is part of the result.
 const SHARD: usize = 32;
-/// Floats of a gradient that one thread adds up at a time, at least.
-const PIECE: usize = 1 << 13;
 
 /// A network, and a place for each thread to work in.
 pub(super) struct ChainPass {
@@ -37,11 +35,8 @@ pub(super) struct Passed {
 
 impl ChainPass {
     pub fn new(chain: Chain, threads: usize) -> ChainPass {
-        let place = |_| Place {
-            workspace: chain.workspace(),
-            reply: Reply { loss_sum: 0.0, correct: 0 },
-            seconds: PhaseSeconds::default(),
-        };
+        let place =
+            |_| Place { workspace: chain.workspace(), reply: Reply::default(), seconds: PhaseSeconds::default() };
         ChainPass { places: (0..threads).map(place).collect(), chain, trace: Trace::default() }
     }
 
@@ -70,7 +65,7 @@ impl ChainPass {
     ) -> Result<Passed, WorkerLost> {
         let ChainPass { chain, places, trace } = self;
         let scale = 1.0 / indices.len() as f64;
-        let mut passed = Passed { reply: Reply { loss_sum: 0.0, correct: 0 }, seconds: PhaseSeconds::default() };
+        let mut passed = Passed { reply: Reply::default(), seconds: PhaseSeconds::default() };
         let mut shards = indices.chunks(SHARD).peekable();
         let mut is_first = true;
         while shards.peek().is_some() {
@@ -98,7 +93,7 @@ impl ChainPass {
         Ok(passed)
     }
 
-    /// Evaluates the samples of `samples`, until `stop` says so: then there is nothing.
+    /// Evaluates all samples of `split`, until `stop` says so: then there is nothing.
     pub fn evaluate(
         &mut self,
         pool: &Pool,
@@ -166,7 +161,7 @@ impl Place {
 /// Adds what the places hold to `total`, which counts as zero if `is_first`: each thread some of the floats, in the order
 /// of the places.
 fn add_up(pool: &Pool, trace: &Trace, places: &[&Place], total: &mut [f32], is_first: bool) -> Result<(), WorkerLost> {
-    let piece = total.len().div_ceil(pool.threads()).max(PIECE);
+    let piece = pool.share(total.len());
     let mut pieces: Vec<(usize, &mut [f32])> = total.chunks_mut(piece).enumerate().collect();
     pool.each(&mut pieces, |(number, total)| {
         let mut spans = trace.spans();

@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 #[error("a training thread has stopped unexpectedly: this is a bug, and its message stands above")]
 pub struct WorkerLost;
 
+const LEAST_SHARE: usize = 1 << 13;
+
 /// Threads, the calling one among them.
 pub(super) struct Pool {
     /// None where the calling thread is the only one.
@@ -31,6 +33,11 @@ impl Pool {
 
     pub fn threads(&self) -> usize {
         self.others.as_ref().map_or(1, |others| others.current_num_threads() + 1)
+    }
+
+    /// How many of `len` values each thread takes where all share them. A few are not worth waking another thread for.
+    pub fn share(&self, len: usize) -> usize {
+        len.div_ceil(self.threads()).max(LEAST_SHARE)
     }
 
     /// Does `work` on every part, on as many threads as there are, and comes back when all is done.

@@ -18,9 +18,6 @@ use crate::floats::{floats, floats_mut};
 use crate::model::{Network, Precision};
 use crate::trace::{Part, Trace};
 
-/// Floats of the parameters that one thread updates at a time, at least.
-const LEAST_PIECE: usize = 1 << 13;
-
 /// What a step measured, still on the device: reading a value waits for it.
 pub struct StepOutput {
     /// Sum of the samples' cross-entropies before the update, `f64`.
@@ -148,7 +145,7 @@ impl Stepper {
     fn update(&self, state: &mut TrainState, learning_rate: f64) -> Result<(), WorkerLost> {
         let TrainState { parameters, optimizer, gradient, .. } = state;
         let (device, trace) = (gradient.device(), &self.trace);
-        let piece = gradient.numel().div_ceil(self.pool.threads()).max(LEAST_PIECE);
+        let piece = self.pool.share(gradient.numel());
         match optimizer.sweep(parameters.flat_mut(), gradient, learning_rate, piece) {
             Some(mut pieces) => self.pool.each(&mut pieces, |piece| optimizing(trace, device, || piece.update())),
             None => {
