@@ -14,8 +14,8 @@ use trainer::data::{Dataset, Split};
 use trainer::evaluation::Predictions;
 use trainer::eventlog::{LogDir, Origin};
 use trainer::model::{Architecture, Network, Parameters};
-use trainer::observe::{Calibration, Classes, Confusion, Errors, Findings, PrCurves};
-use trainer::train::{At, Metrics, Moment, Observer, Totals};
+use trainer::observe::{Calibration, Classes, Confusion, Errors, Findings, Log, PrCurves};
+use trainer::train::{At, Metrics, Moment, Observer, Outlet, Totals};
 use trainer::types::{FixedClock, ImageShape, Seed, WallTime};
 
 const EPOCHS: u32 = 2;
@@ -26,11 +26,13 @@ const SHAPE: ImageShape = ImageShape { height: 4, width: 4, channels: 1 };
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: predictions DIR")?);
     let clock = FixedClock(WallTime::from_secs(1_700_000_000.0).ok_or("a time after 1970")?);
-    let mut findings = Findings::new(LogDir::new(root.join("formula"), Origin::new("host", 1)), Arc::new(clock));
+    let mut log = Log::new(LogDir::new(root.join("formula"), Origin::new("host", 1)), Arc::new(clock));
     for epoch in 0..EPOCHS {
+        let mut findings = Findings::default();
         observe(epoch, &mut findings)?;
+        log.take(findings);
     }
-    match findings.close().lost_entries {
+    match log.close().lost_entries {
         0 => Ok(()),
         lost => Err(format!("{lost} entries are lost").into()),
     }

@@ -11,9 +11,9 @@ use trainer::data::{Batch, Dataset, Split};
 use trainer::eventlog::{Memory, Summary, Value, What};
 use trainer::explain;
 use trainer::model::{Architecture, Network, Parameters};
-use trainer::observe::{Activations, Findings, GradientHistograms, Updates};
+use trainer::observe::{Activations, Findings, GradientHistograms, Log, Updates};
 use trainer::optim::Rule;
-use trainer::train::{At, Moment, Observer, Stepper, Totals, TrainState};
+use trainer::train::{At, Moment, Observer, Outlet, Stepper, Totals, TrainState};
 use trainer::types::{FixedClock, ImageShape, Seed, WallTime};
 
 const SHAPE: ImageShape = ImageShape { height: 14, width: 12, channels: 3 };
@@ -81,7 +81,9 @@ fn observe(
     };
     let memory = Memory::default();
     let clock = FixedClock(WallTime::from_secs(0.0).unwrap());
-    observer.observe(&moment, &mut Findings::new(memory.clone(), Arc::new(clock)));
+    let mut findings = Findings::default();
+    observer.observe(&moment, &mut findings);
+    Log::new(memory.clone(), Arc::new(clock)).take(findings);
     let values = memory.entries().into_iter().flat_map(|entry| match entry.what {
         What::Values(values) => values,
         other => panic!("{other:?}"),

@@ -9,8 +9,8 @@ use trainer::data::{Dataset, Split};
 use trainer::embedding::{self, silhouette};
 use trainer::eventlog::{Embeddings, Memory, Summary, Value, What};
 use trainer::model::{Architecture, Network, Parameters};
-use trainer::observe::{FeatureMaps, FeatureSpace, Findings, PcaPlane, Projector, TsnePlane};
-use trainer::train::{At, Metrics, Moment, Observer, Totals};
+use trainer::observe::{FeatureMaps, FeatureSpace, Findings, Log, PcaPlane, Projector, TsnePlane};
+use trainer::train::{At, Metrics, Moment, Observer, Outlet, Totals};
 use trainer::types::{FixedClock, ImageShape, Seed, WallTime};
 
 struct Subject {
@@ -72,10 +72,12 @@ impl Subject {
     ) -> (Vec<Value>, Vec<Arc<Embeddings>>) {
         let memory = Memory::default();
         let clock = Arc::new(FixedClock(WallTime::from_secs(1.0).unwrap()));
-        let mut findings = Findings::new(memory.clone(), clock);
+        let mut log = Log::new(memory.clone(), clock);
         for epoch in 0..epochs {
             for observer in &mut observers {
+                let mut findings = Findings::default();
                 observer.observe(&self.moment(epoch, epoch + 1 == epochs), &mut findings);
+                log.take(findings);
             }
         }
         let (mut values, mut snapshots) = (Vec::new(), Vec::new());
@@ -118,8 +120,8 @@ fn pictures_and_the_projector_show_the_same_points() {
     let [snapshot] = &snapshots[..] else { panic!("{} snapshots", snapshots.len()) };
     assert_eq!((snapshot.name(), snapshot.points(), snapshot.dimensions()), ("dense", 700, 16));
     // What the pictures are drawn from, computed anew and for their own number of images.
-    let sample = FeatureSpace::new(Seed(0)).sample(&subject.moment(0, true), 500).unwrap();
-    assert_eq!(sample.points.len(), 500);
+    let sample = FeatureSpace::new(Seed(0)).sample(&subject.moment(0, true), 400).unwrap();
+    assert_eq!(sample.points.len(), 400);
     for (point, (row, vector)) in sample.points.rows().zip(snapshot.vectors()).enumerate() {
         assert_eq!(row, vector, "point {point}");
         let cells = &snapshot.rows()[point];
@@ -131,8 +133,8 @@ fn pictures_and_the_projector_show_the_same_points() {
         assert_eq!(usize::from(subject.dataset.validation.label(index)), label, "point {point}");
     }
     // And the scores are those of layouts of these vectors.
-    let points = embedding::Points::new(16, snapshot.vectors().take(500).flatten().copied().collect());
-    let labels: Vec<usize> = (0..500).map(|point| sample.predictions.label(point)).collect();
+    let points = embedding::Points::new(16, snapshot.vectors().take(400).flatten().copied().collect());
+    let labels: Vec<usize> = (0..400).map(|point| sample.predictions.label(point)).collect();
     let plane = embedding::pca(&points).layout;
     let spread = embedding::tsne(&points, embedding::Start::Rough(&plane));
     for (tag, layout) in [("embedding/silhouette_pca", plane), ("embedding/silhouette_tsne", spread)] {

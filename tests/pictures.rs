@@ -12,10 +12,10 @@ use trainer::evaluation::Predictions;
 use trainer::eventlog::{Memory, Summary, Value, What};
 use trainer::model::{Architecture, Network, Parameters};
 use trainer::observe::{
-    ActivationMax, Calibration, Confusion, Errors, Explanations, FeatureMaps, Filters, Findings, GradCam, Inputs,
+    ActivationMax, Calibration, Confusion, Errors, Explanations, FeatureMaps, Filters, Findings, GradCam, Inputs, Log,
 };
 use trainer::picture::Picture;
-use trainer::train::{At, Metrics, Moment, Observer, Totals};
+use trainer::train::{At, Metrics, Moment, Observer, Outlet, Totals};
 use trainer::types::{FixedClock, ImageShape, Run, Seed, WallTime};
 
 /// Images that show where they come from: brighter with the label, and with the column.
@@ -100,9 +100,11 @@ fn observe_with(
     };
     let memory = Memory::default();
     let clock = Arc::new(FixedClock(WallTime::from_secs(1.0).unwrap()));
-    let mut findings = Findings::new(memory.clone(), clock);
+    let mut log = Log::new(memory.clone(), clock);
     for mut observer in observers {
+        let mut findings = Findings::default();
         observer.observe(&moment, &mut findings);
+        log.take(findings);
     }
     let values = memory.entries().into_iter().flat_map(|entry| {
         let step = entry.step.get();

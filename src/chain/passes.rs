@@ -183,6 +183,15 @@ impl Chain {
         }
     }
 
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Units of the last hidden layer; 0 in a network of a single dense layer.
+    pub fn hidden_units(&self) -> usize {
+        self.dense.len().checked_sub(2).map_or(0, |hidden| self.dense[hidden].part.units)
+    }
+
     /// Loss and hits of the samples in the workspace, whose probabilities it then holds. `parameters` is the flat buffer.
     ///
     /// # Panics
@@ -219,6 +228,11 @@ impl Workspace {
     /// What the last forward pass thinks of each sample, N x classes.
     pub fn probabilities(&self) -> &[f32] {
         &self.probabilities
+    }
+
+    /// What the last forward pass left of each sample for the last layer to decide from, N x [`Chain::hidden_units`].
+    pub fn features(&self) -> &[f32] {
+        self.outputs.len().checked_sub(2).map_or(&[], |hidden| &self.outputs[hidden])
     }
 
     /// What the last backward pass left, laid out like the parameters; gaps are zero.

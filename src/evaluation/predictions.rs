@@ -7,6 +7,8 @@ pub struct Predictions {
     /// `N x K`.
     probabilities: Vec<f32>,
     labels: Vec<u8>,
+    /// `N x D`; empty where they are not known.
+    features: Vec<f32>,
 }
 
 impl Predictions {
@@ -19,7 +21,17 @@ impl Predictions {
             classes > 0 && probabilities.len() == labels.len() * classes,
             "one row of probabilities for each label"
         );
-        Predictions { classes, probabilities, labels }
+        Predictions { classes, probabilities, labels, features: Vec::new() }
+    }
+
+    /// Adds what the classifier decided from: `features` are `N x D`, row after row.
+    ///
+    /// # Panics
+    /// When they are not as many for each sample: a bug in the caller.
+    #[must_use]
+    pub fn with_features(self, features: Vec<f32>) -> Predictions {
+        assert!(features.len().is_multiple_of(self.len().max(1)), "one row of features for each label");
+        Predictions { features, ..self }
     }
 
     pub fn len(&self) -> usize {
@@ -42,6 +54,12 @@ impl Predictions {
     /// One for each class.
     pub fn probabilities(&self, sample: usize) -> &[f32] {
         &self.probabilities[sample * self.classes..][..self.classes]
+    }
+
+    /// What the sample's probabilities were computed from, where it is known.
+    pub fn features(&self, sample: usize) -> Option<&[f32]> {
+        let dims = self.features.len() / self.len().max(1);
+        (dims > 0).then(|| &self.features[sample * dims..][..dims])
     }
 
     /// The most probable class, the first of equals. Of a network that has diverged, whose probabilities are NaN, 0.
@@ -77,5 +95,8 @@ mod tests {
         assert_eq!(predicted, [1, 0, 0]);
         assert_eq!((predictions.confidence(0), predictions.is_right(0), predictions.is_right(1)), (0.7, true, false));
         assert_eq!(predictions.label(2), 2);
+        assert_eq!(predictions.features(1), None);
+        let predictions = predictions.with_features(vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(predictions.features(1), Some(&[2.0, 3.0][..]));
     }
 }

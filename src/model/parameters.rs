@@ -99,6 +99,12 @@ impl Parameters {
         Parameters { flat, views, specs: specs.to_vec() }
     }
 
+    /// Another handle of the same weights, for another thread to read.
+    pub(crate) fn handle(&self) -> Parameters {
+        let views = self.views.iter().map(Tensor::shallow_clone).collect();
+        Parameters { flat: self.flat.shallow_clone(), views, specs: self.specs.clone() }
+    }
+
     /// The buffer behind all views: `f32`, one axis, views aligned, gaps always zero.
     pub fn flat(&self) -> &Tensor {
         &self.flat

@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn every_layer_is_described_after_an_epoch() {
-        let (seen, _) = rehearse(vec![Watch::new(Trigger::every_epochs(1), Activations::new(Seed(0)))]);
+        let (seen, _) =
+            rehearse(vec![Watch::new(Trigger::every_epochs(1), Box::new(Activations::new(Seed(0))), "test")]);
         let scalars = ["activation_mean", "activation_deviation", "activation_low", "activation_high"];
         let of_layer = |name: &str, relu: bool| -> Vec<String> {
             let mut tags = vec![format!("{name}/activation")];

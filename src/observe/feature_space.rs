@@ -1,7 +1,6 @@
 //! The feature vectors of a sample of validation images: what observers of the feature space share.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::probe::Probes;
 use crate::embedding::Points;
@@ -10,12 +9,16 @@ use crate::explain;
 use crate::train::Moment;
 use crate::types::Seed;
 
+/// Images that go through the network at once: samples of whole pieces, so that what is found does not depend on how many
+/// images are asked for first.
+const PIECE: usize = 50;
+
 /// Computes the features of a moment once for all observers that ask: a pass of hundreds of images costs what many
 /// pictures do. Copies share what they know.
 #[derive(Clone, Debug)]
 pub struct FeatureSpace {
     seed: Seed,
-    latest: Rc<RefCell<Option<Latest>>>,
+    latest: Arc<Mutex<Option<Latest>>>,
 }
 
 #[derive(Debug)]
@@ -24,7 +27,7 @@ struct Latest {
     when: (u64, u64),
     /// Images asked for; the sample has fewer if there are no more.
     asked: usize,
-    sample: Rc<Sample>,
+    sample: Arc<Sample>,
 }
 
 /// Images with their features, and what the network says about them. A smaller sample is the beginning of a larger one.
@@ -40,22 +43,22 @@ pub struct Sample {
 impl FeatureSpace {
     /// `seed` says which images; they are spread evenly over the classes.
     pub fn new(seed: Seed) -> FeatureSpace {
-        FeatureSpace { seed, latest: Rc::default() }
+        FeatureSpace { seed, latest: Arc::default() }
     }
 
     /// The features of `count` images, or of all there are; none for a network without a hidden layer.
-    pub fn sample(&self, moment: &Moment<'_>, count: usize) -> Option<Rc<Sample>> {
+    pub fn sample(&self, moment: &Moment<'_>, count: usize) -> Option<Arc<Sample>> {
         let when = (moment.epoch, moment.iterations);
-        let mut latest = self.latest.borrow_mut();
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         match latest.as_ref() {
-            Some(known) if known.when == when && known.asked == count => return Some(Rc::clone(&known.sample)),
+            Some(known) if known.when == when && known.asked == count => return Some(Arc::clone(&known.sample)),
             Some(known) if known.when == when && known.asked > count => {
-                return Some(Rc::new(known.sample.first(count)));
+                return Some(Arc::new(known.sample.first(count)));
             }
             _ => {}
         }
-        let sample = Rc::new(sample(moment, count, self.seed)?);
-        *latest = Some(Latest { when, asked: count, sample: Rc::clone(&sample) });
+        let sample = Arc::new(sample(moment, count, self.seed)?);
+        *latest = Some(Latest { when, asked: count, sample: Arc::clone(&sample) });
         Some(sample)
     }
 }
@@ -70,11 +73,25 @@ impl Sample {
 }
 
 fn sample(moment: &Moment<'_>, count: usize, seed: Seed) -> Option<Sample> {
-    let images = Probes::interleaved(moment.dataset, count, seed);
+    let layer = moment.network.layers().iter().rev().nth(1)?.name.clone();
+    let images = Probes::interleaved(moment.dataset, count.next_multiple_of(PIECE), seed);
+    let classes = moment.network.classes();
+    if let Some((points, probabilities)) = moment.predictions.and_then(|predictions| known(predictions, &images)) {
+        let predictions = Predictions::new(classes, probabilities, labels(&images));
+        return Some(Sample { layer, points, predictions, images }.first(count));
+    }
     let images_nchw = images.images_nchw(moment.parameters.device());
     let features = explain::features(moment.network, moment.parameters.views(), &images_nchw)?;
-    let predictions = Predictions::new(moment.network.classes(), features.probabilities, labels(&images));
-    Some(Sample { layer: features.layer.name.clone(), points: features.points, predictions, images })
+    let predictions = Predictions::new(classes, features.probabilities, labels(&images));
+    Some(Sample { layer, points: features.points, predictions, images }.first(count))
+}
+
+/// Features and probabilities, where the evaluation has kept them.
+fn known(predictions: &Predictions, images: &Probes) -> Option<(Points, Vec<f32>)> {
+    let dims = predictions.features(*images.indices().first()?)?.len();
+    let features = images.indices().iter().filter_map(|&image| predictions.features(image)).flatten().copied();
+    let probabilities = images.indices().iter().flat_map(|&image| predictions.probabilities(image)).copied();
+    Some((Points::new(dims, features.collect()), probabilities.collect()))
 }
 
 fn labels(images: &Probes) -> Vec<u8> {

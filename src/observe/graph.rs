@@ -20,12 +20,12 @@ pub struct Graphs {
 impl Observer<Findings> for Graphs {
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         match run_graph(moment.network, self.rule, moment.learning_rate, &self.device) {
-            Ok(graph) => out.write(Run::Train, Step::ZERO, What::Graph(graph)),
+            Ok(graph) => out.add(Run::Train, Step::ZERO, What::Graph(graph)),
             Err(error) => tracing::warn!(%error, "the graph is left out"),
         }
         let tag = Tag::of("profile/one_batch");
         match profile::measure(moment.network, moment.parameters, &moment.dataset.train, &self.device) {
-            Ok(profile) => out.write(Run::Train, Step::ZERO, What::Profile { tag, profile }),
+            Ok(profile) => out.add(Run::Train, Step::ZERO, What::Profile { tag, profile }),
             Err(error) => tracing::warn!(%error, "the profile of the graph is left out"),
         }
         let keras = keras_json(moment.network).to_string();

@@ -78,7 +78,8 @@ mod tests {
     fn every_parameter_has_a_histogram_after_each_epoch_that_is_due() {
         let tags = ["conv2d/kernel", "conv2d/bias", "dense/kernel", "dense/bias", "dense_1/kernel", "dense_1/bias"];
         for (every_epochs, epochs) in [(1, &[0, 1][..]), (2, &[0]), (0, &[])] {
-            let (seen, _) = rehearse(vec![Watch::new(Trigger::every_epochs(every_epochs), WeightHistograms)]);
+            let (seen, _) =
+                rehearse(vec![Watch::new(Trigger::every_epochs(every_epochs), Box::new(WeightHistograms), "test")]);
             let got: Vec<_> = seen.iter().map(|seen| (seen.run, seen.step, seen.tag.clone())).collect();
             let want: Vec<_> = epochs
                 .iter()
@@ -91,7 +92,7 @@ mod tests {
     #[test]
     fn the_last_steps_gradient_has_the_weights_places() {
         let trigger = Trigger::every_epochs(1).or(Trigger::every_steps(2));
-        let (seen, _) = rehearse(vec![Watch::new(trigger, GradientHistograms)]);
+        let (seen, _) = rehearse(vec![Watch::new(trigger, Box::new(GradientHistograms), "test")]);
         let at: Vec<_> = seen
             .iter()
             .filter(|seen| seen.tag == "conv2d/kernel/gradient" && seen.described)

@@ -14,6 +14,7 @@ mod explanations;
 mod feature_maps;
 mod feature_space;
 mod filters;
+mod findings;
 mod grad_cam;
 mod graph;
 mod histograms;
@@ -21,6 +22,7 @@ mod inputs;
 mod layout_card;
 mod pca;
 mod layout;
+mod log;
 mod pr_curves;
 mod probe;
 mod profile;
@@ -30,13 +32,9 @@ mod texts;
 mod tsne;
 mod updates;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use crate::eventlog::{Embeddings, Entry, Sink, Tally, Value, What};
+use crate::eventlog::Value;
 use crate::picture::Picture;
-use crate::types::{Clock, Run, Step, Tag, WallTime};
+use crate::types::{Step, Tag};
 
 use animation::Frames;
 
@@ -50,11 +48,13 @@ pub use explanations::{Explanations, Question, sheet, tile};
 pub use feature_maps::FeatureMaps;
 pub use feature_space::{FeatureSpace, Sample};
 pub use filters::Filters;
+pub use findings::Findings;
 pub use grad_cam::GradCam;
 pub use graph::Graphs;
 pub use histograms::{GradientHistograms, WeightHistograms};
 pub use inputs::Inputs;
 pub use layout::CustomScalars;
+pub use log::{Closed, Log};
 pub use pca::PcaPlane;
 pub use pr_curves::PrCurves;
 pub use probe::Probes;
@@ -63,110 +63,6 @@ pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Table, Texts};
 pub use tsne::TsnePlane;
 pub use updates::Updates;
-
-/// Between two warnings that the log is not on the disk.
-const TELL_EVERY: Duration = Duration::from_secs(60);
-
-/// Where observers put what they saw: stamped with the time, handed to the event log.
-pub struct Findings {
-    sink: Box<dyn Sink>,
-    clock: Arc<dyn Clock>,
-    latest: BTreeMap<Run, WallTime>,
-    /// When it was last told that the log could not be secured.
-    told: Option<Instant>,
-}
-
-/// A log that takes nothing more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Closed {
-    /// Entries that could not be written.
-    pub lost_entries: u64,
-    /// Bytes written of each kind.
-    pub bytes: Tally,
-}
-
-impl Findings {
-    pub fn new(sink: impl Sink + 'static, clock: Arc<dyn Clock>) -> Findings {
-        Findings { sink: Box::new(sink), clock, latest: BTreeMap::new(), told: None }
-    }
-
-    /// Values of one moment share one event.
-    pub fn push(&mut self, run: Run, step: Step, values: Vec<Value>) {
-        if !values.is_empty() {
-            self.write(run, step, What::Values(values));
-        }
-    }
-
-    /// A snapshot for the Projector, named by the step.
-    pub fn push_embeddings(&mut self, step: Step, embeddings: Arc<Embeddings>) {
-        self.write(Run::Train, step, What::Embeddings(embeddings));
-    }
-
-    /// How much of the whole run watching took: known when the last epoch has been looked at, and no sooner.
-    pub fn push_share(&mut self, iterations: u64, share: f64) {
-        let description = "Share of the time of all training steps and observers that observers took, 0 to 1: what \
-                           watching cost this run, the last epoch's pictures included.";
-        let value = scalar("time/observers_of_run", share, description.to_owned());
-        self.push(Run::Steps, Step::new(iterations).unwrap_or(Step::MAX), vec![value]);
-    }
-
-    /// Entries that could not be written so far.
-    pub fn lost_entries(&self) -> u64 {
-        self.sink.lost()
-    }
-
-    /// Bytes written so far.
-    pub fn bytes(&self) -> Tally {
-        self.sink.tally()
-    }
-
-    /// Brings all that was pushed to the disk, and says in the curves over `step`, the steps done, what was lost.
-    pub fn secure(&mut self, step: Step) {
-        let lost = self.lost_entries();
-        if lost > 0 {
-            let description = "Entries of the event log that could not be written in this process, as the disk was full or \
-                               failed: points that are missing here and in other curves.";
-            self.push(Run::Steps, step, vec![scalar("event_log/lost_entries", lost as f64, description.to_owned())]);
-        }
-        if let Err(error) = self.sink.sync()
-            && self.told.is_none_or(|at| at.elapsed() >= TELL_EVERY)
-        {
-            self.told = Some(Instant::now());
-            tracing::warn!("{error}");
-        }
-    }
-
-    /// Closes the log and says what became of it.
-    pub fn close(mut self) -> Closed {
-        // On disk before a result says that the run is finished: a power cut must not leave one without its curves.
-        let synced = self.sink.sync();
-        // Whatever came of that: only the close knows what is lost for good.
-        if let Err(error) = self.sink.close().and(synced) {
-            tracing::warn!("{error}");
-        }
-        Closed { lost_entries: self.sink.lost(), bytes: self.sink.tally() }
-    }
-
-    fn write(&mut self, run: Run, step: Step, what: What) {
-        let wall_time = self.now(run);
-        let entry = Entry { run, wall_time, step, what };
-        // Training does not stop for its log. The sink counts what it loses and the end of the run reports it.
-        if let Err(error) = self.sink.write(entry) {
-            tracing::warn!("{error}");
-        }
-    }
-
-    /// The time, or that of the run's last entry if the clock was set back since: TensorBoard's relative and wall-time
-    /// axes would draw the curve backwards.
-    fn now(&mut self, run: Run) -> WallTime {
-        let now = self.clock.now();
-        let latest = self.latest.entry(run).or_insert(now);
-        if now > *latest {
-            *latest = now;
-        }
-        *latest
-    }
-}
 
 /// The film of the frames so far under a tag, if there is one.
 fn film(tag: String, frames: &Frames, description: String) -> Option<Value> {
@@ -199,17 +95,17 @@ fn epoch_step(epoch: u64) -> Step {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::sync::Mutex;
+    use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
     use crate::data::{Dataset, Split};
-    use crate::eventlog::{Memory, Summary};
+    use crate::eventlog::{Entry, Memory, Summary, What};
     use crate::model::{Architecture, Network, Precision};
     use crate::optim::Rule;
     use crate::trace::Trace;
     use crate::train::{EpochReport, Fit, Forgetful, Metrics, OnNonFinite, Outcome, Progress, TrainState, Watch, fit};
-    use crate::types::{FixedClock, ImageShape, Seed};
+    use crate::types::{FixedClock, ImageShape, Run, Seed, WallTime};
 
     /// One value in a log.
     pub struct Seen {
@@ -269,8 +165,8 @@ mod tests {
         };
         let memory = Memory::default();
         let clock = FixedClock(WallTime::from_secs(1.0).unwrap());
-        let mut findings = Findings::new(memory.clone(), Arc::new(clock));
-        let outcome = fit(&how, &mut state, &mut watches, &mut findings, &mut Forgetful, &mut Silent).unwrap();
+        let mut log = Log::new(memory.clone(), Arc::new(clock));
+        let outcome = fit(&how, &mut state, &mut watches, &mut log, &mut Forgetful, &mut Silent).unwrap();
         let mut seen = Vec::new();
         for Entry { run, step, what, .. } in memory.entries() {
             let What::Values(values) = what else { panic!("{what:?}") };
@@ -283,26 +179,5 @@ mod tests {
             }));
         }
         (seen, outcome)
-    }
-
-    /// Says what it is told to, last time first.
-    struct Scripted(Mutex<Vec<f64>>);
-
-    impl Clock for Scripted {
-        fn now(&self) -> WallTime {
-            WallTime::from_secs(self.0.lock().unwrap().pop().unwrap()).unwrap()
-        }
-    }
-
-    #[test]
-    fn times_of_a_run_do_not_go_back_when_the_clock_does() {
-        let memory = Memory::default();
-        let clock = Scripted(Mutex::new(vec![12.0, 8.0, 7.0, 9.0, 10.0]));
-        let mut findings = Findings::new(memory.clone(), Arc::new(clock));
-        for run in [Run::Train, Run::Train, Run::Steps, Run::Train, Run::Train] {
-            findings.push(run, Step::ZERO, vec![Value::scalar(Tag::of("loss"), 0.5)]);
-        }
-        let times: Vec<f64> = memory.entries().iter().map(|entry| entry.wall_time.as_secs()).collect();
-        assert_eq!(times, [10.0, 10.0, 7.0, 10.0, 12.0]);
     }
 }

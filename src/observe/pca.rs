@@ -9,7 +9,7 @@ use crate::train::{Memories, MemoryError, Moment, Observer};
 use crate::types::Tag;
 
 /// Images laid out. More hide each other on a card.
-pub(super) const POINTS: usize = 500;
+pub(super) const POINTS: usize = 400;
 
 /// The name of what is remembered.
 const MEMORY: &str = "pca";

@@ -1,5 +1,7 @@
 //! The validation images that observers look at again and again, so that pictures of different epochs compare.
 
+use std::ops::Range;
+
 use tch::{Device, Tensor};
 
 use crate::data::{Dataset, Split, images_nchw};
@@ -45,12 +47,17 @@ impl Probes {
 
     /// The first `count` of them, or all.
     pub fn first(&self, count: usize) -> Probes {
-        let count = count.min(self.len());
+        self.range(0..count)
+    }
+
+    /// Those at these positions, as far as there are any.
+    pub fn range(&self, range: Range<usize>) -> Probes {
+        let (start, end) = (range.start.min(self.len()), range.end.min(self.len()));
         Probes {
             shape: self.shape,
-            indices: self.indices[..count].to_vec(),
-            labels: self.labels[..count].to_vec(),
-            pixels: self.pixels[..count * self.shape.len()].to_vec(),
+            indices: self.indices[start..end].to_vec(),
+            labels: self.labels[start..end].to_vec(),
+            pixels: self.pixels[start * self.shape.len()..end * self.shape.len()].to_vec(),
         }
     }
 

@@ -143,7 +143,8 @@ mod tests {
 
     #[test]
     fn epochs_have_keras_tags_and_the_numbers_of_the_outcome() {
-        let (seen, outcome) = rehearse(vec![Watch::new(Trigger::every_epochs(1), EpochScalars::default())]);
+        let (seen, outcome) =
+            rehearse(vec![Watch::new(Trigger::every_epochs(1), Box::new(EpochScalars::default()), "test")]);
         let want = |names: &[&str]| -> Vec<(u64, String)> {
             [0, 1].iter().flat_map(|&step| names.iter().map(move |name| (step, (*name).to_owned()))).collect()
         };
@@ -169,7 +170,7 @@ mod tests {
         // Two epochs of three steps each.
         for (every_steps, steps) in [(2, vec![2, 3, 4, 6]), (4, vec![3, 4, 6]), (0, vec![3, 6])] {
             let trigger = Trigger::every_steps(every_steps).or(Trigger::every_epochs(1));
-            let (seen, outcome) = rehearse(vec![Watch::new(trigger, StepScalars::default())]);
+            let (seen, outcome) = rehearse(vec![Watch::new(trigger, Box::new(StepScalars::default()), "test")]);
             assert!(seen.iter().all(|seen| seen.run == Run::Steps));
             let at =
                 |tag: &str| -> Vec<u64> { seen.iter().filter(|seen| seen.tag == tag).map(|seen| seen.step).collect() };
@@ -192,8 +193,8 @@ mod tests {
     #[test]
     fn a_point_is_of_the_steps_since_the_one_before() {
         let (seen, outcome) = rehearse(vec![
-            Watch::new(Trigger::every_epochs(1), EpochScalars::default()),
-            Watch::new(Trigger::every_epochs(1), StepScalars::default()),
+            Watch::new(Trigger::every_epochs(1), Box::new(EpochScalars::default()), "test"),
+            Watch::new(Trigger::every_epochs(1), Box::new(StepScalars::default()), "test"),
         ]);
         for (step, epoch) in [(3, 0), (6, 1)] {
             let (batch, whole) =

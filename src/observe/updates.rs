@@ -118,7 +118,7 @@ mod tests {
         // Two epochs of three steps each.
         for (every_steps, steps) in [(2, &[2, 3, 4, 6][..]), (0, &[3, 6])] {
             let trigger = Trigger::every_steps(every_steps).or(Trigger::every_epochs(1));
-            let (seen, _) = rehearse(vec![Watch::new(trigger, Updates::default())]);
+            let (seen, _) = rehearse(vec![Watch::new(trigger, Box::new(Updates::default()), "test")]);
             assert!(seen.iter().all(|seen| seen.run == Run::Steps && seen.described));
             let tags = [
                 "gradient_norm",

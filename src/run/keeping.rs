@@ -14,7 +14,7 @@ use crate::config::{Cadence, Config, KeepBest};
 use crate::data::{Changed, Dataset};
 use crate::eventlog::Tally;
 use crate::exit::{Classify, Exit};
-use crate::observe::Findings;
+use crate::observe::Log;
 use crate::train::{Keeper, Position, Snapshot};
 use crate::types::Step;
 
@@ -115,7 +115,7 @@ impl Classify for KeepError {
     }
 }
 
-impl Keeper<Findings> for Keeping<'_> {
+impl Keeper<Log> for Keeping<'_> {
     fn is_due(&mut self, position: &Position) -> bool {
         let epoch_ended = position.samples == 0;
         match self.cadence {
@@ -130,7 +130,7 @@ impl Keeper<Findings> for Keeping<'_> {
         }
     }
 
-    fn keep(&mut self, snapshot: Snapshot<'_>, out: &mut Findings) -> Result<(), Box<dyn Classify + Send + Sync>> {
+    fn keep(&mut self, snapshot: Snapshot<'_>, log: &mut Log) -> Result<(), Box<dyn Classify + Send + Sync>> {
         if self.cadence == Cadence::Off {
             return Ok(());
         }
@@ -139,10 +139,10 @@ impl Keeper<Findings> for Keeping<'_> {
         let position = snapshot.state.position;
         // Before the last checkpoint, or a process that goes on from it, and has no step to do, would say it again.
         if self.shows_share && position.samples == 0 && position.epoch >= self.epochs {
-            out.push_share(position.iterations, position.totals.seconds.observers_share());
+            log.push_share(position.iterations, position.totals.seconds.observers_share());
         }
         // First the curves, then the state that goes on after them: no checkpoint may be newer than its log.
-        out.secure(Step::new(position.iterations).unwrap_or(Step::MAX));
+        log.secure(Step::new(position.iterations).unwrap_or(Step::MAX));
         self.notes.borrow_mut().secure();
         let state_error = |source| KeepError::State { step: position.iterations, source };
         let at_epoch_end = position.last.filter(|_| position.samples == 0);
@@ -155,7 +155,7 @@ impl Keeper<Findings> for Keeping<'_> {
             validation_loss: at_epoch_end.map(|report| report.validation.loss),
             optimizer_steps: snapshot.state.optimizer.steps(),
             position,
-            ledger: self.ledger_now(out),
+            ledger: self.ledger_now(log),
         };
         let facts = match serde_json::to_value(facts) {
             Ok(serde_json::Value::Object(facts)) => facts,
@@ -178,7 +178,7 @@ impl Keeper<Findings> for Keeping<'_> {
         }
         self.latest = Instant::now();
         let mut notes = self.notes.borrow_mut();
-        notes.lost_entries(out.lost_entries());
+        notes.lost_entries(log.lost_entries());
         notes.checkpoint(&position, bytes, began.elapsed().as_secs_f64());
         Ok(())
     }
@@ -186,11 +186,11 @@ impl Keeper<Findings> for Keeping<'_> {
 
 impl Keeping<'_> {
     /// What has been counted up to now.
-    fn ledger_now(&self, out: &Findings) -> Ledger {
+    fn ledger_now(&self, log: &Log) -> Ledger {
         let mut ledger = self.ledger.clone();
         ledger.seconds += self.started.elapsed().as_secs_f64();
-        ledger.lost_entries += out.lost_entries();
-        ledger.log_bytes.merge(&out.bytes());
+        ledger.lost_entries += log.lost_entries();
+        ledger.log_bytes.merge(&log.bytes());
         ledger
     }
 }

@@ -25,7 +25,7 @@ use crate::eventlog::hparams::Status;
 use crate::eventlog::{Background, Kind, Limits, LogDir, Origin, Tally};
 use crate::exit::Classify;
 use crate::model::{Network, Precision};
-use crate::observe::Findings;
+use crate::observe::Log;
 use crate::records::{self, RunResult, Textfile};
 use crate::run_dir::{self, JOURNAL, RunDir, RunDirError};
 use crate::session::Session;
@@ -301,11 +301,11 @@ impl Job<'_> {
         // A state that nobody has looked at shows its last step again.
         let next = if position.unseen { position.iterations } else { position.iterations + 1 };
         let next = if position.iterations == 0 { 0 } else { next };
-        let log = LogDir::new(dir.path(), Origin::here())
+        let files = LogDir::new(dir.path(), Origin::here())
             .starting_at(Run::Train, epoch)
             .starting_at(Run::Validation, epoch)
             .starting_at(Run::Steps, Step::new(next).unwrap_or(Step::MAX));
-        let mut findings = Findings::new(Background::spawn(log, Limits::default())?, Arc::clone(clock));
+        let mut log = Log::new(Background::spawn(files, Limits::default())?, Arc::clone(clock));
         let mut watches = observers::watches(resolved, device, threads);
         let fit = Fit {
             network,
@@ -324,8 +324,8 @@ impl Job<'_> {
         };
         match &point.shows_start {
             ShowsStart::No => {}
-            ShowsStart::AsIs => train::show_start(&fit, &point.state, &mut watches, &mut findings),
-            ShowsStart::Of(beginning) => train::show_start(&fit, beginning, &mut watches, &mut findings),
+            ShowsStart::AsIs => train::show_start(&fit, &point.state, &mut watches, &mut log),
+            ShowsStart::Of(beginning) => train::show_start(&fit, beginning, &mut watches, &mut log),
         }
         for watch in &mut watches {
             let recalled = watch.observer.recall(&point.memories);
@@ -348,18 +348,18 @@ impl Job<'_> {
             latest: Instant::now(),
             notes,
         };
-        let trained = train::fit(&fit, &mut point.state, &mut watches, &mut findings, &mut keeping, progress);
+        let trained = train::fit(&fit, &mut point.state, &mut watches, &mut log, &mut keeping, progress);
         drop(watches);
         if let Ok(outcome) = &trained
             && shows_share
             && config.checkpoint_every == Cadence::Off
         {
-            findings.push_share(outcome.iterations, outcome.observers_share);
+            log.push_share(outcome.iterations, outcome.observers_share);
         }
         let mut ledger = point.ledger.clone();
         ledger.seconds += self.started.elapsed().as_secs_f64();
         // The log is closed whether training went to its end or not: what was seen so far is worth keeping.
-        let closed = findings.close();
+        let closed = log.close();
         notes.borrow_mut().lost_entries(closed.lost_entries);
         ledger.lost_entries += closed.lost_entries;
         ledger.log_bytes.merge(&closed.bytes);

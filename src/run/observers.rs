@@ -26,11 +26,7 @@ pub(super) fn watches(resolved: &Resolved, device: Device, threads: usize) -> Ve
     let wanted = OBSERVERS.iter().map(|row| (row, config.trigger(row.observed)));
     wanted
         .filter(|(_, trigger)| !trigger.is_never())
-        .map(|(row, trigger)| Watch {
-            trigger,
-            observer: observer(row.observed, resolved, &space, device, threads),
-            name: row.name,
-        })
+        .map(|(row, trigger)| Watch::new(trigger, observer(row.observed, resolved, &space, device, threads), row.name))
         .collect()
 }
 

@@ -13,6 +13,9 @@ use crate::trace::{Part, Trace};
 /// Samples in a shard. A constant: it is part of the result.
 const SHARD: usize = 32;
 
+/// What is kept of the last hidden layer of an evaluation, at most: 16 MiB.
+const MOST_FEATURES: usize = 1 << 22;
+
 /// A network, and a place for each thread to work in.
 pub(super) struct ChainPass {
     chain: Chain,
@@ -103,6 +106,11 @@ impl ChainPass {
     ) -> Result<Option<Evaluated>, WorkerLost> {
         let ChainPass { chain, places, .. } = self;
         let mut evaluated = Evaluated::default();
+        evaluated.probabilities_nk.reserve_exact(split.len() * chain.classes());
+        // Observers look at some of them, and would have to compute those again.
+        let values = split.len().saturating_mul(chain.hidden_units());
+        let keeps_features = values <= MOST_FEATURES;
+        evaluated.features_nd.reserve_exact(if keeps_features { values } else { 0 });
         let pieces: Vec<Range<usize>> =
             (0..split.len()).step_by(SHARD).map(|start| start..(start + SHARD).min(split.len())).collect();
         for wave in pieces.chunks(places.len()) {
@@ -120,6 +128,7 @@ impl ChainPass {
                 evaluated.loss_sum += place.reply.loss_sum;
                 evaluated.correct += place.reply.correct;
                 evaluated.probabilities_nk.extend(place.workspace.probabilities());
+                evaluated.features_nd.extend(if keeps_features { place.workspace.features() } else { &[] });
             }
         }
         Ok(Some(evaluated))

@@ -9,10 +9,10 @@ use tch::{Device, Tensor};
 
 use super::divergence::{Divergence, NonFinite, in_backward_pass, in_forward_pass};
 use super::keeper::{Keeper, Snapshot};
-use super::look::{View, look};
+use super::look::{View, look, look_alone, lookers};
 use super::memories::Memories;
-use super::observer::{At, Metrics, Watch};
-use super::pool::WorkerLost;
+use super::observer::{At, Metrics, Outlet, Watch};
+use super::pool::{Pool, WorkerLost};
 use super::skip::{OnNonFinite, PATIENCE, Skip};
 use super::state::{EpochReport, Position, TrainState};
 use super::stepper::Stepper;
@@ -117,12 +117,12 @@ impl Classify for FitError {
 /// On the CPU, weights depend on the network, the data, the optimizer and the fields of `fit` other than `threads`, bit
 /// for bit; CUDA's kernels add in no fixed order. Observers see everything and change nothing. A state that was kept on
 /// the way, with the memories of the observers, goes on as this one does, and says the same from there on.
-pub fn fit<Out>(
+pub fn fit<Log: Outlet>(
     fit: &Fit<'_>,
     state: &mut TrainState,
-    watches: &mut [Watch<Out>],
-    out: &mut Out,
-    keeper: &mut dyn Keeper<Out>,
+    watches: &mut [Watch<Log::Said>],
+    log: &mut Log,
+    keeper: &mut dyn Keeper<Log>,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, FitError> {
     // A batch never holds more than the data set does.
@@ -134,13 +134,15 @@ pub fn fit<Out>(
     let stepper = stepper.map_err(|source| FitError::Threads { threads: fit.threads, source })?;
     let stepper = stepper.traced(fit.trace);
     let stepper = if fit.on_non_finite == OnNonFinite::Skip { stepper.guarded() } else { stepper };
+    let lookers = Pool::start(lookers(watches).min(fit.threads), "look");
+    let lookers = lookers.map_err(|source| FitError::Threads { threads: fit.threads, source })?;
     fit.dataset.train.announce(Order::Shuffled);
     fit.dataset.validation.announce(Order::Rising);
     if state.position.iterations == 0 {
-        show_start(fit, state, watches, out);
+        show_start(fit, state, watches, log);
     }
     let sums = Sums::new(&state.position.totals, fit.device);
-    let mut training = Training { fit, state, watches, out, keeper, progress, stepper, sums };
+    let mut training = Training { fit, state, watches, log, lookers, keeper, progress, stepper, sums };
     while training.state.position.epoch < fit.epochs {
         training.epoch()?;
     }
@@ -165,17 +167,21 @@ pub fn fit<Out>(
 
 /// Shows observers the moment before the first step. [`fit`] does it for a state that has made none; who goes on in the
 /// first epoch shows them the state of that moment again, as what was seen then shares its step with the epoch's end.
-pub fn show_start<Out>(fit: &Fit<'_>, state: &TrainState, watches: &mut [Watch<Out>], out: &mut Out) {
-    look(&View { fit, state, predictions: None, at: At::Start }, watches, out, &AtomicUsize::new(0));
+pub fn show_start<Log: Outlet>(fit: &Fit<'_>, state: &TrainState, watches: &mut [Watch<Log::Said>], log: &mut Log) {
+    let view = View { fit, state, predictions: None, at: At::Start };
+    // One after the other: what an operation costs is measured here, and wants a quiet machine.
+    look_alone(&view, watches, log);
 }
 
 /// Training under way.
-struct Training<'a, Out> {
+struct Training<'a, Log: Outlet> {
     fit: &'a Fit<'a>,
     state: &'a mut TrainState,
-    watches: &'a mut [Watch<Out>],
-    out: &'a mut Out,
-    keeper: &'a mut dyn Keeper<Out>,
+    watches: &'a mut [Watch<Log::Said>],
+    log: &'a mut Log,
+    /// The threads that observers look on.
+    lookers: Pool,
+    keeper: &'a mut dyn Keeper<Log>,
     progress: &'a mut dyn Progress,
     stepper: Stepper,
     sums: Sums,
@@ -187,7 +193,7 @@ struct Unseen {
     memories: Memories,
 }
 
-impl<Out> Training<'_, Out> {
+impl<Log: Outlet> Training<'_, Log> {
     /// What is left of the epoch that is running: its steps, the evaluation, and what is looked at then.
     fn epoch(&mut self) -> Result<(), FitError> {
         let started = Instant::now();
@@ -287,7 +293,7 @@ impl<Out> Training<'_, Out> {
         let totals = self.sums.read();
         let looking = Instant::now();
         let view = View { fit: self.fit, state: self.state, predictions: None, at: At::Step(totals) };
-        look(&view, self.watches, self.out, &AtomicUsize::new(0));
+        look(&view, self.watches, self.log, &AtomicUsize::new(0), &self.lookers)?;
         self.sums.seconds.observers += looking.elapsed().as_secs_f64();
         // After the look: a curve that ends in NaN says more than one that just ends.
         let loss = totals.since(&self.state.position.checked).metrics().loss;
@@ -329,7 +335,7 @@ impl<Out> Training<'_, Out> {
         let looking = Instant::now();
         let at = At::Epoch { train: in_epoch.metrics(), validation, totals };
         let view = View { fit, state: self.state, predictions: Some(&predictions), at };
-        let seen = look(&view, self.watches, self.out, fit.stop);
+        let seen = look(&view, self.watches, self.log, fit.stop, &self.lookers)?;
         self.sums.seconds.observers += looking.elapsed().as_secs_f64();
         self.sums.stop_clock();
         if !seen {
@@ -384,7 +390,7 @@ impl<Out> Training<'_, Out> {
         let snapshot = Snapshot { state: self.state, memories: &memories };
         let mut spans = self.fit.trace.spans();
         let started = spans.start();
-        let kept = self.keeper.keep(snapshot, self.out).map_err(FitError::Keep);
+        let kept = self.keeper.keep(snapshot, self.log).map_err(FitError::Keep);
         spans.end(started, Part::Phase, "checkpoint");
         kept
     }
@@ -400,7 +406,7 @@ impl<Out> Training<'_, Out> {
     fn stop_unseen(&mut self, unseen: &Unseen) -> FitError {
         self.state.position = unseen.position;
         let snapshot = Snapshot { state: self.state, memories: &unseen.memories };
-        match self.keeper.keep(snapshot, self.out) {
+        match self.keeper.keep(snapshot, self.log) {
             Ok(()) => self.stopped(),
             Err(error) => FitError::Keep(error),
         }
@@ -442,7 +448,9 @@ impl<Out> Training<'_, Out> {
         let divergence =
             Divergence { loss, iterations: moment.iterations, epoch: moment.epoch, fine_until, non_finite };
         for watch in self.watches.iter_mut() {
-            watch.observer.diverged(&moment, &divergence, self.out);
+            let mut said = Log::Said::default();
+            watch.observer.diverged(&moment, &divergence, &mut said);
+            self.log.take(said);
         }
         divergence.into()
     }
@@ -481,6 +489,14 @@ mod tests {
 
     /// Notes every moment it is shown.
     struct Noting;
+
+    impl Outlet for Vec<String> {
+        type Said = Vec<String>;
+
+        fn take(&mut self, mut said: Vec<String>) {
+            self.append(&mut said);
+        }
+    }
 
     impl Observer<Vec<String>> for Noting {
         fn observe(&mut self, moment: &Moment<'_>, out: &mut Vec<String>) {
@@ -555,8 +571,8 @@ mod tests {
             trace: &Trace::default(),
         };
         let mut watches = [
-            Watch::new(Trigger::start().or(Trigger::every_steps(2)), Noting),
-            Watch::new(Trigger::every_epochs(1), Noting),
+            Watch::new(Trigger::start().or(Trigger::every_steps(2)), Box::new(Noting), "steps"),
+            Watch::new(Trigger::every_epochs(1), Box::new(Noting), "epochs"),
         ];
         let outcome = fit(&how, &mut state, &mut watches, out, &mut Forgetful, &mut Silent);
         (state, outcome)

@@ -12,28 +12,28 @@ pub struct Snapshot<'a> {
 }
 
 /// Keeps snapshots where they outlive the process; knows when, and nothing of training.
-pub trait Keeper<Out> {
+pub trait Keeper<Log> {
     /// Whether a snapshot is wanted here: after a step, or after an epoch and all that was looked at then.
     fn is_due(&mut self, position: &Position) -> bool;
 
-    /// Keeps a snapshot. What went to `out` before it has to be as safe as the snapshot is when this returns: whoever
+    /// Keeps a snapshot. What went to `log` before it has to be as safe as the snapshot is when this returns: whoever
     /// goes on from it does not say it again.
     ///
     /// # Errors
     /// When it is not kept. Earlier snapshots are as they were.
-    fn keep(&mut self, snapshot: Snapshot<'_>, out: &mut Out) -> Result<(), Box<dyn Classify + Send + Sync>>;
+    fn keep(&mut self, snapshot: Snapshot<'_>, log: &mut Log) -> Result<(), Box<dyn Classify + Send + Sync>>;
 }
 
 /// Keeps nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct Forgetful;
 
-impl<Out> Keeper<Out> for Forgetful {
+impl<Log> Keeper<Log> for Forgetful {
     fn is_due(&mut self, _: &Position) -> bool {
         false
     }
 
-    fn keep(&mut self, _: Snapshot<'_>, _: &mut Out) -> Result<(), Box<dyn Classify + Send + Sync>> {
+    fn keep(&mut self, _: Snapshot<'_>, _: &mut Log) -> Result<(), Box<dyn Classify + Send + Sync>> {
         Ok(())
     }
 }

@@ -1,12 +1,24 @@
-//! Looks at a run: which observers see a moment of it.
+//! Looks at a run: which observers see a moment of it, and on which thread.
 
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tch::Tensor;
 
 use super::fit::Fit;
-use super::observer::{At, Moment, Watch};
+use super::observer::{At, Moment, Outlet, Watch};
+use super::pool::{Pool, WorkerLost};
 use super::state::{Position, TrainState};
 use crate::evaluation::Predictions;
-use crate::trace::Part;
+use crate::model::Parameters;
+use crate::trace::{Part, Trace};
+
+/// Observers that look side by side, at most: never are more of them slow at once, and each takes memory of its own.
+const MOST_LOOKERS: usize = 4;
+/// A look that took less is not worth waking another thread for.
+const A_MOMENT: Duration = Duration::from_millis(2);
 
 /// What a moment is made of.
 pub(super) struct View<'a> {
@@ -16,45 +28,140 @@ pub(super) struct View<'a> {
     pub at: At,
 }
 
-impl View<'_> {
+/// What a moment is made of on one thread: handles of a tensor may not be shared between threads, but each may have its
+/// own of the same values.
+struct Glance<'a> {
+    fit: &'a Fit<'a>,
+    position: Position,
+    parameters: Parameters,
+    gradient: Tensor,
+    previous: Tensor,
+    predictions: Option<&'a Predictions>,
+    at: At,
+}
+
+impl<'a> View<'a> {
     pub fn moment(&self) -> Moment<'_> {
-        let View { fit, state, .. } = *self;
-        let Position { iterations, epoch, .. } = state.position;
-        Moment {
-            at: self.at,
-            epoch,
-            iterations,
-            learning_rate: fit.learning_rate,
-            network: fit.network,
-            parameters: &state.parameters,
-            gradient: &state.gradient,
-            previous: &state.previous,
-            dataset: fit.dataset,
-            predictions: self.predictions,
-            last: matches!(self.at, At::Epoch { .. }) && epoch + 1 >= fit.epochs,
+        let TrainState { parameters, gradient, previous, position, .. } = self.state;
+        moment(self.fit, position, [gradient, previous], parameters, self.predictions, self.at)
+    }
+
+    fn glance(&self) -> Glance<'a> {
+        let View { fit, state, predictions, at } = *self;
+        Glance {
+            fit,
+            position: state.position,
+            parameters: state.parameters.handle(),
+            gradient: state.gradient.shallow_clone(),
+            previous: state.previous.shallow_clone(),
+            predictions,
+            at,
         }
     }
 }
 
-/// Shows one moment to every observer that wants it. False when `stop` was raised before all had seen it.
-pub(super) fn look<Out>(view: &View<'_>, watches: &mut [Watch<Out>], out: &mut Out, stop: &AtomicUsize) -> bool {
-    let moment = view.moment();
-    let mut spans = view.fit.trace.spans();
-    for Watch { trigger, observer, name } in watches {
-        let fires = match view.at {
-            At::Start => trigger.fires_at_start(),
-            At::Step(_) => trigger.fires_after_step(moment.iterations),
-            At::Epoch { .. } => trigger.fires_after_epoch(moment.epoch, view.fit.epochs),
-        };
-        if !fires {
-            continue;
-        }
-        if stop.load(Ordering::Relaxed) != 0 {
-            return false;
-        }
-        let started = spans.start();
-        observer.observe(&moment, out);
-        spans.end(started, Part::Observer, *name);
+impl Glance<'_> {
+    fn moment(&self) -> Moment<'_> {
+        let tensors = [&self.gradient, &self.previous];
+        moment(self.fit, &self.position, tensors, &self.parameters, self.predictions, self.at)
     }
-    true
+}
+
+fn moment<'a>(
+    fit: &'a Fit<'a>,
+    &Position { iterations, epoch, .. }: &Position,
+    [gradient, previous]: [&'a Tensor; 2],
+    parameters: &'a Parameters,
+    predictions: Option<&'a Predictions>,
+    at: At,
+) -> Moment<'a> {
+    Moment {
+        at,
+        epoch,
+        iterations,
+        learning_rate: fit.learning_rate,
+        network: fit.network,
+        parameters,
+        gradient,
+        previous,
+        dataset: fit.dataset,
+        predictions,
+        last: matches!(at, At::Epoch { .. }) && epoch + 1 >= fit.epochs,
+    }
+}
+
+/// An observer whose trigger fires, and what it says.
+struct Turn<'a, Said> {
+    watch: &'a mut Watch<Said>,
+    said: Option<Said>,
+}
+
+impl<Said: Default> Turn<'_, Said> {
+    fn look(&mut self, moment: &Moment<'_>, trace: &Trace) {
+        let mut spans = trace.spans();
+        let (span, started) = (spans.start(), Instant::now());
+        let mut said = Said::default();
+        self.watch.observer.observe(moment, &mut said);
+        self.watch.took = Some(started.elapsed());
+        self.said = Some(said);
+        spans.end(span, Part::Observer, self.watch.name);
+    }
+
+    fn is_quick(&self) -> bool {
+        self.watch.took.is_some_and(|took| took < A_MOMENT)
+    }
+}
+
+/// The observers whose turn it is, in their order.
+fn turns<'a, Said>(moment: &Moment<'_>, epochs: u64, watches: &'a mut [Watch<Said>]) -> Vec<Turn<'a, Said>> {
+    let fires = |watch: &&mut Watch<Said>| match moment.at {
+        At::Start => watch.trigger.fires_at_start(),
+        At::Step(_) => watch.trigger.fires_after_step(moment.iterations),
+        At::Epoch { .. } => watch.trigger.fires_after_epoch(moment.epoch, epochs),
+    };
+    watches.iter_mut().filter(fires).map(|watch| Turn { watch, said: None }).collect()
+}
+
+/// Threads that all these observers can use.
+pub(super) fn lookers<Said>(watches: &[Watch<Said>]) -> usize {
+    watches.len().clamp(1, MOST_LOOKERS)
+}
+
+/// Shows one moment to every observer that wants it, one after the other.
+pub(super) fn look_alone<Log: Outlet>(view: &View<'_>, watches: &mut [Watch<Log::Said>], log: &mut Log) {
+    let moment = view.moment();
+    for mut turn in turns(&moment, view.fit.epochs, watches) {
+        turn.look(&moment, view.fit.trace);
+        turn.said.take().into_iter().for_each(|said| log.take(said));
+    }
+}
+
+/// Shows one moment to every observer that wants it, on as many threads as there are; the log gets what they say in
+/// their order, whoever was first. False when `stop` was raised before all had seen it.
+pub(super) fn look<Log: Outlet>(
+    view: &View<'_>,
+    watches: &mut [Watch<Log::Said>],
+    log: &mut Log,
+    stop: &AtomicUsize,
+    pool: &Pool,
+) -> Result<bool, WorkerLost> {
+    let mut turns = turns(&view.moment(), view.fit.epochs, watches);
+    let threads = turns.iter().filter(|turn| !turn.is_quick()).count().clamp(1, pool.threads());
+    let mut queue: Vec<&mut Turn<'_, Log::Said>> = turns.iter_mut().collect();
+    // What is quick comes first: a stop leaves out pictures, not curves. Then the longest, so that threads end together.
+    queue.sort_by_key(|turn| if turn.is_quick() { None } else { turn.watch.took.map(Reverse) });
+    let queue = Mutex::new(queue.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let mut glances: Vec<Glance<'_>> = (0..threads).map(|_| view.glance()).collect();
+    pool.each(&mut glances, |glance| {
+        let moment = glance.moment();
+        while stop.load(Ordering::Relaxed) == 0
+            && let Some(turn) = next()
+        {
+            turn.look(&moment, glance.fit.trace);
+        }
+    })?;
+    let all = turns.iter().all(|turn| turn.said.is_some());
+    turns.into_iter().filter_map(|turn| turn.said).for_each(|said| log.take(said));
+    Ok(all)
 }

@@ -18,7 +18,7 @@ pub use divergence::{Divergence, NonFinite, Part};
 pub use fit::{Fit, FitError, Outcome, Progress, fit, show_start};
 pub use keeper::{Forgetful, Keeper, Snapshot};
 pub use memories::{Memories, MemoryError};
-pub use observer::{At, Metrics, Moment, Observer, PhaseSeconds, Totals, Watch};
+pub use observer::{At, Metrics, Moment, Observer, Outlet, PhaseSeconds, Totals, Watch};
 pub use pool::WorkerLost;
 pub use skip::{OnNonFinite, Skip};
 pub use state::{EpochReport, Position, TrainState};

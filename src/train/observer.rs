@@ -1,5 +1,7 @@
 //! Who may look at a run, when, and at what: an observer borrows read-only, so watching cannot change the run.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -142,29 +144,40 @@ impl Moment<'_> {
 }
 
 /// An observer, when it is shown the run, and what it is called.
-pub struct Watch<Out> {
+pub struct Watch<Said> {
     pub trigger: Trigger,
-    pub observer: Box<dyn Observer<Out>>,
+    pub observer: Box<dyn Observer<Said>>,
     pub name: &'static str,
+    /// How long its last look took: decides when its next turn comes, and nothing else.
+    pub(super) took: Option<Duration>,
 }
 
-impl<Out> Watch<Out> {
-    /// One that is called what its type is.
-    pub fn new<O: Observer<Out> + 'static>(trigger: Trigger, observer: O) -> Watch<Out> {
-        Watch { trigger, observer: Box::new(observer), name: std::any::type_name::<O>() }
+impl<Said> Watch<Said> {
+    pub fn new(trigger: Trigger, observer: Box<dyn Observer<Said>>, name: &'static str) -> Watch<Said> {
+        Watch { trigger, observer, name, took: None }
     }
 }
 
-/// Looks at a run and says what it saw to `Out`; knows neither files nor formats.
+/// Where what observers say ends up.
+pub trait Outlet {
+    /// What one observer says of one moment.
+    type Said: Default + Send;
+
+    /// Takes it, in the order of the observers.
+    fn take(&mut self, said: Self::Said);
+}
+
+/// Looks at a run and says what it saw; knows neither files nor formats. Several look at once, each on a thread: what
+/// they share, they share behind a lock.
 ///
 /// The contract that keeps watching free of side effects: no `backward` (it would touch `.grad`; use
 /// `Tensor::run_backward`), no in-place operation on anything borrowed, no random numbers but from a
 /// [`crate::rng::Stream`].
-pub trait Observer<Out> {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Out);
+pub trait Observer<Said>: Send {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Said);
 
     /// Training has diverged and ends after this moment, whatever the trigger says: the last words. Nothing by default.
-    fn diverged(&mut self, _moment: &Moment<'_>, _divergence: &Divergence, _out: &mut Out) {}
+    fn diverged(&mut self, _moment: &Moment<'_>, _divergence: &Divergence, _out: &mut Said) {}
 
     /// Puts down what later moments depend on, so that a run that goes on in another process looks as if it had never
     /// stopped. Nothing by default.

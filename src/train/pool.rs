@@ -16,15 +16,15 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// `threads` of them, at least 1.
-    pub fn start(threads: usize) -> std::io::Result<Pool> {
+    /// `threads` of them, at least 1; those that are started have a name that begins with `name`.
+    pub fn start(threads: usize, name: &'static str) -> std::io::Result<Pool> {
         single_threaded();
         if threads <= 1 {
             return Ok(Pool { others: None });
         }
         let others = rayon::ThreadPoolBuilder::new()
             .num_threads(threads - 1)
-            .thread_name(|number| format!("train-{}", number + 1))
+            .thread_name(move |number| format!("{name}-{}", number + 1))
             .start_handler(|_| single_threaded())
             .build()
             .map_err(std::io::Error::other)?;
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn every_part_is_done_once() {
         for threads in [1, 2, 5] {
-            let pool = Pool::start(threads).unwrap();
+            let pool = Pool::start(threads, "test").unwrap();
             assert_eq!(pool.threads(), threads);
             for count in [0, 1, 7] {
                 let mut parts = vec![1; count];
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_panic_is_told_and_nobody_waits_for_ever() {
         for threads in [1, 3] {
-            let pool = Pool::start(threads).unwrap();
+            let pool = Pool::start(threads, "test").unwrap();
             let lost = pool.each(&mut [0, 1, 2], |part| assert_ne!(*part, 2, "on purpose"));
             assert_eq!(lost, Err(WorkerLost));
             assert_eq!(pool.each(&mut [0, 1], |_| ()), Ok(()));

@@ -39,6 +39,8 @@ pub(super) struct Evaluated {
     pub correct: u64,
     /// Samples x classes.
     pub probabilities_nk: Vec<f32>,
+    /// Samples x units of the last hidden layer; empty where nobody kept them.
+    pub features_nd: Vec<f32>,
 }
 
 /// Runs steps and evaluations of one network on one device.
@@ -68,7 +70,7 @@ impl Stepper {
     ) -> std::io::Result<Stepper> {
         match Chain::of(network) {
             Some(chain) if state.parameters.device() == Device::Cpu => {
-                let pool = Pool::start(ChainPass::useful_threads(batch_size, threads))?;
+                let pool = Pool::start(ChainPass::useful_threads(batch_size, threads), "train")?;
                 let pass = Pass::Chain(ChainPass::new(chain, pool.threads()));
                 Ok(Stepper { pool, pass, classes: network.classes(), guarded: false, trace: Trace::default() })
             }
@@ -80,7 +82,7 @@ impl Stepper {
     /// its faster passes are held against. Steps compute in `precision`, on any device.
     pub fn by_autograd(network: &Arc<Network>, state: &TrainState, precision: Precision) -> std::io::Result<Stepper> {
         let pass = Pass::Autograd(AutogradPass::new(network, &state.parameters, precision));
-        let (pool, trace) = (Pool::start(1)?, Trace::default());
+        let (pool, trace) = (Pool::start(1, "train")?, Trace::default());
         Ok(Stepper { pool, pass, classes: network.classes(), guarded: false, trace })
     }
 
@@ -171,9 +173,9 @@ impl Stepper {
             }
             Pass::Autograd(pass) => pass.evaluate(split, &stop),
         };
-        let Some(Evaluated { loss_sum, correct, probabilities_nk }) = evaluated else { return Ok(None) };
+        let Some(Evaluated { loss_sum, correct, probabilities_nk, features_nd }) = evaluated else { return Ok(None) };
         let labels = (0..split.len()).map(|index| split.label(index)).collect();
-        let predictions = Predictions::new(self.classes, probabilities_nk, labels);
+        let predictions = Predictions::new(self.classes, probabilities_nk, labels).with_features(features_nd);
         Ok(Some((Metrics::of(loss_sum, correct, split.len() as u64), predictions)))
     }
 }
