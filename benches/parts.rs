@@ -1,6 +1,6 @@
-//! How fast the parts of the event log are, each by itself: `cargo bench --bench parts [-- PART]`.
+//! How fast the parts of the event log and of watching are, each by itself: `cargo bench --bench parts [-- PART]`.
 //!
-//! `benches/eventlog.rs` compares the whole with others; this says where its time goes.
+//! `make bench` compares the whole with others; this says where its time goes.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark may fail in the shortest way")]
 
@@ -110,5 +110,78 @@ mod eventlog {
     fn read_events(bencher: Bencher<'_, '_>) {
         let file = encode(&scalars());
         bencher.counter(ItemsCount::new(SCALARS)).bench(|| EventReader::new(black_box(file.as_slice())).count());
+    }
+}
+
+/// What observers do after an epoch, of the network that is the default.
+mod watching {
+    use tch::{Device, Tensor};
+    use trainer::embedding::{self, Points, Start};
+    use trainer::explain::{self, Ascent, Method, Settings, Target};
+    use trainer::model::{Architecture, Network, Parameters};
+    use trainer::types::{ImageShape, Seed};
+
+    use super::{Bencher, noise};
+
+    const SHAPE: ImageShape = ImageShape { height: 28, width: 28, channels: 1 };
+    /// Images that every method explains.
+    const PROBES: usize = 3;
+    /// Points of a layout, and features of each.
+    const POINTS: usize = 500;
+    const FEATURES: usize = 128;
+
+    fn subject(count: usize) -> (Network, Parameters, Tensor) {
+        // As in a run, where threads are for other observers.
+        tch::set_num_threads(1);
+        trainer::allocator::keep_freed_memory();
+        let network = Network::build(&Architecture::default(), SHAPE, 10).unwrap();
+        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        let images = Tensor::from_slice(&noise(count * SHAPE.len())).view([count as i64, 1, 28, 28]);
+        (network, parameters, images)
+    }
+
+    #[divan::bench(args = Method::ALL)]
+    fn explanation(bencher: Bencher<'_, '_>, method: Method) {
+        let (network, parameters, images) = subject(PROBES);
+        let (weights, settings) = (parameters.views(), Settings::default());
+        bencher.bench_local(|| explain::explain(method, &network, weights, &images, None, &[0, 1, 2], &settings));
+    }
+
+    #[divan::bench(args = ["conv2d", "conv2d_1", "classes"])]
+    fn activation_max(bencher: Bencher<'_, '_>, what: &str) {
+        let (network, parameters, _) = subject(1);
+        let channels: Vec<usize> = (0..if what == "conv2d" { 32 } else { 36 }).collect();
+        let target = match network.layers().iter().position(|layer| layer.name == what) {
+            Some(layer) => Target::Channels { layer, channels: &channels },
+            None => Target::Classes(&channels[..10]),
+        };
+        bencher.bench_local(|| explain::maximise(&network, parameters.views(), target, &Ascent::default()));
+    }
+
+    #[divan::bench]
+    fn features(bencher: Bencher<'_, '_>) {
+        let (network, parameters, images) = subject(POINTS);
+        bencher.bench_local(|| explain::features(&network, parameters.views(), &images));
+    }
+
+    /// Points around ten centres.
+    fn points() -> Points {
+        let (centres, around) = (noise(10 * FEATURES), noise(POINTS * FEATURES));
+        let near = |(i, v): (usize, f32)| v + 2.0 * centres[(i / FEATURES % 10) * FEATURES + i % FEATURES];
+        Points::new(FEATURES, around.into_iter().enumerate().map(near).collect())
+    }
+
+    #[divan::bench(args = ["first", "next"])]
+    fn tsne(bencher: Bencher<'_, '_>, layout: &str) {
+        let points = points();
+        let rough = embedding::pca(&points).layout;
+        let start = if layout == "first" { Start::Rough(&rough) } else { Start::Earlier(&rough) };
+        bencher.bench_local(|| embedding::tsne(&points, start));
+    }
+
+    #[divan::bench]
+    fn pca(bencher: Bencher<'_, '_>) {
+        let points = points();
+        bencher.bench_local(|| embedding::pca(&points));
     }
 }

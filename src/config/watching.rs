@@ -55,6 +55,8 @@ enum Usually {
     ImageFreq,
     /// At the pictures' frequency, and at the end, when a film of them is made.
     Film,
+    /// A quarter as often as other pictures, as they cost more than all of those, and at the end.
+    Dear,
     /// After the first and the last epoch.
     Ends,
     UpdateFreq,
@@ -126,13 +128,7 @@ pub const OBSERVERS: &[Observable] = &[
     row(Observed::Filters, "filters", Usually::ImageFreq, Moments::Any, "the first convolution's kernels as pictures"),
     row(Observed::FeatureMaps, "feature-maps", Usually::Film, Moments::Any, "what each layer answers, by channel"),
     row(Observed::GradCam, "gradcam", Usually::ImageFreq, Moments::Any, "Grad-CAM of the last convolution"),
-    row(
-        Observed::Explanations,
-        "explanations",
-        Usually::ImageFreq,
-        Moments::Any,
-        "nine methods that say why, side by side",
-    ),
+    row(Observed::Explanations, "explanations", Usually::Dear, Moments::Any, "nine methods that say why, side by side"),
     row(
         Observed::Confusion,
         "confusion",
@@ -165,7 +161,7 @@ pub const OBSERVERS: &[Observable] = &[
     row(
         Observed::ActivationMax,
         "activation-max",
-        Usually::ImageFreq,
+        Usually::Dear,
         Moments::Any,
         "images that filters and classes answer most to",
     ),
@@ -251,6 +247,7 @@ impl Observable {
             Usually::HistogramFreq => "--histogram-freq",
             Usually::ImageFreq if self.moments == Moments::Start => "start",
             Usually::ImageFreq => "--image-freq",
+            Usually::Dear => "4 x --image-freq, last",
             Usually::Film => "--image-freq, last",
             Usually::Ends => "at:0,last",
             Usually::UpdateFreq => "--update-freq",
@@ -262,9 +259,14 @@ impl Observable {
             Usually::Start => Trigger::start(),
             Usually::EveryEpoch => Trigger::every_epochs(1),
             Usually::HistogramFreq => Trigger::every_epochs(config.histogram_freq),
-            Usually::ImageFreq | Usually::Film | Usually::Ends if config.image_freq == 0 => Trigger::never(),
+            Usually::ImageFreq | Usually::Dear | Usually::Film | Usually::Ends if config.image_freq == 0 => {
+                Trigger::never()
+            }
             Usually::ImageFreq if self.moments == Moments::Start => Trigger::start(),
             Usually::ImageFreq => Trigger::every_epochs(config.image_freq),
+            Usually::Dear => {
+                Trigger::every_epochs(config.image_freq.saturating_mul(4)).or(Trigger::at_epochs(Vec::new(), true))
+            }
             Usually::Film => Trigger::every_epochs(config.image_freq).or(Trigger::at_epochs(Vec::new(), true)),
             Usually::Ends => Trigger::at_epochs(vec![0], true),
             // The end of an epoch closes a window, or short runs would have no curves.
@@ -334,6 +336,7 @@ mod tests {
         assert_eq!(epochs(&config.trigger(Observed::GradCam)), [0, 2, 4]);
         assert_eq!(epochs(&config.trigger(Observed::Weights)), [0, 1, 2, 3, 4, 5]);
         assert_eq!(epochs(&config.trigger(Observed::Tsne)), [0, 2, 4, 5], "a film needs its end");
+        assert_eq!(epochs(&config.trigger(Observed::Explanations)), [0, 5], "what costs most, a quarter as often");
         assert_eq!(epochs(&config.trigger(Observed::Projector)), [0, 5]);
         assert!(config.trigger(Observed::Inputs).fires_at_start());
         let blind = Config { image_freq: 0, ..config };

@@ -42,7 +42,8 @@ impl ActivationMax {
 
 impl Observer<Findings> for ActivationMax {
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
-        let settings = Ascent { seed: self.seed, ..Ascent::default() };
+        // Fewer and longer steps than the default's sixteen: the same forms, and training waits for them.
+        let settings = Ascent { steps: 12, rate: 0.25, seed: self.seed, ..Ascent::default() };
         let convolutions = moment.network.layers().iter().enumerate();
         let mut values: Vec<Value> = convolutions
             .filter_map(|(index, layer)| match layer.kind {

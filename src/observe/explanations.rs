@@ -6,12 +6,12 @@ use super::grad_cam::probabilities;
 use super::probe::Probes;
 use crate::evaluation::most_probable;
 use crate::eventlog::Value;
-use crate::explain::{self, Content, Explanation, Method, Settings};
+use crate::explain::{self, Content, Explanation, IntegratedGradients, Method, Occlusion, Settings, SmoothGrad};
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted, width};
 use crate::render::{self, Canvas, ColourMap, Scale, Zoom, number};
 use crate::train::{Moment, Observer};
-use crate::types::{Seed, Tag};
+use crate::types::{ImageShape, Seed, Tag};
 
 /// Tiles in a row: four of 84 pixels, three times the side of an MNIST image, fill a card.
 const COLUMNS: u32 = 4;
@@ -52,6 +52,16 @@ impl Observer<Findings> for Explanations {
     }
 }
 
+/// Coarser than where one image is asked about: tiles of a few pixels show no difference, and training waits.
+fn settings(shape: ImageShape) -> Settings {
+    let stride = (shape.height.min(shape.width) / 4).div_ceil(3).max(1);
+    Settings {
+        integrated_gradients: IntegratedGradients { steps: 20, ..IntegratedGradients::default() },
+        smooth_grad: SmoothGrad { samples: 20, ..SmoothGrad::default() },
+        occlusion: Occlusion { stride: Some(stride), ..Occlusion::default() },
+    }
+}
+
 /// Nothing without probes. A network without convolutions is explained by the methods that need none.
 fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
     let (network, weights) = (moment.network, moment.parameters.views());
@@ -63,8 +73,9 @@ fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
     let probabilities = probabilities(&logits_nk);
     let targets: Vec<usize> = probabilities.iter().map(|row| most_probable(row)).collect();
     let mut by_image: Vec<Vec<Explanation>> = targets.iter().map(|_| Vec::new()).collect();
+    let settings = settings(network.input());
     for method in Method::ALL {
-        let all = explain::explain(method, network, weights, &images_nchw, None, &targets, &Settings::default());
+        let all = explain::explain(method, network, weights, &images_nchw, None, &targets, &settings);
         for (explanations, explanation) in by_image.iter_mut().zip(all) {
             explanations.push(explanation);
         }

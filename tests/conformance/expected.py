@@ -14,6 +14,8 @@ COMMAND = [
 
 # Steps of a series: what they count, and which of them must be there.
 EVERY_EPOCH = list(range(EPOCHS))
+# What is drawn a quarter as often as other pictures, and at the end.
+ENDS = [0, EPOCHS - 1]
 EVERY_EVALUATION = [ITERATIONS // EPOCHS * (epoch + 1) for epoch in range(EPOCHS)]
 # The end of an epoch closes a window, too.
 EVERY_UPDATE = sorted({*range(UPDATE_FREQ, ITERATIONS + 1, UPDATE_FREQ), *EVERY_EVALUATION})
@@ -59,8 +61,8 @@ EXPECTED = {
             "filters/conv2d": EVERY_EPOCH,
             **{f"feature_maps/{layer}": EVERY_EPOCH for layer in WITH_FEATURE_MAPS},
             **{f"grad_cam/{layer}": EVERY_EPOCH for layer in WITH_GRAD_CAM},
-            "explanations/conv2d_1": EVERY_EPOCH,
-            **{f"activation_max/{name}": EVERY_EPOCH for name in ("conv2d", "conv2d_1", "classes")},
+            "explanations/conv2d_1": ENDS,
+            **{f"activation_max/{name}": ENDS for name in ("conv2d", "conv2d_1", "classes")},
             "embedding/pca": EVERY_EPOCH,
             "embedding/tsne": EVERY_EPOCH,
             # Films stand at the last epoch.
