@@ -42,7 +42,9 @@ def parts_of(page):
 
 
 def circumstances(options, section):
-    dirty = " with changes" if output_of("git", "status", "--porcelain", "--untracked-files=no") else ""
+    # Of the page itself the sections before this one have changed.
+    changed = ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/benchmarks.md"]
+    dirty = " with changes" if output_of(*changed) else ""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     words = [
         f"{datetime.date.today()}, commit {output_of('git', 'rev-parse', '--short=12', 'HEAD')}{dirty}",
