@@ -103,8 +103,8 @@ fn image_methods_are_captums() {
             golden.check(name, integrals.iter().flat_map(|explanation| &explanation.channels));
             let gaps: Vec<f32> = integrals.iter().map(|explanation| explanation.completeness_gap.unwrap()).collect();
             for (got, want) in gaps.iter().zip(golden.0[&format!("{name}/gap")].as_array().unwrap()) {
-                // The difference of sums around 1: 1e-5 is their rounding.
-                assert!((f64::from(*got) - want.as_f64().unwrap()).abs() < 1e-5, "{name}: {got} and {want}");
+                // The difference of sums around 1, and what rounding leaves of it differs from processor to processor.
+                assert!((f64::from(*got) - want.as_f64().unwrap()).abs() < 5e-5, "{name}: {got} and {want}");
             }
         }
 
