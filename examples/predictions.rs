@@ -58,6 +58,7 @@ fn observe(epoch: u32, findings: &mut Findings) -> Result<(), Box<dyn Error>> {
         previous: parameters.flat(),
         dataset: &dataset,
         predictions: Some(&predictions),
+        skipped: false,
         last: false,
     };
     let observers: [Box<dyn Observer<Findings>>; 5] =

@@ -77,6 +77,7 @@ fn observe(
         previous,
         dataset: &dataset,
         predictions: None,
+        skipped: false,
         last: false,
     };
     let memory = Memory::default();

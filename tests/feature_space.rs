@@ -60,6 +60,7 @@ impl Subject {
             previous: self.parameters.flat(),
             dataset: &self.dataset,
             predictions: None,
+            skipped: false,
             last,
         }
     }

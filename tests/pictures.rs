@@ -96,6 +96,7 @@ fn observe_with(
         previous,
         dataset,
         predictions,
+        skipped: false,
         last,
     };
     let memory = Memory::default();

@@ -138,6 +138,11 @@ impl Parameters {
         self.views.iter().map(|view| view.detach().set_requires_grad(true)).collect()
     }
 
+    /// Where the values of each parameter lie in [`Parameters::flat`], and in any buffer that is laid out like it.
+    pub(crate) fn ranges(&self) -> Vec<Range<usize>> {
+        ranges(&self.specs)
+    }
+
     /// Views of another buffer that is laid out like this one, such as a gradient: one for each [`ParameterSpec`].
     pub fn views_of(&self, flat: &Tensor) -> Vec<Tensor> {
         views_of(flat, &self.specs)

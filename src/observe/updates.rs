@@ -1,9 +1,13 @@
 //! How hard each step pulls at each layer: the gradient's norms, and how far the weights move.
 
-use tch::{Kind, Tensor};
+use std::borrow::Cow;
+
+use tch::Tensor;
 
 use super::{Findings, scalar};
 use crate::eventlog::Value;
+use crate::floats::floats;
+use crate::model::host_values;
 use crate::train::{Divergence, Memories, MemoryError, Moment, Observer};
 use crate::types::{Run, Step};
 
@@ -19,10 +23,15 @@ pub struct Updates {
 
 impl Observer<Findings> for Updates {
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
-        if moment.iterations > self.reported {
+        // A step that was left out has moved nothing.
+        if moment.iterations > self.reported && !moment.skipped {
             self.reported = moment.iterations;
             out.push(Run::Steps, Step::new(moment.iterations).unwrap_or(Step::MAX), values(moment));
         }
+    }
+
+    fn compares(&self) -> bool {
+        true
     }
 
     fn diverged(&mut self, moment: &Moment<'_>, _: &Divergence, out: &mut Findings) {
@@ -41,69 +50,103 @@ impl Observer<Findings> for Updates {
 
 fn values(moment: &Moment<'_>) -> Vec<Value> {
     let parameters = moment.parameters;
-    let specs = parameters.specs();
-    let gradients = parameters.views_of(moment.gradient);
-    let step = tch::no_grad(|| parameters.flat() - moment.previous);
-    let gradient_norms = norms(&gradients);
-    let weight_norms = norms(parameters.views());
-    let (steps, previous) = (norms(&parameters.views_of(&step)), norms(&parameters.views_of(moment.previous)));
+    let [gradient, weights, previous] = [moment.gradient, parameters.flat(), moment.previous].map(host);
+    let changes = || parameters.specs().iter().zip(parameters.ranges());
+    let norms: Vec<Norms> =
+        changes().map(|(_, at)| Norms::of(&gradient[at.clone()], &weights[at.clone()], &previous[at])).collect();
 
-    let total = length(&gradient_norms);
+    let total = length(norms.iter().map(|norms| norms.gradient));
     let mut values = vec![scalar("gradient_norm", total, TOTAL.to_owned())];
     let layers = moment.network.layers().iter().filter(|layer| layer.parameter_count() > 0);
     values.extend(layers.map(|layer| {
-        let own = specs.iter().zip(&gradient_norms).filter(|(spec, _)| spec.layer == layer.name);
-        let own: Vec<f64> = own.map(|(_, &norm)| norm).collect();
+        let own = changes().zip(&norms).filter(|((spec, _), _)| spec.layer == layer.name);
         let description = format!(
             "Euclidean norm of the last step's gradient by kernel and bias of layer `{}`; at least 0. Layers should be \
              within a few orders of magnitude of each other: first layers far below the last ones mean that gradients \
              vanish on the way back, far above that they explode.",
             layer.name
         );
-        scalar(format!("gradient_norm/{}", layer.name), length(&own), description)
+        scalar(format!("gradient_norm/{}", layer.name), length(own.map(|(_, norms)| norms.gradient)), description)
     }));
-    for ((spec, step), previous) in specs.iter().zip(steps).zip(previous) {
+    for ((spec, _), norms) in changes().zip(&norms) {
         // A bias starts at 0: what it is divided by says nothing. And a step that ends the run is not taken.
-        if spec.role == "kernel" && previous != 0.0 && total.is_finite() {
+        if spec.role == "kernel" && norms.previous != 0.0 && total.is_finite() {
             let description = format!(
                 "Length of the last update of the kernel of layer `{}` divided by the length of the kernel before it; at \
                  least 0. About **0.001** is healthy. Far below, the layer hardly learns and the learning rate may be \
                  larger; above 0.01, training may be unstable. A logarithmic axis shows it best.",
                 spec.layer
             );
-            values.push(scalar(format!("update_ratio/{}", spec.layer), step / previous, description));
+            values.push(scalar(format!("update_ratio/{}", spec.layer), norms.step / norms.previous, description));
         }
     }
-    for (what, tensors, norms) in
-        [("gradients", &gradients[..], gradient_norms), ("weights", parameters.views(), weight_norms)]
+    // Counted only where a norm says that there is something to count.
+    let count = |all: &[f32], norm: fn(&Norms) -> f64| -> usize {
+        let suspects = changes().zip(&norms).filter(|(_, norms)| !norm(norms).is_finite());
+        suspects.map(|((_, at), _)| all[at].iter().filter(|value| !value.is_finite()).count()).sum()
+    };
+    for (what, count) in
+        [("gradients", count(&gradient, |norms| norms.gradient)), ("weights", count(&weights, |norms| norms.weights))]
     {
         let description =
             format!("How many of all {what} are NaN or infinite after the step. Anything but 0 is a fault.");
-        values.push(scalar(format!("non_finite/{what}"), non_finite(tensors, &norms) as f64, description));
+        values.push(scalar(format!("non_finite/{what}"), count as f64, description));
     }
     values
 }
 
-/// Euclidean norms, in double precision: of finite values they do not overflow.
-fn norms(tensors: &[Tensor]) -> Vec<f64> {
-    tch::no_grad(|| {
-        let norms: Vec<Tensor> = tensors.iter().map(|tensor| tensor.norm_scalaropt_dtype(2, Kind::Double)).collect();
-        let stacked = Tensor::stack(&norms, 0).to_device(tch::Device::Cpu);
-        let mut out = vec![0.0; norms.len()];
-        stacked.copy_data(&mut out, norms.len());
-        out
-    })
+/// The values of a flat buffer, copied from where they cannot be read in place.
+fn host(flat: &Tensor) -> Cow<'_, [f32]> {
+    floats(flat).map_or_else(|| Cow::Owned(host_values(flat)), Cow::Borrowed)
+}
+
+/// Euclidean norms of one parameter, in double precision: of finite values they do not overflow.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Norms {
+    gradient: f64,
+    weights: f64,
+    /// Of the weights before the step.
+    previous: f64,
+    /// Of the difference between the two.
+    step: f64,
+}
+
+impl Norms {
+    /// In one sweep, with whatever vectors the processor has: libtorch takes a sweep and a copy for each.
+    fn of(gradient: &[f32], weights: &[f32], previous: &[f32]) -> Norms {
+        let squares = pulp::Arch::new().dispatch(|| sums_of_squares(gradient, weights, previous));
+        let [gradient, weights, previous, step] = squares.map(f64::sqrt);
+        Norms { gradient, weights, previous, step }
+    }
+}
+
+/// Of the three, and of the difference of the last two. Laid out in lanes, so that they are the same on every processor.
+#[inline(always)]
+fn sums_of_squares(gradient: &[f32], weights: &[f32], previous: &[f32]) -> [f64; 4] {
+    const LANES: usize = 8;
+    let mut sums = [[0.0_f64; LANES]; 4];
+    let mut add = |lane: usize, gradient: f32, weight: f32, previous: f32| {
+        let [gradient, weight, previous] = [gradient, weight, previous].map(f64::from);
+        for (sum, value) in sums.iter_mut().zip([gradient, weight, previous, weight - previous]) {
+            sum[lane] += value * value;
+        }
+    };
+    let ((gradients, gradient), (weights, weight), (all_previous, previous)) =
+        (gradient.as_chunks::<LANES>(), weights.as_chunks::<LANES>(), previous.as_chunks::<LANES>());
+    for ((gradient, weight), previous) in gradients.iter().zip(weights).zip(all_previous) {
+        for lane in 0..LANES {
+            add(lane, gradient[lane], weight[lane], previous[lane]);
+        }
+    }
+    for (lane, ((gradient, weight), previous)) in gradient.iter().zip(weight).zip(previous).enumerate() {
+        add(lane, *gradient, *weight, *previous);
+    }
+    sums.map(|lanes| lanes.iter().sum())
 }
 
 /// The norm of the whole, from those of its parts.
-fn length(norms: &[f64]) -> f64 {
-    norms.iter().map(|norm| norm * norm).sum::<f64>().sqrt()
-}
-
-/// Counted only where the norm says that there is something to count.
-fn non_finite(tensors: &[Tensor], norms: &[f64]) -> i64 {
-    let suspects = tensors.iter().zip(norms).filter(|(_, norm)| !norm.is_finite());
-    suspects.map(|(tensor, _)| tensor.isfinite().logical_not().sum(Kind::Int64).int64_value(&[])).sum()
+fn length(norms: impl Iterator<Item = f64>) -> f64 {
+    norms.map(|norm| norm * norm).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]
@@ -142,16 +185,16 @@ mod tests {
     }
 
     #[test]
-    fn norms_are_of_double_precision_and_counts_of_what_is_no_number() {
-        let tensors = [
-            Tensor::from_slice(&[3.0_f32, 0.0, -4.0]),
-            Tensor::from_slice(&[f32::MAX, f32::MAX]),
-            Tensor::from_slice(&[f32::NAN, 1.0, f32::INFINITY]),
-        ];
-        let norms = norms(&tensors);
-        assert_eq!(norms[0], 5.0);
-        assert!(norms[1].is_finite() && !norms[2].is_finite());
-        assert_eq!(non_finite(&tensors, &norms), 2);
-        assert_eq!(length(&[3.0, 4.0]), 5.0);
+    fn norms_are_of_double_precision_and_of_every_value() {
+        let norms = Norms::of(&[3.0, 0.0, -4.0], &[f32::MAX, f32::MAX, 0.0], &[f32::MAX, 0.0, 0.0]);
+        assert_eq!((norms.gradient, norms.previous, norms.step), (5.0, f64::from(f32::MAX), f64::from(f32::MAX)));
+        assert!(norms.weights.is_finite());
+        assert!(!Norms::of(&[1.0, f32::NAN], &[0.0; 2], &[0.0; 2]).gradient.is_finite());
+        for count in [1, 7, 8, 9, 31, 32] {
+            let norms = Norms::of(&vec![2.0; count], &vec![5.0; count], &vec![4.0; count]);
+            let want = [2.0, 5.0, 4.0, 1.0].map(|value: f64| (value * value * count as f64).sqrt());
+            assert_eq!([norms.gradient, norms.weights, norms.previous, norms.step], want, "{count}");
+        }
+        assert_eq!(length([3.0, 4.0].into_iter()), 5.0);
     }
 }

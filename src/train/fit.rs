@@ -12,7 +12,7 @@ use super::keeper::{Keeper, Snapshot};
 use super::look::{View, look, look_alone, lookers};
 use super::memories::Memories;
 use super::observer::{At, Metrics, Outlet, Watch};
-use super::pool::{Pool, WorkerLost};
+use super::pool::{Pool, WorkerLost, single_threaded};
 use super::skip::{OnNonFinite, PATIENCE, Skip};
 use super::state::{EpochReport, Position, TrainState};
 use super::stepper::Stepper;
@@ -168,6 +168,7 @@ pub fn fit<Log: Outlet>(
 /// Shows observers the moment before the first step. [`fit`] does it for a state that has made none; who goes on in the
 /// first epoch shows them the state of that moment again, as what was seen then shares its step with the epoch's end.
 pub fn show_start<Log: Outlet>(fit: &Fit<'_>, state: &TrainState, watches: &mut [Watch<Log::Said>], log: &mut Log) {
+    single_threaded();
     let view = View { fit, state, predictions: None, at: At::Start };
     // One after the other: what an operation costs is measured here, and wants a quiet machine.
     look_alone(&view, watches, log);
@@ -261,9 +262,11 @@ impl<Log: Outlet> Training<'_, Log> {
         let mut spans = fit.trace.spans();
         let started = spans.start();
         let wanted = self.watches.iter().any(|watch| watch.trigger.fires_after_step(next));
-        // Copied only where somebody will look: the copy is a hundredth of a step.
         let looks = wanted || last_of_epoch || next.is_multiple_of(CHECK_EVERY);
-        if looks {
+        // The copy is a hundredth of a step. On the CPU a loss that is no number is seen before the update, with the
+        // weights that gave it; elsewhere at the next look, which then asks for them.
+        let compared = fit.device != Device::Cpu || self.watches.iter().any(|watch| watch.observer.compares());
+        if looks && (compared || last_of_epoch) {
             self.state.previous.copy_(self.state.parameters.flat());
         }
         let output = self.stepper.step(self.state, &fit.dataset.train, indices, fit.learning_rate)?;
@@ -505,7 +508,8 @@ mod tests {
                 At::Step(totals) => format!("{} samples", totals.samples),
                 At::Epoch { totals, .. } => format!("epoch {} after {} samples", moment.epoch, totals.samples),
             };
-            out.push(format!("step {}: {what}", moment.iterations));
+            let left_out = if moment.skipped { ", the last step left out" } else { "" };
+            out.push(format!("step {}: {what}{left_out}", moment.iterations));
         }
 
         fn diverged(&mut self, moment: &Moment<'_>, divergence: &Divergence, out: &mut Vec<String>) {
@@ -645,6 +649,21 @@ mod tests {
         assert_eq!((error.to_string().as_str(), error.exit()), (want, Exit::Data));
         assert_eq!(seen, ["step 0: start", "step 3: epoch 0 after 30 samples"]);
         assert_eq!((state.position.epoch, state.position.skipped), (1, 4));
+    }
+
+    #[test]
+    fn who_looks_at_a_step_that_was_left_out_is_told() {
+        let mut seen = Vec::new();
+        train_without(&BTreeSet::from([3]), 0.1, 20, 0, &mut seen).1.unwrap();
+        let want = [
+            "step 0: start",
+            "step 2: 40 samples",
+            "step 3: epoch 0 after 40 samples, the last step left out",
+            "step 4: 60 samples",
+            "step 6: 90 samples",
+            "step 6: epoch 1 after 90 samples",
+        ];
+        assert_eq!(seen, want);
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Glance<'_> {
 
 fn moment<'a>(
     fit: &'a Fit<'a>,
-    &Position { iterations, epoch, .. }: &Position,
+    &Position { iterations, epoch, skipped_in_a_row, .. }: &Position,
     [gradient, previous]: [&'a Tensor; 2],
     parameters: &'a Parameters,
     predictions: Option<&'a Predictions>,
@@ -86,6 +86,7 @@ fn moment<'a>(
         previous,
         dataset: fit.dataset,
         predictions,
+        skipped: skipped_in_a_row > 0,
         last: matches!(at, At::Epoch { .. }) && epoch + 1 >= fit.epochs,
     }
 }
@@ -148,7 +149,8 @@ pub(super) fn look<Log: Outlet>(
     let mut turns = turns(&view.moment(), view.fit.epochs, watches);
     let threads = turns.iter().filter(|turn| !turn.is_quick()).count().clamp(1, pool.threads());
     let mut queue: Vec<&mut Turn<'_, Log::Said>> = turns.iter_mut().collect();
-    // What is quick comes first: a stop leaves out pictures, not curves. Then the longest, so that threads end together.
+    // What is quick, most curves, comes first: a stop leaves out what takes long. That begins with the longest, so that
+    // threads end together.
     queue.sort_by_key(|turn| if turn.is_quick() { None } else { turn.watch.took.map(Reverse) });
     let queue = Mutex::new(queue.into_iter());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();

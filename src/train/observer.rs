@@ -122,12 +122,15 @@ pub struct Moment<'a> {
     pub parameters: &'a Parameters,
     /// Gradient of the last step's mean loss, flat, laid out like the parameters; zeros at the start.
     pub gradient: &'a Tensor,
-    /// The parameters before the last step, flat; at the start those that are.
+    /// The parameters before the last step, flat; at the start those that are. After a step on the way through an epoch
+    /// they are older where no observer of the run [compares](Observer::compares).
     pub previous: &'a Tensor,
     pub dataset: &'a Dataset,
     /// What the network says about every validation image, in their order, where they have just been evaluated: after
     /// an epoch.
     pub predictions: Option<&'a Predictions>,
+    /// Whether the last step was left out: `gradient` and `previous` are then those of an earlier one.
+    pub skipped: bool,
     /// Whether the last epoch of the run has ended.
     pub last: bool,
 }
@@ -175,6 +178,12 @@ pub trait Outlet {
 /// [`crate::rng::Stream`].
 pub trait Observer<Said>: Send {
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Said);
+
+    /// Whether it looks at [`Moment::previous`]: without such an observer nobody copies the weights before a step that is
+    /// looked at. It does not by default.
+    fn compares(&self) -> bool {
+        false
+    }
 
     /// Training has diverged and ends after this moment, whatever the trigger says: the last words. Nothing by default.
     fn diverged(&mut self, _moment: &Moment<'_>, _divergence: &Divergence, _out: &mut Said) {}

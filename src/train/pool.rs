@@ -62,7 +62,7 @@ impl Pool {
 
 /// The setting is a thread's own. Two threads inside each of libtorch's operators would be slower than two parts side by
 /// side, and would change the order of sums.
-fn single_threaded() {
+pub(super) fn single_threaded() {
     tch::set_num_threads(1);
 }
 

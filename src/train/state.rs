@@ -16,7 +16,7 @@ pub struct TrainState {
     pub optimizer: Optimizer,
     /// Gradient of the last step's mean loss, laid out like the parameters; zeros at the start.
     pub gradient: Tensor,
-    /// The parameters before the last step that somebody looked at, laid out like them.
+    /// The parameters before the last step for which somebody asked for them, laid out like them.
     pub previous: Tensor,
     pub position: Position,
 }
