@@ -1,6 +1,6 @@
 //! A raster of 8-bit pixels, and its PNG form.
 //!
-//! Pictures cross from the training thread to the event log as plain pixels; the log's own thread encodes them.
+//! Pictures cross from the training thread to the event log as plain pixels; they are encoded behind its queue.
 
 mod deflate;
 

@@ -10,7 +10,7 @@ pub const MAX_FRAMES: usize = 256;
 /// Colours of one animation, by the format.
 const COLOURS: usize = 256;
 /// Pixels from which they are chosen where there are more.
-const SAMPLES: usize = 1 << 16;
+const SAMPLES: usize = 1 << 14;
 /// Bits of each channel by which a pixel then finds its colour; what is below does not show.
 const BITS: u32 = 5;
 

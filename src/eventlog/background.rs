@@ -1,4 +1,5 @@
-//! A sink on a thread of its own, so that encoding and writing do not hold up training.
+//! A sink on a thread of its own, so that encoding and writing do not hold up training; where several pictures wait, they
+//! are put in files side by side on threads of their own.
 //!
 //! 1. Order is kept.
 //! 2. What was written is flushed at least every second, without being asked.
@@ -9,19 +10,28 @@
 //!    `close` say so.
 //! 5. Dropping it closes it: all that is queued is written first.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
+
 use super::sink::{Cause, Entry, Sink, SinkError};
+use super::summary::Value;
 use super::tally::Tally;
 
 /// How long the thread lets entries gather, and how many at most. Waking it for each one would cost the training
-/// thread a system call each.
-const GATHER: Duration = Duration::from_millis(2);
+/// thread a system call, and a processor, each.
+const GATHER: Duration = Duration::from_millis(50);
 const GATHERED: usize = 4096;
 /// Bytes of finished entries that are told at once: who waits for room need not wait for all that the thread has taken.
 const TOLD: usize = 1 << 20;
+
+/// Bytes of pictures that are put in files together, roughly: what was logged before and after them does not wait long.
+const ENCODED: usize = 4 << 20;
+/// Threads that put pictures in files, if nobody says how many: they are not the only ones that have work.
+const MOST_ENCODERS: usize = 4;
 
 /// Hands entries to another sink, on another thread.
 #[derive(Debug)]
@@ -43,6 +53,8 @@ pub struct Limits {
     pub flush_every: Duration,
     /// Between two errors that `write` tells.
     pub tell_every: Duration,
+    /// Threads that put pictures in files, where more than one waits; with 1 it is the log's own.
+    pub encoders: usize,
 }
 
 #[derive(Debug, Default)]
@@ -56,8 +68,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// The thread takes all at once, and leaves an empty vector that has been used before.
-    items: Vec<Item>,
+    /// The thread takes all at once, and leaves an empty queue that has been used before.
+    items: VecDeque<Item>,
     bytes: usize,
     /// Entries that the thread has taken and not yet finished.
     in_work: u64,
@@ -94,8 +106,9 @@ enum Barrier {
 
 impl Default for Limits {
     fn default() -> Limits {
-        let minute = Duration::from_secs(60);
-        Limits { entries: 1 << 14, bytes: 64 << 20, flush_every: Duration::from_secs(1), tell_every: minute }
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let encoders = thread::available_parallelism().map_or(1, usize::from).min(MOST_ENCODERS);
+        Limits { entries: 1 << 14, bytes: 64 << 20, flush_every: second, tell_every: minute, encoders }
     }
 }
 
@@ -103,7 +116,9 @@ impl Background {
     /// Starts the thread, which owns `sink` from then on.
     pub fn spawn(sink: impl Sink + Send + 'static, limits: Limits) -> Result<Background, SinkError> {
         let shared = Arc::new(Shared::default());
-        let worker = Worker { shared: Arc::clone(&shared), sink, flush_every: limits.flush_every, dirty: None };
+        let encoders = Encoders { threads: limits.encoders, pool: None };
+        let worker =
+            Worker { shared: Arc::clone(&shared), sink, flush_every: limits.flush_every, dirty: None, encoders };
         let thread = thread::Builder::new()
             .name("event-log".to_owned())
             .spawn(move || worker.run())
@@ -117,7 +132,7 @@ impl Background {
         if !queue.ended {
             queue.barriers_set += 1;
             let mine = queue.barriers_set;
-            queue.items.push(Item::Barrier(barrier));
+            queue.items.push_back(Item::Barrier(barrier));
             queue.urgent = true;
             self.shared.work.notify_one();
             while queue.barriers_passed < mine && !queue.ended {
@@ -146,7 +161,7 @@ impl Sink for Background {
             queue.lose(1, cause);
         } else {
             queue.bytes += size;
-            queue.items.push(Item::Entry(entry, size));
+            queue.items.push_back(Item::Entry(entry, size));
             if queue.wake_at > 0 && queue.items.len() >= queue.wake_at {
                 queue.wake_at = 0;
                 self.shared.work.notify_one();
@@ -215,7 +230,7 @@ impl Shared {
 
     /// Exchanges the items for the empty `batch` as soon as there are some; it stays empty if nothing came until
     /// `until`.
-    fn take(&self, batch: &mut Vec<Item>, until: Option<Instant>) {
+    fn take(&self, batch: &mut VecDeque<Item>, until: Option<Instant>) {
         let mut queue = self.lock();
         let mut gathered = false;
         loop {
@@ -273,6 +288,49 @@ struct Worker<S> {
     flush_every: Duration,
     /// When the first write came that is not flushed yet.
     dirty: Option<Instant>,
+    encoders: Encoders,
+}
+
+/// Threads that put pictures in files. They are started when there is work for two.
+struct Encoders {
+    threads: usize,
+    pool: Option<rayon::ThreadPool>,
+}
+
+impl Encoders {
+    /// Puts the pictures of the first items in files, if that is worth more than one thread, and says how many items those
+    /// are; what is left is up to the sink.
+    fn encode(&mut self, items: &mut VecDeque<Item>) -> usize {
+        if self.threads < 2 {
+            return items.len();
+        }
+        let (mut seen, mut pictures, mut bytes) = (0, 0, 0);
+        let mut values: Vec<&mut Value> = Vec::new();
+        for item in items {
+            if bytes >= ENCODED {
+                break;
+            }
+            seen += 1;
+            let Item::Entry(entry, _) = item else { continue };
+            for value in entry.what.values_mut().iter_mut().filter(|value| value.pictures() > 0) {
+                pictures += value.pictures();
+                bytes += value.size();
+                values.push(value);
+            }
+        }
+        if pictures < 2 {
+            return seen;
+        }
+        if self.pool.is_none() {
+            let name = |number| format!("encode-{}", number + 1);
+            // Where no thread can be had, the log's own does it.
+            self.pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).thread_name(name).build().ok();
+        }
+        if let Some(pool) = &self.pool {
+            pool.install(|| values.par_iter_mut().for_each(|value| value.encode_pictures()));
+        }
+        seen
+    }
 }
 
 /// What the thread has finished since it last told.
@@ -302,12 +360,18 @@ impl<S: Sink> Worker<S> {
         }
         let mut end = End { shared: Arc::clone(&self.shared), closed: false };
 
-        let mut batch = Vec::new();
+        let mut batch = VecDeque::new();
         loop {
             self.shared.take(&mut batch, self.dirty.map(|since| since + self.flush_every));
             let mut done = Done::default();
             let mut errors = None;
-            for item in batch.drain(..) {
+            let mut encoded = 0;
+            loop {
+                if encoded == 0 {
+                    encoded = self.encoders.encode(&mut batch);
+                }
+                let Some(item) = batch.pop_front() else { break };
+                encoded -= 1;
                 match item {
                     Item::Entry(entry, size) => {
                         done.entries += 1;
@@ -370,9 +434,10 @@ impl<S: Sink> Worker<S> {
 #[expect(clippy::disallowed_methods, reason = "a gate in a test needs neither a bound nor a name")]
 mod tests {
     use super::*;
+    use crate::eventlog::animation::Animation;
     use crate::eventlog::event::What;
     use crate::eventlog::sink::Memory;
-    use crate::eventlog::summary::Value;
+    use crate::picture::Picture;
     use crate::types::{Run, Step, Tag, WallTime};
 
     fn entry(step: u64) -> Entry {
@@ -449,6 +514,36 @@ mod tests {
         log.close().unwrap();
         assert_eq!(steps(&memory).len(), 10_001);
         assert_eq!(log.write(entry(0)).unwrap_err().to_string(), "event log: 1 entry is lost: the log is closed");
+    }
+
+    #[test]
+    fn pictures_are_files_when_they_come_out_whoever_made_them() {
+        let picture = |shade: u8| Picture::filled(5, 3, [shade, 0, 9]);
+        let pictures = |shade: u8| Value::images(Tag::of("i"), vec![picture(shade), picture(shade + 1)]);
+        let film = Value::animation(Tag::of("f"), Animation::new(vec![picture(1), picture(200)], 100).unwrap());
+        let what = |step: u64| match step % 3 {
+            0 => What::Value(pictures(step as u8)),
+            1 => What::Values(vec![Value::scalar(Tag::of("loss"), 0.5), film.clone(), pictures(9)]),
+            _ => What::Value(Value::scalar(Tag::of("loss"), step as f32)),
+        };
+        for encoders in [1, 3] {
+            let memory = Memory::default();
+            let limits = Limits { encoders, ..Limits::default() };
+            let mut log = Background::spawn(memory.clone(), limits).unwrap();
+            for step in 0..60 {
+                log.write(Entry { what: what(step), ..entry(step) }).unwrap();
+            }
+            log.close().unwrap();
+            assert_eq!(steps(&memory), (0..60).collect::<Vec<_>>());
+            for mut entry in memory.entries() {
+                let mut want = what(entry.step.get());
+                let values = entry.what.values_mut().iter().zip(want.values_mut());
+                for (value, want) in values {
+                    assert_eq!(value.pictures() == 0, encoders > 1 || want.pictures() == 0);
+                    assert_eq!(value.to_wire().unwrap(), want.to_wire().unwrap());
+                }
+            }
+        }
     }
 
     #[test]

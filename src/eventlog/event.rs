@@ -59,6 +59,15 @@ impl What {
             What::Embeddings(embeddings) => embeddings.size(),
         }
     }
+
+    /// The points of series among it.
+    pub(super) fn values_mut(&mut self) -> &mut [Value] {
+        match self {
+            What::Value(value) => std::slice::from_mut(value),
+            What::Values(values) => values,
+            What::Graph(_) | What::Profile { .. } | What::Embeddings(_) => &mut [],
+        }
+    }
 }
 
 /// Appends a record that says `what` to `buffer`, which is as it was if that fails.

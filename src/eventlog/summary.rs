@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use prost::Message;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use super::animation::{Animation, GifError};
 use super::histogram::{BUCKETS, Histogram};
@@ -36,6 +37,8 @@ pub enum Summary {
     Images(Vec<Picture>),
     /// One sample that moves, beside other pictures in the Images tab.
     Animation(Animation),
+    /// Either of the two above, as files already.
+    PictureFiles(PictureFiles),
     /// Markdown.
     Text(String),
     /// A Keras model's JSON, shown as the conceptual graph. Keras's own tag is `keras`.
@@ -43,6 +46,13 @@ pub enum Summary {
     PrCurve(PrCurve),
     /// Which scalars share a chart; its tag is always [`layout::TAG`].
     Layout(Layout),
+}
+
+/// Samples of one step as PNG or GIF, and the width and height of the first, in pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PictureFiles {
+    size: (u32, u32),
+    files: Vec<Vec<u8>>,
 }
 
 /// A picture that could not be put in bytes.
@@ -118,6 +128,30 @@ impl Value {
         size_of::<Value>() + self.summary.size() + self.description.as_deref().map_or(0, str::len)
     }
 
+    /// Puts pictures in files, on the threads of the rayon pool that this is called in. One that cannot be stays as it is,
+    /// and whoever writes it is told.
+    pub(super) fn encode_pictures(&mut self) {
+        let files = match &self.summary {
+            Summary::Images(pictures) => PictureFiles::of_each(pictures, |pictures| {
+                pictures.par_iter().map(Picture::png).collect::<Result<_, _>>()
+            }),
+            Summary::Animation(animation) => PictureFiles::of_animation(animation),
+            _ => return,
+        };
+        if let Ok(files) = files {
+            self.summary = Summary::PictureFiles(files);
+        }
+    }
+
+    /// Whether there are pictures to be put in files: how many.
+    pub(super) fn pictures(&self) -> usize {
+        match &self.summary {
+            Summary::Images(pictures) => pictures.len(),
+            Summary::Animation(_) => 1,
+            _ => 0,
+        }
+    }
+
     /// The message, with pictures as PNG and GIF.
     pub(super) fn to_wire(&self) -> Result<proto::summary::Value, PictureError> {
         Ok(proto::summary::Value {
@@ -129,12 +163,33 @@ impl Value {
     }
 }
 
+impl PictureFiles {
+    fn of_each(
+        pictures: &[Picture],
+        encode: impl FnOnce(&[Picture]) -> Result<Vec<Vec<u8>>, PngError>,
+    ) -> Result<PictureFiles, PictureError> {
+        let size = pictures.first().map_or((0, 0), |first| (first.width(), first.height()));
+        Ok(PictureFiles { size, files: encode(pictures)? })
+    }
+
+    fn of_animation(animation: &Animation) -> Result<PictureFiles, PictureError> {
+        Ok(PictureFiles { size: animation.size(), files: vec![animation.gif()?] })
+    }
+
+    /// As many strings as there are files and two more. Width comes first.
+    fn tensor(self) -> proto::TensorProto {
+        let (width, height) = self.size;
+        let sizes = [width, height].map(|side| side.to_string().into_bytes());
+        vector(sizes.into_iter().chain(self.files).collect())
+    }
+}
+
 impl Summary {
     pub fn kind(&self) -> Kind {
         match self {
             Summary::Scalar(_) => Kind::Scalars,
             Summary::Histogram(_) => Kind::Histograms,
-            Summary::Images(_) | Summary::Animation(_) => Kind::Images,
+            Summary::Images(_) | Summary::Animation(_) | Summary::PictureFiles(_) => Kind::Images,
             Summary::Text(_) => Kind::Text,
             Summary::KerasGraph(_) => Kind::Graphs,
             Summary::PrCurve(_) => Kind::PrCurves,
@@ -148,6 +203,7 @@ impl Summary {
             Summary::Histogram(histogram) => size_of_val(histogram.buckets()),
             Summary::Images(pictures) => pictures.iter().map(|picture| size_of_val(picture.pixels())).sum(),
             Summary::Animation(animation) => animation.frames().iter().map(|frame| size_of_val(frame.pixels())).sum(),
+            Summary::PictureFiles(pictures) => pictures.files.iter().map(Vec::len).sum(),
             Summary::Text(text) | Summary::KerasGraph(text) => text.len(),
             Summary::PrCurve(curve) => 6 * 4 * curve.thresholds(),
             Summary::Layout(layout) => layout.size(),
@@ -160,7 +216,9 @@ impl Summary {
         let (name, content, class) = match self {
             Summary::Scalar(_) => (plugin::SCALARS, none, Scalar),
             Summary::Histogram(_) => (plugin::HISTOGRAMS, none, Tensor),
-            Summary::Images(_) | Summary::Animation(_) => (plugin::IMAGES, none, BlobSequence),
+            Summary::Images(_) | Summary::Animation(_) | Summary::PictureFiles(_) => {
+                (plugin::IMAGES, none, BlobSequence)
+            }
             Summary::Text(_) => (plugin::TEXT, none, Tensor),
             // A rank-0 graph with a data class would not be converted by the readers, and so not be shown.
             Summary::KerasGraph(_) => (plugin::KERAS_GRAPH, b"1".to_vec(), Unknown),
@@ -199,19 +257,10 @@ impl Summary {
                 ..Default::default()
             },
             Summary::Images(pictures) => {
-                // Width comes first.
-                let (width, height) = pictures.first().map_or((0, 0), |first| (first.width(), first.height()));
-                let mut strings = vec![width.to_string().into_bytes(), height.to_string().into_bytes()];
-                for picture in pictures {
-                    strings.push(picture.png()?);
-                }
-                vector(strings)
+                PictureFiles::of_each(pictures, |pictures| pictures.iter().map(Picture::png).collect())?.tensor()
             }
-            Summary::Animation(animation) => {
-                let (width, height) = animation.size();
-                let gif = animation.gif()?;
-                vector(vec![width.to_string().into_bytes(), height.to_string().into_bytes(), gif])
-            }
+            Summary::Animation(animation) => PictureFiles::of_animation(animation)?.tensor(),
+            Summary::PictureFiles(pictures) => pictures.clone().tensor(),
             // Rank 0: rank 1 would be shown as a table.
             Summary::Text(text) | Summary::KerasGraph(text) => string(text.clone().into_bytes()),
             Summary::Layout(layout) => string(layout.encode()),
