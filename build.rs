@@ -1,4 +1,5 @@
-//! Lets the program find libtorch at run time, tells it its own version, and turns `proto/` into Rust.
+//! Lets the program find libtorch at run time, tells it its own version, compiles what talks to libtorch in C++, and turns
+//! `proto/` into Rust.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,26 +8,40 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=proto");
     // torch-sys tells its dependents where it found libtorch. Without an rpath every start would need LD_LIBRARY_PATH.
-    match std::env::var("DEP_TCH_LIBTORCH_LIB") {
-        Ok(dir) => {
-            // Beside the program first: there scripts/rootfs.py puts what the program needs on a machine without a build.
-            println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/trainer:{dir}");
-            // libtorch.so brings CUDA in, where there is one, by being loaded: no symbol of it is called, so the linker
-            // would leave it out.
-            println!("cargo:rustc-link-arg=-Wl,--push-state,--no-as-needed,-ltorch,--pop-state");
-            println!("cargo:rustc-env=TRAINER_LIBTORCH_VERSION={}", libtorch_version(Path::new(&dir)));
-        }
-        Err(_) => {
-            println!("cargo:warning=torch-sys did not say where libtorch is: set LD_LIBRARY_PATH to run");
-            println!("cargo:rustc-env=TRAINER_LIBTORCH_VERSION=unknown");
-        }
-    }
+    let dir = std::env::var("DEP_TCH_LIBTORCH_LIB")
+        .map_err(|_| "torch-sys did not say where libtorch is: run `make setup`, or set LIBTORCH")?;
+    // Beside the program first: there scripts/rootfs.py puts what the program needs on a machine without a build.
+    println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/trainer:{dir}");
+    // libtorch.so brings CUDA in, where there is one, by being loaded: no symbol of it is called, so the linker would leave
+    // it out.
+    println!("cargo:rustc-link-arg=-Wl,--push-state,--no-as-needed,-ltorch,--pop-state");
+    println!("cargo:rustc-env=TRAINER_LIBTORCH_VERSION={}", libtorch_version(Path::new(&dir)));
+    compile_operators(Path::new(&dir));
     println!("cargo:rustc-env=TRAINER_REVISION={}", revision());
     // protox is a compiler in Rust: nobody has to install protoc. Ordered maps make equal messages equal bytes.
     let files = ["event", "graph", "hparams", "plugin", "profile"].map(|name| format!("proto/{name}.proto"));
     let messages = protox::compile(files, ["proto"])?;
     prost_build::Config::new().btree_map(["."]).compile_fds(messages)?;
     Ok(())
+}
+
+/// With the headers and for the ABI that torch-sys takes.
+fn compile_operators(lib: &Path) {
+    let set = |name: &str| {
+        println!("cargo:rerun-if-env-changed={name}");
+        std::env::var(name).ok()
+    };
+    let include = set("LIBTORCH_INCLUDE").map_or(lib.with_file_name("include"), |dir| Path::new(&dir).join("include"));
+    let abi = set("LIBTORCH_CXX11_ABI").unwrap_or_else(|| "1".to_owned());
+    println!("cargo:rerun-if-changed=src/operators.cpp");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        .include(include)
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        .file("src/operators.cpp")
+        .compile("operators");
 }
 
 /// `2.13.0`, from the headers that belong to the libraries.

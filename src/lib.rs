@@ -6,6 +6,7 @@
 pub mod types;
 pub mod exit;
 pub mod trace;
+mod operators;
 pub mod rng;
 pub mod trigger;
 pub mod durable;

@@ -13,7 +13,7 @@ use std::time::Instant;
 const WARM_UP: u64 = 20;
 /// Steps that are recorded after them, at most.
 const RECORDED: u64 = 20;
-/// Spans from which layers are left out and no further step is recorded: some tens of megabytes of text.
+/// Spans from which layers and operators are left out and no further step is recorded: some tens of megabytes of text.
 const MOST_SPANS: usize = 1 << 18;
 /// How every trace of ours begins.
 pub const BEGINNING: &str = "{\"traceEvents\":[\n";
@@ -32,6 +32,8 @@ struct Shared {
     /// The step that is running, or has been done last.
     step: AtomicU64,
     count: AtomicUsize,
+    /// Layers and operators that there was no room for.
+    left_out: AtomicU64,
     spans: Mutex<Vec<Span>>,
     window: Mutex<Window>,
 }
@@ -60,6 +62,8 @@ pub enum Part {
     Backward,
     /// A look of an observer.
     Observer,
+    /// An operator of libtorch.
+    Operator,
 }
 
 /// What a span is called.
@@ -101,6 +105,7 @@ impl Trace {
             is_on: AtomicBool::new(true),
             step: AtomicU64::new(0),
             count: AtomicUsize::new(0),
+            left_out: AtomicU64::new(0),
             spans: Mutex::default(),
             window: Mutex::default(),
         };
@@ -139,6 +144,25 @@ impl Trace {
         shared.is_on.store(window.is_open(), Ordering::Relaxed);
     }
 
+    /// Whether anything is ever recorded.
+    pub fn records(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// When an operator begins, in nanoseconds since the trace began and at least 1; 0 where it is not recorded.
+    pub fn operator_begins(&self) -> u64 {
+        let shared = self.shared.as_ref().filter(|shared| shared.is_on.load(Ordering::Relaxed) && shared.has_room());
+        shared.map_or(0, |shared| shared.nanos(Instant::now()).max(1))
+    }
+
+    /// Ends the span of an operator that began `began` nanoseconds after the trace.
+    pub fn operator_ends(&self, began: u64, name: &str) {
+        if let Some(shared) = &self.shared {
+            let span = shared.span(Name::Shared(name.into()), Part::Operator, began, None);
+            locked(&shared.spans).push(span);
+        }
+    }
+
     /// Whether there is nothing more to record.
     pub fn is_complete(&self) -> bool {
         self.shared.as_ref().is_some_and(|shared| {
@@ -152,12 +176,39 @@ impl Trace {
         self.shared.as_ref().map_or(0, |shared| locked(&shared.window).recorded)
     }
 
+    /// Layers and operators that were left out so far, as there were too many.
+    pub fn left_out(&self) -> u64 {
+        self.shared.as_ref().map_or(0, |shared| shared.left_out.load(Ordering::Relaxed))
+    }
+
     /// The file of what has been recorded so far, by the process of this number.
     pub fn to_json(&self, process: u32) -> String {
         let mut spans = self.shared.as_ref().map_or_else(Vec::new, |shared| locked(&shared.spans).clone());
         // What holds others stands before them.
         spans.sort_by_key(|span| (span.begin, std::cmp::Reverse(span.end)));
         render(&spans, process)
+    }
+}
+
+impl Shared {
+    /// Whether one more of many spans is recorded; else it is counted.
+    fn has_room(&self) -> bool {
+        let has_room = self.count.load(Ordering::Relaxed) < MOST_SPANS;
+        if !has_room {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        at.duration_since(self.origin).as_nanos() as u64
+    }
+
+    /// One that ends here and now.
+    fn span(&self, name: Name, part: Part, begin: u64, detail: Option<(&'static str, u64)>) -> Span {
+        let end = self.nanos(Instant::now());
+        self.count.fetch_add(1, Ordering::Relaxed);
+        Span { name, part, begin, end, step: self.step.load(Ordering::Relaxed), detail, thread: std::thread::current() }
     }
 }
 
@@ -176,11 +227,9 @@ impl Spans {
 
     /// For a span of which there are many.
     pub fn start_layer(&self) -> Started {
-        let has_room = |shared: &Arc<Shared>| shared.count.load(Ordering::Relaxed) < MOST_SPANS;
-        match &self.shared {
-            Some(shared) if !self.is_coarse && has_room(shared) => self.start(),
-            _ => Started(None),
-        }
+        let started = if self.is_coarse { Started(None) } else { self.start() };
+        let has_room = started.is_recorded() && self.shared.as_ref().is_some_and(|shared| shared.has_room());
+        if has_room { started } else { Started(None) }
     }
 
     /// Leaves out layers from now on, or no longer.
@@ -213,12 +262,9 @@ impl Spans {
 
     #[cold]
     fn push(&mut self, began: Instant, part: Part, name: Name, detail: Option<(&'static str, u64)>) {
-        let now = Instant::now();
-        let Some(shared) = &self.shared else { return };
-        let nanos = |at: Instant| at.duration_since(shared.origin).as_nanos() as u64;
-        let (step, thread) = (shared.step.load(Ordering::Relaxed), std::thread::current());
-        shared.count.fetch_add(1, Ordering::Relaxed);
-        self.waiting.push(Span { name, part, begin: nanos(began), end: nanos(now), step, detail, thread });
+        if let Some(shared) = &self.shared {
+            self.waiting.push(shared.span(name, part, shared.nanos(began), detail));
+        }
     }
 }
 
@@ -263,6 +309,7 @@ impl Part {
             Part::Forward => "forward",
             Part::Backward => "backward",
             Part::Observer => "observer",
+            Part::Operator => "operator",
         }
     }
 }
@@ -397,7 +444,9 @@ mod tests {
         spans.set_coarse(false);
         assert!(spans.start_layer().is_recorded());
         trace.shared.as_ref().unwrap().count.store(MOST_SPANS, Ordering::Relaxed);
+        assert_eq!((trace.left_out(), trace.operator_begins()), (0, 0));
         assert!(!spans.start_layer().is_recorded() && spans.start().is_recorded());
+        assert_eq!(trace.left_out(), 2);
         trace.step_begins(2, 19);
         assert!(!spans.start().is_recorded());
         assert_eq!(trace.steps(), 1);

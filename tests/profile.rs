@@ -109,6 +109,11 @@ fn a_profile_shows_every_part_of_a_step_on_its_thread_and_changes_nothing() {
             assert_eq!(seen(&spans, name, |span| (span.part.clone(), span.step)), want, "{name}");
         }
         assert_eq!(seen(&spans, "checkpoint", |span| span.step), [10, 30, 40].into());
+        // What observers ask of libtorch, within their spans.
+        let operators = spans.iter().filter(|span| span.part == "operator");
+        let observed = operators.clone().filter(|span| span.within.iter().any(|outer| outer == "weights"));
+        assert!(observed.clone().any(|span| span.name.starts_with("aten::")), "{observed:?}");
+        assert!(operators.map(|span| span.step).all(|step| step <= 10 || (21..=40).contains(&step)));
         let pieces = spans.iter().filter(|span| span.name == "piece" && span.step == 10);
         assert_eq!(pieces.count(), 3, "70 images by 32");
     }

@@ -433,9 +433,9 @@ pub const KNOBS: &[Knob] = &[
         value_name: "FILE",
         default: "",
         help: "Write where the time of a few steps went: a trace for Perfetto and chrome://tracing\n\nOf 20 steps after 20 \
-               others, and of the end of the first epoch that this process trains: every phase, layer and observer, on the \
-               thread that did it. A run of fewer than 40 steps has fewer before them. On CUDA each part is waited for while \
-               it is recorded. The weights are the same with it and without.",
+               others, and of the end of the first epoch that this process trains: every phase, layer and observer, and \
+               the operators of libtorch within them, on the thread that did it. A run of fewer than 40 steps has fewer before \
+               them. On CUDA each part is waited for while it is recorded, an operator is not. The weights are the same with it and without.",
         heading: RUN,
         later: Later::Free,
         set: |c, t| {

@@ -26,6 +26,7 @@ use crate::eventlog::{Background, Kind, Limits, LogDir, Origin, Tally};
 use crate::exit::Classify;
 use crate::model::{Network, Precision};
 use crate::observe::Log;
+use crate::operators;
 use crate::records::{self, RunResult, Textfile};
 use crate::run_dir::{self, JOURNAL, RunDir, RunDirError};
 use crate::session::Session;
@@ -92,8 +93,9 @@ pub fn run(
     let started = Instant::now();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let textfile = resolved.config.metrics_textfile.as_deref();
+    let profile = Profile::new(resolved.config.profile.as_deref(), logdir, textfile)?;
     let textfile = textfile.map(|path| Textfile::new(path, None)).transpose()?;
-    let profile = Profile::new(resolved.config.profile.as_deref(), logdir)?;
+    operators::watch(profile.trace());
     let notes = RefCell::new(Notes::new(resolved, textfile, Arc::clone(&clock)));
     let ended = run_in(logdir, resolved, start, progress, stop, &notes, &profile, &clock, started);
     profile.finish();
@@ -305,7 +307,9 @@ impl Job<'_> {
             .starting_at(Run::Train, epoch)
             .starting_at(Run::Validation, epoch)
             .starting_at(Run::Steps, Step::new(next).unwrap_or(Step::MAX));
-        let mut log = Log::new(Background::spawn(files, Limits::default())?, Arc::clone(clock));
+        let limits = Limits::default();
+        let limits = Limits { encoders: limits.encoders.min(threads), ..limits };
+        let mut log = Log::new(Background::spawn(files, limits)?, Arc::clone(clock));
         let mut watches = observers::watches(resolved, device, threads);
         let fit = Fit {
             network,

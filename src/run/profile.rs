@@ -24,6 +24,8 @@ pub enum ProfileError {
     NoDir { path: PathBuf, dir: PathBuf },
     #[error("profile {} is a directory; name a file", path.display())]
     Directory { path: PathBuf },
+    #[error("profile {}: the figures for Prometheus go there; choose another", path.display())]
+    Figures { path: PathBuf },
     #[error("profile {}: the run has a file of that name; choose another", path.display())]
     Own { path: PathBuf },
     #[error("profile {}: something else than a profile is there; choose another name", path.display())]
@@ -37,6 +39,7 @@ impl Classify for ProfileError {
         match self {
             ProfileError::NoDir { .. }
             | ProfileError::Directory { .. }
+            | ProfileError::Figures { .. }
             | ProfileError::Own { .. }
             | ProfileError::Foreign { .. } => Exit::CantCreate,
             ProfileError::NotWritable { source, .. } => Exit::of_output(source),
@@ -45,11 +48,11 @@ impl Classify for ProfileError {
 }
 
 impl Profile {
-    /// One that is to be written to `path`, which may lie in the run's directory `logdir` before there is one. Looks
-    /// whether that can be, and writes nothing.
-    pub fn new(path: Option<&Path>, logdir: &Path) -> Result<Profile, ProfileError> {
+    /// One that is to be written to `path`, which may lie in the run's directory `logdir` before there is one, and is not
+    /// where `figures` go. Looks whether that can be, and writes nothing.
+    pub fn new(path: Option<&Path>, logdir: &Path, figures: Option<&Path>) -> Result<Profile, ProfileError> {
         let trace = if path.is_some() { Trace::start() } else { Trace::default() };
-        path.map(|path| check(path, logdir)).transpose()?;
+        path.map(|path| check(path, logdir, figures)).transpose()?;
         Ok(Profile { path: path.map(Path::to_owned), trace, is_written: Cell::new(false) })
     }
 
@@ -80,6 +83,10 @@ impl Profile {
             let steps = if steps == 1 { "1 step".to_owned() } else { format!("{steps} steps") };
             let path = path.display();
             tracing::info!(profile = %path, "profile of {steps} in {path}: open it in https://ui.perfetto.dev or chrome://tracing");
+            if self.trace.left_out() > 0 {
+                let left_out = self.trace.left_out();
+                tracing::warn!("profile {path}: it was full, and {left_out} layers and operators were left out");
+            }
         }
     }
 
@@ -93,12 +100,15 @@ impl Profile {
     }
 }
 
-fn check(path: &Path, logdir: &Path) -> Result<(), ProfileError> {
+fn check(path: &Path, logdir: &Path, figures: Option<&Path>) -> Result<(), ProfileError> {
     let own = || path.to_owned();
     if path.is_dir() || path.file_name().is_none() {
         return Err(ProfileError::Directory { path: own() });
     }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = parent(path);
+    if figures.is_some_and(|figures| figures.file_name() == path.file_name() && same(parent(figures), dir)) {
+        return Err(ProfileError::Figures { path: own() });
+    }
     let is_within = same(dir, logdir);
     if is_within && path.file_name().is_some_and(run_dir::is_own) {
         return Err(ProfileError::Own { path: own() });
@@ -116,11 +126,14 @@ fn check(path: &Path, logdir: &Path) -> Result<(), ProfileError> {
     Ok(())
 }
 
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Whether two names are of one directory, which need not be there yet.
 fn same(one: &Path, other: &Path) -> bool {
-    match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => one == other,
-    }
+    let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+    matches!((whole(one), whole(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Whether there is a file that may be written over: an earlier profile, or nothing in it.
@@ -139,7 +152,7 @@ mod tests {
     use super::*;
 
     fn refused(path: &Path, logdir: &Path) -> (String, Exit) {
-        let error = Profile::new(Some(path), logdir).err().unwrap();
+        let error = Profile::new(Some(path), logdir, None).err().unwrap();
         (error.to_string(), error.exit())
     }
 
@@ -164,6 +177,11 @@ mod tests {
         let want = format!("profile {}: something else than a profile is there; choose another name", file.display());
         assert_eq!(refused(&file, &logdir), (want, Exit::CantCreate));
         assert_eq!(refused(Path::new("/dev/null"), &logdir).1, Exit::CantCreate);
+        let figures = at("./run.prom");
+        let error = Profile::new(Some(&at("run.prom")), &logdir, Some(&figures)).err().unwrap();
+        let want = format!("profile {}: the figures for Prometheus go there; choose another", at("run.prom").display());
+        assert_eq!((error.to_string(), error.exit()), (want, Exit::CantCreate));
+        Profile::new(Some(&at("run.json")), &logdir, Some(&figures)).unwrap();
         assert_eq!(std::fs::read(file).unwrap(), b"mine");
         assert!(!logdir.exists());
     }
@@ -173,9 +191,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("trace.json");
         let logdir = dir.path().join("run");
-        Profile::new(Some(&logdir.join("trace.json")), &logdir).unwrap();
+        Profile::new(Some(&logdir.join("trace.json")), &logdir, None).unwrap();
+        Profile::new(Some(&dir.path().join("./run/trace.json")), &logdir, None).unwrap();
         for _ in 0..2 {
-            let profile = Profile::new(Some(&path), &logdir).unwrap();
+            let profile = Profile::new(Some(&path), &logdir, None).unwrap();
             profile.trace().step_begins(1, 1);
             let mut spans = profile.trace().spans();
             let started = spans.start();
@@ -193,8 +212,8 @@ mod tests {
     #[test]
     fn nothing_is_written_where_nothing_was_trained_or_wanted() {
         let dir = tempfile::tempdir().unwrap();
-        Profile::new(Some(&dir.path().join("trace.json")), Path::new("run")).unwrap().finish();
-        Profile::new(None, Path::new("run")).unwrap().finish();
+        Profile::new(Some(&dir.path().join("trace.json")), Path::new("run"), None).unwrap().finish();
+        Profile::new(None, Path::new("run"), None).unwrap().finish();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }
