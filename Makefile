@@ -90,7 +90,7 @@ bench: data build ## Measure against peers and write docs/benchmarks.md (about t
 		--keras-python .deps/peers-keras/bin/python $(ARGS)
 
 .PHONY: instructions
-instructions: setup ## Compare instructions of the event log with benches/instructions.json (valgrind; ARGS=--write updates).
+instructions: setup ## Compare instructions of log and step with benches/instructions.json (valgrind; ARGS=--write updates).
 	$(PYTHON) scripts/instructions.py $(ARGS)
 
 .PHONY: scaling

@@ -2,9 +2,9 @@
 //! back.
 //!
 //! ```text
-//! cargo bench --bench eventlog -- --rounds 5 --scalars 1000000 --histograms 100 --images 500 --reader 1000000 [--subject NAME] [--dir DIR]
+//! cargo bench --bench eventlog -- --rounds 5 --scalars 1000000 --histograms 100 --large-histograms 10 --images 500 --reader 1000000 [--subject NAME] [--begin-with N] [--dir DIR]
 //! ```
-//! Subjects take turns in each round, so that what the machine does besides hits all of them. One JSON object a line:
+//! Subjects take turns in each round, the first one after the other, or from number N on, so that what the machine does besides hits all of them. One JSON object a line:
 //! `{"workload": .., "subject": .., "events": .., "events_per_second": [one a round], "bytes": ..}`.
 //!
 //! `bytes-with-checksums` is the limit: the same records, encoded beforehand, framed with their two checksums and
@@ -14,6 +14,7 @@
 //! | --- | --- |
 //! | `scalars` | one scalar under one of eight tags of 14 characters |
 //! | `histograms` | 100,000 normal-like floats, put in buckets and written |
+//! | `large-histograms` | 10 million of them |
 //! | `images` | one RGB image of 64 x 64 pixels, encoded as PNG and written |
 //! | `reader` | one event of the file of `scalars`, read, checked and decoded |
 //!
@@ -55,10 +56,13 @@ struct Options {
     rounds: usize,
     scalars: usize,
     histograms: usize,
+    large_histograms: usize,
     images: usize,
     /// Scalars in the file that is read.
     reader: usize,
     dir: Option<PathBuf>,
+    /// The subject that comes first in the first round, by its number.
+    begin_with: usize,
     /// All if none is named.
     subject: Option<String>,
 }
@@ -67,6 +71,7 @@ struct Options {
 struct Input {
     tags: Vec<String>,
     values: Vec<f32>,
+    many_values: Vec<f32>,
     pictures: Vec<Picture>,
 }
 
@@ -87,9 +92,11 @@ impl Options {
             rounds: 5,
             scalars: 1_000_000,
             histograms: 100,
+            large_histograms: 10,
             images: 500,
             reader: 1_000_000,
             dir: None,
+            begin_with: 0,
             subject: None,
         };
         let mut words = std::env::args().skip(1);
@@ -103,9 +110,11 @@ impl Options {
                 "--rounds" => options.rounds = value.parse()?,
                 "--scalars" => options.scalars = value.parse()?,
                 "--histograms" => options.histograms = value.parse()?,
+                "--large-histograms" => options.large_histograms = value.parse()?,
                 "--images" => options.images = value.parse()?,
                 "--reader" => options.reader = value.parse()?,
                 "--subject" => options.subject = Some(value),
+                "--begin-with" => options.begin_with = value.parse()?,
                 "--dir" => options.dir = Some(value.into()),
                 _ => return Err(format!("unknown flag {flag}").into()),
             }
@@ -115,14 +124,15 @@ impl Options {
 }
 
 impl Input {
-    fn new() -> Input {
+    fn new(has_many: bool) -> Input {
         let tags = (0..8).map(|i| format!("loss/layer_{i:03}")).collect();
         let mut state = 1u32;
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (state >> 8) as f32 / (1 << 24) as f32
         };
-        let values = (0..100_000).map(|_| (0..4).map(|_| next() - 0.5).sum()).collect();
+        let mut values = |count| (0..count).map(|_| (0..4).map(|_| next() - 0.5).sum()).collect();
+        let (values, many_values) = (values(100_000), values(if has_many { 10_000_000 } else { 0 }));
         let pictures = (0..16)
             .map(|_| {
                 let mut picture = Picture::filled(64, 64, [0; 3]);
@@ -136,14 +146,21 @@ impl Input {
                 picture
             })
             .collect();
-        Input { tags, values, pictures }
+        Input { tags, values, many_values, pictures }
+    }
+
+    /// What a histogram is made of.
+    fn numbers(&self, workload: &str) -> &[f32] {
+        if workload == "large-histograms" { &self.many_values } else { &self.values }
     }
 
     fn value(&self, workload: &str, tags: &[Tag], i: usize) -> Value {
         let tag = tags[i % tags.len()].clone();
         match workload {
             "scalars" => Value::scalar(tag, i as f32),
-            "histograms" => Value::histogram(tag, Histogram::of(black_box(&self.values))),
+            "histograms" | "large-histograms" => {
+                Value::histogram(tag, Histogram::of(black_box(self.numbers(workload))))
+            }
             _ => Value::images(tag, vec![self.pictures[i % self.pictures.len()].clone()]),
         }
     }
@@ -199,7 +216,9 @@ fn run(subject: Subject, workload: &str, events: usize, input: &Input, dir: &Pat
                 let tag = &input.tags[i % input.tags.len()];
                 match workload {
                     "scalars" => writer.add_scalar(tag, i as f32, i),
-                    "histograms" => add_histogram(&mut writer, tag, black_box(&input.values), i),
+                    "histograms" | "large-histograms" => {
+                        add_histogram(&mut writer, tag, black_box(input.numbers(workload)), i);
+                    }
                     _ => {
                         let picture = &input.pictures[i % input.pictures.len()];
                         // It says planes, width and height, and takes pixels, height and width.
@@ -281,10 +300,16 @@ fn main() -> Outcome<()> {
         Some(dir) => tempfile::tempdir_in(dir)?,
         None => tempfile::tempdir()?,
     };
-    let input = Input::new();
-    let Options { scalars, histograms, images, reader, .. } = options;
-    for (workload, events) in [("scalars", scalars), ("histograms", histograms), ("images", images), ("reader", reader)]
-    {
+    let input = Input::new(options.large_histograms > 0);
+    let Options { scalars, histograms, large_histograms, images, reader, .. } = options;
+    let workloads = [
+        ("scalars", scalars),
+        ("histograms", histograms),
+        ("large-histograms", large_histograms),
+        ("images", images),
+        ("reader", reader),
+    ];
+    for (workload, events) in workloads {
         if events == 0 {
             continue;
         }
@@ -292,7 +317,7 @@ fn main() -> Outcome<()> {
         let mut bytes = SUBJECTS.map(|_| 0);
         for round in 0..options.rounds {
             for turn in 0..SUBJECTS.len() {
-                let subject = (turn + round) % SUBJECTS.len();
+                let subject = (turn + round + options.begin_with) % SUBJECTS.len();
                 if options.subject.as_deref().is_some_and(|only| only != SUBJECTS[subject].name()) {
                     continue;
                 }

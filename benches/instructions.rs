@@ -9,15 +9,24 @@
 
 use std::error::Error;
 use std::hint::black_box;
+use std::sync::Arc;
 
+use tch::Device;
+use trainer::data::Split;
 use trainer::eventlog::{EventFile, EventReader, Histogram, Origin, Value, event};
+use trainer::model::{Architecture, Network};
+use trainer::optim::Rule;
 use trainer::picture::Picture;
-use trainer::types::{Step, Tag, WallTime};
+use trainer::train::{Stepper, TrainState};
+use trainer::types::{ImageShape, Seed, Step, Tag, WallTime};
 
 const SCALARS: usize = 10_000;
 const HISTOGRAMS: usize = 20;
 const HISTOGRAM_VALUES: usize = 100_000;
 const IMAGES: usize = 20;
+/// Images of a training step: two shards, one after the other.
+const BATCH: usize = 64;
+const STEPS: usize = 3;
 
 /// The one function whose instructions count, with all that it calls.
 #[inline(never)]
@@ -80,7 +89,23 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Ok(())
             })?;
         }
-        _ => return Err(format!("no case {case}: want scalars, histograms, images or reader").into()),
+        "step" => {
+            let shape = ImageShape { height: 28, width: 28, channels: 1 };
+            // Half of the pixels are black.
+            let pixels = (0..BATCH * shape.len()).map(|_| (noise() * 510.0 - 255.0) as u8).collect();
+            let split = Split::new(shape, 10, pixels, (0..BATCH).map(|i| (i % 10) as u8).collect())?;
+            let network = Arc::new(Network::build(&Architecture::default(), shape, 10)?);
+            let mut state = TrainState::initialise(&network, Rule::Adam { weight_decay: 0.0 }, Seed(0), Device::Cpu);
+            let mut stepper = Stepper::new(&network, &state, BATCH, 1)?;
+            let batch: Vec<u32> = (0..BATCH as u32).collect();
+            measured(&mut || {
+                for _ in 0..STEPS {
+                    stepper.step(&mut state, &split, &batch, 1e-3)?;
+                }
+                Ok(())
+            })?;
+        }
+        _ => return Err(format!("no case {case}: want scalars, histograms, images, reader or step").into()),
     }
     println!("{}", serde_json::json!({ "case": case, "arch": std::env::consts::ARCH, "features": features() }));
     Ok(())

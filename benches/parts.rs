@@ -127,7 +127,7 @@ mod watching {
     /// Images that every method explains.
     const PROBES: usize = 3;
     /// Points of a layout, and features of each.
-    const POINTS: usize = 500;
+    const POINTS: usize = 400;
     const FEATURES: usize = 128;
 
     fn subject(count: usize) -> (Network, Parameters, Tensor) {

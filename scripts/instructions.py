@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "benches" / "instructions.json"
-CASES = ["scalars", "histograms", "images", "reader"]
+CASES = ["scalars", "histograms", "images", "reader", "step"]
 MOST = 1.03  # times as many instructions as kept
 MEASURED = "instructions::measured*"
 

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +86,42 @@ def run(*command):
     return Done(done.stdout, errors.rstrip("\n"), peak, seconds)
 
 
+def by_turns(commands, seconds=0.05):
+    """Seconds of each command, all of which must succeed, without those in which it was made to wait: one runs at a time,
+    for some hundredths of a second, then the next. What the machine does besides hits all of them alike, so that times
+    compare to a percent where they would differ by ten if the commands ran one after the other. This is for what computes:
+    what a command waits for, such as a disk, goes on while it stands still, and counts in part."""
+    processes, spent = [], [0.0] * len(commands)
+    errors = [tempfile.TemporaryFile("w+") for _ in commands]
+    try:
+        for command, said in zip(commands, errors):
+            processes.append(subprocess.Popen([str(word) for word in command], cwd=ROOT, env=environment(),
+                                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said))
+            processes[-1].send_signal(signal.SIGSTOP)
+        while any(process.returncode is None for process in processes):
+            for number, process in enumerate(processes):
+                if process.returncode is not None:
+                    continue
+                started = time.monotonic()
+                process.send_signal(signal.SIGCONT)
+                try:
+                    process.wait(seconds)
+                except subprocess.TimeoutExpired:
+                    process.send_signal(signal.SIGSTOP)
+                spent[number] += time.monotonic() - started
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    for command, process, said in zip(commands, processes, errors):
+        with said:
+            said.seek(0)
+            if process.returncode != 0:
+                raise Failed(f"`{' '.join(map(str, command))}` failed with status {process.returncode}:\n"
+                             f"{said.read()[-4000:]}")
+    return spent
+
+
 def json_lines(text):
     """The JSON objects among the lines of a text."""
     for line in text.splitlines():
@@ -97,10 +135,14 @@ def run_trainer(options, *arguments):
         return run_trainer_in(directory, options, *arguments)
 
 
+def trainer_in(directory, options, *arguments):
+    """The command of a training whose run is in `logs/fit` below a directory."""
+    return [options.trainer, "--logdir", f"{directory}/logs/fit", "--threads", options.threads, *arguments]
+
+
 def run_trainer_in(directory, options, *arguments):
     """The same, with the run in `logs/fit` below a directory that is left behind."""
-    done = run(options.trainer, "--logdir", f"{directory}/logs/fit", "--log-format", "json",
-               "--threads", options.threads, *arguments)
+    done = run(*trainer_in(directory, options, "--log-format", "json", *arguments))
     messages = [line.get("fields", {}) for line in json_lines(done.errors)]
     epochs = [fields for fields in messages if {"epoch", "val_accuracy", "images_per_second"} <= fields.keys()]
     if not epochs:

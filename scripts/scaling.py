@@ -32,10 +32,10 @@ def step_of(options, batch, threads):
     """Milliseconds of one step, and of its parts as the first thread sees them, in the second of two epochs: the first one
     has memory to ask for."""
     with tempfile.TemporaryDirectory(prefix="scaling-") as directory:
-        epochs, _ = measuring.run_trainer_in(
+        epochs = measuring.run_trainer_in(
             directory, argparse.Namespace(trainer=options.trainer, threads=threads), "--epochs", 2, "--batch-size", batch,
             "--limit-train", options.images, "--limit-validation", SHARD, "--observe", "none,steps=every:1epoch",
-            "--checkpoint-every", "off")
+            "--checkpoint-every", "off").epochs
         events = EventAccumulator(f"{directory}/logs/fit/steps", size_guidance={"tensors": 0})
         events.Reload()
         step = 1000 * batch / epochs[-1]["images_per_second"]

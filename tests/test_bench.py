@@ -4,8 +4,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
+import measuring  # noqa: E402
+import scaling  # noqa: E402
 from bench import epoch, figures, limits, report  # noqa: E402
 from bench.limits import Limit  # noqa: E402
 
@@ -51,6 +55,25 @@ def test_a_page_keeps_what_was_not_measured(tmp_path):
     assert page.endswith("\n## What was tried\n\n| much | little |\n")
     report.write(options, sections, {})
     assert options.out.read_text() == page
+
+
+def test_commands_take_turns_and_one_that_fails_says_why():
+    spin = "import time; end = time.process_time() + 0.2\nwhile time.process_time() < end: pass"
+    seconds = measuring.by_turns([[sys.executable, "-c", spin]] * 2, seconds=0.01)
+    assert len(seconds) == 2 and all(spent >= 0.2 for spent in seconds)
+    with pytest.raises(measuring.Failed, match="status 3:\nas told"):
+        measuring.by_turns([["true"], ["sh", "-c", "echo as told >&2; exit 3"]])
+
+
+def test_a_step_is_taken_from_what_a_run_says(tmp_path, monkeypatch):
+    """scripts/scaling.py, with a run that is none."""
+    training = measuring.Training([{"images_per_second": 1.0}, {"images_per_second": 6400.0}], 0, 0)
+    monkeypatch.setattr(measuring, "run_trainer_in", lambda *_: training)
+    series = SimpleNamespace(Reload=lambda: None, Tensors=lambda tag: [SimpleNamespace(tensor_proto=0.25)])
+    monkeypatch.setattr(scaling, "EventAccumulator", lambda *_, **__: series)
+    monkeypatch.setattr(scaling, "make_ndarray", lambda number: number)
+    step, parts = scaling.step_of(SimpleNamespace(trainer="trainer", images=64), 64, 1)
+    assert step == 10 and set(parts.values()) == {2.5}
 
 
 def test_the_limit_counts_the_networks_operations():

@@ -15,14 +15,16 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import measuring
-from bench import checkpoints, epoch, eventlog, explanations, job, limits, memory, reader, report, startup, step, watching
+from bench import (checkpoints, epoch, eventlog, explanations, job, large, limits, memory, reader, report, startup,
+                   step, tried, watching)
 
 # A section is a module with a TITLE, the PACKAGES whose versions it names (by the option for their Python, or `cargo`),
 # its LIMITS, and three functions: `measure(options, earlier)` returns what it found, `earlier` being what the sections
 # before it did; `held(found)` gives the number for each limit; `text(options, found)` is its part of the page.
 SECTIONS = {
-    "step": step, "epoch": epoch, "job": job, "watching": watching, "eventlog": eventlog, "reader": reader,
-    "explanations": explanations, "checkpoints": checkpoints, "startup": startup, "memory": memory,
+    "step": step, "tried": tried, "epoch": epoch, "job": job, "watching": watching, "eventlog": eventlog,
+    "reader": reader, "explanations": explanations, "large": large, "checkpoints": checkpoints, "startup": startup,
+    "memory": memory,
 }
 
 

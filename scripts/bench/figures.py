@@ -40,8 +40,8 @@ def ratio(more, less):
     return median(ratios(more, less))
 
 
-def ratio_cell(values):
-    return f"**{median(values):.2f}** ({spread(values, '{:.2f}'.format)})"
+def ratio_cell(values, form="{:.2f}"):
+    return f"**{form.format(median(values))}** ({spread(values, form.format)})"
 
 
 def markdown(head, rows):

@@ -18,13 +18,18 @@ def measure(options, _earlier):
     found = {"rates": {subject: [] for subject in SUBJECTS}, "phases": {}}
     for _, subject in rounds(options, "step", SUBJECTS):
         name, all_threads = SUBJECTS[subject]
-        done = measuring.run(os.environ.get("CARGO", "cargo"), "bench", "--locked", "--quiet", "--bench", "step", "--",
-                             "--rounds", 1, "--subject", name, "--threads", options.threads if all_threads else 1)
-        line = next(measuring.json_lines(done.output))
+        line = bench(options, "--subject", name, *([] if all_threads else ["--threads", 1]))
         found["rates"][subject] += line["images_per_second"]
         for phase, seconds in line["seconds_per_step"].items():
             found["phases"].setdefault(subject, {}).setdefault(phase, []).append(seconds)
     return found
+
+
+def bench(options, *arguments):
+    """What one round of benches/step.rs says of its subject."""
+    done = measuring.run(os.environ.get("CARGO", "cargo"), "bench", "--locked", "--quiet", "--bench", "step", "--",
+                         "--rounds", 1, "--threads", options.threads, *arguments)
+    return next(measuring.json_lines(done.output))
 
 
 def held(_found):

@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import measuring
-from bench.figures import figure, markdown, median, rounds, spread
+from bench.figures import figure, markdown, median, ratio, ratio_cell, ratios, spread, turns
 from bench.limits import Limit
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
@@ -28,23 +28,26 @@ LIMITS = {
 
 
 def measure(options, _earlier):
-    """subject -> seconds by the run's own clock and by the wall, one number a round; of the watched ones what they
-    wrote in MiB, their own account of the observers' share, and silhouettes."""
-    found = {"own": {subject: [] for subject in SUBJECTS}, "wall": {subject: [] for subject in SUBJECTS},
-             "logged": [], "shares": [], "silhouettes": {"tsne": [], "pca": []}}
-    for number, subject in rounds(options, "watching", SUBJECTS):
+    """subject -> seconds, one number a round; of the watched ones what they wrote in MiB, their own account of the
+    observers' share, and silhouettes."""
+    found = {"seconds": {subject: [] for subject in SUBJECTS}, "logged": [], "shares": [],
+             "silhouettes": {"tsne": [], "pca": []}}
+    for number in range(options.rounds):
+        print(f"watching, round {number + 1} of {options.rounds}: all by turns", flush=True)
         with tempfile.TemporaryDirectory(prefix="trainer-") as directory:
-            training = measuring.run_trainer_in(directory, options, "--epochs", EPOCHS, "--seed", number,
-                                                "--limit-train", options.limit_train, *SUBJECTS[subject])
-            run = Path(directory) / "logs" / "fit"
+            order = turns(SUBJECTS, number)
+            places = {subject: Path(directory) / str(place) for place, subject in enumerate(order)}
+            commands = [measuring.trainer_in(places[subject], options, "--quiet", "--epochs", EPOCHS, "--seed", number,
+                                             "--limit-train", options.limit_train, *SUBJECTS[subject])
+                        for subject in order]
+            for subject, seconds in zip(order, measuring.by_turns(commands)):
+                found["seconds"][subject].append(seconds)
+            run = places[DEFAULT] / "logs" / "fit"
             result = json.loads((run / "result.json").read_text())
-            found["own"][subject].append(result["seconds"])
-            found["wall"][subject].append(training.seconds)
-            if subject == DEFAULT:
-                found["logged"].append(sum(result["log_bytes"].values()) / 2**20)
-                found["shares"].append(result["observers_share"])
-                for layout, values in found["silhouettes"].items():
-                    values.append(last_scalar(run / "train", f"embedding/silhouette_{layout}"))
+            found["logged"].append(sum(result["log_bytes"].values()) / 2**20)
+            found["shares"].append(result["observers_share"])
+            for layout, values in found["silhouettes"].items():
+                values.append(last_scalar(run / "train", f"embedding/silhouette_{layout}"))
     return found
 
 
@@ -54,16 +57,11 @@ def last_scalar(directory, tag):
     return float(make_ndarray(events.Tensors(tag)[-1].tensor_proto))
 
 
-def times(seconds, subject):
-    """The ratio of the medians: runs of a round lie minutes apart, and the machine changes in between."""
-    return median(seconds[subject]) / median(seconds[NOTHING])
-
-
 def held(found):
+    seconds = found["seconds"]
     return {
-        # Its own clock leaves out the start of the process, which would hide a part of the cost.
-        "default": times(found["own"], DEFAULT),
-        "every step": times(found["own"], EVERY_STEP),
+        "default": ratio(seconds[DEFAULT], seconds[NOTHING]),
+        "every step": ratio(seconds[EVERY_STEP], seconds[NOTHING]),
         "logged": max(found["logged"]),
         "silhouette": min(found["silhouettes"]["tsne"]),
     }
@@ -71,19 +69,16 @@ def held(found):
 
 def text(options, found):
     rows = []
-    for subject in SUBJECTS:
-        cells = [subject]
-        for clock in ("own", "wall"):
-            values = found[clock][subject]
-            share = "1" if subject == NOTHING else f"**{times(found[clock], subject):.3f}**"
-            cells += [figure(median(values)), spread(values), share]
-        rows.append(cells)
-    heads = ["", "own clock, s", "range", "to nothing", "wall, s", "range", "to nothing"]
+    for subject, values in found["seconds"].items():
+        cell = "1" if subject == NOTHING else ratio_cell(ratios(values, found["seconds"][NOTHING]), "{:.3f}")
+        rows.append([subject, figure(median(values)), spread(values), cell])
     return (
-        f"Seconds of the main job, {EPOCHS} epochs of {options.limit_train:,} MNIST images, by the run's own clock "
-        "(`seconds` in `result.json`) and by the wall from start to exit. Ratios are those of the medians. With "
-        "scalars at every step loss, accuracy, speed and shares of time are written after each, and nothing else.\n\n"
-        f"{markdown(heads, rows)}\n\n"
+        f"Seconds of the main job, {EPOCHS} epochs of {options.limit_train:,} MNIST images, from the start of the process "
+        "to its exit. In a round all three are run at the same time, but by turns of 50 ms: while one computes the others "
+        "stand still, and only its own turns are counted. One after the other they would differ by more than what is "
+        "measured. What the disk does for one while another computes is not seen. With scalars at every step loss, accuracy, speed and shares of time are written after "
+        "each, and nothing else.\n\n"
+        f"{markdown(['', 'median, s', 'range', 'to nothing (range)'], rows)}\n\n"
         f"By default it writes {median(found['logged']):.1f} MiB of logs. By its own account the trainer spent "
         f"{median(found['shares']):.3f} of the time of steps and observers on observers (`time/observers_of_run`), "
         "which leaves out what is written on another thread.\n\n"

@@ -1,0 +1,85 @@
+"""What each idea for a faster step gains, one after another, in PyTorch and here."""
+
+import copy
+
+import measuring
+from bench import step
+from bench.figures import figure, markdown, median, ratio_cell, ratios, rounds, spread
+
+TITLE = "What was tried"
+PACKAGES = {"peer_python": ["torch"]}
+LIMITS = {}
+# Enough for a few seconds; a second epoch is measured, when everything is warm.
+IMAGES = 9_600
+
+IN_MEMORY = ["--in-memory"]
+LAST = [*IN_MEMORY, "--channels-last"]
+FUSED = [*LAST, "--fused"]
+POOLED = [*FUSED, "--pool-first"]
+
+EAGER, ONE = "PyTorch eager", "on one thread"
+LEFT, KEPT = "libtorch from Rust: one flat buffer of parameters, own Adam, one thread", "freed memory is kept, not given back"
+OWN, OWN_ALL = "own passes over what pooling and ReLU left, one thread", "shards of 32 images on all threads"
+# An idea, what it is compared with (the one before, unless it says so), and how it is run: by PyTorch with flags and
+# threads (none: all), or by benches/step.rs.
+IDEAS = {
+    EAGER: (None, "torch", [], None),
+    "data in memory, one gather a batch": (EAGER, "torch", IN_MEMORY, None),
+    "channels-last": ("data in memory, one gather a batch", "torch", LAST, None),
+    "fused Adam": ("channels-last", "torch", FUSED, None),
+    "pooling before ReLU": ("fused Adam", "torch", POOLED, None),
+    "torch.compile of that": ("pooling before ReLU", "torch", [*POOLED, "--compile"], None),
+    ONE: ("pooling before ReLU", "torch", POOLED, 1),
+    LEFT: (ONE, "rust", ["--subject", "autograd", "--allocator", "default"], 1),
+    KEPT: (LEFT, "rust", ["--subject", "autograd"], 1),
+    OWN: (KEPT, "rust", ["--subject", "chain"], 1),
+    "the same, freed memory given back": (OWN, "rust", ["--subject", "chain", "--allocator", "default"], 1),
+    OWN_ALL: (OWN, "rust", ["--subject", "chain"], None),
+}
+
+
+def measure(options, _earlier):
+    """idea -> images per second, one number a round; and which `failed`."""
+    found = {"rates": {idea: [] for idea in IDEAS}, "failed": set()}
+    for number, idea in rounds(options, "tried", IDEAS):
+        _, program, flags, threads = IDEAS[idea]
+        own = copy.copy(options)
+        own.threads = threads or options.threads
+        if program == "rust":
+            found["rates"][idea] += step.bench(own, *flags)["images_per_second"]
+        elif idea not in found["failed"]:
+            try:
+                training = measuring.run_peer(own, "--epochs", 2, "--seed", number, "--limit-train",
+                                              min(options.limit_train, IMAGES), *flags)
+                found["rates"][idea].append(training.epochs[-1]["images_per_second"])
+            except measuring.Failed:
+                # Not every machine has what it takes to compile.
+                found["failed"].add(idea)
+    for idea in found["failed"]:
+        del found["rates"][idea]
+    return found
+
+
+def held(_found):
+    return {}
+
+
+def text(options, found):
+    rows = []
+    for idea, (before, *_) in IDEAS.items():
+        values = found["rates"].get(idea)
+        if not values:
+            rows.append([idea, "did not work", "", "", ""])
+            continue
+        gain = ratio_cell(ratios(values, found["rates"][before])) if before in found["rates"] else ""
+        rows.append([idea, figure(median(values)), spread(values), before or "", gain])
+    return (
+        "Training images a second of the steps alone, one idea after another. PyTorch trains on "
+        f"{min(options.limit_train, IMAGES):,} MNIST images, what is written in Rust on the synthetic ones of the section "
+        "on steps: what libtorch does takes the same time for both. Each idea is kept in the rows below it, but for "
+        "torch.compile and for memory that is given back.\n\n"
+        f"{markdown(['idea', 'median, images/s', 'range', 'compared with', 'gain (range)'], rows)}\n\n"
+        "Tried and left out: libtorch's passes for shards of 32 images, one a thread, which were faster than threads "
+        "within its operators; own passes took their place. A thread that assembles batches ahead of the step was not "
+        "built: each thread gathers the images of its own shard, the column `data` of the section on steps, which is less "
+        "than what it takes to hand them over. Own passes for CUDA were not tried.\n")
