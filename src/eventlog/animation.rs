@@ -11,6 +11,8 @@ pub const MAX_FRAMES: usize = 256;
 const COLOURS: usize = 256;
 /// Pixels from which they are chosen where there are more.
 const SAMPLES: usize = 1 << 14;
+/// One of so many of them is learned from: with all of them the palette is hardly better, and a run waits for it.
+const SKIPPED: i32 = 4;
 /// Bits of each channel by which a pixel then finds its colour; what is below does not show.
 const BITS: u32 = 5;
 
@@ -129,7 +131,7 @@ impl Animation {
             [r, g, b, 255]
         };
         let samples: Vec<u8> = (0..SAMPLES).flat_map(sample).collect();
-        let quantised = color_quant::NeuQuant::new(1, COLOURS, &samples);
+        let quantised = color_quant::NeuQuant::new(SKIPPED, COLOURS, &samples);
         let rgb = quantised.color_map_rgb();
         let mut known: Vec<Option<u8>> = vec![None; 1 << (3 * BITS)];
         let index = move |pixel: [u8; 3]| {

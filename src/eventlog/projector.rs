@@ -371,15 +371,58 @@ fn put(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
 
 /// Five significant digits, in the shorter of the two notations: a projection shows no more.
 fn put_short(text: &mut String, value: f32) {
-    let exponent = format!("{value:.4e}");
-    let rounded: f64 = exponent.parse().unwrap_or_default();
-    let (plain, scientific) = (format!("{rounded}"), format!("{rounded:e}"));
+    // Half of what a ReLU answers.
+    if value == 0.0 {
+        text.push('0');
+        return;
+    }
+    let rounded = format!("{:.4e}", value.abs());
+    let (mantissa, exponent) = rounded.split_once('e').unwrap_or((&rounded, "0"));
+    let digits = mantissa.replace('.', "");
+    let digits = digits.trim_end_matches('0');
+    // Digits before the point, where it stands in its place; below 1 zeros follow it.
+    let before = exponent.parse().unwrap_or(0) + 1;
+    let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or(0));
+    let plain = match usize::try_from(before) {
+        Ok(before @ 1..) if before < digits.len() => format!("{}.{}", &digits[..before], &digits[before..]),
+        Ok(1..) => format!("{digits}{}", zeros(before - digits.len() as i32)),
+        _ => format!("0.{}{digits}", zeros(-before)),
+    };
+    let scientific = match digits.split_at_checked(1) {
+        Some((first, rest)) if !rest.is_empty() => format!("{first}.{rest}e{exponent}"),
+        _ => format!("{digits}e{exponent}"),
+    };
+    text.push_str(if value < 0.0 { "-" } else { "" });
     text.push_str(if plain.len() <= scientific.len() { &plain } else { &scientific });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_short_and_right_to_five_digits() {
+        for (value, want) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (1.0, "1"),
+            (-0.5, "-0.5"),
+            (0.001, "1e-3"),
+            (0.001_234_5, "0.0012345"),
+            (0.000_123_456, "1.2346e-4"),
+            (10.0, "10"),
+            (1000.0, "1e3"),
+            (123_456.0, "123460"),
+            (99_999.9, "1e5"),
+            (12.345_67, "12.346"),
+            (f32::MIN_POSITIVE, "1.1755e-38"),
+            (f32::MAX, "3.4028e38"),
+        ] {
+            let mut text = String::new();
+            put_short(&mut text, value);
+            assert_eq!(text, want, "{value}");
+        }
+    }
 
     fn two() -> Embeddings {
         Embeddings::new("dense", 3, vec![1.0, -0.123_456, 0.0, 1e-7, 12_345_678.0, 0.5]).unwrap()

@@ -1,11 +1,13 @@
 //! Curves: loss, accuracy and learning rate of each epoch, and of the steps on the way.
 
+use std::sync::Arc;
+
 use tch::Device;
 
 use super::{Findings, epoch_step, scalar};
 use crate::eventlog::Value;
 use crate::train::{At, Divergence, Memories, MemoryError, Metrics, Moment, Observer, Totals};
-use crate::types::{Run, Step};
+use crate::types::{Run, Step, Tag};
 
 const LOSS: &str = "Mean cross-entropy, in nats. Guessing among 10 classes gives 2.303.";
 const ACCURACY: &str = "Share of images whose most probable class is the right one, 0 to 1.";
@@ -43,9 +45,58 @@ impl Observer<Findings> for EpochScalars {
 }
 
 /// What happens between epochs, against the number of optimizer steps, in `steps`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct StepScalars {
     earlier: Totals,
+    /// Tags and descriptions, made once: a point may be told after every step.
+    loss_and_accuracy: [Curve; 2],
+    rate: Curve,
+    shares: [Curve; 5],
+}
+
+/// What all points of a curve have in common.
+#[derive(Clone, Debug)]
+struct Curve {
+    tag: Tag,
+    description: Arc<str>,
+}
+
+impl Curve {
+    fn new(tag: &str, description: impl Into<Arc<str>>) -> Curve {
+        Curve { tag: Tag::of(tag), description: description.into() }
+    }
+
+    fn at(&self, value: f64) -> Value {
+        Value::scalar(self.tag.clone(), value as f32).described(Arc::clone(&self.description))
+    }
+}
+
+impl Default for StepScalars {
+    fn default() -> StepScalars {
+        let over = "Taken over the steps since the last point.";
+        let share = |(tag, what)| {
+            Curve::new(tag, format!("Share of training time spent {what}, 0 to 1, since the last point."))
+        };
+        let shares = [
+            ("time/data", "assembling batches"),
+            ("time/forward", "in the forward pass"),
+            ("time/backward", "in the backward pass"),
+            ("time/optimizer", "summing gradients and updating weights"),
+            ("time/observers", "looking at the run: histograms, pictures and these curves"),
+        ];
+        StepScalars {
+            earlier: Totals::default(),
+            loss_and_accuracy: [
+                Curve::new("batch_loss", format!("{LOSS} Mean over the steps since the last point.")),
+                Curve::new("batch_accuracy", format!("{ACCURACY} {over}")),
+            ],
+            rate: Curve::new(
+                "images_per_second",
+                "Training images a second since the last point, by the clock on the wall.",
+            ),
+            shares: shares.map(share),
+        }
+    }
 }
 
 impl StepScalars {
@@ -53,25 +104,17 @@ impl StepScalars {
     fn report(&mut self, moment: &Moment<'_>, totals: Totals) -> Vec<Value> {
         let since = totals.since(&self.earlier);
         self.earlier = totals;
-        let mut values =
-            metrics(["batch_loss", "batch_accuracy"], since.metrics(), "over the steps since the last point");
-        let seconds = since.seconds;
+        let (Metrics { loss, accuracy }, seconds) = (since.metrics(), since.seconds);
+        let [losses, accuracies] = &self.loss_and_accuracy;
+        let mut values = Vec::with_capacity(8);
+        values.extend([losses.at(loss), accuracies.at(accuracy)]);
         if seconds.total > 0.0 {
-            let rate = "Training images a second since the last point, by the clock on the wall.";
-            values.push(scalar("images_per_second", since.samples as f64 / seconds.total, rate.to_owned()));
+            values.push(self.rate.at(since.samples as f64 / seconds.total));
             // On CUDA the calls return before the work is done, and shares of their time would mislead.
             let on_cpu = moment.parameters.device() == Device::Cpu;
-            let shares = [
-                ("time/data", seconds.data, "assembling batches"),
-                ("time/forward", seconds.forward, "in the forward pass"),
-                ("time/backward", seconds.backward, "in the backward pass"),
-                ("time/optimizer", seconds.optimizer, "summing gradients and updating weights"),
-                ("time/observers", seconds.observers, "looking at the run: histograms, pictures and these curves"),
-            ];
-            for (tag, part, what) in shares.into_iter().filter(|_| on_cpu) {
-                let description = format!("Share of training time spent {what}, 0 to 1, since the last point.");
-                values.push(scalar(tag, part / seconds.total, description));
-            }
+            let parts = [seconds.data, seconds.forward, seconds.backward, seconds.optimizer, seconds.observers];
+            let shares = self.shares.iter().zip(parts).filter(|_| on_cpu);
+            values.extend(shares.map(|(curve, part)| curve.at(part / seconds.total)));
         }
         values
     }

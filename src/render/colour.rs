@@ -1,5 +1,7 @@
 //! Numbers to colours: colour maps with a stated scale, images as they are, heat over an image.
 
+use std::sync::OnceLock;
+
 use super::map::Map;
 use crate::picture::Picture;
 use crate::types::ImageShape;
@@ -90,9 +92,21 @@ impl Scale {
     }
 }
 
+/// Colours of a map that are told apart: more than a channel has values.
+const TOLD_APART: usize = 1 << 12;
+
 impl ColourMap {
     /// The colour at `place`, 0 to 1.
     pub fn at(self, place: f64) -> Rgb {
+        // A spline through a dozen colours, which a picture would ask for at every pixel.
+        static TABLES: [OnceLock<Vec<Rgb>>; 6] = [const { OnceLock::new() }; 6];
+        let last = (TOLD_APART - 1) as f64;
+        let table =
+            TABLES[self as usize].get_or_init(|| (0..TOLD_APART).map(|i| self.exactly_at(i as f64 / last)).collect());
+        table[(place.clamp(0.0, 1.0) * last + 0.5) as usize]
+    }
+
+    fn exactly_at(self, place: f64) -> Rgb {
         let gradient = match self {
             ColourMap::Grey => return [(place.clamp(0.0, 1.0) * 255.0).round() as u8; 3],
             ColourMap::Magma => colorous::MAGMA,
@@ -156,7 +170,8 @@ pub fn is_light([r, g, b]: Rgb) -> bool {
 
 /// `weight` of 0 gives `under`, 1 gives `over`.
 pub fn blend(under: Rgb, over: Rgb, weight: f32) -> Rgb {
-    let mix = |u: u8, o: u8| (f32::from(u) + (f32::from(o) - f32::from(u)) * weight).round().clamp(0.0, 255.0) as u8;
+    // Rounded, and cut to 0 to 255.
+    let mix = |u: u8, o: u8| (f32::from(u) + (f32::from(o) - f32::from(u)) * weight + 0.5) as u8;
     [mix(under[0], over[0]), mix(under[1], over[1]), mix(under[2], over[2])]
 }
 
@@ -177,7 +192,7 @@ pub fn overlay(image: &Picture, heat: &Map, colours: ColourMap, scale: Scale, al
 
 /// Rec. 709 weights on sRGB values: good enough to show what lies below the heat.
 fn luminance([r, g, b]: Rgb) -> u8 {
-    (0.2126 * f32::from(r) + 0.7152 * f32::from(g) + 0.0722 * f32::from(b)).round() as u8
+    (0.2126 * f32::from(r) + 0.7152 * f32::from(g) + 0.0722 * f32::from(b) + 0.5) as u8
 }
 
 fn side(n: usize) -> u32 {

@@ -131,8 +131,12 @@ pub(super) fn lookers<Said>(watches: &[Watch<Said>]) -> usize {
 /// Shows one moment to every observer that wants it, one after the other.
 pub(super) fn look_alone<Log: Outlet>(view: &View<'_>, watches: &mut [Watch<Log::Said>], log: &mut Log) {
     let moment = view.moment();
-    for mut turn in turns(&moment, view.fit.epochs, watches) {
-        turn.look(&moment, view.fit.trace);
+    one_by_one(&moment, view, turns(&moment, view.fit.epochs, watches), log);
+}
+
+fn one_by_one<Log: Outlet>(moment: &Moment<'_>, view: &View<'_>, turns: Vec<Turn<'_, Log::Said>>, log: &mut Log) {
+    for mut turn in turns {
+        turn.look(moment, view.fit.trace);
         turn.said.take().into_iter().for_each(|said| log.take(said));
     }
 }
@@ -146,12 +150,20 @@ pub(super) fn look<Log: Outlet>(
     stop: &AtomicUsize,
     pool: &Pool,
 ) -> Result<bool, WorkerLost> {
-    let mut turns = turns(&view.moment(), view.fit.epochs, watches);
+    let moment = view.moment();
+    let mut turns = turns(&moment, view.fit.epochs, watches);
+    if turns.iter().all(Turn::is_quick) {
+        // Between steps every microsecond counts: threads that wait for the next one fall asleep.
+        one_by_one(&moment, view, turns, log);
+        return Ok(true);
+    }
+    drop(moment);
     let threads = turns.iter().filter(|turn| !turn.is_quick()).count().clamp(1, pool.threads());
-    let mut queue: Vec<&mut Turn<'_, Log::Said>> = turns.iter_mut().collect();
+    // From the end of the table: what takes long stands there, where nobody has looked yet.
+    let mut queue: Vec<&mut Turn<'_, Log::Said>> = turns.iter_mut().rev().collect();
     // What is quick, most curves, comes first: a stop leaves out what takes long. That begins with the longest, so that
     // threads end together.
-    queue.sort_by_key(|turn| if turn.is_quick() { None } else { turn.watch.took.map(Reverse) });
+    queue.sort_by_key(|turn| (!turn.is_quick(), turn.watch.took.map(Reverse)));
     let queue = Mutex::new(queue.into_iter());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let mut glances: Vec<Glance<'_>> = (0..threads).map(|_| view.glance()).collect();
