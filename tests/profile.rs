@@ -90,7 +90,12 @@ fn a_profile_shows_every_part_of_a_step_on_its_thread_and_changes_nothing() {
         assert_eq!(seen(&spans, "step", |span| span.thread.clone()), ["main".to_owned()].into());
         assert_eq!(seen(&spans, "add gradients", |span| span.step), (21..=40).collect());
         assert_eq!(seen(&spans, "optimizer", |span| span.step), (21..=40).collect());
-        assert_eq!(spans.iter().map(|span| span.thread.clone()).collect::<BTreeSet<_>>(), workers);
+        // Observers that nobody has timed yet look side by side, and with them go the operators that they ask for.
+        let looks = |span: &&Span| span.part == "observer" || span.part == "operator";
+        let threads_of = |spans: Vec<&Span>| spans.iter().map(|span| span.thread.clone()).collect::<BTreeSet<_>>();
+        assert_eq!(threads_of(spans.iter().filter(|span| !looks(span)).collect()), workers);
+        let lookers: BTreeSet<String> = ["main".to_owned(), "train-1".to_owned(), "look-1".to_owned()].into();
+        assert!(threads_of(spans.iter().filter(looks).collect()).is_subset(&lookers));
         for part in ["forward", "backward"] {
             let layers = || spans.iter().filter(|span| span.part == part);
             let names: BTreeSet<&str> = layers().flat_map(|span| span.name.split('+')).collect();
