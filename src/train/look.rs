@@ -157,7 +157,6 @@ pub(super) fn look<Log: Outlet>(
         one_by_one(&moment, view, turns, log);
         return Ok(true);
     }
-    drop(moment);
     let threads = turns.iter().filter(|turn| !turn.is_quick()).count().clamp(1, pool.threads());
     // From the end of the table: what takes long stands there, where nobody has looked yet.
     let mut queue: Vec<&mut Turn<'_, Log::Said>> = turns.iter_mut().rev().collect();
