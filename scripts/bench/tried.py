@@ -18,10 +18,10 @@ FUSED = [*LAST, "--fused"]
 POOLED = [*FUSED, "--pool-first"]
 
 EAGER, ONE = "PyTorch eager", "on one thread"
-LEFT, KEPT = "libtorch from Rust: one flat buffer of parameters, own Adam, one thread", "freed memory is kept, not given back"
+LEFT = "libtorch from Rust: one flat buffer of parameters, own Adam, one thread"
+KEPT = "freed memory is kept, not given back"
 OWN, OWN_ALL = "own passes over what pooling and ReLU left, one thread", "shards of 32 images on all threads"
-# An idea, what it is compared with (the one before, unless it says so), and how it is run: by PyTorch with flags and
-# threads (none: all), or by benches/step.rs.
+# An idea, what it is compared with, and how it is run: by PyTorch or by benches/step.rs, with flags and threads (none: all).
 IDEAS = {
     EAGER: (None, "torch", [], None),
     "data in memory, one gather a batch": (EAGER, "torch", IN_MEMORY, None),
@@ -79,7 +79,6 @@ def text(options, found):
         "on steps: what libtorch does takes the same time for both. Each idea is kept in the rows below it, but for "
         "torch.compile and for memory that is given back.\n\n"
         f"{markdown(['idea', 'median, images/s', 'range', 'compared with', 'gain (range)'], rows)}\n\n"
-        "Tried and left out: libtorch's passes for shards of 32 images, one a thread, which were faster than threads "
-        "within its operators; own passes took their place. A thread that assembles batches ahead of the step was not "
-        "built: each thread gathers the images of its own shard, the column `data` of the section on steps, which is less "
-        "than what it takes to hand them over. Own passes for CUDA were not tried.\n")
+        "Tried and left out: libtorch's passes for shards of 32 images, one a thread; own passes took their place. A "
+        "thread that assembles batches ahead of the step was not built: each thread gathers the images of its own shard, "
+        "which is the column `data` of the section on steps. Own passes for CUDA were not tried.\n")

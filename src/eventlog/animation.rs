@@ -11,7 +11,7 @@ pub const MAX_FRAMES: usize = 256;
 const COLOURS: usize = 256;
 /// Pixels from which they are chosen where there are more.
 const SAMPLES: usize = 1 << 14;
-/// One of so many of them is learned from: with all of them the palette is hardly better, and a run waits for it.
+/// One of so many of them is learned from: that takes longest of a film, and a run waits for its films.
 const SKIPPED: i32 = 4;
 /// Bits of each channel by which a pixel then finds its colour; what is below does not show.
 const BITS: u32 = 5;

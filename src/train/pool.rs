@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 pub struct WorkerLost;
 
 const LEAST_SHARE: usize = 1 << 13;
-/// How long a thread that has nothing to do stays awake. To wake one takes about as long as a hundredth of a step, and a
-/// step has several parts, for each of which some threads wait for others.
+/// How long a thread that has nothing to do stays awake. A step has several parts, for each of which some threads wait for
+/// others, mostly for less than this; one that fell asleep would have to be woken for the next part.
 const AWAKE: Duration = Duration::from_micros(500);
 
 /// Threads, the calling one among them.
