@@ -1,9 +1,6 @@
 //! Threads that share the parts of a step. They decide who computes a part, never what comes out.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 /// A thread of the pool is gone, which only a panic in it can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,20 +8,11 @@ use std::time::{Duration, Instant};
 pub struct WorkerLost;
 
 const LEAST_SHARE: usize = 1 << 13;
-/// How long a thread that has nothing to do stays awake. A step has several parts, for each of which some threads wait for
-/// others, mostly for less than this; one that fell asleep would have to be woken for the next part.
-const AWAKE: Duration = Duration::from_micros(500);
 
 /// Threads, the calling one among them.
 pub(super) struct Pool {
     /// None where the calling thread is the only one.
-    others: Option<Others>,
-}
-
-struct Others {
-    pool: rayon::ThreadPool,
-    /// Calls of [`Pool::each`] so far: who waits for the next one sees that it has come.
-    calls: Arc<AtomicU64>,
+    others: Option<rayon::ThreadPool>,
 }
 
 impl Pool {
@@ -34,17 +22,17 @@ impl Pool {
         if threads <= 1 {
             return Ok(Pool { others: None });
         }
-        let pool = rayon::ThreadPoolBuilder::new()
+        let others = rayon::ThreadPoolBuilder::new()
             .num_threads(threads - 1)
             .thread_name(move |number| format!("{name}-{}", number + 1))
             .start_handler(|_| single_threaded())
             .build()
             .map_err(std::io::Error::other)?;
-        Ok(Pool { others: Some(Others { pool, calls: Arc::default() }) })
+        Ok(Pool { others: Some(others) })
     }
 
     pub fn threads(&self) -> usize {
-        self.others.as_ref().map_or(1, |others| others.pool.current_num_threads() + 1)
+        self.others.as_ref().map_or(1, |others| others.current_num_threads() + 1)
     }
 
     /// How many of `len` values each thread takes where all share them. A few are not worth waking another thread for.
@@ -56,44 +44,19 @@ impl Pool {
     pub fn each<T: Send>(&self, parts: &mut [T], work: impl Fn(&mut T) + Sync) -> Result<(), WorkerLost> {
         let all = || match (&self.others, parts.split_first_mut()) {
             (_, None) => {}
-            (Some(others), Some((own, parts))) if !parts.is_empty() => others.each(own, parts, &work),
+            (Some(others), Some((own, parts))) if !parts.is_empty() => others.in_place_scope(|scope| {
+                for part in parts {
+                    let work = &work;
+                    scope.spawn(move |_| work(part));
+                }
+                work(own);
+            }),
             (_, Some((own, parts))) => {
                 work(own);
                 parts.iter_mut().for_each(work);
             }
         };
         catch_unwind(AssertUnwindSafe(all)).map_err(|_| WorkerLost)
-    }
-}
-
-impl Others {
-    fn each<T: Send>(&self, own: &mut T, parts: &mut [T], work: &(impl Fn(&mut T) + Sync)) {
-        let call = self.calls.fetch_add(1, Ordering::Release) + 1;
-        let left = &AtomicUsize::new(parts.len());
-        self.pool.in_place_scope(|scope| {
-            for part in parts {
-                scope.spawn(move |_| {
-                    work(part);
-                    left.fetch_sub(1, Ordering::Release);
-                });
-            }
-            work(own);
-            stay_awake_until(|| left.load(Ordering::Acquire) == 0);
-        });
-        for _ in 0..self.pool.current_num_threads() {
-            let calls = Arc::clone(&self.calls);
-            self.pool.spawn(move || stay_awake_until(|| calls.load(Ordering::Acquire) != call));
-        }
-    }
-}
-
-/// Or until it has taken [`AWAKE`]. Whoever else wants the processor gets it.
-fn stay_awake_until(is_over: impl Fn() -> bool) {
-    const SPINS: usize = 32;
-    let until = Instant::now() + AWAKE;
-    while !is_over() && Instant::now() < until {
-        (0..SPINS).for_each(|_| std::hint::spin_loop());
-        std::thread::yield_now();
     }
 }
 
