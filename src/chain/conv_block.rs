@@ -5,6 +5,8 @@
 
 use pulp::Simd;
 
+use super::aligned::Aligned;
+
 /// Pixels whose sums are kept in registers at once, for two vectors of filters: 12 sums, 2 weights, 1 pixel; AVX2 has 16.
 const PIXELS: usize = 6;
 
@@ -27,7 +29,7 @@ pub(super) struct ConvBlock {
 /// Weights in the order in which a forward pass reads them: for two vectors of filters after the other, each tap. Filters
 /// that are not there are zero.
 #[derive(Default)]
-pub(super) struct Packed(Vec<f32>);
+pub(super) struct Packed(Aligned<f32>);
 
 impl ConvBlock {
     /// Values under one row of a kernel.

@@ -11,6 +11,7 @@
 //! The numbers are those of [`Network::forward`](crate::model::Network::forward) and its derivatives but for the order of
 //! sums. They depend on the processor's instructions (whether it multiplies and adds in one), and on nothing else.
 
+mod aligned;
 mod conv_block;
 mod conv_gradient;
 mod dense;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::aligned::Aligned;
 use super::conv_block::{ConvBlock, Packed};
 use super::conv_gradient::{self, Gradients};
 use super::dense::{self, Dense};
@@ -58,17 +59,17 @@ pub struct Reply {
 /// it has seen.
 pub struct Workspace {
     /// N x H x W x C, in \[0, 1\].
-    images: Vec<f32>,
+    images: Aligned<f32>,
     labels: Vec<u8>,
     maps: Vec<BlockOutput>,
     /// N x C x places: flattened as PyTorch does.
-    features: Vec<f32>,
+    features: Aligned<f32>,
     /// N x units of each dense layer, the logits last.
-    outputs: Vec<Vec<f32>>,
+    outputs: Vec<Aligned<f32>>,
     /// N x classes.
-    probabilities: Vec<f32>,
+    probabilities: Aligned<f32>,
     /// Laid out like the parameters.
-    gradient: Vec<f32>,
+    gradient: Aligned<f32>,
     scratch: Scratch,
     /// When each layer was computed, if somebody wants to know.
     pub spans: Spans,
@@ -77,9 +78,9 @@ pub struct Workspace {
 /// N x rows x cols x filters of one block.
 #[derive(Default)]
 struct BlockOutput {
-    output: Vec<f32>,
+    output: Aligned<f32>,
     /// Which pixel of its window each came from.
-    origin: Vec<u32>,
+    origin: Aligned<u32>,
 }
 
 /// What no pass leaves for another.
@@ -89,11 +90,11 @@ struct Scratch {
     active: conv_gradient::Active,
     active_dense: dense::Active,
     /// Gradients of what lies between two dense layers, of all samples.
-    above: Vec<f32>,
-    below: Vec<f32>,
+    above: Aligned<f32>,
+    below: Aligned<f32>,
     /// Gradients of what lies between two blocks, of one image.
-    output: Vec<f32>,
-    input: Vec<f32>,
+    output: Aligned<f32>,
+    input: Aligned<f32>,
 }
 
 impl Chain {
@@ -171,13 +172,13 @@ impl Chain {
     /// A place for passes through this network.
     pub fn workspace(&self) -> Workspace {
         Workspace {
-            images: Vec::new(),
+            images: Aligned::default(),
             labels: Vec::new(),
             maps: self.blocks.iter().map(|_| BlockOutput::default()).collect(),
-            features: Vec::new(),
-            outputs: self.dense.iter().map(|_| Vec::new()).collect(),
-            probabilities: Vec::new(),
-            gradient: Vec::new(),
+            features: Aligned::default(),
+            outputs: self.dense.iter().map(|_| Aligned::default()).collect(),
+            probabilities: Aligned::default(),
+            gradient: Aligned::default(),
             scratch: Scratch::default(),
             spans: Spans::default(),
         }
@@ -219,7 +220,9 @@ impl Workspace {
         self.images.clear();
         self.labels.clear();
         for (image, label) in samples {
-            self.images.extend(image.iter().map(|&byte| f32::from(byte) / 255.0));
+            let before = self.images.len();
+            self.images.resize(before + image.len(), 0.0);
+            self.images[before..].iter_mut().zip(image).for_each(|(value, &byte)| *value = f32::from(byte) / 255.0);
             self.labels.push(label);
         }
         assert!(self.labels.len() <= MOST_SAMPLES, "{} samples", self.labels.len());
@@ -327,7 +330,8 @@ impl WithSimd for Backward<'_> {
         }
 
         let started = spans.start_layer();
-        scratch.above.clone_from(probabilities);
+        scratch.above.clear();
+        scratch.above.extend_from_slice(probabilities);
         for (above, &label) in scratch.above.chunks_exact_mut(chain.classes).zip(labels.iter()) {
             loss::gradient(usize::from(label), scale, above);
         }
