@@ -168,17 +168,25 @@ impl Terms {
 impl Piece<'_> {
     /// Done once.
     pub fn update(&mut self) {
-        Arch::new().dispatch(|| self.sweep());
+        Arch::new().dispatch(Sweep(self));
     }
+}
+
+/// The update of a piece with whatever vectors the processor has. A closure would not do: its call is compiled without them.
+struct Sweep<'a, 'b>(&'a mut Piece<'b>);
+
+impl pulp::NullaryFnOnce for Sweep<'_, '_> {
+    type Output = ();
 
     #[inline(always)]
-    fn sweep(&mut self) {
-        let parameters = self.flat.iter_mut().zip(self.gradient);
-        match self.terms {
+    fn call(self) {
+        let Piece { terms, flat, gradient, first, second } = self.0;
+        let parameters = flat.iter_mut().zip(*gradient);
+        match *terms {
             Terms::Adam { penalty, shrink, rate, root_correction } => {
                 let (decay_1, decay_2) = ((1.0 - BETA_1) as f32, (1.0 - BETA_2) as f32);
                 let (beta_2, epsilon) = (BETA_2 as f32, EPSILON as f32);
-                for (((flat, gradient), first), second) in parameters.zip(&mut *self.first).zip(&mut *self.second) {
+                for (((flat, gradient), first), second) in parameters.zip(&mut **first).zip(&mut **second) {
                     *flat *= shrink;
                     let gradient = gradient + *flat * penalty;
                     *first += decay_1 * (gradient - *first);
@@ -187,7 +195,7 @@ impl Piece<'_> {
                 }
             }
             Terms::Sgd { penalty, momentum, rate } if momentum > 0.0 => {
-                for ((flat, gradient), first) in parameters.zip(&mut *self.first) {
+                for ((flat, gradient), first) in parameters.zip(&mut **first) {
                     *first = *first * momentum + (gradient + *flat * penalty);
                     *flat += *first * rate;
                 }

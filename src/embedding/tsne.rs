@@ -27,8 +27,9 @@ const SEARCH_STEPS: usize = 100;
 const SEARCH_TOLERANCE: f64 = 1e-5;
 /// Smaller ones pull at nothing, but arithmetic on numbers near the end of `f32` takes a hundred times as long.
 const LEAST_AFFINITY: f64 = 1e-20;
-/// Pairs worked on at a time, so that the compiler makes vector instructions of the loop.
-const LANES: usize = 8;
+/// Pairs worked on at a time, so that the compiler makes vector instructions of the loop: several vectors, as a sum in one
+/// alone would wait for each addition.
+const LANES: usize = 32;
 
 /// Where a layout starts.
 #[derive(Clone, Copy, Debug)]
@@ -217,10 +218,8 @@ impl Descent {
 
     fn run(&mut self, steps: usize, exaggeration: f32, momentum: f32) {
         let rate = (self.affinities.count as f32 / (4.0 * EXAGGERATION)).max(LEAST_RATE);
-        // Wider vectors where there are any. Sums are laid out in lanes, so they are the same on every processor.
-        let arch = Arch::new();
         for _ in 0..steps {
-            arch.dispatch(|| self.find_gradient(exaggeration));
+            self.find_gradient(exaggeration);
             let squares: f32 = self.gradient.iter().flatten().map(|g| g * g).sum();
             if squares.sqrt() < LEAST_GRADIENT {
                 break;
@@ -241,33 +240,49 @@ impl Descent {
         }
     }
 
-    /// Of the Kullback-Leibler divergence, `4 sum_j (p_ij - q_ij) w_ij (y_i - y_j)`, where `w_ij = 1 / (1 + |y_i - y_j|^2)`
-    /// and `q_ij` is its share in the sum over all pairs.
-    #[inline(always)]
+    /// With whatever vectors the processor has. Sums are laid out in lanes, so they are the same on every one.
     fn find_gradient(&mut self, exaggeration: f32) {
-        let Affinities { count, stride, ref joint } = self.affinities;
-        let [xs, ys] = &self.places;
+        Arch::new().dispatch(FindGradient { descent: self, exaggeration });
+    }
+}
+
+/// Of the Kullback-Leibler divergence, `4 sum_j (p_ij - q_ij) w_ij (y_i - y_j)`, where `w_ij = 1 / (1 + |y_i - y_j|^2)` and
+/// `q_ij` is its share in the sum over all pairs. A closure would not do: its call is compiled without this processor's
+/// vectors.
+struct FindGradient<'a> {
+    descent: &'a mut Descent,
+    exaggeration: f32,
+}
+
+impl pulp::NullaryFnOnce for FindGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let FindGradient { descent, exaggeration } = self;
+        let Affinities { count, stride, ref joint } = descent.affinities;
+        let [xs, ys] = &descent.places;
         let mut total = 0.0_f64;
         let mut repulsion = [vec![0.0; count], vec![0.0; count]];
         let mut near = vec![0.0_f32; stride];
         for i in 0..count {
             let (x, y) = (xs[i], ys[i]);
             // A point is no neighbour of its own.
-            self.counts[i] = 0.0;
-            for (near, ((&count, &other_x), &other_y)) in near.iter_mut().zip(self.counts.iter().zip(xs).zip(ys)) {
+            descent.counts[i] = 0.0;
+            for (near, ((&count, &other_x), &other_y)) in near.iter_mut().zip(descent.counts.iter().zip(xs).zip(ys)) {
                 let (dx, dy) = (x - other_x, y - other_y);
                 *near = count / (1.0 + dx * dx + dy * dy);
             }
-            self.counts[i] = 1.0;
+            descent.counts[i] = 1.0;
             let joint = &joint[i * stride..][..stride];
             for (axis, (at, others)) in [(x, xs), (y, ys)].into_iter().enumerate() {
-                self.gradient[axis][i] = force(&near, joint, at, others);
+                descent.gradient[axis][i] = force(&near, joint, at, others);
                 repulsion[axis][i] = force(&near, &near, at, others);
             }
             total += f64::from(sum(&near));
         }
         let share = total.max(f64::from(f32::MIN_POSITIVE)).recip() as f32;
-        for (gradient, repulsion) in self.gradient.iter_mut().zip(&repulsion) {
+        for (gradient, repulsion) in descent.gradient.iter_mut().zip(&repulsion) {
             for (pull, push) in gradient.iter_mut().zip(repulsion) {
                 *pull = 4.0 * (exaggeration * *pull - share * push);
             }

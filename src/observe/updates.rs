@@ -114,34 +114,46 @@ struct Norms {
 impl Norms {
     /// In one sweep, with whatever vectors the processor has: libtorch takes a sweep and a copy for each.
     fn of(gradient: &[f32], weights: &[f32], previous: &[f32]) -> Norms {
-        let squares = pulp::Arch::new().dispatch(|| sums_of_squares(gradient, weights, previous));
+        let squares = pulp::Arch::new().dispatch(SumsOfSquares { gradient, weights, previous });
         let [gradient, weights, previous, step] = squares.map(f64::sqrt);
         Norms { gradient, weights, previous, step }
     }
 }
 
 /// Of the three, and of the difference of the last two. Laid out in lanes, so that they are the same on every processor.
-#[inline(always)]
-fn sums_of_squares(gradient: &[f32], weights: &[f32], previous: &[f32]) -> [f64; 4] {
-    const LANES: usize = 8;
-    let mut sums = [[0.0_f64; LANES]; 4];
-    let mut add = |lane: usize, gradient: f32, weight: f32, previous: f32| {
-        let [gradient, weight, previous] = [gradient, weight, previous].map(f64::from);
-        for (sum, value) in sums.iter_mut().zip([gradient, weight, previous, weight - previous]) {
-            sum[lane] += value * value;
+/// A closure would not do: its call is compiled without this processor's vectors.
+struct SumsOfSquares<'a> {
+    gradient: &'a [f32],
+    weights: &'a [f32],
+    previous: &'a [f32],
+}
+
+impl pulp::NullaryFnOnce for SumsOfSquares<'_> {
+    type Output = [f64; 4];
+
+    #[inline(always)]
+    fn call(self) -> [f64; 4] {
+        let SumsOfSquares { gradient, weights, previous } = self;
+        const LANES: usize = 8;
+        let mut sums = [[0.0_f64; LANES]; 4];
+        let mut add = |lane: usize, gradient: f32, weight: f32, previous: f32| {
+            let [gradient, weight, previous] = [gradient, weight, previous].map(f64::from);
+            for (sum, value) in sums.iter_mut().zip([gradient, weight, previous, weight - previous]) {
+                sum[lane] += value * value;
+            }
+        };
+        let ((gradients, gradient), (weights, weight), (all_previous, previous)) =
+            (gradient.as_chunks::<LANES>(), weights.as_chunks::<LANES>(), previous.as_chunks::<LANES>());
+        for ((gradient, weight), previous) in gradients.iter().zip(weights).zip(all_previous) {
+            for lane in 0..LANES {
+                add(lane, gradient[lane], weight[lane], previous[lane]);
+            }
         }
-    };
-    let ((gradients, gradient), (weights, weight), (all_previous, previous)) =
-        (gradient.as_chunks::<LANES>(), weights.as_chunks::<LANES>(), previous.as_chunks::<LANES>());
-    for ((gradient, weight), previous) in gradients.iter().zip(weights).zip(all_previous) {
-        for lane in 0..LANES {
-            add(lane, gradient[lane], weight[lane], previous[lane]);
+        for (lane, ((gradient, weight), previous)) in gradient.iter().zip(weight).zip(previous).enumerate() {
+            add(lane, *gradient, *weight, *previous);
         }
+        sums.map(|lanes| lanes.iter().sum())
     }
-    for (lane, ((gradient, weight), previous)) in gradient.iter().zip(weight).zip(previous).enumerate() {
-        add(lane, *gradient, *weight, *previous);
-    }
-    sums.map(|lanes| lanes.iter().sum())
 }
 
 /// The norm of the whole, from those of its parts.
