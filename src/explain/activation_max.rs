@@ -107,12 +107,12 @@ struct Objective<'a> {
 }
 
 enum Goal {
-    /// The kernel `N x 1 x (I * k * k)` and the bias `N x 1 x 1` of each image's own channel, which see the output of the
-    /// layer before in windows of `side` pixels.
+    /// The kernel `N x I x k x k` and the bias `N` of each image's own channel, over the output of the layer before;
+    /// `finite` has zeros for kernels that hold anything else.
     Channels {
         layer: usize,
-        side: i64,
         kernels: Tensor,
+        finite: Tensor,
         biases: Tensor,
     },
     Classes {
@@ -130,13 +130,14 @@ impl<'a> Objective<'a> {
         let (shape, count, goal) = match target {
             Target::Channels { layer, channels } => {
                 let found = network.layers().get(layer)?;
-                let (LayerKind::Conv2d { kernel, .. }, Some(index)) = (found.kind, found.kernel_index) else {
+                let (LayerKind::Conv2d { .. }, Some(index)) = (found.kind, found.kernel_index) else {
                     return None;
                 };
-                let (chosen, count) = (indices(channels), channels.len() as i64);
-                let kernels = weights[index].index_select(0, &chosen).reshape([count, 1, -1]);
-                let biases = weights[index + 1].index_select(0, &chosen).reshape([count, 1, 1]);
-                let goal = Goal::Channels { layer, side: kernel as i64, kernels, biases };
+                let chosen = indices(channels);
+                let [kernels, biases] = [index, index + 1].map(|of| weights[of].index_select(0, &chosen));
+                let is_finite = kernels.isfinite().all_dims([1_i64, 2, 3].as_slice(), true);
+                let finite = kernels.where_self(&is_finite, &kernels.zeros_like());
+                let goal = Goal::Channels { layer, kernels, finite, biases };
                 (canvas(network, layer), channels.len(), goal)
             }
             Target::Classes(classes) => {
@@ -159,8 +160,9 @@ impl<'a> Objective<'a> {
     /// What is maximised, one value for each image.
     fn score_n(&self, images_nchw: &Tensor) -> Tensor {
         match &self.goal {
-            Goal::Channels { .. } => {
-                let answers_np = self.answers_np(images_nchw);
+            Goal::Channels { layer, finite, biases, .. } => {
+                // No other channel's: one pass is differentiated for all, and 0 times NaN is NaN.
+                let answers_np = self.answers_np(*layer, finite, biases, images_nchw);
                 let leaky_np = answers_np.relu() * (1.0 - LEAK) + answers_np * LEAK;
                 leaky_np.mean_dim([1_i64].as_slice(), false, Kind::Float)
             }
@@ -171,17 +173,15 @@ impl<'a> Objective<'a> {
     }
 
     /// What each image's own channel answers at each place, before the ReLU.
-    fn answers_np(&self, images_nchw: &Tensor) -> Tensor {
-        let Goal::Channels { layer, side, kernels, biases } = &self.goal else {
-            return images_nchw.zeros_like();
-        };
-        // Layers behind the target are not computed, and of the target's channels only the image's own.
+    fn answers_np(&self, layer: usize, kernels: &Tensor, biases: &Tensor, images_nchw: &Tensor) -> Tensor {
+        // Layers behind the target are not computed, nor are channels that nobody asked for. One convolution with those of
+        // all images, of which each needs its own alone, is still faster than a product for each image.
         let below_nchw = match layer.checked_sub(1) {
             Some(below) => self.network.forward_to(below, self.weights, images_nchw),
             None => images_nchw.shallow_clone(),
         };
-        let windows = below_nchw.im2col([*side, *side], [1, 1], [0, 0], [1, 1]);
-        (kernels.bmm(&windows) + biases).squeeze_dim(1)
+        let answers_nnhw = below_nchw.conv2d(kernels, Some(biases), [1, 1], [0, 0], [1, 1], 1);
+        answers_nnhw.diagonal(0, 0, 1).flatten(0, 1).transpose(0, 1)
     }
 
     fn gradient_nchw(&self, images_nchw: &Tensor) -> Tensor {
@@ -196,8 +196,8 @@ impl<'a> Objective<'a> {
 
     fn optima(&self, images_nchw: &Tensor) -> Vec<Optimum> {
         let (activations, probabilities) = match &self.goal {
-            Goal::Channels { .. } => {
-                let answers_np = self.answers_np(images_nchw).relu();
+            Goal::Channels { layer, kernels, biases, .. } => {
+                let answers_np = self.answers_np(*layer, kernels, biases, images_nchw).relu();
                 (answers_np.mean_dim([1_i64].as_slice(), false, Kind::Float), None)
             }
             Goal::Classes { targets_n1 } => {
