@@ -194,10 +194,15 @@ fn put(payload: &mut Vec<u8>, event: &proto::Event) {
 
 /// A scalar's tensor up to its number: dtype DT_FLOAT, a shape of rank 0, the field number and length of `float_val`.
 const TENSOR: [u8; 8] = [0x42, 10, 0x08, 1, 0x12, 0, 0x2a, 4];
+const NUMBER: usize = size_of::<f32>();
 /// A scalar's plugin, and its data class.
 const PLUGIN: [u8; 11] = *b"\x0a\x09\x0a\x07scalars";
 const CLASS: [u8; 2] = [0x20, 1];
 const _: () = assert!(PLUGIN.len() == 4 + plugin::SCALARS.len());
+/// The tensor of 0, and what follows it where there is no description. Most scalars differ from this in their number alone.
+const PLAIN: [u8; TENSOR.len() + NUMBER + 2 + PLAIN_METADATA] =
+    *b"\x42\x0a\x08\x01\x12\x00\x2a\x04\0\0\0\0\x4a\x0d\x0a\x09\x0a\x07scalars\x20\x01";
+const PLAIN_METADATA: usize = PLUGIN.len() + CLASS.len();
 
 /// The same bytes as the generated code makes, without building its messages: scalars are most of a log.
 fn put_scalars(payload: &mut Vec<u8>, wall_time: WallTime, step: Step, values: &[Value]) {
@@ -209,8 +214,9 @@ fn put_scalars(payload: &mut Vec<u8>, wall_time: WallTime, step: Step, values: &
     payload.resize(start + seconds_len + step_len + field_len(values_len), 0);
     let mut fields = Fields { rest: &mut payload[start..] };
     if seconds != 0.0 {
-        fields.put(&[0x09]);
-        fields.put(&seconds.to_le_bytes());
+        let mut field = [0x09; 9];
+        field[1..].copy_from_slice(&seconds.to_le_bytes());
+        fields.put(&field);
     }
     if step != 0 {
         fields.put_number(0x10, step);
@@ -220,27 +226,34 @@ fn put_scalars(payload: &mut Vec<u8>, wall_time: WallTime, step: Step, values: &
         let Summary::Scalar(number) = value.summary else { continue };
         fields.put_number(0x0a, scalar_len(value) as u64);
         fields.put_text(0x0a, value.tag.as_str());
-        fields.put(&TENSOR);
-        fields.put(&number.to_le_bytes());
-        fields.put_number(0x4a, metadata_len(value) as u64);
-        fields.put(&PLUGIN);
-        if let Some(description) = value.description.as_deref().filter(|text| !text.is_empty()) {
-            fields.put_text(0x1a, description);
+        match value.description.as_deref() {
+            None | Some("") => {
+                let mut plain = PLAIN;
+                plain[TENSOR.len()..][..NUMBER].copy_from_slice(&number.to_le_bytes());
+                fields.put(&plain);
+            }
+            Some(description) => {
+                fields.put(&TENSOR);
+                fields.put(&number.to_le_bytes());
+                fields.put_number(0x4a, metadata_len(value) as u64);
+                fields.put(&PLUGIN);
+                fields.put_text(0x1a, description);
+                fields.put(&CLASS);
+            }
         }
-        fields.put(&CLASS);
     }
     debug_assert!(fields.rest.is_empty(), "the lengths do not agree with the fields");
 }
 
 #[inline(always)]
 fn scalar_len(value: &Value) -> usize {
-    field_len(value.tag.as_str().len()) + TENSOR.len() + size_of::<f32>() + field_len(metadata_len(value))
+    field_len(value.tag.as_str().len()) + TENSOR.len() + NUMBER + field_len(metadata_len(value))
 }
 
 #[inline(always)]
 fn metadata_len(value: &Value) -> usize {
     let description = value.description.as_deref().unwrap_or_default().len();
-    PLUGIN.len() + CLASS.len() + if description > 0 { field_len(description) } else { 0 }
+    PLAIN_METADATA + if description > 0 { field_len(description) } else { 0 }
 }
 
 /// Room for fields, filled from the front.
@@ -259,6 +272,9 @@ impl Fields<'_> {
 
     #[inline(always)]
     fn put_number(&mut self, key: u8, mut number: u64) {
+        if number < 0x80 {
+            return self.put(&[key, number as u8]);
+        }
         self.put(&[key]);
         while number >= 0x80 {
             self.put(&[number as u8 | 0x80]);
