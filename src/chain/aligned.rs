@@ -5,8 +5,7 @@ use std::ops::{Deref, DerefMut};
 use aligned_vec::{AVec, ConstAlign};
 
 /// Values of which the first begins a cache line, and so does each row of 16 floats. In a buffer that the allocator put
-/// elsewhere, half of the vectors would straddle two lines, and a step take some percent longer, by
-/// chance.
+/// elsewhere, half of the vectors would straddle two lines, and a step take longer by chance.
 pub(super) struct Aligned<T>(AVec<T, ConstAlign<64>>);
 
 impl<T> Default for Aligned<T> {

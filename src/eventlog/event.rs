@@ -200,8 +200,17 @@ const PLUGIN: [u8; 11] = *b"\x0a\x09\x0a\x07scalars";
 const CLASS: [u8; 2] = [0x20, 1];
 const _: () = assert!(PLUGIN.len() == 4 + plugin::SCALARS.len());
 /// The tensor of 0, and what follows it where there is no description. Most scalars differ from this in their number alone.
-const PLAIN: [u8; TENSOR.len() + NUMBER + 2 + PLAIN_METADATA] =
-    *b"\x42\x0a\x08\x01\x12\x00\x2a\x04\0\0\0\0\x4a\x0d\x0a\x09\x0a\x07scalars\x20\x01";
+const PLAIN: [u8; TENSOR.len() + NUMBER + 2 + PLAIN_METADATA] = {
+    let mut plain = [0; TENSOR.len() + NUMBER + 2 + PLAIN_METADATA];
+    let (tensor, metadata) = plain.split_at_mut(TENSOR.len() + NUMBER);
+    tensor.split_at_mut(TENSOR.len()).0.copy_from_slice(&TENSOR);
+    let (field, metadata) = metadata.split_at_mut(2);
+    field.copy_from_slice(&[0x4a, PLAIN_METADATA as u8]);
+    let (plugin, class) = metadata.split_at_mut(PLUGIN.len());
+    plugin.copy_from_slice(&PLUGIN);
+    class.copy_from_slice(&CLASS);
+    plain
+};
 const PLAIN_METADATA: usize = PLUGIN.len() + CLASS.len();
 
 /// The same bytes as the generated code makes, without building its messages: scalars are most of a log.
