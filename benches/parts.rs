@@ -133,7 +133,6 @@ mod watching {
     fn subject(count: usize) -> (Network, Parameters, Tensor) {
         // As in a run, where threads are for other observers.
         tch::set_num_threads(1);
-        trainer::allocator::keep_freed_memory();
         let network = Network::build(&Architecture::default(), SHAPE, 10).unwrap();
         let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
         let images = Tensor::from_slice(&noise(count * SHAPE.len())).view([count as i64, 1, 28, 28]);

@@ -2,13 +2,12 @@
 //! automatic differentiation, both from this program.
 //!
 //! ```text
-//! cargo bench --bench step -- --rounds 5 --steps 200 --threads 2 --batch-size 64 [--subject NAME] [--allocator default]
+//! cargo bench --bench step -- --rounds 5 --steps 200 --threads 2 --batch-size 64 [--subject NAME]
 //! ```
 //! Subjects take turns in each round, so that what the machine does besides hits all of them. One JSON object a line:
 //! `{"subject": .., "images_per_second": [one a round], "seconds_per_step": {phase: median over rounds}}`. The images are
 //! the synthetic data set's, the network is the default one, and a few hundred steps are done before the clock starts: a
-//! network that has learned something has more silent units than one that has not. With `--allocator default` the C
-//! library gives freed memory back to the system, as it does for programs that do not ask it to keep it.
+//! network that has learned something has more silent units than one that has not.
 
 #![expect(clippy::print_stdout, reason = "the figures are the output")]
 
@@ -35,7 +34,6 @@ struct Options {
     batch_size: usize,
     /// All if none is named.
     subject: Option<String>,
-    keeps_memory: bool,
 }
 
 struct Subject {
@@ -48,9 +46,6 @@ struct Subject {
 
 fn main() -> Outcome<()> {
     let options = options()?;
-    if options.keeps_memory {
-        trainer::allocator::keep_freed_memory();
-    }
     let dataset = synthetic::dataset(Seed(0));
     let split = &dataset.train;
     let network = Arc::new(Network::build(&Architecture::default(), split.shape(), dataset.classes.len())?);
@@ -109,7 +104,7 @@ fn main() -> Outcome<()> {
 }
 
 fn options() -> Outcome<Options> {
-    let mut options = Options { rounds: 5, steps: 200, threads: 2, batch_size: 64, subject: None, keeps_memory: true };
+    let mut options = Options { rounds: 5, steps: 200, threads: 2, batch_size: 64, subject: None };
     // Cargo's own argument among them.
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let Some(flag) = arguments.next() {
@@ -121,7 +116,6 @@ fn options() -> Outcome<Options> {
             "--threads" => options.threads = number()?,
             "--batch-size" => options.batch_size = number()?,
             "--subject" => options.subject = Some(value),
-            "--allocator" => options.keeps_memory = value != "default",
             _ => return Err(format!("unknown argument {flag}").into()),
         }
     }

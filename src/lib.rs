@@ -3,6 +3,10 @@
 //! Modules stand in the order in which data flows: a data set becomes batches, batches become steps of a network's
 //! weights, observers look at moments of that, and what they see becomes event files.
 
+// jemalloc takes the place of the C library's `malloc`, for libtorch as well. It keeps freed memory for some seconds, so
+// that each step finds its pages mapped, and then gives it back.
+use tikv_jemalloc_sys as _;
+
 pub mod types;
 pub mod exit;
 pub mod trace;
@@ -33,7 +37,6 @@ pub mod session;
 pub mod saved;
 pub mod catalogue;
 pub mod inquiry;
-pub mod allocator;
 pub mod run;
 pub mod telemetry;
 pub mod cli;

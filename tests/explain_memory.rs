@@ -26,7 +26,6 @@ fn resident() -> u64 {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_explanations_leave_memory_level() {
-    trainer::allocator::keep_freed_memory();
     // Threads that wait for each other cost more than these small tensors.
     tch::set_num_threads(1);
     let shape = ImageShape { height: 16, width: 16, channels: 3 };

@@ -1,4 +1,4 @@
-"""The whole main job, from the start of the process to its exit: five epochs with everything logged."""
+"""The whole main job, from the start of the process to its exit: five epochs with everything logged; and its memory."""
 
 import tempfile
 
@@ -10,7 +10,10 @@ TITLE = "Main job"
 PACKAGES = {"peer_python": ["torch", "tensorboard"], "keras_python": ["keras", "tensorflow-cpu"]}
 EPOCHS = 5
 KERAS, TORCH = "Keras 3, TensorBoard callback", "PyTorch eager, SummaryWriter"
-LIMITS = {"keras": Limit("seconds of the main job, Keras with its callback to the trainer", least=2.0)}
+LIMITS = {
+    "keras": Limit("seconds of the main job, Keras with its callback to the trainer", least=2.0),
+    "peak": Limit("peak memory of the main job", most=400, unit="MiB"),
+}
 
 
 def measure(options, _earlier):
@@ -35,7 +38,7 @@ def run(options, subject, seed):
 
 
 def held(found):
-    return {"keras": ratio(found["seconds"][KERAS], found["seconds"][US])}
+    return {"keras": ratio(found["seconds"][KERAS], found["seconds"][US]), "peak": max(found["peak"][US])}
 
 
 def text(options, found):
@@ -44,4 +47,6 @@ def text(options, found):
         f"Seconds from the start of the process to its exit: {EPOCHS} epochs of {options.limit_train:,} MNIST images "
         "with a validation after each, everything logged. The trainer is started with its defaults and writes "
         "checkpoints and weights besides; the others log as in the section on epochs and keep nothing.\n\n"
-        f"{costs('s', found['seconds'], {'accuracy': accuracy})}\n")
+        f"{costs('s', found['seconds'], {'accuracy': accuracy})}\n\n"
+        "Resident memory of the process at its peak:\n\n"
+        f"{costs('MiB', found['peak'])}\n")

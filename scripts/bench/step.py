@@ -25,9 +25,9 @@ def measure(options, _earlier):
     return found
 
 
-def bench(options, *arguments):
-    """What one round of benches/step.rs says of its subject."""
-    done = measuring.run(os.environ.get("CARGO", "cargo"), "bench", "--locked", "--quiet", "--bench", "step", "--",
+def bench(options, *arguments, environment=()):
+    """What one round of benches/step.rs says of its subject. `environment` has NAME=value for it."""
+    done = measuring.run("env", *environment, os.environ.get("CARGO", "cargo"), "bench", "--locked", "--quiet", "--bench", "step", "--",
                          "--rounds", 1, "--threads", options.threads, *arguments)
     return next(measuring.json_lines(done.output))
 

@@ -18,23 +18,25 @@ FUSED = [*LAST, "--fused"]
 POOLED = [*FUSED, "--pool-first"]
 
 EAGER, ONE = "PyTorch eager", "on one thread"
-LEFT = "libtorch from Rust: one flat buffer of parameters, own Adam, one thread"
-KEPT = "freed memory is kept, not given back"
+LEFT = "libtorch from Rust: one flat buffer of parameters, own Adam, one thread, freed memory given back at once"
+KEPT = "freed memory is kept for a while"
 OWN, OWN_ALL = "own passes over what pooling and ReLU left, one thread", "shards of 32 images on all threads"
-# An idea, what it is compared with, and how it is run: by PyTorch or by benches/step.rs, with flags and threads (none: all).
+# How each of them is run: by PyTorch or by benches/step.rs, and with what settings of its allocator.
+TORCH, RUST, GIVES_BACK = "torch", (), ("MALLOC_CONF=dirty_decay_ms:0,muzzy_decay_ms:0",)
+# An idea, what it is compared with, how it is run, flags, and threads (none: all).
 IDEAS = {
-    EAGER: (None, "torch", [], None),
-    "data in memory, one gather a batch": (EAGER, "torch", IN_MEMORY, None),
-    "channels-last": ("data in memory, one gather a batch", "torch", LAST, None),
-    "fused Adam": ("channels-last", "torch", FUSED, None),
-    "pooling before ReLU": ("fused Adam", "torch", POOLED, None),
-    "torch.compile of that": ("pooling before ReLU", "torch", [*POOLED, "--compile"], None),
-    ONE: ("pooling before ReLU", "torch", POOLED, 1),
-    LEFT: (ONE, "rust", ["--subject", "autograd", "--allocator", "default"], 1),
-    KEPT: (LEFT, "rust", ["--subject", "autograd"], 1),
-    OWN: (KEPT, "rust", ["--subject", "chain"], 1),
-    "the same, freed memory given back": (OWN, "rust", ["--subject", "chain", "--allocator", "default"], 1),
-    OWN_ALL: (OWN, "rust", ["--subject", "chain"], None),
+    EAGER: (None, TORCH, [], None),
+    "data in memory, one gather a batch": (EAGER, TORCH, IN_MEMORY, None),
+    "channels-last": ("data in memory, one gather a batch", TORCH, LAST, None),
+    "fused Adam": ("channels-last", TORCH, FUSED, None),
+    "pooling before ReLU": ("fused Adam", TORCH, POOLED, None),
+    "torch.compile of that": ("pooling before ReLU", TORCH, [*POOLED, "--compile"], None),
+    ONE: ("pooling before ReLU", TORCH, POOLED, 1),
+    LEFT: (ONE, GIVES_BACK, ["--subject", "autograd"], 1),
+    KEPT: (LEFT, RUST, ["--subject", "autograd"], 1),
+    OWN: (KEPT, RUST, ["--subject", "chain"], 1),
+    "the same, freed memory given back at once": (OWN, GIVES_BACK, ["--subject", "chain"], 1),
+    OWN_ALL: (OWN, RUST, ["--subject", "chain"], None),
 }
 
 
@@ -42,11 +44,11 @@ def measure(options, _earlier):
     """idea -> images per second, one number a round; and which `failed`."""
     found = {"rates": {idea: [] for idea in IDEAS}, "failed": set()}
     for number, idea in rounds(options, "tried", IDEAS):
-        _, program, flags, threads = IDEAS[idea]
+        _, how, flags, threads = IDEAS[idea]
         own = copy.copy(options)
         own.threads = threads or options.threads
-        if program == "rust":
-            found["rates"][idea] += step.bench(own, *flags)["images_per_second"]
+        if how != TORCH:
+            found["rates"][idea] += step.bench(own, *flags, environment=how)["images_per_second"]
         elif idea not in found["failed"]:
             try:
                 training = measuring.run_peer(own, "--epochs", 2, "--seed", number, "--limit-train",
@@ -77,7 +79,7 @@ def text(options, found):
         "Training images a second of the steps alone, one idea after another. PyTorch trains on "
         f"{min(options.limit_train, IMAGES):,} MNIST images, what is written in Rust on the synthetic ones of the section "
         "on steps: what libtorch does takes the same time for both. Each idea is kept in the rows below it, but for "
-        "torch.compile and for memory that is given back.\n\n"
+        "torch.compile and for memory that is given back at once.\n\n"
         f"{markdown(['idea', 'median, images/s', 'range', 'compared with', 'gain (range)'], rows)}\n\n"
         "Tried and left out: libtorch's passes for shards of 32 images, one a thread; own passes took their place. A "
         "thread that assembles batches ahead of the step was not built: each thread gathers the images of its own shard, "

@@ -17,7 +17,6 @@ use std::time::Instant;
 
 use tch::Device;
 
-use crate::allocator::keep_freed_memory;
 use crate::checkpoint::Store;
 use crate::config::{Cadence, Config, DeviceChoice, Observed, OnNan, Resolved};
 use crate::data::{self, Dataset, LoadError, Split};
@@ -168,7 +167,6 @@ fn run_in(
         return Err(RunError::Precision { precision: config.precision });
     }
     let threads = config.threads.unwrap_or_else(available_threads);
-    keep_freed_memory();
     let dataset = dataset(config)?;
     let network = Arc::new(Network::build(&config.architecture, dataset.train.shape(), dataset.classes.len())?);
 
