@@ -32,7 +32,7 @@ use std::time::Instant;
 
 use trainer::eventlog::record::{self, RecordReader, TooLong};
 use trainer::eventlog::{
-    Background, Entry, EventFile, EventReader, Histogram, Limits, LogDir, Origin, Sink, Value, What,
+    Background, Entry, EventFile, EventReader, Histogram, Limits, LogDir, Origin, Sink, Summary, Value, What,
 };
 use trainer::picture::Picture;
 use trainer::types::{Clock, Run, Step, SystemClock, Tag};
@@ -41,6 +41,8 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Bytes gathered before they are written, as an event file does.
 const BUFFER: usize = 64 << 10;
+/// Series in turn.
+const TAGS: usize = 8;
 
 const SUBJECTS: [Subject; 4] = [Subject::Direct, Subject::Background, Subject::Bytes, Subject::TensorboardRs];
 
@@ -50,6 +52,15 @@ enum Subject {
     Background,
     Bytes,
     TensorboardRs,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Workload {
+    Scalars,
+    Histograms,
+    LargeHistograms,
+    Images,
+    Reader,
 }
 
 struct Options {
@@ -69,7 +80,7 @@ struct Options {
 
 /// What is logged, made before the clock starts.
 struct Input {
-    tags: Vec<String>,
+    tags: [String; TAGS],
     values: Vec<f32>,
     many_values: Vec<f32>,
     pictures: Vec<Picture>,
@@ -82,6 +93,18 @@ impl Subject {
             Subject::Background => "trainer-background",
             Subject::Bytes => "bytes-with-checksums",
             Subject::TensorboardRs => "tensorboard-rs",
+        }
+    }
+}
+
+impl Workload {
+    fn name(self) -> &'static str {
+        match self {
+            Workload::Scalars => "scalars",
+            Workload::Histograms => "histograms",
+            Workload::LargeHistograms => "large-histograms",
+            Workload::Images => "images",
+            Workload::Reader => "reader",
         }
     }
 }
@@ -125,7 +148,7 @@ impl Options {
 
 impl Input {
     fn new(has_many: bool) -> Input {
-        let tags = (0..8).map(|i| format!("loss/layer_{i:03}")).collect();
+        let tags = std::array::from_fn(|i| format!("loss/layer_{i:03}"));
         let mut state = 1u32;
         let mut next = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -150,25 +173,24 @@ impl Input {
     }
 
     /// What a histogram is made of.
-    fn numbers(&self, workload: &str) -> &[f32] {
-        if workload == "large-histograms" { &self.many_values } else { &self.values }
+    fn numbers(&self, workload: Workload) -> &[f32] {
+        if workload == Workload::LargeHistograms { &self.many_values } else { &self.values }
     }
 
-    fn value(&self, workload: &str, tags: &[Tag], i: usize) -> Value {
-        let tag = tags[i % tags.len()].clone();
+    fn summary(&self, workload: Workload, i: usize) -> Summary {
         match workload {
-            "scalars" => Value::scalar(tag, i as f32),
-            "histograms" | "large-histograms" => {
-                Value::histogram(tag, Histogram::of(black_box(self.numbers(workload))))
+            Workload::Scalars | Workload::Reader => Summary::Scalar(i as f32),
+            Workload::Histograms | Workload::LargeHistograms => {
+                Summary::Histogram(Histogram::of(black_box(self.numbers(workload))))
             }
-            _ => Value::images(tag, vec![self.pictures[i % self.pictures.len()].clone()]),
+            Workload::Images => Summary::Images(vec![self.pictures[i % self.pictures.len()].clone()]),
         }
     }
 }
 
 /// Logs `events` events below `dir` and returns how many seconds that took.
-fn run(subject: Subject, workload: &str, events: usize, input: &Input, dir: &Path) -> Outcome<f64> {
-    let tags: Vec<Tag> = input.tags.iter().map(Tag::of).collect();
+fn run(subject: Subject, workload: Workload, events: usize, input: &Input, dir: &Path) -> Outcome<f64> {
+    let tags = input.tags.each_ref().map(Tag::of);
     let clock = SystemClock;
     let step = |i: usize| Step::new(i as u64).ok_or("too many events");
     let (payloads, ends) = match subject {
@@ -179,8 +201,12 @@ fn run(subject: Subject, workload: &str, events: usize, input: &Input, dir: &Pat
     match subject {
         Subject::Direct => {
             let mut file = EventFile::create(dir, &Origin::here(), 0, clock.now(), Some(Step::ZERO))?;
+            let mut values = tags.map(|tag| Value::scalar(tag, 0.0));
             for i in 0..events {
-                file.write_values(clock.now(), step(i)?, &[input.value(workload, &tags, i)])?;
+                // A series keeps its tag; each point says something else.
+                let value = &mut values[i % TAGS];
+                value.summary = input.summary(workload, i);
+                file.write_values(clock.now(), step(i)?, std::slice::from_ref(value))?;
             }
             file.close()?;
         }
@@ -205,7 +231,8 @@ fn run(subject: Subject, workload: &str, events: usize, input: &Input, dir: &Pat
             let logdir = LogDir::new(dir, Origin::here());
             let mut log = Background::spawn(logdir, Limits::default())?;
             for i in 0..events {
-                let what = What::Value(input.value(workload, &tags, i));
+                let (tag, summary) = (tags[i % TAGS].clone(), input.summary(workload, i));
+                let what = What::Value(Value { tag, summary, description: None });
                 log.write(Entry { run: Run::Steps, wall_time: clock.now(), step: step(i)?, what })?;
             }
             log.close()?;
@@ -213,13 +240,13 @@ fn run(subject: Subject, workload: &str, events: usize, input: &Input, dir: &Pat
         Subject::TensorboardRs => {
             let mut writer = tensorboard_rs::summary_writer::SummaryWriter::new(dir);
             for i in 0..events {
-                let tag = &input.tags[i % input.tags.len()];
+                let tag = &input.tags[i % TAGS];
                 match workload {
-                    "scalars" => writer.add_scalar(tag, i as f32, i),
-                    "histograms" | "large-histograms" => {
+                    Workload::Scalars | Workload::Reader => writer.add_scalar(tag, i as f32, i),
+                    Workload::Histograms | Workload::LargeHistograms => {
                         add_histogram(&mut writer, tag, black_box(input.numbers(workload)), i);
                     }
-                    _ => {
+                    Workload::Images => {
                         let picture = &input.pictures[i % input.pictures.len()];
                         // It says planes, width and height, and takes pixels, height and width.
                         let pixels = picture.pixels().as_flattened();
@@ -235,7 +262,7 @@ fn run(subject: Subject, workload: &str, events: usize, input: &Input, dir: &Pat
 }
 
 /// The contents of the records that [`Subject::Direct`] writes, one after another, and where each ends.
-fn payloads(workload: &str, events: usize, input: &Input, dir: &Path) -> Outcome<(Vec<u8>, Vec<usize>)> {
+fn payloads(workload: Workload, events: usize, input: &Input, dir: &Path) -> Outcome<(Vec<u8>, Vec<usize>)> {
     run(Subject::Direct, workload, events, input, dir)?;
     let path = only_file(dir)?;
     let file = std::fs::read(&path)?;
@@ -254,7 +281,7 @@ fn only_file(dir: &Path) -> Outcome<PathBuf> {
 
 /// Reads a file of scalars and returns how many seconds that took.
 fn read(events: usize, input: &Input, dir: &Path) -> Outcome<f64> {
-    run(Subject::Direct, "scalars", events, input, dir)?;
+    run(Subject::Direct, Workload::Reader, events, input, dir)?;
     let path = only_file(dir)?;
     let begin = Instant::now();
     let mut count = 0;
@@ -303,11 +330,11 @@ fn main() -> Outcome<()> {
     let input = Input::new(options.large_histograms > 0);
     let Options { scalars, histograms, large_histograms, images, reader, .. } = options;
     let workloads = [
-        ("scalars", scalars),
-        ("histograms", histograms),
-        ("large-histograms", large_histograms),
-        ("images", images),
-        ("reader", reader),
+        (Workload::Scalars, scalars),
+        (Workload::Histograms, histograms),
+        (Workload::LargeHistograms, large_histograms),
+        (Workload::Images, images),
+        (Workload::Reader, reader),
     ];
     for (workload, events) in workloads {
         if events == 0 {
@@ -321,11 +348,11 @@ fn main() -> Outcome<()> {
                 if options.subject.as_deref().is_some_and(|only| only != SUBJECTS[subject].name()) {
                     continue;
                 }
-                let dir = scratch.path().join(format!("{workload}-{round}-{subject}"));
+                let dir = scratch.path().join(format!("{}-{round}-{subject}", workload.name()));
                 let seconds = match (workload, SUBJECTS[subject]) {
-                    ("reader", Subject::Direct) => read(events, &input, &dir)?,
+                    (Workload::Reader, Subject::Direct) => read(events, &input, &dir)?,
                     // Nobody else reads.
-                    ("reader", _) => continue,
+                    (Workload::Reader, _) => continue,
                     (_, subject) => run(subject, workload, events, &input, &dir)?,
                 };
                 rates[subject].push((events as f64 / seconds).round());
@@ -338,7 +365,7 @@ fn main() -> Outcome<()> {
                 continue;
             }
             let line = serde_json::json!({
-                "workload": workload, "subject": subject.name(), "events": events, "events_per_second": rates,
+                "workload": workload.name(), "subject": subject.name(), "events": events, "events_per_second": rates,
                 "bytes": bytes,
             });
             println!("{line}");

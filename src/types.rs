@@ -64,7 +64,7 @@ impl Clock for SystemClock {
     fn now(&self) -> WallTime {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         // A clock set before 1970 is a broken clock; the epoch itself is as good an answer as any.
-        WallTime((now.tv_sec as f64 + now.tv_nsec as f64 / 1e9).max(0.0))
+        WallTime((now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9).max(0.0))
     }
 }
 

@@ -102,16 +102,41 @@ pub(super) fn append_values(
     values: &[Value],
     tally: &mut Tally,
 ) -> Result<(), EncodeError> {
-    let before = buffer.len();
     if values.iter().all(|value| matches!(value.summary, Summary::Scalar(_))) {
-        record::append::<EncodeError>(buffer, |payload| {
-            put_scalars(payload, wall_time, step, values);
-            Ok(())
-        })?;
-        let kind = if values.is_empty() { Kind::Headers } else { Kind::Scalars };
-        tally.add(kind, (buffer.len() - before) as u64);
-        return Ok(());
+        append_scalars(buffer, wall_time, step, values, tally)
+    } else {
+        append_summaries(buffer, wall_time, step, values, tally)
     }
+}
+
+/// As [`append_values`], for scalars alone.
+fn append_scalars(
+    buffer: &mut Vec<u8>,
+    wall_time: WallTime,
+    step: Step,
+    values: &[Value],
+    tally: &mut Tally,
+) -> Result<(), EncodeError> {
+    let before = buffer.len();
+    record::append::<EncodeError>(buffer, |payload| {
+        put_scalars(payload, wall_time, step, values);
+        Ok(())
+    })?;
+    let kind = if values.is_empty() { Kind::Headers } else { Kind::Scalars };
+    tally.add(kind, (buffer.len() - before) as u64);
+    Ok(())
+}
+
+/// As [`append_values`], for all that there is.
+#[inline(never)] // Its stack frame would be made for each scalar.
+fn append_summaries(
+    buffer: &mut Vec<u8>,
+    wall_time: WallTime,
+    step: Step,
+    values: &[Value],
+    tally: &mut Tally,
+) -> Result<(), EncodeError> {
+    let before = buffer.len();
     let mut sizes = Tally::default();
     record::append::<EncodeError>(buffer, |payload| {
         let mut summary = proto::Summary { value: Vec::with_capacity(values.len()) };
@@ -213,6 +238,9 @@ const PLAIN: [u8; TENSOR.len() + NUMBER + 2 + PLAIN_METADATA] = {
 };
 const PLAIN_METADATA: usize = PLUGIN.len() + CLASS.len();
 
+/// Bytes of an event with one scalar, unless its tag is long.
+const USUAL: usize = 128;
+
 /// The same bytes as the generated code makes, without building its messages: scalars are most of a log.
 fn put_scalars(payload: &mut Vec<u8>, wall_time: WallTime, step: Step, values: &[Value]) {
     let (seconds, step) = (wall_time.as_secs(), step.get());
@@ -220,7 +248,10 @@ fn put_scalars(payload: &mut Vec<u8>, wall_time: WallTime, step: Step, values: &
     let step_len = if step != 0 { 1 + number_len(step) } else { 0 };
     let values_len = values.iter().fold(0, |len, value| len + field_len(scalar_len(value)));
     let start = payload.len();
-    payload.resize(start + seconds_len + step_len + field_len(values_len), 0);
+    let end = start + seconds_len + step_len + field_len(values_len);
+    // Room of a fixed size is a few stores, of any other a call.
+    payload.extend_from_slice(&[0; USUAL]);
+    payload.resize(end, 0);
     let mut fields = Fields { rest: &mut payload[start..] };
     if seconds != 0.0 {
         let mut field = [0x09; 9];
