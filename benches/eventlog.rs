@@ -7,6 +7,9 @@
 //! Subjects take turns in each round, the first one after the other, or from number N on, so that what the machine does besides hits all of them. One JSON object a line:
 //! `{"workload": .., "subject": .., "events": .., "events_per_second": [one a round], "bytes": ..}`.
 //!
+//! `trainer` writes to a file itself, in series of which the tags are made beforehand; `trainer-background` hands over a
+//! tag with each event, as a run does.
+//!
 //! `bytes-with-checksums` is the limit: the same records, encoded beforehand, framed with their two checksums and
 //! written. It makes no event, and asks no clock for the time.
 //!

@@ -3,8 +3,9 @@
 //! Modules stand in the order in which data flows: a data set becomes batches, batches become steps of a network's
 //! weights, observers look at moments of that, and what they see becomes event files.
 
-// jemalloc takes the place of the C library's `malloc`, for libtorch as well. It keeps freed memory for some seconds, so
-// that each step finds its pages mapped, and then gives it back.
+// jemalloc takes the place of the C library's `malloc`, for libtorch as well. It keeps freed memory for some ten seconds, so
+// that each step finds its pages mapped, and then gives it back. The sanitizer of a fuzz target has an allocator of its own.
+#[cfg(not(fuzzing))]
 use tikv_jemalloc_sys as _;
 
 pub mod types;

@@ -522,6 +522,15 @@ fn a_changed_byte_in_an_event_file_is_found() {
     assert!(outcome.says("payload checksum"), "{}{}", outcome.stdout, outcome.stderr);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_comes_from_jemalloc() {
+    let sandbox = Sandbox::new();
+    // Nothing in the source calls it, and all would build without it.
+    let outcome = finish(sandbox.trainer(["--version"]).env("MALLOC_CONF", "nonsense:1"));
+    assert!(outcome.says("Invalid conf pair"), "{}{}", outcome.stdout, outcome.stderr);
+}
+
 #[test]
 fn a_changed_byte_in_the_published_data_is_found() {
     let published = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/mnist");

@@ -18,11 +18,10 @@ FUSED = [*LAST, "--fused"]
 POOLED = [*FUSED, "--pool-first"]
 
 EAGER, ONE = "PyTorch eager", "on one thread"
-LEFT = "libtorch from Rust: one flat buffer of parameters, own Adam, one thread, freed memory given back at once"
-KEPT = "freed memory is kept for a while"
+LEFT = "libtorch from Rust: one flat buffer of parameters, own Adam, jemalloc, one thread"
 OWN, OWN_ALL = "own passes over what pooling and ReLU left, one thread", "shards of 32 images on all threads"
 # How each of them is run: by PyTorch or by benches/step.rs, and with what settings of its allocator.
-TORCH, RUST, GIVES_BACK = "torch", (), ("MALLOC_CONF=dirty_decay_ms:0,muzzy_decay_ms:0",)
+TORCH, RUST, GIVES_BACK = "torch", (), ("MALLOC_CONF=abort_conf:true,dirty_decay_ms:0,muzzy_decay_ms:0",)
 # An idea, what it is compared with, how it is run, flags, and threads (none: all).
 IDEAS = {
     EAGER: (None, TORCH, [], None),
@@ -32,10 +31,10 @@ IDEAS = {
     "pooling before ReLU": ("fused Adam", TORCH, POOLED, None),
     "torch.compile of that": ("pooling before ReLU", TORCH, [*POOLED, "--compile"], None),
     ONE: ("pooling before ReLU", TORCH, POOLED, 1),
-    LEFT: (ONE, GIVES_BACK, ["--subject", "autograd"], 1),
-    KEPT: (LEFT, RUST, ["--subject", "autograd"], 1),
-    OWN: (KEPT, RUST, ["--subject", "chain"], 1),
-    "the same, freed memory given back at once": (OWN, GIVES_BACK, ["--subject", "chain"], 1),
+    LEFT: (ONE, RUST, ["--subject", "autograd"], 1),
+    "libtorch from Rust, freed memory given back at once": (LEFT, GIVES_BACK, ["--subject", "autograd"], 1),
+    OWN: (LEFT, RUST, ["--subject", "chain"], 1),
+    "own passes, freed memory given back at once": (OWN, GIVES_BACK, ["--subject", "chain"], 1),
     OWN_ALL: (OWN, RUST, ["--subject", "chain"], None),
 }
 
