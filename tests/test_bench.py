@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import measuring  # noqa: E402
 import scaling  # noqa: E402
 from bench import epoch, figures, limits, report  # noqa: E402
+from bench.__main__ import SECTIONS  # noqa: E402
 from bench.limits import Limit  # noqa: E402
 
 
@@ -80,3 +81,9 @@ def test_the_limit_counts_the_networks_operations():
     """225,034 parameters make 2,631,040 multiply-adds forward."""
     assert epoch.FORWARD == 2 * 2_631_040
     assert epoch.STEP == 3 * epoch.FORWARD - 2 * 194_688
+
+
+def test_the_page_has_every_section_and_every_limit():
+    head, sections = report.parts_of((measuring.ROOT / "docs" / "benchmarks.md").read_text())
+    assert set(sections) == {section.TITLE for section in SECTIONS.values()}
+    assert set(limits.rows_of(head)) == {limit.what for section in SECTIONS.values() for limit in section.LIMITS.values()}
