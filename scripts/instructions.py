@@ -50,7 +50,8 @@ def count(path, case):
         out = Path(directory) / "callgrind"
         done = subprocess.run(
             ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--collect-atstart=no",
-             f"--toggle-collect={MEASURED}", path, case], cwd=directory, capture_output=True, text=True, env={**os.environ, **UNTIMED})
+             f"--toggle-collect={MEASURED}", path, case],
+            cwd=directory, env={**os.environ, **UNTIMED}, capture_output=True, text=True)
         if done.returncode != 0:
             sys.exit(f"instructions: valgrind failed with status {done.returncode}:\n{done.stderr[-2000:]}")
         instructions = int(re.search(r"^(?:summary|totals): (\d+)", out.read_text(), re.MULTILINE)[1])

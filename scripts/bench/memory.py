@@ -19,7 +19,7 @@ SMALL = ["--epochs", LAST, "--limit-train", 320, "--limit-validation", 100]
 # The allocator keeps freed memory for some seconds, and what a process holds goes up and down by several MiB. Told to keep
 # none it shows what is in use, to a tenth of that.
 USUAL, IN_USE = "as it is", "in use"
-SETTINGS = {USUAL: {}, IN_USE: {"MALLOC_CONF": "abort_conf:true,dirty_decay_ms:0,muzzy_decay_ms:0"}}
+SETTINGS = {USUAL: {}, IN_USE: measuring.GIVES_BACK}
 SPAN = f"from epochs {EARLY.start}-{EARLY.stop - 1} to {LATE.start}-{LATE.stop - 1}"
 LIMITS = {
     USUAL: Limit(f"growth of resident memory {SPAN}", most=1, unit="MiB"),

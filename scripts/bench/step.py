@@ -25,10 +25,11 @@ def measure(options, _earlier):
     return found
 
 
-def bench(options, *arguments, environment=()):
-    """What one round of benches/step.rs says of its subject. `environment` has NAME=value for it."""
-    done = measuring.run("env", *environment, os.environ.get("CARGO", "cargo"), "bench", "--locked", "--quiet", "--bench", "step", "--",
-                         "--rounds", 1, "--threads", options.threads, *arguments)
+def bench(options, *arguments, environment=None):
+    """What one round of benches/step.rs says of its subject, with `environment` besides that of all."""
+    settings = [f"{name}={value}" for name, value in (environment or {}).items()]
+    done = measuring.run("env", *settings, os.environ.get("CARGO", "cargo"), "bench", "--locked", "--quiet",
+                         "--bench", "step", "--", "--rounds", 1, "--threads", options.threads, *arguments)
     return next(measuring.json_lines(done.output))
 
 

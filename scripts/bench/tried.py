@@ -20,8 +20,8 @@ POOLED = [*FUSED, "--pool-first"]
 EAGER, ONE = "PyTorch eager", "on one thread"
 LEFT = "libtorch from Rust: one flat buffer of parameters, own Adam, jemalloc, one thread"
 OWN, OWN_ALL = "own passes over what pooling and ReLU left, one thread", "shards of 32 images on all threads"
-# How each of them is run: by PyTorch or by benches/step.rs, and with what settings of its allocator.
-TORCH, RUST, GIVES_BACK = "torch", (), ("MALLOC_CONF=abort_conf:true,dirty_decay_ms:0,muzzy_decay_ms:0",)
+# How each of them is run: by PyTorch, or by benches/step.rs with an environment.
+TORCH, RUST, GIVES_BACK = "torch", {}, measuring.GIVES_BACK
 # An idea, what it is compared with, how it is run, flags, and threads (none: all).
 IDEAS = {
     EAGER: (None, TORCH, [], None),

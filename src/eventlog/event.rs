@@ -102,21 +102,9 @@ pub(super) fn append_values(
     values: &[Value],
     tally: &mut Tally,
 ) -> Result<(), EncodeError> {
-    if values.iter().all(|value| matches!(value.summary, Summary::Scalar(_))) {
-        append_scalars(buffer, wall_time, step, values, tally)
-    } else {
-        append_summaries(buffer, wall_time, step, values, tally)
+    if !values.iter().all(|value| matches!(value.summary, Summary::Scalar(_))) {
+        return append_summaries(buffer, wall_time, step, values, tally);
     }
-}
-
-/// As [`append_values`], for scalars alone.
-fn append_scalars(
-    buffer: &mut Vec<u8>,
-    wall_time: WallTime,
-    step: Step,
-    values: &[Value],
-    tally: &mut Tally,
-) -> Result<(), EncodeError> {
     let before = buffer.len();
     record::append::<EncodeError>(buffer, |payload| {
         put_scalars(payload, wall_time, step, values);
@@ -127,7 +115,7 @@ fn append_scalars(
     Ok(())
 }
 
-/// As [`append_values`], for all that there is.
+/// As [`append_values`], for values of any kind.
 #[inline(never)] // Its stack frame would be made for each scalar.
 fn append_summaries(
     buffer: &mut Vec<u8>,
@@ -238,7 +226,7 @@ const PLAIN: [u8; TENSOR.len() + NUMBER + 2 + PLAIN_METADATA] = {
 };
 const PLAIN_METADATA: usize = PLUGIN.len() + CLASS.len();
 
-/// Bytes of an event with one scalar, unless its tag is long.
+/// The most that an event with one scalar has, unless its tag is long.
 const USUAL: usize = 128;
 
 /// The same bytes as the generated code makes, without building its messages: scalars are most of a log.
