@@ -1,14 +1,12 @@
 //! A matrix product, a bias and perhaps a ReLU for a few samples, and its gradients.
 
-use std::ops::Range;
-
 use pulp::Simd;
 
 use super::runs::{Term, add_runs};
 
-/// Units and samples whose sums are kept in registers at once: 12 sums, and AVX2 has 16.
+/// Units whose sums with a few samples are kept in registers at once: of two samples that is 12 sums, and AVX2 has 16
+/// registers, of four 24, and AVX-512 has 32.
 const UNITS: usize = 6;
-const SAMPLES: usize = 2;
 
 /// Shapes of one layer. Weights are units x inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,47 +27,92 @@ impl Dense {
         for outputs in outputs.chunks_exact_mut(self.units) {
             outputs.copy_from_slice(bias);
         }
-        let samples = inputs.len() / self.inputs;
         // Some columns of some units stay in the nearest cache while all samples pass.
         let columns = 48 * S::F32_LANES;
         for start in (0..self.inputs).step_by(columns) {
-            let columns = start..(start + columns).min(self.inputs);
-            let row = |values: &'_ [f32], number: usize| -> Range<usize> {
-                debug_assert!((number + 1) * self.inputs <= values.len());
-                number * self.inputs + columns.start..number * self.inputs + columns.end
-            };
-            let add = |outputs: &mut [f32], sample: usize, unit: usize, sum: f32| {
-                outputs[sample * self.units + unit] += sum;
-            };
+            let len = columns.min(self.inputs - start);
             let mut unit = 0;
             while unit < self.units {
-                let many = self.units - unit >= UNITS;
-                let mut sample = 0;
-                while many && samples - sample >= SAMPLES {
-                    let sums = products::<S, UNITS, SAMPLES>(
-                        simd,
-                        std::array::from_fn(|u| &weights[row(weights, unit + u)]),
-                        std::array::from_fn(|n| &inputs[row(inputs, sample + n)]),
-                    );
-                    for (n, sums) in sums.iter().enumerate() {
-                        sums.iter().enumerate().for_each(|(u, &sum)| add(outputs, sample + n, unit + u, sum));
-                    }
-                    sample += SAMPLES;
-                }
-                for sample in sample..samples {
-                    for unit in unit..unit + if many { UNITS } else { 1 } {
-                        let (weights, inputs) = (&weights[row(weights, unit)], &inputs[row(inputs, sample)]);
-                        let [[sum]] = products::<S, 1, 1>(simd, [weights], [inputs]);
-                        add(outputs, sample, unit, sum);
-                    }
-                }
-                unit += if many { UNITS } else { 1 };
+                let weights = &weights[unit * self.inputs + start..];
+                unit += match self.units - unit {
+                    UNITS.. => self.add_units::<S, UNITS>(simd, weights, &inputs[start..], len, &mut outputs[unit..]),
+                    _ => self.add_units::<S, 1>(simd, weights, &inputs[start..], len, &mut outputs[unit..]),
+                };
             }
         }
         if self.relu {
             // Not a maximum: NaN stays.
             outputs.iter_mut().filter(|output| **output < 0.0).for_each(|output| *output = 0.0);
         }
+    }
+
+    /// Adds the products of `len` columns to the outputs of all samples for the first `U` units. All three begin where the
+    /// first of their numbers is. Returns `U`.
+    #[inline(always)]
+    fn add_units<S: Simd, const U: usize>(
+        &self,
+        simd: S,
+        weights: &[f32],
+        inputs: &[f32],
+        len: usize,
+        outputs: &mut [f32],
+    ) -> usize {
+        let samples = outputs.len().div_ceil(self.units);
+        let mut sample = 0;
+        while sample < samples {
+            let inputs = &inputs[sample * self.inputs..];
+            let outputs = &mut outputs[sample * self.units..];
+            sample += match samples - sample {
+                4.. if S::F32_LANES >= 16 => self.add_tile::<S, U, 4>(simd, weights, inputs, len, outputs),
+                2.. => self.add_tile::<S, U, 2>(simd, weights, inputs, len, outputs),
+                _ => self.add_tile::<S, U, 1>(simd, weights, inputs, len, outputs),
+            };
+        }
+        U
+    }
+
+    /// As above, for the first `N` samples. Returns `N`.
+    #[inline(always)]
+    fn add_tile<S: Simd, const U: usize, const N: usize>(
+        &self,
+        simd: S,
+        weights: &[f32],
+        inputs: &[f32],
+        len: usize,
+        outputs: &mut [f32],
+    ) -> usize {
+        // In plain loops: the compiler keeps no vector in a register beyond a closure.
+        let mut unit_vectors: [&[S::f32s]; U] = [&[]; U];
+        let mut sample_vectors: [&[S::f32s]; N] = [&[]; N];
+        let vectors = len / S::F32_LANES;
+        for unit in 0..U {
+            unit_vectors[unit] = &S::as_simd_f32s(&weights[unit * self.inputs..][..len]).0[..vectors];
+        }
+        for sample in 0..N {
+            sample_vectors[sample] = &S::as_simd_f32s(&inputs[sample * self.inputs..][..len]).0[..vectors];
+        }
+        let mut sums = [[simd.splat_f32s(0.0); U]; N];
+        for i in 0..vectors {
+            for sample in 0..N {
+                for unit in 0..U {
+                    let (input, weight) = (sample_vectors[sample][i], unit_vectors[unit][i]);
+                    sums[sample][unit] = simd.mul_add_e_f32s(input, weight, sums[sample][unit]);
+                }
+            }
+        }
+        let rest = vectors * S::F32_LANES..len;
+        for sample in 0..N {
+            for unit in 0..U {
+                let mut sum = sums[sample][unit];
+                if !rest.is_empty() {
+                    let input = simd.partial_load_f32s(&inputs[sample * self.inputs..][rest.clone()]);
+                    let weight = simd.partial_load_f32s(&weights[unit * self.inputs..][rest.clone()]);
+                    sum = simd.mul_add_e_f32s(input, weight, sum);
+                }
+                outputs[sample * self.units + unit] += simd.reduce_sum_f32s(sum);
+            }
+        }
+        N
     }
 
     /// Sets the gradient to zero where the ReLU was silent, if there is one.
@@ -153,31 +196,4 @@ impl Dense {
             }
         }
     }
-}
-
-/// The sum of products of each row of weights with each row of inputs.
-#[inline(always)]
-fn products<S: Simd, const U: usize, const N: usize>(
-    simd: S,
-    weights: [&[f32]; U],
-    inputs: [&[f32]; N],
-) -> [[f32; U]; N] {
-    let (weights, inputs) = (weights.map(S::as_simd_f32s), inputs.map(S::as_simd_f32s));
-    let vectors = inputs[0].0.len();
-    let (whole_weights, whole_inputs) = (weights.map(|row| &row.0[..vectors]), inputs.map(|row| &row.0[..vectors]));
-    let mut sums = [[simd.splat_f32s(0.0); U]; N];
-    for i in 0..vectors {
-        for (inputs, sums) in whole_inputs.iter().zip(&mut sums) {
-            for (weights, sum) in whole_weights.iter().zip(sums) {
-                *sum = simd.mul_add_e_f32s(inputs[i], weights[i], *sum);
-            }
-        }
-    }
-    let rest = |row: &[f32]| simd.partial_load_f32s(row);
-    std::array::from_fn(|n| {
-        std::array::from_fn(|u| {
-            let (inputs, weights) = (rest(inputs[n].1), rest(weights[u].1));
-            simd.reduce_sum_f32s(simd.mul_add_e_f32s(inputs, weights, sums[n][u]))
-        })
-    })
 }
