@@ -1,17 +1,33 @@
 //! The backward pass of a block: from the gradient of what pooling left to those of weights, biases and the input.
 //!
 //! Each output came from one pixel of its window, and from a silent ReLU came nothing. So the gradient of the convolution's
-//! own outputs is mostly zeros, and is kept as a list: for each filter, where it is not zero, and its value there.
+//! own outputs is mostly zeros. Where a filter has many weights only the others are visited, from a list for each filter of
+//! where they are. Where it has few, such a list takes longer than what it saves.
 
 use pulp::Simd;
+use pulp::bytemuck::cast_slice;
 
 use super::conv_block::ConvBlock;
-use super::runs::{Term, add_runs, add_short_runs, scatter_run};
+use super::runs::{Term, add_runs, scatter_run};
 
-/// For each filter the outputs of one image that have a gradient: where their receptive fields begin, and the gradient.
-#[derive(Default)]
+/// Weights of a filter whose sums are kept in registers at once, for one vector of filters. With the gradients of one pixel
+/// of each window and the pixel that is 11, and AVX2 has 16.
+const WEIGHTS: usize = 9;
+
+/// What the forward pass of one image left, and the gradient of its outputs: rows x cols x filters each.
+#[derive(Clone, Copy)]
+pub(super) struct Outputs<'a> {
+    pub values: &'a [f32],
+    pub origin: &'a [u32],
+    pub gradient: &'a [f32],
+}
+
+/// Which outputs of one image have a gradient.
 pub(super) struct Active {
-    /// As many for each filter as there are outputs after pooling; the first `counts` of them are in use.
+    /// Where the receptive field of each pixel begins in the image, window after window.
+    fields: Vec<u32>,
+    /// For each filter where receptive fields begin, and the gradients: room for as many as there are windows, of which the
+    /// first `counts` are in use.
     terms: Vec<Term>,
     counts: Vec<usize>,
 }
@@ -26,64 +42,185 @@ pub(super) struct Gradients<'a> {
 }
 
 impl ConvBlock {
-    /// Lists the outputs of one image that have a gradient. `output` and `origin` are what the forward pass gave,
-    /// `gradient` is that of `output`.
-    pub fn find_active(&self, output: &[f32], origin: &[u32], gradient: &[f32], active: &mut Active) {
-        let outputs = self.rows * self.cols;
-        active.counts.clear();
-        active.counts.resize(self.filters, 0);
-        active.terms.resize(self.filters * outputs, (0, 0.0));
-        // From the corner of a window to each of its pixels.
-        let pixels: Vec<u32> = (0..self.window * self.window)
-            .map(|number| (number / self.window * self.stride() + number % self.window * self.channels) as u32)
-            .collect();
-        let maps = output.chunks_exact(self.filters).zip(origin.chunks_exact(self.filters));
-        for (place, ((output, origin), gradient)) in maps.zip(gradient.chunks_exact(self.filters)).enumerate() {
-            let (row, col) = (place / self.cols, place % self.cols);
-            let corner = (row * self.window * self.stride() + col * self.window * self.channels) as u32;
-            let filters = active.terms.chunks_exact_mut(outputs).zip(&mut active.counts);
-            for ((terms, count), ((&output, &origin), &gradient)) in
-                filters.zip(output.iter().zip(origin).zip(gradient))
-            {
-                // Written in any case and kept if it counts: half of them do, and no processor guesses which.
-                terms[*count] = (corner + pixels[origin as usize], gradient);
-                *count += usize::from(gradient != 0.0 && !(self.relu && output <= 0.0));
-            }
-        }
-    }
-
-    /// Adds one image's share to the gradients.
+    /// Adds one image's share to the gradients. `active` was made for this block.
     #[inline(always)]
     pub fn backward<S: Simd>(
         &self,
         simd: S,
         weights: &[f32],
         input: &[f32],
-        active: &Active,
+        outputs: Outputs<'_>,
+        active: &mut Active,
         gradients: &mut Gradients<'_>,
     ) {
-        let (run, taps, stride) = (self.run(), self.taps(), self.stride());
-        for (filter, (terms, &count)) in
-            active.terms.chunks_exact(self.rows * self.cols).zip(&active.counts).enumerate()
-        {
-            let terms = &terms[..count];
-            gradients.bias[filter] += terms.iter().map(|(_, gradient)| gradient).sum::<f32>();
-            let totals = &mut gradients.weights[filter * taps..][..taps];
-            match self.kernel {
-                3 if run <= S::F32_LANES => add_short_runs::<S, 3>(simd, terms, input, stride, totals),
-                5 if run <= S::F32_LANES => add_short_runs::<S, 5>(simd, terms, input, stride, totals),
-                _ => {
-                    for (row, totals) in totals.chunks_exact_mut(run).enumerate() {
-                        add_runs(simd, terms, &input[row * stride..], totals);
-                    }
-                }
-            }
-            if let Some(input) = &mut gradients.input {
-                let weights = &weights[filter * taps..][..taps];
-                for (row, weights) in weights.chunks_exact(run).enumerate() {
-                    scatter_run(simd, terms, weights, &mut input[row * stride..]);
+        let few = self.window * self.window * self.taps() <= 16 * S::F32_LANES;
+        if !few || gradients.input.is_some() {
+            active.find(self, outputs);
+        }
+        if few {
+            self.visit_all(simd, input, outputs, &active.fields, gradients);
+        } else {
+            self.visit_active(simd, input, active, gradients);
+        }
+        if let Some(gradient) = &mut gradients.input {
+            for (weights, terms) in weights.chunks_exact(self.taps()).zip(active.of_filters()) {
+                for (row, weights) in weights.chunks_exact(self.run()).enumerate() {
+                    scatter_run(simd, terms, weights, &mut gradient[row * self.stride()..]);
                 }
             }
         }
+    }
+
+    /// Adds to the gradients of weights and bias, for one filter after the other, what is in its list.
+    #[inline(always)]
+    fn visit_active<S: Simd>(&self, simd: S, input: &[f32], active: &Active, gradients: &mut Gradients<'_>) {
+        let filters = gradients.weights.chunks_exact_mut(self.taps()).zip(&mut *gradients.bias);
+        for ((weights, bias), terms) in filters.zip(active.of_filters()) {
+            *bias += terms.iter().map(|(_, gradient)| gradient).sum::<f32>();
+            for (row, weights) in weights.chunks_exact_mut(self.run()).enumerate() {
+                add_runs(simd, terms, &input[row * self.stride()..], weights);
+            }
+        }
+    }
+
+    /// Adds to the gradients of weights and bias what each pixel of each window has, be it zero.
+    #[inline(always)]
+    fn visit_all<S: Simd>(
+        &self,
+        simd: S,
+        input: &[f32],
+        outputs: Outputs<'_>,
+        fields: &[u32],
+        gradients: &mut Gradients<'_>,
+    ) {
+        let lanes = S::F32_LANES;
+        let mut first = 0;
+        while first < self.filters {
+            // AVX-512 has registers for two.
+            first += if lanes >= 16 && self.filters - first >= 2 * lanes {
+                self.visit_vectors::<S, 2>(simd, input, outputs, fields, first, gradients)
+            } else {
+                self.visit_vectors::<S, 1>(simd, input, outputs, fields, first, gradients)
+            };
+        }
+    }
+
+    /// As above, for `N` vectors of filters from the one called `first`. Returns how many filters that is.
+    #[inline(always)]
+    fn visit_vectors<S: Simd, const N: usize>(
+        &self,
+        simd: S,
+        input: &[f32],
+        outputs: Outputs<'_>,
+        fields: &[u32],
+        first: usize,
+        gradients: &mut Gradients<'_>,
+    ) -> usize {
+        let (lanes, taps, zero) = (S::F32_LANES, self.taps(), simd.splat_f32s(0.0));
+        let len = (N * lanes).min(self.filters - first);
+        let mut totals = [zero; N];
+        for start in (0..taps).step_by(WEIGHTS) {
+            // Beyond the last tap the last one is summed in vain.
+            let mut places = [0; WEIGHTS];
+            for (place, tap) in places.iter_mut().zip(start..) {
+                let tap = tap.min(taps - 1);
+                *place = tap / self.run() * self.stride() + tap % self.run();
+            }
+            let mut sums = [[zero; N]; WEIGHTS];
+            for (window, fields) in fields.chunks_exact(self.window * self.window).enumerate() {
+                let mut gradient = [zero; N];
+                let mut origin = [simd.splat_u32s(0); N];
+                for n in 0..N {
+                    let own = window * self.filters + first + n * lanes..;
+                    let own = own.start..own.start + lanes.min(len - n * lanes);
+                    gradient[n] = load(simd, &outputs.gradient[own.clone()]);
+                    origin[n] = load_u32s(simd, &outputs.origin[own.clone()]);
+                    if self.relu {
+                        let is_silent = simd.less_than_or_equal_f32s(load(simd, &outputs.values[own]), zero);
+                        gradient[n] = simd.select_f32s(is_silent, zero, gradient[n]);
+                    }
+                    if start == 0 {
+                        totals[n] = simd.add_f32s(totals[n], gradient[n]);
+                    }
+                }
+                for (number, &field) in fields.iter().enumerate() {
+                    let mut own = [zero; N];
+                    for n in 0..N {
+                        let is_origin = simd.equal_u32s(origin[n], simd.splat_u32s(number as u32));
+                        own[n] = simd.select_f32s(is_origin, gradient[n], zero);
+                    }
+                    let input = &input[field as usize..];
+                    for tap in 0..WEIGHTS {
+                        let value = simd.splat_f32s(input[places[tap]]);
+                        for n in 0..N {
+                            sums[tap][n] = simd.mul_add_e_f32s(value, own[n], sums[tap][n]);
+                        }
+                    }
+                }
+            }
+            for (tap, sum) in (start..taps).zip(&sums) {
+                let filters = gradients.weights[first * taps + tap..].iter_mut().step_by(taps);
+                filters.zip(&cast_slice(sum)[..len]).for_each(|(weight, sum): (_, &f32)| *weight += sum);
+            }
+        }
+        gradients.bias[first..][..len]
+            .iter_mut()
+            .zip(cast_slice(&totals))
+            .for_each(|(bias, sum): (_, &f32)| *bias += sum);
+        len
+    }
+}
+
+#[inline(always)]
+fn load<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
+    match S::as_simd_f32s(values).0 {
+        // A whole vector is read faster than a part of one.
+        [values, ..] => *values,
+        [] => simd.partial_load_f32s(values),
+    }
+}
+
+#[inline(always)]
+fn load_u32s<S: Simd>(simd: S, values: &[u32]) -> S::u32s {
+    match S::as_simd_u32s(values).0 {
+        [values, ..] => *values,
+        [] => simd.partial_load_u32s(values),
+    }
+}
+
+impl Active {
+    pub fn of(block: &ConvBlock) -> Active {
+        let ConvBlock { window, rows, cols, .. } = *block;
+        let mut fields = Vec::with_capacity(rows * cols * window * window);
+        for (row, col) in (0..rows).flat_map(|row| (0..cols).map(move |col| (row * window, col * window))) {
+            for (y, x) in (0..window).flat_map(|y| (0..window).map(move |x| (y, x))) {
+                fields.push(((row + y) * block.stride() + (col + x) * block.channels) as u32);
+            }
+        }
+        Active { fields, terms: Vec::new(), counts: Vec::new() }
+    }
+
+    fn find(&mut self, block: &ConvBlock, outputs: Outputs<'_>) {
+        let (filters, pixels, windows) = (block.filters, block.window * block.window, block.rows * block.cols);
+        self.counts.clear();
+        self.counts.resize(filters, 0);
+        self.terms.resize(filters * windows, (0, 0.0));
+        for (window, fields) in self.fields.chunks_exact(pixels).enumerate() {
+            let own = window * filters..(window + 1) * filters;
+            let (values, origin) = (&outputs.values[own.clone()], &outputs.origin[own.clone()]);
+            let lists = self.terms.chunks_exact_mut(windows).zip(&mut self.counts);
+            for ((terms, count), ((&value, &origin), &gradient)) in
+                lists.zip(values.iter().zip(origin).zip(&outputs.gradient[own]))
+            {
+                // Written in any case and kept if it counts: half of them do, and no processor guesses which.
+                terms[*count] = (fields[origin as usize], gradient);
+                *count += usize::from(gradient != 0.0 && !(block.relu && value <= 0.0));
+            }
+        }
+    }
+
+    fn of_filters(&self) -> impl Iterator<Item = &[Term]> {
+        let windows = self.terms.len() / self.counts.len().max(1);
+        self.terms.chunks_exact(windows.max(1)).zip(&self.counts).map(|(terms, &count)| &terms[..count])
     }
 }

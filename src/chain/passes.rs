@@ -7,7 +7,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::aligned::Aligned;
 use super::conv_block::{ConvBlock, Packed};
-use super::conv_gradient::{self, Gradients};
+use super::conv_gradient::{Active, Gradients, Outputs};
 use super::dense::{self, Dense};
 use super::loss;
 use crate::model::{LayerKind, Network, Shape};
@@ -87,7 +87,8 @@ struct BlockOutput {
 #[derive(Default)]
 struct Scratch {
     packed: Vec<Packed>,
-    active: conv_gradient::Active,
+    /// One for each block.
+    active: Vec<Active>,
     active_dense: dense::Active,
     /// Gradients of what lies between two dense layers, of all samples.
     above: Aligned<f32>,
@@ -179,7 +180,10 @@ impl Chain {
             outputs: self.dense.iter().map(|_| Aligned::default()).collect(),
             probabilities: Aligned::default(),
             gradient: Aligned::default(),
-            scratch: Scratch::default(),
+            scratch: Scratch {
+                active: self.blocks.iter().map(|block| Active::of(&block.part)).collect(),
+                ..Scratch::default()
+            },
             spans: Spans::default(),
         }
     }
@@ -359,23 +363,23 @@ impl WithSimd for Backward<'_> {
             above_maps.resize(features.len(), 0.0);
             chain.features.unflatten(features, above_maps);
             spans.end_of(started, Part::Backward, &chain.flatten, ("image", sample));
-            for (index, block) in chain.blocks.iter().enumerate().rev() {
+            for (index, (block, active)) in chain.blocks.iter().zip(&mut *active).enumerate().rev() {
                 let started = spans.start_layer();
                 let own = |values: usize| sample * values..(sample + 1) * values;
-                let outputs = own(block.part.output_len());
-                let (output, origin) = (&maps[index].output[outputs.clone()], &maps[index].origin[outputs]);
-                block.part.find_active(output, origin, above_maps, active);
+                let len = own(block.part.output_len());
+                let (values, origin) = (&maps[index].output[len.clone()], &maps[index].origin[len]);
+                let outputs = Outputs { values, origin, gradient: above_maps };
                 let (weights, bias) = parts(gradient, &block.weights, &block.bias);
                 let kernel = &parameters[block.weights.clone()];
                 if index == 0 {
                     let mut gradients = Gradients { weights, bias, input: None };
-                    block.part.backward(simd, kernel, &images[own(chain.pixels)], active, &mut gradients);
+                    block.part.backward(simd, kernel, &images[own(chain.pixels)], outputs, active, &mut gradients);
                 } else {
                     let input = &maps[index - 1].output[own(block.part.input_len())];
                     below_maps.clear();
                     below_maps.resize(input.len(), 0.0);
                     let mut gradients = Gradients { weights, bias, input: Some(below_maps) };
-                    block.part.backward(simd, kernel, input, active, &mut gradients);
+                    block.part.backward(simd, kernel, input, outputs, active, &mut gradients);
                     std::mem::swap(above_maps, below_maps);
                 }
                 spans.end_of(started, Part::Backward, &block.name, ("image", sample));

@@ -1,4 +1,4 @@
-//! Sums of runs of neighbours, each with a factor: what all gradients of a chain are made of.
+//! Sums of runs of neighbours, each with a factor: what most gradients of a chain are made of.
 
 use pulp::Simd;
 
@@ -44,37 +44,6 @@ pub(super) fn scatter_run<S: Simd>(simd: S, terms: &[Term], run: &[f32], target:
             1.. => scatter_vectors::<S, 1>(simd, terms, run, target),
             0 => scatter_rest(simd, terms, run, target),
         };
-    }
-}
-
-/// As [`add_runs`] for `R` totals in a row, each with runs that begin `stride` after those of the one before: shorter than
-/// a vector, they are added side by side.
-#[inline(always)]
-pub(super) fn add_short_runs<S: Simd, const R: usize>(
-    simd: S,
-    terms: &[Term],
-    source: &[f32],
-    stride: usize,
-    totals: &mut [f32],
-) {
-    let run = totals.len() / R;
-    let mut sums: [S::f32s; R] = std::array::from_fn(|r| simd.partial_load_f32s(&totals[r * run..][..run]));
-    for &(start, factor) in terms {
-        let factor = simd.splat_f32s(factor);
-        let source = &source[start as usize..];
-        for (r, sum) in sums.iter_mut().enumerate() {
-            let values = &source[r * stride..];
-            // What stands behind a run comes along where there is enough of it, and is left out in the end: a whole vector
-            // is read faster than a part of one.
-            let values = match values.split_at_checked(S::F32_LANES) {
-                Some((values, _)) => S::as_simd_f32s(values).0[0],
-                None => simd.partial_load_f32s(&values[..run]),
-            };
-            *sum = simd.mul_add_e_f32s(factor, values, *sum);
-        }
-    }
-    for (sum, total) in sums.into_iter().zip(totals.chunks_exact_mut(run)) {
-        simd.partial_store_f32s(total, sum);
     }
 }
 
@@ -138,7 +107,8 @@ fn scatter_rest<S: Simd>(simd: S, terms: &[Term], run: &[f32], target: &mut [f32
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pulp::{Arch, Scalar, WithSimd};
+    use crate::chain::tests::kinds_of_vectors;
+    use pulp::WithSimd;
 
     struct Add<'a>(&'a [Term], &'a [f32], &'a mut [f32]);
     impl WithSimd for Add<'_> {
@@ -153,14 +123,6 @@ mod tests {
         type Output = ();
         fn with_simd<S: Simd>(self, simd: S) {
             scatter_run(simd, self.0, self.1, self.2);
-        }
-    }
-
-    struct AddShort<'a>(&'a [Term], &'a [f32], &'a mut [f32]);
-    impl WithSimd for AddShort<'_> {
-        type Output = ();
-        fn with_simd<S: Simd>(self, simd: S) {
-            add_short_runs::<S, 3>(simd, self.0, self.1, 10, self.2);
         }
     }
 
@@ -181,10 +143,11 @@ mod tests {
                 .enumerate()
                 .map(|(i, b)| b + TERMS.iter().map(|&(at, f)| f * source[at as usize + i]).sum::<f32>())
                 .collect();
-            let (mut best, mut scalar) = (before.clone(), before);
-            Arch::new().dispatch(Add(&TERMS, &source, &mut best));
-            Add(&TERMS, &source, &mut scalar).with_simd(Scalar::new());
-            assert_eq!((&best, &scalar), (&want, &want), "{len}");
+            for (vectors, arch) in kinds_of_vectors() {
+                let mut got = before.clone();
+                arch.dispatch(Add(&TERMS, &source, &mut got));
+                assert_eq!(got, want, "{len}, vectors: {vectors}");
+            }
         }
     }
 
@@ -198,25 +161,11 @@ mod tests {
                     want[at as usize + i] += factor * value;
                 }
             }
-            let (mut best, mut scalar) = (numbers(400), numbers(400));
-            Arch::new().dispatch(Scatter(&TERMS, &run, &mut best));
-            Scatter(&TERMS, &run, &mut scalar).with_simd(Scalar::new());
-            assert_eq!((&best, &scalar), (&want, &want), "{len}");
-        }
-    }
-
-    #[test]
-    fn short_runs_lie_a_stride_apart() {
-        let source = numbers(100);
-        let before = numbers(6);
-        let mut want = before.clone();
-        for (at, factor) in TERMS {
-            for (i, sum) in want.iter_mut().enumerate() {
-                *sum += factor * source[at as usize + i / 2 * 10 + i % 2];
+            for (vectors, arch) in kinds_of_vectors() {
+                let mut got = numbers(400);
+                arch.dispatch(Scatter(&TERMS, &run, &mut got));
+                assert_eq!(got, want, "{len}, vectors: {vectors}");
             }
         }
-        let mut got = before;
-        Arch::new().dispatch(AddShort(&TERMS, &source, &mut got));
-        assert_eq!(got, want);
     }
 }

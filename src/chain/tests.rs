@@ -1,6 +1,6 @@
 //! Against libtorch: the same loss, hits and gradients, whatever the shapes.
 
-use pulp::{Scalar, WithSimd};
+use pulp::Arch;
 use tch::{Device, Kind, Tensor};
 
 use super::Chain;
@@ -22,6 +22,14 @@ fn example(architecture: &Architecture, shape: ImageShape, samples: usize) -> (N
     let pixels = (0..samples * shape.len()).map(|_| stream.below(256) as u8).collect();
     let labels = (0..samples).map(|_| stream.below(4) as u8).collect();
     (network, parameters, Split::new(shape, 4, pixels, labels).unwrap())
+}
+
+/// All kinds of vectors that this processor has, none among them.
+pub(super) fn kinds_of_vectors() -> Vec<(&'static str, Arch)> {
+    let mut kinds = vec![("none", Arch::Scalar), ("the widest", Arch::new())];
+    #[cfg(target_arch = "x86_64")]
+    kinds.extend(pulp::x86::V3::try_new().map(|avx2| ("AVX2", Arch::V3(avx2))));
+    kinds
 }
 
 fn architectures() -> Vec<(Architecture, ImageShape)> {
@@ -60,20 +68,11 @@ fn loss_hits_and_gradients_are_libtorchs() {
         let chain = Chain::of(&network).unwrap();
         let mut workspace = chain.workspace();
         let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
-        for scalar in [false, true] {
+        for (vectors, arch) in kinds_of_vectors() {
             workspace.load((0..samples).map(|i| (split.image(i), split.label(i))));
-            let reply = if scalar {
-                let reply =
-                    Forward { chain: &chain, parameters: &flat, workspace: &mut workspace }.with_simd(Scalar::new());
-                Backward { chain: &chain, parameters: &flat, scale: 0.3, workspace: &mut workspace }
-                    .with_simd(Scalar::new());
-                reply
-            } else {
-                let reply = chain.forward(&flat, &mut workspace);
-                chain.backward(&flat, 0.3, &mut workspace);
-                reply
-            };
-            let what = format!("{architecture:?} on {shape}, scalar {scalar}");
+            let reply = arch.dispatch(Forward { chain: &chain, parameters: &flat, workspace: &mut workspace });
+            arch.dispatch(Backward { chain: &chain, parameters: &flat, scale: 0.3, workspace: &mut workspace });
+            let what = format!("{architecture:?} on {shape}, vectors: {vectors}");
             assert!((reply.loss_sum - loss.double_value(&[])).abs() < 1e-4 * reply.loss_sum, "{what}");
             assert_eq!(reply.correct as i64, hits, "{what}");
             let probabilities = Tensor::from_slice(workspace.probabilities()).view_as(&logits);
@@ -96,14 +95,17 @@ fn a_sample_says_the_same_in_any_company() {
     let chain = Chain::of(&network).unwrap();
     let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
     let mut workspace = chain.workspace();
-    let mut probabilities = |samples: &[usize]| {
-        workspace.load(samples.iter().map(|&i| (split.image(i), split.label(i))));
-        chain.forward(&flat, &mut workspace);
-        workspace.probabilities().to_vec()
-    };
-    let all = probabilities(&[0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(probabilities(&[8]), all[32..], "a row depends on its image alone");
-    assert_eq!(probabilities(&[3, 8, 0]), [&all[12..16], &all[32..], &all[..4]].concat());
+    for (vectors, arch) in kinds_of_vectors() {
+        let mut probabilities = |samples: &[usize]| {
+            workspace.load(samples.iter().map(|&i| (split.image(i), split.label(i))));
+            arch.dispatch(Forward { chain: &chain, parameters: &flat, workspace: &mut workspace });
+            workspace.probabilities().to_vec()
+        };
+        let all = probabilities(&[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(probabilities(&[8]), all[32..], "a row depends on its image alone, vectors: {vectors}");
+        let three = probabilities(&[3, 8, 0]);
+        assert_eq!(three, [&all[12..16], &all[32..], &all[..4]].concat(), "vectors: {vectors}");
+    }
 }
 
 /// NaN in one tap is in all pixels, in one pixel it is in one window: neither pooling nor ReLU may lose it.
