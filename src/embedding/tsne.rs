@@ -4,7 +4,8 @@
 //! Schedule and step size are those of scikit-learn; Kobak and Berens, "The art of using t-SNE" (2019), for the start
 //! from principal components.
 
-use pulp::Arch;
+use pulp::bytemuck::cast_slice;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::{Layout, Points};
 
@@ -30,6 +31,8 @@ const LEAST_AFFINITY: f64 = 1e-20;
 /// Pairs worked on at a time, so that the compiler makes vector instructions of the loop: several vectors, as a sum in one
 /// alone would wait for each addition.
 const LANES: usize = 32;
+/// Parts of the sum of all forces on a point, a divisor of [`LANES`]: one vector of AVX-512, two of AVX2.
+const SUMS: usize = 16;
 
 /// Where a layout starts.
 #[derive(Clone, Copy, Debug)]
@@ -240,79 +243,98 @@ impl Descent {
         }
     }
 
-    /// With whatever vectors the processor has. Sums are laid out in lanes, so they are the same on every one.
     fn find_gradient(&mut self, exaggeration: f32) {
         Arch::new().dispatch(FindGradient { descent: self, exaggeration });
     }
 }
 
 /// Of the Kullback-Leibler divergence, `4 sum_j (p_ij - q_ij) w_ij (y_i - y_j)`, where `w_ij = 1 / (1 + |y_i - y_j|^2)` and
-/// `q_ij` is its share in the sum over all pairs. A closure would not do: its call is compiled without this processor's
-/// vectors.
+/// `q_ij` is its share in the sum over all pairs. With whatever vectors the processor has: each sum is of [`SUMS`] parts on
+/// every one, and nothing is multiplied and added in one, so the bits are the same.
 struct FindGradient<'a> {
     descent: &'a mut Descent,
     exaggeration: f32,
 }
 
-impl pulp::NullaryFnOnce for FindGradient<'_> {
+/// What all other points do to one.
+struct Forces {
+    pull: [f32; 2],
+    push: [f32; 2],
+    near: f32,
+}
+
+impl WithSimd for FindGradient<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let FindGradient { descent, exaggeration } = self;
-        let Affinities { count, stride, ref joint } = descent.affinities;
-        let [xs, ys] = &descent.places;
+        let count = descent.affinities.count;
         let mut total = 0.0_f64;
-        let mut repulsion = [vec![0.0; count], vec![0.0; count]];
-        let mut near = vec![0.0_f32; stride];
+        let mut repulsion = Vec::with_capacity(count);
         for i in 0..count {
-            let (x, y) = (xs[i], ys[i]);
             // A point is no neighbour of its own.
             descent.counts[i] = 0.0;
-            for (near, ((&count, &other_x), &other_y)) in near.iter_mut().zip(descent.counts.iter().zip(xs).zip(ys)) {
-                let (dx, dy) = (x - other_x, y - other_y);
-                *near = count / (1.0 + dx * dx + dy * dy);
-            }
+            let forces = match SUMS / S::F32_LANES {
+                1 => descent.forces::<S, 1>(simd, i),
+                2 => descent.forces::<S, 2>(simd, i),
+                4 => descent.forces::<S, 4>(simd, i),
+                _ => descent.forces::<S, SUMS>(simd, i),
+            };
             descent.counts[i] = 1.0;
-            let joint = &joint[i * stride..][..stride];
-            for (axis, (at, others)) in [(x, xs), (y, ys)].into_iter().enumerate() {
-                descent.gradient[axis][i] = force(&near, joint, at, others);
-                repulsion[axis][i] = force(&near, &near, at, others);
+            for (gradient, pull) in descent.gradient.iter_mut().zip(forces.pull) {
+                gradient[i] = pull;
             }
-            total += f64::from(sum(&near));
+            repulsion.push(forces.push);
+            total += f64::from(forces.near);
         }
         let share = total.max(f64::from(f32::MIN_POSITIVE)).recip() as f32;
-        for (gradient, repulsion) in descent.gradient.iter_mut().zip(&repulsion) {
-            for (pull, push) in gradient.iter_mut().zip(repulsion) {
-                *pull = 4.0 * (exaggeration * *pull - share * push);
+        for (axis, gradient) in descent.gradient.iter_mut().enumerate() {
+            for (pull, push) in gradient.iter_mut().zip(&repulsion) {
+                *pull = 4.0 * (exaggeration * *pull - share * push[axis]);
             }
         }
     }
 }
 
-/// The sum of `near * weight * (at - other)`. Loops as plain as this one and those beside it become vector instructions;
-/// all in one loop, they do not.
-#[inline(always)]
-fn force(near: &[f32], weights: &[f32], at: f32, others: &[f32]) -> f32 {
-    let pairs = near.as_chunks::<LANES>().0.iter().zip(weights.as_chunks::<LANES>().0);
-    let mut sums = [0.0_f32; LANES];
-    for ((near, weights), others) in pairs.zip(others.as_chunks::<LANES>().0) {
-        for lane in 0..LANES {
-            sums[lane] += near[lane] * weights[lane] * (at - others[lane]);
+impl Descent {
+    /// On the point `i`, with `N` vectors for [`SUMS`] values.
+    #[inline(always)]
+    fn forces<S: Simd, const N: usize>(&self, simd: S, i: usize) -> Forces {
+        let Affinities { stride, ref joint, .. } = self.affinities;
+        let [x, y] = [0, 1].map(|axis| simd.splat_f32s(self.places[axis][i]));
+        let (xs, ys) = (S::as_simd_f32s(&self.places[0]).0, S::as_simd_f32s(&self.places[1]).0);
+        let (xs, ys) = (xs.as_chunks::<N>().0, ys.as_chunks::<N>().0);
+        let counts = S::as_simd_f32s(&self.counts).0.as_chunks::<N>().0;
+        let joint = S::as_simd_f32s(&joint[i * stride..][..stride]).0.as_chunks::<N>().0;
+        let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
+        let (mut pull_x, mut pull_y, mut push_x, mut push_y, mut sum) =
+            ([zero; N], [zero; N], [zero; N], [zero; N], [zero; N]);
+        for (((xs, ys), counts), joint) in xs.iter().zip(ys).zip(counts).zip(joint) {
+            for n in 0..N {
+                let (dx, dy) = (simd.sub_f32s(x, xs[n]), simd.sub_f32s(y, ys[n]));
+                let squared = simd.add_f32s(simd.mul_f32s(dx, dx), simd.mul_f32s(dy, dy));
+                let near = simd.div_f32s(counts[n], simd.add_f32s(one, squared));
+                let (near_x, near_y) = (simd.mul_f32s(near, dx), simd.mul_f32s(near, dy));
+                pull_x[n] = simd.add_f32s(pull_x[n], simd.mul_f32s(joint[n], near_x));
+                pull_y[n] = simd.add_f32s(pull_y[n], simd.mul_f32s(joint[n], near_y));
+                push_x[n] = simd.add_f32s(push_x[n], simd.mul_f32s(near, near_x));
+                push_y[n] = simd.add_f32s(push_y[n], simd.mul_f32s(near, near_y));
+                sum[n] = simd.add_f32s(sum[n], near);
+            }
+        }
+        Forces {
+            pull: [add_up::<S>(&pull_x), add_up::<S>(&pull_y)],
+            push: [add_up::<S>(&push_x), add_up::<S>(&push_y)],
+            near: add_up::<S>(&sum),
         }
     }
-    sums.iter().sum()
 }
 
+/// One part after the other, so in the same order for any length of vectors.
 #[inline(always)]
-fn sum(values: &[f32]) -> f32 {
-    let mut sums = [0.0_f32; LANES];
-    for values in values.as_chunks::<LANES>().0 {
-        for lane in 0..LANES {
-            sums[lane] += values[lane];
-        }
-    }
-    sums.iter().sum()
+fn add_up<S: Simd>(parts: &[S::f32s]) -> f32 {
+    cast_slice::<_, f32>(parts).iter().sum()
 }
 
 #[cfg(test)]
