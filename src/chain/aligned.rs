@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use aligned_vec::{AVec, ConstAlign};
 
 /// Values of which the first begins a cache line, and so does each row of 16 floats. In a buffer that the allocator put
-/// elsewhere, half of the vectors would straddle two lines, and a step take longer by chance.
+/// elsewhere, half of AVX2's vectors and all of AVX-512's would straddle two lines, and a step take longer by chance.
 pub(super) struct Aligned<T>(AVec<T, ConstAlign<64>>);
 
 impl<T> Default for Aligned<T> {

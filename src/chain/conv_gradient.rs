@@ -1,8 +1,9 @@
 //! The backward pass of a block: from the gradient of what pooling left to those of weights, biases and the input.
 //!
 //! Each output came from one pixel of its window, and from a silent ReLU came nothing. So the gradient of the convolution's
-//! own outputs is mostly zeros. Where a filter has many weights only the others are visited, from a list for each filter of
-//! where they are. Where it has few, such a list takes longer than what it saves.
+//! own outputs is mostly zeros. Where a filter has many weights only what is not zero is visited, from a list for each
+//! filter of where that is. Where it has few, such a list takes longer than what it saves: all is visited, and zeros are
+//! multiplied as libtorch does, which makes NaN of an infinite input.
 
 use pulp::Simd;
 use pulp::bytemuck::cast_slice;
@@ -10,9 +11,13 @@ use pulp::bytemuck::cast_slice;
 use super::conv_block::ConvBlock;
 use super::runs::{Term, add_runs, scatter_run};
 
-/// Weights of a filter whose sums are kept in registers at once, for one vector of filters. With the gradients of one pixel
-/// of each window and the pixel that is 11, and AVX2 has 16.
-const WEIGHTS: usize = 9;
+/// Products of a filter at one output, in vectors, up to which all is visited: beyond about this many the list is quicker,
+/// with AVX2 as with AVX-512.
+const FEW: usize = 16;
+
+/// Weights of a filter whose sums are kept in registers at once. With a vector of gradients and a pixel that is 11 registers,
+/// and AVX2 has 16.
+const TAPS: usize = 9;
 
 /// What the forward pass of one image left, and the gradient of its outputs: rows x cols x filters each.
 #[derive(Clone, Copy)]
@@ -53,7 +58,7 @@ impl ConvBlock {
         active: &mut Active,
         gradients: &mut Gradients<'_>,
     ) {
-        let few = self.window * self.window * self.taps() <= 16 * S::F32_LANES;
+        let few = self.window * self.window * self.taps() <= FEW * S::F32_LANES;
         if !few || gradients.input.is_some() {
             active.find(self, outputs);
         }
@@ -62,10 +67,10 @@ impl ConvBlock {
         } else {
             self.visit_active(simd, input, active, gradients);
         }
-        if let Some(gradient) = &mut gradients.input {
+        if let Some(input) = &mut gradients.input {
             for (weights, terms) in weights.chunks_exact(self.taps()).zip(active.of_filters()) {
                 for (row, weights) in weights.chunks_exact(self.run()).enumerate() {
-                    scatter_run(simd, terms, weights, &mut gradient[row * self.stride()..]);
+                    scatter_run(simd, terms, weights, &mut input[row * self.stride()..]);
                 }
             }
         }
@@ -105,7 +110,8 @@ impl ConvBlock {
         }
     }
 
-    /// As above, for `N` vectors of filters from the one called `first`. Returns how many filters that is.
+    /// As above, for `N` vectors of filters from the one called `first`, of which only the last may have too few. Returns how
+    /// many filters that is.
     #[inline(always)]
     fn visit_vectors<S: Simd, const N: usize>(
         &self,
@@ -119,20 +125,20 @@ impl ConvBlock {
         let (lanes, taps, zero) = (S::F32_LANES, self.taps(), simd.splat_f32s(0.0));
         let len = (N * lanes).min(self.filters - first);
         let mut totals = [zero; N];
-        for start in (0..taps).step_by(WEIGHTS) {
+        for start in (0..taps).step_by(TAPS) {
             // Beyond the last tap the last one is summed in vain.
-            let mut places = [0; WEIGHTS];
+            let mut places = [0; TAPS];
             for (place, tap) in places.iter_mut().zip(start..) {
                 let tap = tap.min(taps - 1);
                 *place = tap / self.run() * self.stride() + tap % self.run();
             }
-            let mut sums = [[zero; N]; WEIGHTS];
+            let mut sums = [[zero; N]; TAPS];
             for (window, fields) in fields.chunks_exact(self.window * self.window).enumerate() {
                 let mut gradient = [zero; N];
                 let mut origin = [simd.splat_u32s(0); N];
                 for n in 0..N {
-                    let own = window * self.filters + first + n * lanes..;
-                    let own = own.start..own.start + lanes.min(len - n * lanes);
+                    let place = window * self.filters + first;
+                    let own = place + n * lanes..place + len.min((n + 1) * lanes);
                     gradient[n] = load(simd, &outputs.gradient[own.clone()]);
                     origin[n] = load_u32s(simd, &outputs.origin[own.clone()]);
                     if self.relu {
@@ -143,14 +149,14 @@ impl ConvBlock {
                         totals[n] = simd.add_f32s(totals[n], gradient[n]);
                     }
                 }
-                for (number, &field) in fields.iter().enumerate() {
+                for (pixel, &field) in (0..).zip(fields) {
                     let mut own = [zero; N];
                     for n in 0..N {
-                        let is_origin = simd.equal_u32s(origin[n], simd.splat_u32s(number as u32));
+                        let is_origin = simd.equal_u32s(origin[n], simd.splat_u32s(pixel));
                         own[n] = simd.select_f32s(is_origin, gradient[n], zero);
                     }
                     let input = &input[field as usize..];
-                    for tap in 0..WEIGHTS {
+                    for tap in 0..TAPS {
                         let value = simd.splat_f32s(input[places[tap]]);
                         for n in 0..N {
                             sums[tap][n] = simd.mul_add_e_f32s(value, own[n], sums[tap][n]);

@@ -27,6 +27,9 @@ impl Dense {
         for outputs in outputs.chunks_exact_mut(self.units) {
             outputs.copy_from_slice(bias);
         }
+        if outputs.is_empty() {
+            return;
+        }
         // Some columns of some units stay in the nearest cache while all samples pass.
         let columns = 48 * S::F32_LANES;
         for start in (0..self.inputs).step_by(columns) {
@@ -81,7 +84,7 @@ impl Dense {
         len: usize,
         outputs: &mut [f32],
     ) -> usize {
-        // In plain loops: the compiler keeps no vector in a register beyond a closure.
+        // In plain loops: a closure is not inlined here, and each sum would go through memory.
         let mut unit_vectors: [&[S::f32s]; U] = [&[]; U];
         let mut sample_vectors: [&[S::f32s]; N] = [&[]; N];
         let vectors = len / S::F32_LANES;

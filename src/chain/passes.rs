@@ -83,7 +83,7 @@ struct BlockOutput {
     origin: Aligned<u32>,
 }
 
-/// What no pass leaves for another.
+/// What no pass leaves for another, but for what depends on shapes alone.
 #[derive(Default)]
 struct Scratch {
     packed: Vec<Packed>,
@@ -366,8 +366,8 @@ impl WithSimd for Backward<'_> {
             for (index, (block, active)) in chain.blocks.iter().zip(&mut *active).enumerate().rev() {
                 let started = spans.start_layer();
                 let own = |values: usize| sample * values..(sample + 1) * values;
-                let len = own(block.part.output_len());
-                let (values, origin) = (&maps[index].output[len.clone()], &maps[index].origin[len]);
+                let outputs = own(block.part.output_len());
+                let (values, origin) = (&maps[index].output[outputs.clone()], &maps[index].origin[outputs]);
                 let outputs = Outputs { values, origin, gradient: above_maps };
                 let (weights, bias) = parts(gradient, &block.weights, &block.bias);
                 let kernel = &parameters[block.weights.clone()];

@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn every_length_is_summed_to_its_end() {
         let source = numbers(400);
-        for len in [0, 1, 3, 7, 8, 9, 31, 96, 97, 171, 300] {
+        for len in [0, 1, 3, 7, 8, 9, 15, 16, 17, 31, 96, 97, 171, 192, 300] {
             let before = numbers(len);
             let want: Vec<f32> = before
                 .iter()
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_length_is_scattered_to_its_end() {
-        for len in [0, 1, 3, 7, 8, 9, 31, 96, 97, 171, 300] {
+        for len in [0, 1, 3, 7, 8, 9, 15, 16, 17, 31, 96, 97, 171, 192, 300] {
             let run = numbers(len);
             let mut want = numbers(400);
             for (at, factor) in TERMS {

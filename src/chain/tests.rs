@@ -24,7 +24,7 @@ fn example(architecture: &Architecture, shape: ImageShape, samples: usize) -> (N
     (network, parameters, Split::new(shape, 4, pixels, labels).unwrap())
 }
 
-/// All kinds of vectors that this processor has, none among them.
+/// All kinds of vectors that this processor has, and no vectors at all.
 pub(super) fn kinds_of_vectors() -> Vec<(&'static str, Arch)> {
     let mut kinds = vec![("none", Arch::Scalar), ("the widest", Arch::new())];
     #[cfg(target_arch = "x86_64")]
@@ -47,8 +47,11 @@ fn architectures() -> Vec<(Architecture, ImageShape)> {
         (architecture(&[8, 33], 1, 20), shape(9, 8, 2)),
         (architecture(&[6], 7, 5), shape(8, 20, 1)),
         (architecture(&[40, 18], 2, 130), shape(13, 14, 9)),
-        // Dense layers alone, which see channels before rows.
+        // Taps beyond whole groups of them, for more filters than a vector has.
+        (architecture(&[37], 5, 6), shape(12, 13, 1)),
+        // Dense layers alone, which see channels before rows; the second with more columns than are worked on at once.
         (architecture(&[], 3, 12), shape(5, 6, 3)),
+        (architecture(&[], 3, 13), shape(23, 12, 3)),
     ]
 }
 
@@ -90,21 +93,24 @@ fn loss_hits_and_gradients_are_libtorchs() {
 
 #[test]
 fn a_sample_says_the_same_in_any_company() {
-    let (network, parameters, split) =
-        example(&Architecture::default(), ImageShape { height: 28, width: 28, channels: 1 }, 9);
-    let chain = Chain::of(&network).unwrap();
-    let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
-    let mut workspace = chain.workspace();
-    for (vectors, arch) in kinds_of_vectors() {
-        let mut probabilities = |samples: &[usize]| {
-            workspace.load(samples.iter().map(|&i| (split.image(i), split.label(i))));
-            arch.dispatch(Forward { chain: &chain, parameters: &flat, workspace: &mut workspace });
-            workspace.probabilities().to_vec()
-        };
-        let all = probabilities(&[0, 1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(probabilities(&[8]), all[32..], "a row depends on its image alone, vectors: {vectors}");
-        let three = probabilities(&[3, 8, 0]);
-        assert_eq!(three, [&all[12..16], &all[32..], &all[..4]].concat(), "vectors: {vectors}");
+    let rest = Architecture { conv_filters: Vec::new(), kernel_size: 3, dense_units: 13 };
+    for (architecture, [height, width, channels]) in [(Architecture::default(), [28, 28, 1]), (rest, [23, 12, 3])] {
+        let (network, parameters, split) = example(&architecture, ImageShape { height, width, channels }, 9);
+        let chain = Chain::of(&network).unwrap();
+        let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
+        let mut workspace = chain.workspace();
+        for (vectors, arch) in kinds_of_vectors() {
+            let mut probabilities = |samples: &[usize]| {
+                workspace.load(samples.iter().map(|&i| (split.image(i), split.label(i))));
+                arch.dispatch(Forward { chain: &chain, parameters: &flat, workspace: &mut workspace });
+                workspace.probabilities().to_vec()
+            };
+            let all = probabilities(&[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+            let what = format!("{architecture:?}, vectors: {vectors}");
+            assert_eq!(probabilities(&[8]), all[32..], "a row depends on its image alone, {what}");
+            assert_eq!(probabilities(&[3, 8, 0]), [&all[12..16], &all[32..], &all[..4]].concat(), "{what}");
+            assert!(probabilities(&[]).is_empty(), "{what}");
+        }
     }
 }
 
@@ -123,8 +129,14 @@ fn nan_is_not_lost() {
         flat[kernel.start + 4] = f32::INFINITY;
         let mut image = [255; 36];
         image[(1 + place / 2) * 6 + 1 + place % 2] = 0;
-        let mut workspace = chain.workspace();
-        workspace.load([(&image[..], 0)].into_iter());
-        assert!(chain.forward(&flat, &mut workspace).loss_sum.is_nan(), "{place}");
+        for (vectors, arch) in kinds_of_vectors() {
+            let mut workspace = chain.workspace();
+            workspace.load([(&image[..], 0)].into_iter());
+            let reply = arch.dispatch(Forward { chain: &chain, parameters: &flat, workspace: &mut workspace });
+            assert!(reply.loss_sum.is_nan(), "{place}, vectors: {vectors}");
+            arch.dispatch(Backward { chain: &chain, parameters: &flat, scale: 1.0, workspace: &mut workspace });
+            let gradient = &workspace.gradient()[kernel.clone()];
+            assert!(gradient.iter().any(|value| value.is_nan()), "{place}, vectors: {vectors}: {gradient:?}");
+        }
     }
 }
