@@ -4,6 +4,8 @@
 
 mod deflate;
 
+use std::ops::Range;
+
 /// An RGB raster, rows from the top, `width` x `height` pixels, both at least 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Picture {
@@ -57,6 +59,15 @@ impl Picture {
     pub fn set(&mut self, x: u32, y: u32, colour: [u8; 3]) {
         if let Some(i) = self.index(x, y) {
             self.rgb[i] = colour;
+        }
+    }
+
+    /// Part of a row, without what lies outside the picture.
+    pub fn row_mut(&mut self, y: u32, columns: Range<u32>) -> &mut [[u8; 3]] {
+        let len = columns.end.min(self.width).saturating_sub(columns.start) as usize;
+        match self.index(columns.start, y) {
+            Some(start) => &mut self.rgb[start..start + len],
+            None => &mut [],
         }
     }
 

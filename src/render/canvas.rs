@@ -33,9 +33,7 @@ impl Canvas {
     /// Fills a rectangle.
     pub fn fill(&mut self, (x, y): (u32, u32), (width, height): (u32, u32), colour: Rgb) {
         for y in y..y.saturating_add(height).min(self.height()) {
-            for x in x..x.saturating_add(width).min(self.width()) {
-                self.picture.set(x, y, colour);
-            }
+            self.picture.row_mut(y, x..x.saturating_add(width)).fill(colour);
         }
     }
 
