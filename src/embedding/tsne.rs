@@ -443,6 +443,25 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn forces_are_the_same_bits_with_any_vectors() {
+        let golden = golden();
+        let squared = squared_distances(&golden.points);
+        let start = pca(&golden.points).layout;
+        let gradient = |arch: Arch| {
+            let mut descent = Descent::new(Affinities::new(&squared, golden.points.len()));
+            descent.start(&start);
+            arch.dispatch(FindGradient { descent: &mut descent, exaggeration: 1.0 });
+            descent.gradient.map(|axis| axis.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+        };
+        let want = gradient(Arch::Scalar);
+        assert_eq!(gradient(Arch::new()), want);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = pulp::x86::V3::try_new() {
+            assert_eq!(gradient(Arch::V3(avx2)), want);
+        }
+    }
+
+    #[test]
     fn the_same_points_give_the_same_layout_and_an_earlier_one_is_followed() {
         let golden = golden();
         let start = pca(&golden.points).layout;
