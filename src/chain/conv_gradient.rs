@@ -101,8 +101,8 @@ impl ConvBlock {
         let lanes = S::F32_LANES;
         let mut first = 0;
         while first < self.filters {
-            // AVX-512 has registers for two.
-            first += if lanes >= 16 && self.filters - first >= 2 * lanes {
+            // AVX-512 has registers for the sums of two vectors.
+            first += if S::REGISTER_COUNT >= 32 && self.filters - first >= 2 * lanes {
                 self.visit_vectors::<S, 2>(simd, input, outputs, fields, first, gradients)
             } else {
                 self.visit_vectors::<S, 1>(simd, input, outputs, fields, first, gradients)

@@ -24,11 +24,11 @@ impl Dense {
     /// `outputs`, samples x units, of `inputs`, samples x inputs.
     #[inline(always)]
     pub fn forward<S: Simd>(&self, simd: S, weights: &[f32], bias: &[f32], inputs: &[f32], outputs: &mut [f32]) {
-        for outputs in outputs.chunks_exact_mut(self.units) {
-            outputs.copy_from_slice(bias);
-        }
         if outputs.is_empty() {
             return;
+        }
+        for outputs in outputs.chunks_exact_mut(self.units) {
+            outputs.copy_from_slice(bias);
         }
         // Some columns of some units stay in the nearest cache while all samples pass.
         let columns = 48 * S::F32_LANES;
@@ -66,7 +66,7 @@ impl Dense {
             let inputs = &inputs[sample * self.inputs..];
             let outputs = &mut outputs[sample * self.units..];
             sample += match samples - sample {
-                4.. if S::F32_LANES >= 16 => self.add_tile::<S, U, 4>(simd, weights, inputs, len, outputs),
+                4.. if S::REGISTER_COUNT >= 32 => self.add_tile::<S, U, 4>(simd, weights, inputs, len, outputs),
                 2.. => self.add_tile::<S, U, 2>(simd, weights, inputs, len, outputs),
                 _ => self.add_tile::<S, U, 1>(simd, weights, inputs, len, outputs),
             };
