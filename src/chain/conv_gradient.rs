@@ -68,10 +68,30 @@ impl ConvBlock {
             self.visit_active(simd, input, active, gradients);
         }
         if let Some(input) = &mut gradients.input {
-            for (weights, terms) in weights.chunks_exact(self.taps()).zip(active.of_filters()) {
-                for (row, weights) in weights.chunks_exact(self.run()).enumerate() {
-                    scatter_run(simd, terms, weights, &mut input[row * self.stride()..]);
-                }
+            self.scatter(simd, weights, active, input);
+        }
+    }
+
+    /// Adds one image's share to the gradient of the input alone. `active` was made for this block.
+    #[inline(always)]
+    pub fn backward_input<S: Simd>(
+        &self,
+        simd: S,
+        weights: &[f32],
+        outputs: Outputs<'_>,
+        active: &mut Active,
+        input: &mut [f32],
+    ) {
+        active.find(self, outputs);
+        self.scatter(simd, weights, active, input);
+    }
+
+    /// Adds to the gradient of the input, for one filter after the other, what is in its list.
+    #[inline(always)]
+    fn scatter<S: Simd>(&self, simd: S, weights: &[f32], active: &Active, input: &mut [f32]) {
+        for (weights, terms) in weights.chunks_exact(self.taps()).zip(active.of_filters()) {
+            for (row, weights) in weights.chunks_exact(self.run()).enumerate() {
+                scatter_run(simd, terms, weights, &mut input[row * self.stride()..]);
             }
         }
     }

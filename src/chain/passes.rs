@@ -26,7 +26,8 @@ pub struct Chain {
     /// Values of an image, and what the dense layers see of it: H x W x C of the last maps.
     pixels: usize,
     features: Maps,
-    classes: usize,
+    /// Values that come out for an image.
+    answers: usize,
     parameters: usize,
 }
 
@@ -70,6 +71,8 @@ pub struct Workspace {
     probabilities: Aligned<f32>,
     /// Laid out like the parameters.
     gradient: Aligned<f32>,
+    /// N x H x W x C.
+    image_gradient: Aligned<f32>,
     scratch: Scratch,
     /// When each layer was computed, if somebody wants to know.
     pub spans: Spans,
@@ -100,8 +103,22 @@ struct Scratch {
 
 impl Chain {
     /// None of a network that is not made of convolutions, each perhaps with a pooling, and dense layers after them, or
-    /// whose images are too large for the numbers used here.
+    /// whose images are too large for the numbers used here. What comes out are the logits.
     pub fn of(network: &Network) -> Option<Chain> {
+        Chain::of_layers(network).filter(|chain| !chain.dense.is_empty())
+    }
+
+    /// Of a network that ends in a convolution. What comes out is what that answers before its ReLU.
+    pub fn of_filters(network: &Network) -> Option<Chain> {
+        let LayerKind::Conv2d { .. } = network.layers().last()?.kind else {
+            return None;
+        };
+        let mut chain = Chain::of_layers(network)?;
+        chain.blocks.last_mut()?.part.relu = false;
+        Some(chain)
+    }
+
+    fn of_layers(network: &Network) -> Option<Chain> {
         let ranges = network.parameter_ranges();
         let image = network.input();
         let mut blocks: Vec<Weighted<ConvBlock>> = Vec::new();
@@ -158,13 +175,14 @@ impl Chain {
         let small = |values: usize| u32::try_from(values).is_ok();
         let starts_fit = blocks.iter().all(|block| small(block.part.input_len()))
             && dense.iter().all(|layer| small(layer.part.inputs * layer.part.units.max(MOST_SAMPLES)));
+        let features = Maps { places: maps.height * maps.width, channels: maps.channels };
         let chain = Chain {
-            classes: dense.last()?.part.units,
+            answers: dense.last().map_or(features.len(), |last| last.part.units),
             blocks,
             dense,
             flatten,
             pixels: image.len(),
-            features: Maps { places: maps.height * maps.width, channels: maps.channels },
+            features,
             parameters: network.flat_len(),
         };
         starts_fit.then_some(chain)
@@ -180,6 +198,7 @@ impl Chain {
             outputs: self.dense.iter().map(|_| Aligned::default()).collect(),
             probabilities: Aligned::default(),
             gradient: Aligned::default(),
+            image_gradient: Aligned::default(),
             scratch: Scratch {
                 active: self.blocks.iter().map(|block| Active::of(&block.part)).collect(),
                 ..Scratch::default()
@@ -188,8 +207,9 @@ impl Chain {
         }
     }
 
-    pub fn classes(&self) -> usize {
-        self.classes
+    /// Values that come out for an image: its logits; of [`Chain::of_filters`] those of one filter after the other.
+    pub fn answers(&self) -> usize {
+        self.answers
     }
 
     /// Units of the last hidden layer; 0 in a network of a single dense layer.
@@ -197,10 +217,11 @@ impl Chain {
         self.dense.len().checked_sub(2).map_or(0, |hidden| self.dense[hidden].part.units)
     }
 
-    /// Loss and hits of the samples in the workspace, whose probabilities it then holds. `parameters` is the flat buffer.
+    /// Loss and hits of the samples in the workspace, whose answers and probabilities it then holds; without labels only
+    /// answers. `parameters` is the flat buffer.
     ///
     /// # Panics
-    /// When the buffer or the images are not this network's: a bug in the caller.
+    /// When the buffer or the images are not this network's, or there are more than [`MOST_SAMPLES`]: a bug in the caller.
     pub fn forward(&self, parameters: &[f32], workspace: &mut Workspace) -> Reply {
         Arch::new().dispatch(Forward { chain: self, parameters, workspace })
     }
@@ -213,13 +234,19 @@ impl Chain {
     pub fn backward(&self, parameters: &[f32], scale: f64, workspace: &mut Workspace) {
         Arch::new().dispatch(Backward { chain: self, parameters, scale, workspace });
     }
+
+    /// The gradient by the images of the sum of `factors` times the answers, N x [`Chain::answers`], that
+    /// [`Chain::forward`] has just given for the same parameters: the workspace then holds it.
+    ///
+    /// # Panics
+    /// When there was no such pass, or there is not a factor for each answer: a bug in the caller.
+    pub fn backward_to_images(&self, parameters: &[f32], factors: &[f32], workspace: &mut Workspace) {
+        Arch::new().dispatch(BackwardToImages { chain: self, parameters, factors, workspace });
+    }
 }
 
 impl Workspace {
     /// Takes in images, H x W x C bytes each, with their labels.
-    ///
-    /// # Panics
-    /// When there are more than [`MOST_SAMPLES`]: a bug in the caller.
     pub fn load<'a>(&mut self, samples: impl Iterator<Item = (&'a [u8], u8)>) {
         self.images.clear();
         self.labels.clear();
@@ -229,7 +256,18 @@ impl Workspace {
             self.images[before..].iter_mut().zip(image).for_each(|(value, &byte)| *value = f32::from(byte) / 255.0);
             self.labels.push(label);
         }
-        assert!(self.labels.len() <= MOST_SAMPLES, "{} samples", self.labels.len());
+    }
+
+    /// Takes in images without labels, N x H x W x C values.
+    pub fn load_images(&mut self, images_nhwc: &[f32]) {
+        self.images.clear();
+        self.images.extend_from_slice(images_nhwc);
+        self.labels.clear();
+    }
+
+    /// What came out of the last forward pass, N x [`Chain::answers`].
+    pub fn answers(&self) -> &[f32] {
+        self.outputs.last().unwrap_or(&self.features)
     }
 
     /// What the last forward pass thinks of each sample, N x classes.
@@ -246,6 +284,11 @@ impl Workspace {
     pub fn gradient(&self) -> &[f32] {
         &self.gradient
     }
+
+    /// What the last pass back to the images left, N x H x W x C.
+    pub fn image_gradient(&self) -> &[f32] {
+        &self.image_gradient
+    }
 }
 
 pub(super) struct Forward<'a> {
@@ -261,7 +304,8 @@ impl WithSimd for Forward<'_> {
     fn with_simd<S: Simd>(self, simd: S) -> Reply {
         let Forward { chain, parameters, workspace } = self;
         let Workspace { images, labels, maps, features, outputs, probabilities, scratch, spans, .. } = workspace;
-        let samples = labels.len();
+        let samples = images.len() / chain.pixels;
+        assert!(samples <= MOST_SAMPLES, "{samples} samples");
         scratch.packed.resize_with(chain.blocks.len(), Packed::default);
         for ((block, packed), maps) in chain.blocks.iter().zip(&mut scratch.packed).zip(maps.iter_mut()) {
             packed.pack(simd, &parameters[block.weights.clone()], block.part.taps());
@@ -298,9 +342,9 @@ impl WithSimd for Forward<'_> {
             inputs = outputs;
         }
         let started = spans.start_layer();
-        probabilities.resize(samples * chain.classes, 0.0);
+        probabilities.resize(labels.len() * chain.answers, 0.0);
         let mut reply = Reply::default();
-        let each = inputs.chunks_exact(chain.classes).zip(probabilities.chunks_exact_mut(chain.classes));
+        let each = inputs.chunks_exact(chain.answers).zip(probabilities.chunks_exact_mut(chain.answers));
         for ((logits, probabilities), &label) in each.zip(labels.iter()) {
             let label = usize::from(label);
             reply.loss_sum += loss::cross_entropy(logits, label, probabilities);
@@ -324,7 +368,7 @@ impl WithSimd for Backward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Backward { chain, parameters, scale, workspace } = self;
-        let Workspace { images, labels, maps, features, outputs, probabilities, gradient, scratch, spans } = workspace;
+        let Workspace { images, labels, maps, features, outputs, probabilities, gradient, scratch, spans, .. } = workspace;
         let samples = labels.len();
         // Blocks add to their gradients, dense layers set theirs, nobody touches the gaps.
         gradient.resize(chain.parameters, 0.0);
@@ -336,7 +380,7 @@ impl WithSimd for Backward<'_> {
         let started = spans.start_layer();
         scratch.above.clear();
         scratch.above.extend_from_slice(probabilities);
-        for (above, &label) in scratch.above.chunks_exact_mut(chain.classes).zip(labels.iter()) {
+        for (above, &label) in scratch.above.chunks_exact_mut(chain.answers).zip(labels.iter()) {
             loss::gradient(usize::from(label), scale, above);
         }
         spans.end(started, Part::Backward, "loss");
@@ -384,6 +428,51 @@ impl WithSimd for Backward<'_> {
                 }
                 spans.end_of(started, Part::Backward, &block.name, ("image", sample));
             }
+        }
+    }
+}
+
+pub(super) struct BackwardToImages<'a> {
+    pub chain: &'a Chain,
+    pub parameters: &'a [f32],
+    pub factors: &'a [f32],
+    pub workspace: &'a mut Workspace,
+}
+
+impl WithSimd for BackwardToImages<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let BackwardToImages { chain, parameters, factors, workspace } = self;
+        let Workspace { images, maps, outputs, image_gradient, scratch, .. } = workspace;
+        let samples = images.len() / chain.pixels;
+        assert_eq!(factors.len(), samples * chain.answers, "a factor for each answer");
+        scratch.above.clear();
+        scratch.above.extend_from_slice(factors);
+        let Scratch { active_dense, active, above, below, output: above_maps, input: below_maps, .. } = scratch;
+        for (layer, outputs) in chain.dense.iter().zip(&*outputs).rev() {
+            layer.part.through_relu(outputs, above);
+            below.resize(samples * layer.part.inputs, 0.0);
+            layer.part.backward_inputs(simd, &parameters[layer.weights.clone()], above, active_dense, below);
+            std::mem::swap(above, below);
+        }
+        image_gradient.clear();
+        image_gradient.resize(images.len(), 0.0);
+        let images = image_gradient.chunks_exact_mut(chain.pixels);
+        for (sample, (features, image)) in above.chunks_exact(chain.features.len()).zip(images).enumerate() {
+            above_maps.resize(features.len(), 0.0);
+            chain.features.unflatten(features, above_maps);
+            for (index, (block, active)) in chain.blocks.iter().zip(&mut *active).enumerate().rev() {
+                let own = sample * block.part.output_len()..(sample + 1) * block.part.output_len();
+                let (values, origin) = (&maps[index].output[own.clone()], &maps[index].origin[own]);
+                let outputs = Outputs { values, origin, gradient: above_maps };
+                below_maps.clear();
+                below_maps.resize(index.checked_sub(1).map_or(chain.pixels, |i| chain.blocks[i].part.output_len()), 0.0);
+                block.part.backward_input(simd, &parameters[block.weights.clone()], outputs, active, below_maps);
+                std::mem::swap(above_maps, below_maps);
+            }
+            image.copy_from_slice(above_maps);
         }
     }
 }

@@ -3,10 +3,10 @@
 use pulp::Arch;
 use tch::{Device, Kind, Tensor};
 
-use super::Chain;
-use super::passes::{Backward, Forward};
+use super::passes::{Backward, BackwardToImages, Forward};
+use super::{Chain, Reply};
 use crate::data::{Batch, Split};
-use crate::model::{Architecture, Network, Parameters};
+use crate::model::{Architecture, LayerKind, Network, Parameters, host_values};
 use crate::rng::{Purpose, Stream};
 use crate::types::{ImageShape, Seed};
 
@@ -86,6 +86,58 @@ fn loss_hits_and_gradients_are_libtorchs() {
                 let largest = want.abs().max().double_value(&[]);
                 let off = (got - want).abs().max().double_value(&[]);
                 assert!(off <= 2e-5 * largest.max(1e-3), "{what}, {}: {off} of {largest}", spec.path());
+            }
+        }
+    }
+}
+
+#[test]
+fn answers_and_what_they_owe_to_pixels_are_libtorchs() {
+    for (architecture, shape) in architectures() {
+        let samples = 7;
+        let (network, parameters, split) = example(&architecture, shape, samples);
+        let indices: Vec<u32> = (0..samples as u32).collect();
+        let images_nchw = Batch::gather(&split, &indices, Device::Cpu).images_nchw.set_requires_grad(true);
+        let images_nhwc = host_values(&images_nchw.permute([0, 2, 3, 1]));
+        let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
+        // The logits, and what each convolution answers.
+        let mut subjects = vec![(Chain::of(&network).unwrap(), network.forward(parameters.views(), &images_nchw))];
+        for (layer, found) in network.layers().iter().enumerate() {
+            let LayerKind::Conv2d { filters, .. } = found.kind else { continue };
+            let below = match layer.checked_sub(1) {
+                Some(below) => network.forward_to(below, parameters.views(), &images_nchw),
+                None => images_nchw.shallow_clone(),
+            };
+            let part = network.up_to_filters(layer, filters, shape).unwrap().unwrap();
+            let answers = network.before_relu(layer, parameters.views(), &below);
+            subjects.push((Chain::of_filters(&part).unwrap(), answers));
+        }
+        let mut stream = Stream::new(Seed(3), Purpose::Test, 0, 0);
+        for (chain, answers) in subjects {
+            let factors: Vec<f32> = (0..answers.numel()).map(|_| stream.uniform(-1.0, 1.0)).collect();
+            let sum = (&answers * Tensor::from_slice(&factors).view_as(&answers)).sum(Kind::Float);
+            let want = Tensor::run_backward(&[sum], &[&images_nchw], false, false).remove(0);
+            let want_nhwc = host_values(&want.permute([0, 2, 3, 1]));
+            for (vectors, arch) in kinds_of_vectors() {
+                let mut workspace = chain.workspace();
+                workspace.load_images(&images_nhwc);
+                let reply = arch.dispatch(Forward { chain: &chain, parameters: &flat, workspace: &mut workspace });
+                arch.dispatch(BackwardToImages {
+                    chain: &chain,
+                    parameters: &flat,
+                    factors: &factors,
+                    workspace: &mut workspace,
+                });
+                let what = format!("{architecture:?} on {shape}, vectors: {vectors}");
+                assert_eq!((reply, workspace.probabilities()), (Reply::default(), &[][..]), "{what}: no labels");
+                let pairs = [(workspace.answers(), &host_values(&answers)), (workspace.image_gradient(), &want_nhwc)];
+                for (got, want) in pairs {
+                    assert_eq!(got.len(), want.len(), "{what}");
+                    let largest = want.iter().fold(1e-3_f32, |most, value| most.max(value.abs()));
+                    for (got, want) in got.iter().zip(want) {
+                        assert!((got - want).abs() <= 2e-5 * largest, "{what}: {got} and {want} of {largest}");
+                    }
+                }
             }
         }
     }

@@ -94,6 +94,25 @@ impl Network {
         Ok(network)
     }
 
+    /// The layers up to a convolution, which keeps so many filters, for other images. The weights are those of this
+    /// network but for the last kernel and bias. None where number `layer` is no convolution.
+    ///
+    /// # Errors
+    /// When the images are too small.
+    pub fn up_to_filters(
+        &self,
+        layer: usize,
+        filters: usize,
+        input: ImageShape,
+    ) -> Option<Result<Network, ShapeError>> {
+        let (last, before) = self.layers.get(..=layer)?.split_last()?;
+        let LayerKind::Conv2d { kernel, .. } = last.kind else {
+            return None;
+        };
+        let kinds = before.iter().map(|layer| layer.kind).chain([LayerKind::Conv2d { filters, kernel }]);
+        Some(Network::chain(&kinds.collect::<Vec<_>>(), input))
+    }
+
     pub fn input(&self) -> ImageShape {
         self.input
     }

@@ -106,7 +106,7 @@ impl ChainPass {
     ) -> Result<Option<Evaluated>, WorkerLost> {
         let ChainPass { chain, places, .. } = self;
         let mut evaluated = Evaluated::default();
-        evaluated.probabilities_nk.reserve_exact(split.len() * chain.classes());
+        evaluated.probabilities_nk.reserve_exact(split.len() * chain.answers());
         // Observers look at some of them, and would have to compute those again.
         let values = split.len().saturating_mul(chain.hidden_units());
         let keeps_features = values <= MOST_FEATURES;
