@@ -368,7 +368,8 @@ impl WithSimd for Backward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Backward { chain, parameters, scale, workspace } = self;
-        let Workspace { images, labels, maps, features, outputs, probabilities, gradient, scratch, spans, .. } = workspace;
+        let Workspace { images, labels, maps, features, outputs, probabilities, gradient, scratch, spans, .. } =
+            workspace;
         let samples = labels.len();
         // Blocks add to their gradients, dense layers set theirs, nobody touches the gaps.
         gradient.resize(chain.parameters, 0.0);
@@ -468,7 +469,8 @@ impl WithSimd for BackwardToImages<'_> {
                 let (values, origin) = (&maps[index].output[own.clone()], &maps[index].origin[own]);
                 let outputs = Outputs { values, origin, gradient: above_maps };
                 below_maps.clear();
-                below_maps.resize(index.checked_sub(1).map_or(chain.pixels, |i| chain.blocks[i].part.output_len()), 0.0);
+                below_maps
+                    .resize(index.checked_sub(1).map_or(chain.pixels, |i| chain.blocks[i].part.output_len()), 0.0);
                 block.part.backward_input(simd, &parameters[block.weights.clone()], outputs, active, below_maps);
                 std::mem::swap(above_maps, below_maps);
             }

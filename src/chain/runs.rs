@@ -42,7 +42,14 @@ pub(super) fn scatter_run<S: Simd>(simd: S, terms: &[Term], run: &[f32], target:
             6.. => scatter_vectors::<S, 6>(simd, terms, run, target),
             4.. => scatter_vectors::<S, 4>(simd, terms, run, target),
             1.. => scatter_vectors::<S, 1>(simd, terms, run, target),
-            0 => scatter_rest(simd, terms, run, target),
+            0 => match *run {
+                [a] => scatter_few(terms, [a], target),
+                [a, b] => scatter_few(terms, [a, b], target),
+                [a, b, c] => scatter_few(terms, [a, b, c], target),
+                [a, b, c, d] => scatter_few(terms, [a, b, c, d], target),
+                [a, b, c, d, e] => scatter_few(terms, [a, b, c, d, e], target),
+                _ => scatter_rest(simd, terms, run, target),
+            },
         };
     }
 }
@@ -91,6 +98,18 @@ fn scatter_vectors<S: Simd, const N: usize>(simd: S, terms: &[Term], run: &[f32]
         }
     }
     len
+}
+
+/// A run as short as a kernel's row over one channel, for which part of a vector would take longer.
+#[inline(always)]
+fn scatter_few<const N: usize>(terms: &[Term], run: [f32; N], target: &mut [f32]) -> usize {
+    for &(start, factor) in terms {
+        let sums = &mut target[start as usize..][..N];
+        for (sum, value) in sums.iter_mut().zip(run) {
+            *sum += factor * value;
+        }
+    }
+    N
 }
 
 #[inline(always)]
@@ -153,7 +172,7 @@ mod tests {
 
     #[test]
     fn every_length_is_scattered_to_its_end() {
-        for len in [0, 1, 3, 7, 8, 9, 15, 16, 17, 31, 96, 97, 171, 192, 300] {
+        for len in [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 96, 97, 171, 192, 300] {
             let run = numbers(len);
             let mut want = numbers(400);
             for (at, factor) in TERMS {

@@ -4,20 +4,18 @@
 //! Networks" (2013), for the logits of classes; Olah et al., "Feature Visualization" (2017), for jitter, blur and total
 //! variation.
 
-use tch::{Device, Kind, Tensor};
+use std::ops::Range;
 
-use crate::model::{LayerKind, Network, host_values};
+use tch::Tensor;
+
+use super::ascent::{Ascent, Images};
+use super::passes::{Outcome, Passes};
+use crate::model::{LayerKind, Network};
 use crate::render::Map;
-use crate::rng::{Purpose, Stream};
-use crate::types::{ImageShape, Seed};
+use crate::types::ImageShape;
 
-/// Half the range of the noise from which an ascent starts: enough to break symmetry, too little to be seen afterwards.
-const NOISE: f32 = 0.05;
-/// Differences between neighbours well below this count with their square in the total variation, so that it has a
-/// gradient everywhere.
-const TV_SOFTNESS: f64 = 0.1;
 /// How much an answer below 0, which the ReLU cuts off, counts: without it a silent filter would have no gradient.
-const LEAK: f64 = 0.1;
+const LEAK: f32 = 0.1;
 /// An image for a filter is this many times as wide as what one of its answers sees: room for a texture.
 const FIELDS: usize = 2;
 /// ... and at least this wide, in pixels.
@@ -31,38 +29,6 @@ pub enum Target<'a> {
     Channels { layer: usize, channels: &'a [usize] },
     /// Logits.
     Classes(&'a [usize]),
-}
-
-/// How an ascent goes. Each step is
-/// `x = blurred(x + rate * (g / rms(g) - tv * grad TV(x) - l2 * (x - start)))`, cut to 0 to 1, where `g` is the gradient
-/// of the target at the image shifted by chance; the rate and the share of the blur fall linearly to 0 over the steps, so
-/// that it begins with the large forms and ends with edges.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Ascent {
-    pub steps: usize,
-    /// How far a pixel moves at first, on the root mean square over an image, in units of the data's range.
-    pub rate: f64,
-    /// The brightness, 0 to 1, from which the ascent starts, with a little noise, and to which `l2` pulls.
-    pub start: f32,
-    /// Pixels by which the image is shifted in each direction, at most, before a gradient is taken. What leaves at one
-    /// edge enters at the other.
-    pub jitter: usize,
-    /// The share, 0 to 1, that a Gaussian blur with a standard deviation of 0.7 pixels has of the image after the first
-    /// step.
-    pub blur: f64,
-    /// Weight of the total variation, the sum of differences between neighbours, against the target.
-    pub tv: f64,
-    /// Weight of the squared distance from the start against the target.
-    pub l2: f64,
-    /// Of the noise and the shifts.
-    pub seed: Seed,
-}
-
-impl Default for Ascent {
-    /// Sixteen long steps: thirty of half the length find the same forms on MNIST and take twice the time.
-    fn default() -> Ascent {
-        Ascent { steps: 16, rate: 0.2, start: 0.5, jitter: 1, blur: 0.3, tv: 0.2, l2: 0.2, seed: Seed(0) }
-    }
 }
 
 /// The image that was found for a target.
@@ -84,188 +50,116 @@ pub struct Optimum {
 /// # Panics
 /// When there is no such channel or class, or the shapes of the weights are not the network's: a bug in the caller.
 pub fn maximise(network: &Network, weights: &[Tensor], target: Target<'_>, settings: &Ascent) -> Vec<Optimum> {
+    maximise_from(network, weights, target, settings, |shape, count| settings.start(shape, count))
+}
+
+/// From so many images of such a shape.
+fn maximise_from(
+    network: &Network,
+    weights: &[Tensor],
+    target: Target<'_>,
+    settings: &Ascent,
+    start: impl FnOnce(ImageShape, usize) -> Images,
+) -> Vec<Optimum> {
     // Leaves that want gradients would have them computed.
     let weights: Vec<Tensor> = weights.iter().map(Tensor::detach).collect();
-    let Some(objective) = Objective::new(network, &weights, target) else {
+    let climb = |shape: ImageShape, count: usize, gradient: &mut dyn FnMut(&[f32]) -> Vec<f32>| {
+        settings.climb(start(shape, count), gradient)
+    };
+    match target {
+        Target::Channels { layer, channels } => of_channels(network, &weights, layer, channels, climb),
+        Target::Classes(classes) => of_classes(network, &weights, classes, climb),
+    }
+}
+
+fn of_channels(
+    network: &Network,
+    weights: &[Tensor],
+    layer: usize,
+    channels: &[usize],
+    climb: impl FnOnce(ImageShape, usize, &mut dyn FnMut(&[f32]) -> Vec<f32>) -> Images,
+) -> Vec<Optimum> {
+    let count = channels.len();
+    let kernel_index = network.layers().get(layer).and_then(|layer| layer.kernel_index);
+    // Layers behind the target are not computed, nor are channels that nobody asked for. Each image needs one of those
+    // that are left, but all of them at once are still faster than one for each image.
+    let part = network.up_to_filters(layer, count, canvas(network, layer));
+    let (Some(kernel_index), Some(Ok(part)), false) = (kernel_index, part, channels.is_empty()) else {
         return Vec::new();
     };
-    tch::no_grad(|| {
-        let start_nchw = objective.start(settings);
-        let images_nchw = ascend(&objective, &start_nchw, settings);
-        objective.optima(&images_nchw)
-    })
-}
+    let chosen: Vec<i64> = channels.iter().map(|&channel| channel as i64).collect();
+    let chosen = Tensor::from_slice(&chosen).to_device(weights[kernel_index].device());
+    let [kernels, biases] = [0, 1].map(|of| weights[kernel_index + of].index_select(0, &chosen));
+    // A kernel that is not finite answers nothing while others climb: 0 times NaN is NaN.
+    let is_finite = kernels.isfinite().all_dims([1_i64, 2, 3].as_slice(), true);
+    let finite = kernels.where_self(&is_finite, &kernels.zeros_like());
+    let with = |kernels: &Tensor| -> Vec<Tensor> {
+        let own = [kernels.shallow_clone(), biases.shallow_clone()];
+        weights[..kernel_index].iter().map(Tensor::shallow_clone).chain(own).collect()
+    };
 
-/// A batch of targets, ready to be evaluated again and again.
-struct Objective<'a> {
-    network: &'a Network,
-    weights: &'a [Tensor],
-    /// Of the images.
-    shape: ImageShape,
-    count: usize,
-    goal: Goal,
-}
-
-enum Goal {
-    /// The kernel `N x I x k x k` and the bias `N` of each image's own channel, over the output of the layer before;
-    /// `finite` has zeros for kernels that hold anything else.
-    Channels {
-        layer: usize,
-        kernels: Tensor,
-        finite: Tensor,
-        biases: Tensor,
-    },
-    Classes {
-        targets_n1: Tensor,
-    },
-}
-
-impl<'a> Objective<'a> {
-    /// `None` for what is no convolution.
-    fn new(network: &'a Network, weights: &'a [Tensor], target: Target<'_>) -> Option<Objective<'a>> {
-        let device = weights.first().map_or(Device::Cpu, Tensor::device);
-        let indices = |numbers: &[usize]| {
-            Tensor::from_slice(&numbers.iter().map(|&n| n as i64).collect::<Vec<_>>()).to_device(device)
-        };
-        let (shape, count, goal) = match target {
-            Target::Channels { layer, channels } => {
-                let found = network.layers().get(layer)?;
-                let (LayerKind::Conv2d { .. }, Some(index)) = (found.kind, found.kernel_index) else {
-                    return None;
-                };
-                let chosen = indices(channels);
-                let [kernels, biases] = [index, index + 1].map(|of| weights[of].index_select(0, &chosen));
-                let is_finite = kernels.isfinite().all_dims([1_i64, 2, 3].as_slice(), true);
-                let finite = kernels.where_self(&is_finite, &kernels.zeros_like());
-                let goal = Goal::Channels { layer, kernels, finite, biases };
-                (canvas(network, layer), channels.len(), goal)
+    let weights = with(&finite);
+    let mut passes = Passes::new(&part, &weights, Outcome::Filters);
+    let found = climb(part.input(), count, &mut |images| {
+        passes.image_gradient(images, |answers| {
+            let mut factors = vec![0.0; answers.len()];
+            let places = places(answers, count);
+            for own in own_places(places, count) {
+                for (factor, &answer) in factors[own.clone()].iter_mut().zip(&answers[own]) {
+                    *factor = if answer > 0.0 { 1.0 } else { LEAK } / places as f32;
+                }
             }
-            Target::Classes(classes) => {
-                (network.input(), classes.len(), Goal::Classes { targets_n1: indices(classes).unsqueeze(1) })
-            }
-        };
-        (count > 0).then_some(Objective { network, weights, shape, count, goal })
-    }
-
-    /// Grey noise `N x C x H x W`, the same for every target.
-    fn start(&self, settings: &Ascent) -> Tensor {
-        let mut noise = Stream::new(settings.seed, Purpose::ActivationMax, 0, 0);
-        let pixel = |_| (settings.start + noise.uniform(-NOISE, NOISE)).clamp(0.0, 1.0);
-        let pixels: Vec<f32> = (0..self.shape.len()).map(pixel).collect();
-        let [c, h, w] = [self.shape.channels, self.shape.height, self.shape.width].map(|side| side as i64);
-        let device = self.weights.first().map_or(Device::Cpu, Tensor::device);
-        Tensor::from_slice(&pixels).to_device(device).view([1, c, h, w]).repeat([self.count as i64, 1, 1, 1])
-    }
-
-    /// What is maximised, one value for each image.
-    fn score_n(&self, images_nchw: &Tensor) -> Tensor {
-        match &self.goal {
-            Goal::Channels { layer, finite, biases, .. } => {
-                // No other channel's: one pass is differentiated for all, and 0 times NaN is NaN.
-                let answers_np = self.answers_np(*layer, finite, biases, images_nchw);
-                let leaky_np = answers_np.relu() * (1.0 - LEAK) + answers_np * LEAK;
-                leaky_np.mean_dim([1_i64].as_slice(), false, Kind::Float)
-            }
-            Goal::Classes { targets_n1 } => {
-                self.network.forward(self.weights, images_nchw).gather(1, targets_n1, false).squeeze_dim(1)
-            }
-        }
-    }
-
-    /// What each image's own channel answers at each place, before the ReLU.
-    fn answers_np(&self, layer: usize, kernels: &Tensor, biases: &Tensor, images_nchw: &Tensor) -> Tensor {
-        // Layers behind the target are not computed, nor are channels that nobody asked for. One convolution with those of
-        // all images, of which each needs its own alone, is still faster than a product for each image.
-        let below_nchw = match layer.checked_sub(1) {
-            Some(below) => self.network.forward_to(below, self.weights, images_nchw),
-            None => images_nchw.shallow_clone(),
-        };
-        let answers_nnhw = below_nchw.conv2d(kernels, Some(biases), [1, 1], [0, 0], [1, 1], 1);
-        answers_nnhw.diagonal(0, 0, 1).flatten(0, 1).transpose(0, 1)
-    }
-
-    fn gradient_nchw(&self, images_nchw: &Tensor) -> Tensor {
-        tch::with_grad(|| {
-            let images_nchw = images_nchw.detach().set_requires_grad(true);
-            // An image's score depends on that image alone, so one backward pass serves the whole batch.
-            let score = self.score_n(&images_nchw).sum(Kind::Float);
-            // Not `backward`: it would leave gradients behind in every leaf.
-            Tensor::run_backward(&[score], &[&images_nchw], false, false).remove(0)
+            factors
         })
-    }
+    });
 
-    fn optima(&self, images_nchw: &Tensor) -> Vec<Optimum> {
-        let (activations, probabilities) = match &self.goal {
-            Goal::Channels { layer, kernels, biases, .. } => {
-                let answers_np = self.answers_np(*layer, kernels, biases, images_nchw).relu();
-                (answers_np.mean_dim([1_i64].as_slice(), false, Kind::Float), None)
-            }
-            Goal::Classes { targets_n1 } => {
-                let logits_nk = self.network.forward(self.weights, images_nchw);
-                let probabilities_nk = logits_nk.softmax(-1, Kind::Float);
-                (
-                    logits_nk.gather(1, targets_n1, false),
-                    Some(host_values(&probabilities_nk.gather(1, targets_n1, false))),
-                )
-            }
-        };
-        let maps = super::planes(images_nchw, self.shape.height, self.shape.width);
-        let images = maps.chunks(self.shape.channels.max(1)).map(<[Map]>::to_vec);
-        let optimum = |(index, (image, activation)): (usize, (Vec<Map>, f32))| {
-            let probability = probabilities.as_ref().and_then(|values| values.get(index).copied());
-            Optimum { image, activation, probability }
-        };
-        images.zip(host_values(&activations)).enumerate().map(optimum).collect()
-    }
-}
-
-fn ascend(objective: &Objective<'_>, start_nchw: &Tensor, settings: &Ascent) -> Tensor {
-    let mut shifts = Stream::new(settings.seed, Purpose::ActivationMax, 0, 1);
-    let mut shift = || shifts.below(2 * settings.jitter as u64 + 1) as i64 - settings.jitter as i64;
-    let mut images_nchw = start_nchw.shallow_clone();
-    for step in 0..settings.steps {
-        let remaining = 1.0 - step as f64 / settings.steps as f64;
-        let (down, right) = (shift(), shift());
-        let shifted_nchw = images_nchw.roll([down, right], [2, 3]);
-        let gradient_nchw = objective.gradient_nchw(&shifted_nchw).roll([-down, -right], [2, 3]);
-        let pull_nchw = (&images_nchw - f64::from(settings.start)) * settings.l2;
-        let direction_nchw = normalised(&gradient_nchw) - variation_gradient(&images_nchw) * settings.tv - pull_nchw;
-        let moved_nchw = images_nchw + direction_nchw * (settings.rate * remaining);
-        let share = settings.blur * remaining;
-        images_nchw = (&moved_nchw * (1.0 - share) + blurred(&moved_nchw) * share).clamp(0.0, 1.0);
-    }
-    images_nchw
-}
-
-/// Each image's gradient with a root mean square of 1; 0 where there is none, or where it is not finite.
-fn normalised(gradient_nchw: &Tensor) -> Tensor {
-    let gradient_nchw = gradient_nchw.nan_to_num(0.0, 0.0, 0.0);
-    let largest_n111 = gradient_nchw.abs().amax([1_i64, 2, 3].as_slice(), true).clamp_min(f64::from(f32::MIN_POSITIVE));
-    // First by the largest, whose square may overflow.
-    let scaled_nchw = gradient_nchw / largest_n111;
-    let mean_square_n111 = scaled_nchw.square().mean_dim([1_i64, 2, 3].as_slice(), true, Kind::Float);
-    scaled_nchw / (mean_square_n111 + f64::from(f32::EPSILON)).sqrt()
-}
-
-/// Of the sum over neighbours of `sqrt(difference^2 + TV_SOFTNESS^2)`.
-fn variation_gradient(images_nchw: &Tensor) -> Tensor {
-    let along = |axis: i64, before: [i64; 4], after: [i64; 4]| {
-        let last = images_nchw.size()[axis as usize] - 1;
-        let difference = images_nchw.narrow(axis, 1, last) - images_nchw.narrow(axis, 0, last);
-        let slope = &difference / (difference.square() + TV_SOFTNESS * TV_SOFTNESS).sqrt();
-        slope.constant_pad_nd(before) - slope.constant_pad_nd(after)
+    let weights = with(&kernels);
+    let answers = Passes::new(&part, &weights, Outcome::Filters).answers(&found.values);
+    let places = places(&answers, count);
+    let activation = |own: Range<usize>| {
+        // Not a maximum: NaN stays.
+        let active = |&answer: &f32| if answer < 0.0 { 0.0 } else { answer };
+        answers[own].iter().map(active).sum::<f32>() / places as f32
     };
-    along(3, [1, 0, 0, 0], [0, 1, 0, 0]) + along(2, [0, 0, 1, 0], [0, 0, 0, 1])
+    let activations = own_places(places, count).map(activation);
+    found.maps().zip(activations).map(|(image, activation)| Optimum { image, activation, probability: None }).collect()
 }
 
-/// By the weights 1, 2, 1 in both directions, a Gaussian's with a variance of 0.5; edges held.
-fn blurred(images_nchw: &Tensor) -> Tensor {
-    let along = |padded: &Tensor, axis: i64| {
-        let inner = padded.size()[axis as usize] - 2;
-        let part = |from: i64| padded.narrow(axis, from, inner);
-        (part(0) + part(1) * 2.0 + part(2)) * 0.25
+/// Places at which each of `count` filters answers each of as many images.
+fn places(answers: &[f32], count: usize) -> usize {
+    answers.len() / (count * count).max(1)
+}
+
+/// Where, among all answers to all images, those of an image's own filter are.
+fn own_places(places: usize, count: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..count).map(move |image| (image * count + image) * places..(image * count + image + 1) * places)
+}
+
+fn of_classes(
+    network: &Network,
+    weights: &[Tensor],
+    classes: &[usize],
+    climb: impl FnOnce(ImageShape, usize, &mut dyn FnMut(&[f32]) -> Vec<f32>) -> Images,
+) -> Vec<Optimum> {
+    let count = network.classes();
+    if classes.is_empty() {
+        return Vec::new();
+    }
+    let mut passes = Passes::new(network, weights, Outcome::Logits);
+    let found = climb(network.input(), classes.len(), &mut |images| {
+        passes.image_gradient(images, |logits| {
+            let mut factors = vec![0.0; logits.len()];
+            factors.chunks_exact_mut(count).zip(classes).for_each(|(row, &class)| row[class] = 1.0);
+            factors
+        })
+    });
+    let logits = passes.answers(&found.values);
+    let optimum = |((image, logits), &class): ((Vec<Map>, &[f32]), &usize)| {
+        let activation = logits[class];
+        let powers = logits.iter().map(|&logit| (f64::from(logit) - f64::from(activation)).exp());
+        Optimum { image, activation, probability: Some(powers.sum::<f64>().recip() as f32) }
     };
-    along(&along(&images_nchw.replication_pad2d([1, 1, 1, 1]), 3), 2)
+    found.maps().zip(logits.chunks_exact(count)).zip(classes).map(optimum).collect()
 }
 
 /// The size of an image for a filter of a convolution: such that the layer's answers use every pixel.
@@ -292,8 +186,12 @@ fn receptive_field(network: &Network, layer: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
+    use tch::{Device, Kind};
+
     use super::*;
-    use crate::model::{Architecture, ParameterSpec};
+    use crate::model::{Architecture, ParameterSpec, host_values};
+    use crate::rng::{Purpose, Stream};
+    use crate::types::Seed;
 
     fn built(filters: &[usize], kernel_size: usize, shape: ImageShape, classes: usize) -> Network {
         let architecture = Architecture { conv_filters: filters.to_vec(), kernel_size, dense_units: 8 };
@@ -383,23 +281,33 @@ mod tests {
         let settings = Ascent::default();
         for (layer, count) in [(0, 4), (2, 6)] {
             let channels: Vec<usize> = (0..count).collect();
-            let target = Target::Channels { layer, channels: &channels };
-            let objective = Objective::new(&network, &weights, target).unwrap();
-            let start = objective.start(&settings);
-            let before = host_values(&objective.score_n(&start));
-            let after = host_values(&objective.score_n(&ascend(&objective, &start, &settings)));
+            let start = settings.start(canvas(&network, layer), 1).maps().next().unwrap();
+            let found = maximise(&network, &weights, Target::Channels { layer, channels: &channels }, &settings);
             let mut draws = Stream::new(Seed(0), Purpose::Test, 0, 0);
-            let pixels: Vec<f32> = (0..300 * objective.shape.len()).map(|_| draws.uniform(0.0, 1.0)).collect();
-            let [_, c, h, w] = start.size()[..] else { panic!("four axes") };
-            let random = Tensor::from_slice(&pixels).view([300, c, h, w]);
+            let mut random = || -> Vec<Map> {
+                let mut noise = |map: &Map| map.values().iter().map(|_| draws.uniform(0.0, 1.0)).collect();
+                start.iter().map(|map| Map::new(map.height(), map.width(), noise(map)).unwrap()).collect()
+            };
+            let random: Vec<Vec<Map>> = (0..300).map(|_| random()).collect();
             for channel in channels {
-                assert!(after[channel] > before[channel], "layer {layer}, channel {channel}");
-                let target = Target::Channels { layer, channels: &[channel; 300] };
-                let scores = host_values(&Objective::new(&network, &weights, target).unwrap().score_n(&random));
-                let below = scores.iter().filter(|&&score| score < after[channel]).count();
+                let score = |image: &[Map]| score(&network, &weights, layer, channel, image);
+                let after = score(&found[channel].image);
+                assert!(after > score(&start), "layer {layer}, channel {channel}");
+                let below = random.iter().filter(|image| score(image) < after).count();
                 assert!(below > 297, "layer {layer}, channel {channel}: above {below} of 300");
             }
         }
+    }
+
+    /// What is maximised, by libtorch's passes.
+    fn score(network: &Network, weights: &[Tensor], layer: usize, channel: usize, image: &[Map]) -> f32 {
+        let planes: Vec<f32> = image.iter().flat_map(Map::values).copied().collect();
+        let size = [1, image.len() as i64, image[0].height() as i64, image[0].width() as i64];
+        let image_1chw = Tensor::from_slice(&planes).view(size);
+        let below = layer.checked_sub(1).map(|below| network.forward_to(below, weights, &image_1chw));
+        let answers = network.before_relu(layer, weights, &below.unwrap_or(image_1chw)).select(1, channel as i64);
+        let leaky = host_values(&answers).into_iter().map(|answer| if answer > 0.0 { answer } else { 0.1 * answer });
+        leaky.sum::<f32>() / answers.numel() as f32
     }
 
     #[test]
@@ -477,14 +385,17 @@ mod tests {
             ("classes", Target::Classes(&[7, 0, 3])),
         ];
         for (name, target) in targets {
-            let objective = Objective::new(&network, &weights, target).unwrap();
-            let pixels: Vec<f32> =
-                (0..objective.shape.len()).map(|i| (0.4 + 0.05 * (1.3 * i as f64 * i as f64).sin()) as f32).collect();
-            let [c, h, w] = [3, objective.shape.height as i64, objective.shape.width as i64];
-            let start = Tensor::from_slice(&pixels).view([1, c, h, w]).repeat([objective.count as i64, 1, 1, 1]);
-            let found = ascend(&objective, &start, &settings);
-            let activations: Vec<f32> = objective.optima(&found).iter().map(|optimum| optimum.activation).collect();
-            for (what, got) in [("images", host_values(&found)), ("activations", activations)] {
+            let start = |shape: ImageShape, count: usize| {
+                // A formula by channel, row and column.
+                let plane = shape.height * shape.width;
+                let at = |i: usize| i % shape.channels * plane + i / shape.channels;
+                let pixel = |i: usize| (0.4 + 0.05 * (1.3 * (at(i) as f64).powi(2)).sin()) as f32;
+                Images { shape, values: (0..shape.len()).map(pixel).collect::<Vec<f32>>().repeat(count) }
+            };
+            let optima = maximise_from(&network, &weights, target, &settings, start);
+            let images = optima.iter().flat_map(|optimum| &optimum.image).flat_map(Map::values).copied().collect();
+            let activations: Vec<f32> = optima.iter().map(|optimum| optimum.activation).collect();
+            for (what, got) in [("images", images), ("activations", activations)] {
                 let want: Vec<f64> =
                     golden[name][what].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
                 assert_eq!(got.len(), want.len(), "{name}: {what}");

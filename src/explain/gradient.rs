@@ -1,4 +1,4 @@
-//! The logit of a class, and its gradient by the images or by what a layer makes of them.
+//! The logit of a class, and its gradient by what a layer makes of the images.
 
 use tch::{Kind, Tensor};
 
@@ -15,19 +15,10 @@ pub(super) fn pieces<'a>(images_nchw: &Tensor, targets: &'a [usize]) -> impl Ite
 }
 
 /// For each image the logit of its target: `N`.
-///
-/// # Panics
-/// When the targets are not one for each image or no classes of the network: a bug in the caller.
-pub(super) fn target_logits(logits_nk: &Tensor, targets: &[usize]) -> Tensor {
+fn target_logits(logits_nk: &Tensor, targets: &[usize]) -> Tensor {
     let targets: Vec<i64> = targets.iter().map(|&target| target as i64).collect();
     let targets_n1 = Tensor::from_slice(&targets).to_device(logits_nk.device()).unsqueeze(1);
     logits_nk.gather(1, &targets_n1, false).squeeze_dim(1)
-}
-
-/// The gradient of each image's target logit by that image: `N x C x H x W`.
-pub(super) fn input_gradient(network: &Network, weights: &[Tensor], images_nchw: &Tensor, targets: &[usize]) -> Tensor {
-    let images_nchw = leaf(images_nchw);
-    tch::with_grad(|| of_targets(&network.forward(weights, &images_nchw), targets, &images_nchw))
 }
 
 /// What layer number `layer` makes of the images, and the gradient of each image's target logit by it.

@@ -4,7 +4,8 @@ use std::f64::consts::PI;
 
 use tch::{Kind, Tensor};
 
-use super::gradient::{MOST_IMAGES, input_gradient, target_logits};
+use super::gradient::MOST_IMAGES;
+use super::passes::{Outcome, Passes};
 use super::planes;
 use crate::model::{Network, host_values};
 use crate::render::Map;
@@ -55,6 +56,7 @@ pub fn integrated_gradients(
     settings: &IntegratedGradients,
 ) -> Vec<Integral> {
     let points = gauss_legendre(settings.steps.clamp(1, 1000));
+    let mut passes = Passes::new(network, weights, Outcome::Logits);
     let each = targets.iter().enumerate().map(|(number, &target)| {
         let image_1chw = images_nchw.narrow(0, number as i64, 1).detach();
         let baseline_1chw = image_1chw.full_like(f64::from(settings.baseline));
@@ -66,14 +68,14 @@ pub fn integrated_gradients(
             let along_s111 = column(points.iter().map(|point| point.at as f32).collect());
             let weight_s111 = column(points.iter().map(|point| point.weight as f32).collect());
             let path_schw = &baseline_1chw + along_s111 * &way_1chw;
-            let gradient_schw = input_gradient(network, weights, &path_schw, &vec![target; points.len()]);
+            let gradient_schw = passes.target_gradient(&path_schw, target);
             mean_chw += (gradient_schw * weight_s111).sum_dim_intlist([0_i64].as_slice(), false, Kind::Float);
         }
         let attribution_1chw = way_1chw * mean_chw.unsqueeze(0);
         let ends_2chw = Tensor::cat(&[&image_1chw, &baseline_1chw], 0);
-        let logits = tch::no_grad(|| target_logits(&network.forward(weights, &ends_2chw), &[target, target]));
+        let logits = passes.target_logits(&ends_2chw, target);
         let sum: f64 = host_values(&attribution_1chw).iter().map(|&v| f64::from(v)).sum();
-        let change = logits.double_value(&[0]) - logits.double_value(&[1]);
+        let change = f64::from(logits[0]) - f64::from(logits[1]);
         let shape = network.input();
         Integral {
             channels: planes(&attribution_1chw, shape.height, shape.width),

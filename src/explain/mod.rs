@@ -5,6 +5,7 @@
 
 mod activation_max;
 mod activations;
+mod ascent;
 mod explanation;
 mod feature_maps;
 mod features;
@@ -14,6 +15,7 @@ mod guided;
 mod integrated_gradients;
 mod method;
 mod occlusion;
+mod passes;
 mod score_cam;
 mod smooth_grad;
 
@@ -23,8 +25,9 @@ use crate::model::host_values;
 use crate::render::Map;
 use crate::types::ImageShape;
 
-pub use activation_max::{Ascent, Optimum, Target, maximise};
+pub use activation_max::{Optimum, Target, maximise};
 pub use activations::{ActivationStatistics, Activations, activation_layers, activations};
+pub use ascent::Ascent;
 pub use explanation::{Content, Explanation, Settings, explain, usual_layer};
 pub use feature_maps::{FeatureMaps, feature_maps};
 pub use features::{Features, features};

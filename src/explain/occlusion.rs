@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-use super::gradient::{MOST_IMAGES, target_logits};
+use super::gradient::MOST_IMAGES;
+use super::passes::{Outcome, Passes};
 use crate::model::{Network, host_values};
 use crate::render::Map;
 use crate::types::ImageShape;
@@ -42,9 +43,10 @@ pub fn occlusion(
     settings: &Occlusion,
 ) -> Vec<Map> {
     let windows = windows(network.input(), settings);
+    let mut passes = Passes::new(network, weights, Outcome::Logits);
     let each = targets.iter().enumerate().flat_map(|(number, &target)| {
         let image_1chw = images_nchw.narrow(0, number as i64, 1);
-        of_image(network, weights, &image_1chw, target, &windows, settings.baseline)
+        of_image(&mut passes, network.input(), &image_1chw, target, &windows, settings.baseline)
     });
     each.collect()
 }
@@ -70,20 +72,16 @@ fn windows(shape: ImageShape, settings: &Occlusion) -> Vec<Window> {
 }
 
 fn of_image(
-    network: &Network,
-    weights: &[Tensor],
+    passes: &mut Passes<'_>,
+    shape: ImageShape,
     image_1chw: &Tensor,
     target: usize,
     windows: &[Window],
     baseline: f32,
 ) -> Option<Map> {
-    let ImageShape { height, width, channels } = network.input();
+    let ImageShape { height, width, channels } = shape;
     let image = host_values(image_1chw);
-    let logits = |images_nchw: &Tensor, count: usize| {
-        let logits_nk = tch::no_grad(|| network.forward(weights, images_nchw));
-        host_values(&target_logits(&logits_nk, &vec![target; count]))
-    };
-    let whole = logits(image_1chw, 1).first().copied()?;
+    let whole = passes.target_logits(image_1chw, target).first().copied()?;
     let (mut sums, mut counts) = (vec![0.0_f64; height * width], vec![0_u32; height * width]);
     for windows in windows.chunks(MOST_IMAGES) {
         let mut covered = image.repeat(windows.len());
@@ -95,8 +93,8 @@ fn of_image(
             }
         }
         let size = [windows.len(), channels, height, width].map(|side| side as i64);
-        let covered_nchw = Tensor::from_slice(&covered).view(size).to_device(image_1chw.device());
-        for (window, logit) in windows.iter().zip(logits(&covered_nchw, windows.len())) {
+        let covered_nchw = Tensor::from_slice(&covered).view(size);
+        for (window, logit) in windows.iter().zip(passes.target_logits(&covered_nchw, target)) {
             for row in window.rows.clone() {
                 for at in window.columns.clone().map(|column| row * width + column) {
                     sums[at] += f64::from(whole - logit);

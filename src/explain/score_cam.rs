@@ -3,7 +3,8 @@
 use tch::{Kind, Tensor};
 
 use super::grad_cam::weighted_sum;
-use super::gradient::{MOST_IMAGES, target_logits};
+use super::gradient::MOST_IMAGES;
+use super::passes::{Outcome, Passes};
 use super::planes;
 use crate::model::{Network, Shape};
 use crate::render::Map;
@@ -31,29 +32,30 @@ pub fn score_cam(
     let Some(Shape::Image(shape)) = network.layers().get(layer).map(|layer| layer.output) else {
         return Vec::new();
     };
+    let mut passes = Passes::new(network, weights, Outcome::Logits);
     let maps = targets.iter().enumerate().flat_map(|(number, &target)| {
         let image_1chw = images_nchw.narrow(0, number as i64, 1);
-        let cam_1hw = tch::no_grad(|| of_image(network, weights, &image_1chw, layer, target));
+        let cam_1hw = tch::no_grad(|| {
+            of_image(&mut passes, &network.forward_to(layer, weights, &image_1chw), &image_1chw, target)
+        });
         planes(&cam_1hw, shape.height, shape.width)
     });
     maps.collect()
 }
 
-fn of_image(network: &Network, weights: &[Tensor], image_1chw: &Tensor, layer: usize, target: usize) -> Tensor {
-    let maps_1khw = network.forward_to(layer, weights, image_1chw);
+fn of_image(passes: &mut Passes<'_>, maps_1khw: &Tensor, image_1chw: &Tensor, target: usize) -> Tensor {
     let (channels, size) = (maps_1khw.size()[1], &image_1chw.size()[2..]);
     let masks_k1hw = maps_1khw.upsample_bilinear2d(size, true, None, None).transpose(0, 1);
     let space = [2_i64, 3];
     let (low, high) = (masks_k1hw.amin(space.as_slice(), true), masks_k1hw.amax(space.as_slice(), true));
     let masks_k1hw = (masks_k1hw - &low) / (high - low + EPSILON);
-    let logits: Vec<Tensor> = (0..channels)
+    let logits: Vec<f32> = (0..channels)
         .step_by(MOST_IMAGES)
-        .map(|start| {
+        .flat_map(|start| {
             let masks = masks_k1hw.narrow(0, start, (channels - start).min(MOST_IMAGES as i64));
-            let logits_nk = network.forward(weights, &(image_1chw * &masks));
-            target_logits(&logits_nk, &vec![target; masks.size()[0] as usize])
+            passes.target_logits(&(image_1chw * masks), target)
         })
         .collect();
-    let weights_1k11 = Tensor::cat(&logits, 0).softmax(0, Kind::Float).view([1, channels, 1, 1]);
-    weighted_sum(&weights_1k11, &maps_1khw)
+    let logits_k = Tensor::from_slice(&logits).to_device(maps_1khw.device());
+    weighted_sum(&logits_k.softmax(0, Kind::Float).view([1, channels, 1, 1]), maps_1khw)
 }

@@ -2,7 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::gradient::{MOST_IMAGES, input_gradient};
+use super::gradient::MOST_IMAGES;
+use super::passes::{Outcome, Passes};
 use super::planes;
 use crate::model::Network;
 use crate::render::Map;
@@ -73,6 +74,7 @@ pub(super) fn with_noise(
     level: f32,
 ) -> Vec<Vec<Map>> {
     let (shape, samples) = (network.input(), noise_schw.size()[0]);
+    let mut passes = Passes::new(network, weights, Outcome::Logits);
     let each = targets.iter().enumerate().map(|(number, &target)| {
         let image_1chw = images_nchw.narrow(0, number as i64, 1).detach();
         let deviation = (image_1chw.max() - image_1chw.min()) * f64::from(level);
@@ -80,8 +82,7 @@ pub(super) fn with_noise(
         for start in (0..samples).step_by(MOST_IMAGES) {
             let noise_schw = noise_schw.narrow(0, start, (samples - start).min(MOST_IMAGES as i64));
             let noisy_schw = &image_1chw + noise_schw * &deviation;
-            let targets = vec![target; noisy_schw.size()[0] as usize];
-            let gradient_schw = input_gradient(network, weights, &noisy_schw, &targets);
+            let gradient_schw = passes.target_gradient(&noisy_schw, target);
             sum_chw += gradient_schw.sum_dim_intlist([0_i64].as_slice(), false, Kind::Float);
         }
         planes(&(sum_chw / samples as f64), shape.height, shape.width)

@@ -1,0 +1,181 @@
+//! Passes of one network with one set of weights, for methods that ask hundreds of times.
+
+use tch::Tensor;
+
+use super::gradient::{leaf, of_sum};
+use crate::chain::{Chain, Workspace};
+use crate::model::{Network, host_values};
+
+/// Answers to images, and what each pixel adds to them. On the CPU a [`Chain`] computes them, in a fraction of the time; on
+/// other devices, and where the network is no such chain, libtorch does.
+pub(super) struct Passes<'a> {
+    network: &'a Network,
+    weights: &'a [Tensor],
+    outcome: Outcome,
+    quick: Option<Quick>,
+}
+
+/// What counts as an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Logits,
+    /// Of a network that ends in a convolution: what its filters say before the ReLU, `filters x H x W`.
+    Filters,
+}
+
+struct Quick {
+    chain: Chain,
+    parameters: Vec<f32>,
+    workspace: Workspace,
+}
+
+impl<'a> Passes<'a> {
+    /// # Panics
+    /// When the shapes of the weights are not the network's: a bug in the caller.
+    pub fn new(network: &'a Network, weights: &'a [Tensor], outcome: Outcome) -> Passes<'a> {
+        Passes { network, weights, outcome, quick: Quick::new(network, weights, outcome) }
+    }
+
+    /// The answers to images `N x H x W x C`, one image's after the other's.
+    ///
+    /// # Panics
+    /// When these are no whole images of the network, or more than it takes at once: a bug in the caller.
+    pub fn answers(&mut self, images_nhwc: &[f32]) -> Vec<f32> {
+        match &mut self.quick {
+            Some(quick) => quick.answers(images_nhwc).to_vec(),
+            None => tch::no_grad(|| host_values(&self.answers_of(&self.images_nchw(images_nhwc)))),
+        }
+    }
+
+    /// The gradient by the images of the sum of answers, each times its factor: `N x H x W x C`. `factors` is given the
+    /// answers and has one for each.
+    ///
+    /// # Panics
+    /// As [`Passes::answers`], and when there is not a factor for each answer: a bug in the caller.
+    pub fn image_gradient(&mut self, images_nhwc: &[f32], factors: impl FnOnce(&[f32]) -> Vec<f32>) -> Vec<f32> {
+        if let Some(quick) = &mut self.quick {
+            let factors = factors(quick.answers(images_nhwc));
+            let Quick { chain, parameters, workspace } = quick;
+            chain.backward_to_images(parameters, &factors, workspace);
+            return workspace.image_gradient().to_vec();
+        }
+        let images_nchw = leaf(&self.images_nchw(images_nhwc));
+        let gradient_nchw = tch::with_grad(|| {
+            let answers = self.answers_of(&images_nchw);
+            let factors = Tensor::from_slice(&factors(&host_values(&answers))).to_device(answers.device());
+            of_sum(&(&answers * factors.view_as(&answers)), &images_nchw)
+        });
+        channels_last(&gradient_nchw)
+    }
+
+    /// For each of the images `N x C x H x W` the logit of a class.
+    ///
+    /// # Panics
+    /// As [`Passes::answers`], and when there is no such class: a bug in the caller.
+    pub fn target_logits(&mut self, images_nchw: &Tensor, target: usize) -> Vec<f32> {
+        let classes = self.network.classes();
+        self.answers(&channels_last(images_nchw)).chunks_exact(classes.max(1)).map(|row| row[target]).collect()
+    }
+
+    /// The gradient of each image's logit of a class by that image, `N x C x H x W` on the device of the images.
+    ///
+    /// # Panics
+    /// As [`Passes::target_logits`].
+    pub fn target_gradient(&mut self, images_nchw: &Tensor, target: usize) -> Tensor {
+        let classes = self.network.classes();
+        let of_target = |logits: &[f32]| {
+            let mut factors = vec![0.0; logits.len()];
+            factors.chunks_exact_mut(classes.max(1)).for_each(|row| row[target] = 1.0);
+            factors
+        };
+        let gradient_nhwc = self.image_gradient(&channels_last(images_nchw), of_target);
+        self.images_nchw(&gradient_nhwc).to_device(images_nchw.device())
+    }
+
+    fn images_nchw(&self, images_nhwc: &[f32]) -> Tensor {
+        let input = self.network.input();
+        let [h, w, c] = [input.height, input.width, input.channels].map(|side| side as i64);
+        let device = self.weights.first().map_or(tch::Device::Cpu, Tensor::device);
+        Tensor::from_slice(images_nhwc).view([-1, h, w, c]).permute([0, 3, 1, 2]).to_device(device)
+    }
+
+    fn answers_of(&self, images_nchw: &Tensor) -> Tensor {
+        match (self.outcome, self.network.layers().len()) {
+            (Outcome::Logits, _) | (Outcome::Filters, 0) => self.network.forward(self.weights, images_nchw),
+            (Outcome::Filters, 1) => self.network.before_relu(0, self.weights, images_nchw),
+            (Outcome::Filters, layers) => {
+                let below_nchw = self.network.forward_to(layers - 2, self.weights, images_nchw);
+                self.network.before_relu(layers - 1, self.weights, &below_nchw)
+            }
+        }
+    }
+}
+
+/// Values of images or kernels `N x C x H x W` with those of a pixel next to each other.
+fn channels_last(tensor_nchw: &Tensor) -> Vec<f32> {
+    host_values(&tensor_nchw.permute([0, 2, 3, 1]))
+}
+
+impl Quick {
+    fn new(network: &Network, weights: &[Tensor], outcome: Outcome) -> Option<Quick> {
+        if weights.iter().any(|weight| weight.device() != tch::Device::Cpu) {
+            return None;
+        }
+        let chain = match outcome {
+            Outcome::Logits => Chain::of(network),
+            Outcome::Filters => Chain::of_filters(network),
+        }?;
+        let mut parameters = vec![0.0; network.flat_len()];
+        for (range, weight) in network.parameter_ranges().into_iter().zip(weights) {
+            let values = if weight.dim() == 4 { channels_last(weight) } else { host_values(weight) };
+            parameters[range].copy_from_slice(&values);
+        }
+        let workspace = chain.workspace();
+        Some(Quick { chain, parameters, workspace })
+    }
+
+    fn answers(&mut self, images_nhwc: &[f32]) -> &[f32] {
+        self.workspace.load_images(images_nhwc);
+        self.chain.forward(&self.parameters, &mut self.workspace);
+        self.workspace.answers()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::tests::{formula_images, formula_weights, small};
+
+    #[test]
+    fn libtorch_says_the_same() {
+        for colours in [1, 3] {
+            let (network, shape) = small(colours);
+            let weights = formula_weights(&network);
+            let images = channels_last(&formula_images(3, shape));
+            let ends_in = |layer: usize, filters: usize| network.up_to_filters(layer, filters, shape).unwrap().unwrap();
+            let subjects = [
+                (network.clone(), Outcome::Logits),
+                (ends_in(0, 4), Outcome::Filters),
+                (ends_in(2, 6), Outcome::Filters),
+            ];
+            for (network, outcome) in &subjects {
+                let mut passes = Passes::new(network, &weights, *outcome);
+                let ask = |passes: &mut Passes<'_>| {
+                    let factors = |answers: &[f32]| answers.iter().map(|answer| 0.1 + answer.sin()).collect();
+                    [passes.answers(&images), passes.image_gradient(&images, factors)]
+                };
+                assert!(passes.quick.is_some(), "{outcome:?}");
+                let own = ask(&mut passes);
+                passes.quick = None;
+                for (own, libtorchs) in own.into_iter().zip(ask(&mut passes)) {
+                    assert_eq!(own.len(), libtorchs.len(), "{outcome:?}");
+                    let largest = libtorchs.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+                    assert!(largest > 0.01, "{outcome:?}: zeros would prove nothing");
+                    for (own, libtorchs) in own.iter().zip(&libtorchs) {
+                        assert!((own - libtorchs).abs() <= 2e-5 * largest, "{outcome:?}: {own} and {libtorchs}");
+                    }
+                }
+            }
+        }
+    }
+}
