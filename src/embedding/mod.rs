@@ -1,5 +1,6 @@
 //! Points of many dimensions on a plane: plain numbers in, plain numbers out, no chance, no threads.
 
+mod affinities;
 mod pca;
 mod points;
 mod silhouette;

@@ -7,10 +7,9 @@
 use pulp::bytemuck::cast_slice;
 use pulp::{Arch, Simd, WithSimd};
 
+use super::affinities::{Affinities, squared_distances, total};
 use super::{Layout, Points};
 
-/// Neighbours that a point minds, roughly; fewer where there are few points.
-const PERPLEXITY: f64 = 30.0;
 /// Steps with exaggerated attraction, which let clusters find together, and after them.
 const EXAGGERATED: usize = 250;
 const SETTLING: usize = 250;
@@ -23,15 +22,7 @@ const LEAST_RATE: f32 = 50.0;
 const LEAST_GRADIENT: f32 = 1e-7;
 /// The spread of a layout to start from.
 const START_SPREAD: f64 = 1e-4;
-/// Steps of the search for a bandwidth, and how near the perplexity's logarithm has to be.
-const SEARCH_STEPS: usize = 100;
-const SEARCH_TOLERANCE: f64 = 1e-5;
-/// Smaller ones pull at nothing, but arithmetic on numbers near the end of `f32` takes a hundred times as long.
-const LEAST_AFFINITY: f64 = 1e-20;
-/// Pairs worked on at a time, so that the compiler makes vector instructions of the loop: several vectors, as a sum in one
-/// alone would wait for each addition.
-const LANES: usize = 32;
-/// Parts of the sum of all forces on a point, a divisor of [`LANES`]: one vector of AVX-512, two of AVX2.
+/// Parts of the sum of all forces on a point, a divisor of a row's whole lanes: one vector of AVX-512, two of AVX2.
 const SUMS: usize = 16;
 
 /// Where a layout starts.
@@ -82,111 +73,6 @@ fn shrunk(layout: &Layout) -> Layout {
         [moved(place[0], libm::cos(angle)), moved(place[1], libm::sin(angle))]
     };
     layout.iter().enumerate().map(place).collect()
-}
-
-/// `N x N`, of points scaled to at most 1, which changes nothing: bandwidths scale along, and no square overflows.
-fn squared_distances(points: &Points) -> Vec<f32> {
-    let largest = points.rows().flatten().fold(0.0_f32, |most, v| most.max(v.abs()));
-    let scale = if largest > 0.0 { f64::from(largest).recip() } else { 0.0 };
-    let rows: Vec<Vec<f32>> =
-        points.rows().map(|row| row.iter().map(|&v| (f64::from(v) * scale) as f32).collect()).collect();
-    let count = rows.len();
-    let mut squared = vec![0.0; count * count];
-    for i in 0..count {
-        for j in 0..i {
-            let distance = squared_distance(&rows[i], &rows[j]);
-            (squared[i * count + j], squared[j * count + i]) = (distance, distance);
-        }
-    }
-    squared
-}
-
-fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    let mut sums = [0.0_f32; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for lane in 0..LANES {
-            sums[lane] += (a[lane] - b[lane]) * (a[lane] - b[lane]);
-        }
-    }
-    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| (a - b) * (a - b)).sum::<f32>()
-}
-
-/// How much pairs of points are neighbours: all of them sum to 1.
-struct Affinities {
-    count: usize,
-    /// Values of a row, with zeros to whole lanes.
-    stride: usize,
-    /// `N x stride`, symmetric, 0 on the diagonal.
-    joint: Vec<f32>,
-}
-
-impl Affinities {
-    fn new(squared: &[f32], count: usize) -> Affinities {
-        // More neighbours than a third of the points would make all of them neighbours of all.
-        let perplexity = PERPLEXITY.min(count.saturating_sub(1) as f64 / 3.0).max(1.0);
-        let conditional = conditional(squared, count, perplexity);
-        let stride = count.next_multiple_of(LANES);
-        let mut joint = vec![0.0; count * stride];
-        for i in 0..count {
-            for j in 0..count {
-                let both = conditional[i * count + j] + conditional[j * count + i];
-                let share = both / (2 * count) as f64;
-                joint[i * stride + j] = if share < LEAST_AFFINITY { 0.0 } else { share as f32 };
-            }
-        }
-        Affinities { count, stride, joint }
-    }
-}
-
-/// `N x N`: the probability with which a point would pick another as its neighbour, under a Gaussian so wide that it
-/// picks among `perplexity` of them.
-fn conditional(squared: &[f32], count: usize, perplexity: f64) -> Vec<f64> {
-    let wanted = libm::log(perplexity);
-    let mut all = vec![0.0; count * count];
-    // What suits one point is a good first guess for the next.
-    let mut guess = 1.0_f64;
-    for (i, (row, squared)) in all.chunks_exact_mut(count).zip(squared.chunks_exact(count)).enumerate() {
-        let others = || squared.iter().enumerate().filter(move |&(j, _)| j != i);
-        let nearest = others().map(|(_, &d)| d).fold(f32::INFINITY, f32::min);
-        let (mut low, mut high) = (0.0_f64, f64::INFINITY);
-        let mut precision = guess;
-        // Where there is no such bandwidth, as among equal points, one that is as near as can be.
-        guess = 1.0;
-        for _ in 0..SEARCH_STEPS {
-            let (mut sum, mut first, mut second) = (0.0, 0.0, 0.0);
-            for (j, &distance) in others() {
-                // From the nearest, so that no bandwidth makes all of them 0.
-                let distance = f64::from(distance - nearest);
-                let weight = libm::exp(-precision * distance);
-                row[j] = weight;
-                sum += weight;
-                first += weight * distance;
-                second += weight * distance * distance;
-            }
-            let (mean, square) = (first / sum, second / sum);
-            let off = libm::log(sum) + precision * mean - wanted;
-            if off.abs() <= SEARCH_TOLERANCE {
-                guess = precision;
-                break;
-            }
-            if off > 0.0 {
-                low = precision;
-            } else {
-                high = precision;
-            }
-            // Newton's step for the logarithm of the precision, which the entropy falls with; else halve or double.
-            let slope = precision * precision * (square - mean * mean);
-            let newton = precision * libm::exp((off / slope).clamp(-2.0, 2.0));
-            let halfway = if high.is_finite() { f64::midpoint(low, high) } else { 2.0 * precision };
-            precision = if newton > low && newton < high { newton } else { halfway };
-        }
-        let sum: f64 = row.iter().sum();
-        if sum > 0.0 {
-            row.iter_mut().for_each(|weight| *weight /= sum);
-        }
-    }
-    all
 }
 
 /// Gradient descent with momentum and a gain for each coordinate.
@@ -331,10 +217,12 @@ impl Descent {
     }
 }
 
-/// One part after the other, so in the same order for any length of vectors.
+/// In the same order for any length of vectors.
 #[inline(always)]
-fn add_up<S: Simd>(parts: &[S::f32s]) -> f32 {
-    cast_slice::<_, f32>(parts).iter().sum()
+fn add_up<S: Simd>(vectors: &[S::f32s]) -> f32 {
+    let mut parts = [0.0; SUMS];
+    parts.copy_from_slice(cast_slice(vectors));
+    total(parts)
 }
 
 #[cfg(test)]
@@ -391,22 +279,6 @@ pub(super) mod tests {
             p * (p / (near(i, j) / total)).ln()
         };
         pairs().map(term).sum()
-    }
-
-    #[test]
-    fn bandwidths_are_scikit_learns() {
-        let golden = golden();
-        let count = golden.points.len();
-        let got = conditional(&squared_distances(&golden.points), count, golden.perplexity);
-        for (i, want) in golden.conditional.iter().enumerate() {
-            for (j, (got, want)) in got[i * count..].iter().zip(want).enumerate() {
-                assert!((got - want).abs() < 2e-5, "{i}, {j}: {got} and scikit-learn's {want}");
-            }
-        }
-        for row in got.chunks_exact(count) {
-            let entropy: f64 = row.iter().filter(|&&p| p > 0.0).map(|p| -p * p.ln()).sum();
-            assert!((entropy.exp() - golden.perplexity).abs() < 1e-3, "{}", entropy.exp());
-        }
     }
 
     #[test]
