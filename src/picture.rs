@@ -38,6 +38,15 @@ impl Picture {
         Picture { width, height, rgb: vec![colour; width as usize * height as usize] }
     }
 
+    /// A picture of which pixel number `i`, row by row from the top, has a colour of its own; black where a side of 0
+    /// became 1.
+    pub fn painted(width: u32, height: u32, colour: impl FnMut(usize) -> [u8; 3]) -> Picture {
+        if width == 0 || height == 0 {
+            return Picture::filled(width, height, [0; 3]);
+        }
+        Picture { width, height, rgb: (0..width as usize * height as usize).map(colour).collect() }
+    }
+
     pub fn width(&self) -> u32 {
         self.width
     }

@@ -185,12 +185,13 @@ impl Embeddings {
 
     fn tensors_tsv(&self) -> String {
         let mut text = String::with_capacity(self.vectors.len() * 9);
+        let mut rounded = String::new();
         for vector in self.vectors() {
             for (index, &value) in vector.iter().enumerate() {
                 if index > 0 {
                     text.push('\t');
                 }
-                put_short(&mut text, value);
+                put_short(&mut text, value, &mut rounded);
             }
             text.push('\n');
         }
@@ -369,31 +370,53 @@ fn put(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Five significant digits, in the shorter of the two notations: a projection shows no more.
-fn put_short(text: &mut String, value: f32) {
+/// Five significant digits, in the shorter of the two notations: a projection shows no more. `rounded` is a place to work
+/// in: a snapshot has a hundred thousand numbers.
+fn put_short(text: &mut String, value: f32, rounded: &mut String) {
     // Half of what a ReLU answers.
     if value == 0.0 {
         text.push('0');
         return;
     }
-    let rounded = format!("{:.4e}", value.abs());
-    let (mantissa, exponent) = rounded.split_once('e').unwrap_or((&rounded, "0"));
-    let digits = mantissa.replace('.', "");
-    let digits = digits.trim_end_matches('0');
+    rounded.clear();
+    // A string takes whatever is written.
+    let _ = write!(rounded, "{:.4e}", value.abs());
+    let (mantissa, exponent) = rounded.split_once('e').unwrap_or((rounded, "0"));
+    let (first, rest) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let rest = rest.trim_end_matches('0');
+    let digits = 1 + rest.len();
     // Digits before the point, where it stands in its place; below 1 zeros follow it.
-    let before = exponent.parse().unwrap_or(0) + 1;
-    let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or(0));
-    let plain = match usize::try_from(before) {
-        Ok(before @ 1..) if before < digits.len() => format!("{}.{}", &digits[..before], &digits[before..]),
-        Ok(1..) => format!("{digits}{}", zeros(before - digits.len() as i32)),
-        _ => format!("0.{}{digits}", zeros(-before)),
+    let before: i32 = exponent.parse().unwrap_or(0) + 1;
+    let (whole, zeros) = (usize::try_from(before).unwrap_or(0), usize::try_from(-before).unwrap_or(0));
+    let plain = match whole {
+        0 => 2 + zeros + digits,
+        _ if whole < digits => digits + 1,
+        _ => whole,
     };
-    let scientific = match digits.split_at_checked(1) {
-        Some((first, rest)) if !rest.is_empty() => format!("{first}.{rest}e{exponent}"),
-        _ => format!("{digits}e{exponent}"),
-    };
+    let scientific = digits + usize::from(digits > 1) + 1 + exponent.len();
+
     text.push_str(if value < 0.0 { "-" } else { "" });
-    text.push_str(if plain.len() <= scientific.len() { &plain } else { &scientific });
+    if plain > scientific {
+        text.push_str(first);
+        text.push_str(if rest.is_empty() { "" } else { "." });
+        text.push_str(rest);
+        text.push('e');
+        text.push_str(exponent);
+        return;
+    }
+    if whole == 0 {
+        text.push_str("0.");
+        text.extend(std::iter::repeat_n('0', zeros));
+        text.push_str(first);
+        text.push_str(rest);
+        return;
+    }
+    text.push_str(first);
+    let (own, after) = rest.split_at(rest.len().min(whole - 1));
+    text.push_str(own);
+    text.extend(std::iter::repeat_n('0', whole.saturating_sub(digits)));
+    text.push_str(if after.is_empty() { "" } else { "." });
+    text.push_str(after);
 }
 
 #[cfg(test)]
@@ -419,7 +442,7 @@ mod tests {
             (f32::MAX, "3.4028e38"),
         ] {
             let mut text = String::new();
-            put_short(&mut text, value);
+            put_short(&mut text, value, &mut String::new());
             assert_eq!(text, want, "{value}");
         }
     }

@@ -61,11 +61,18 @@ impl Canvas {
     pub fn place(&mut self, (x, y): (u32, u32), picture: &Picture, zoom: Zoom) {
         match zoom {
             Zoom::In(factor) => {
-                for (index, &colour) in picture.pixels().iter().enumerate() {
-                    let (column, row) = place_of(index, picture.width());
-                    let corner =
-                        (x.saturating_add(column.saturating_mul(factor)), y.saturating_add(row.saturating_mul(factor)));
-                    self.fill(corner, (factor, factor), colour);
+                let mut enlarged = Vec::new();
+                let end = x.saturating_add(picture.width().saturating_mul(factor));
+                let seen = self.width().saturating_sub(x) as usize;
+                for (row, pixels) in (0..).zip(picture.pixels().chunks_exact(picture.width() as usize)) {
+                    enlarged.clear();
+                    let repeated = pixels.iter().flat_map(|&colour| std::iter::repeat_n(colour, factor as usize));
+                    enlarged.extend(repeated.take(seen));
+                    let top = y.saturating_add(factor.saturating_mul(row));
+                    for y in top..top.saturating_add(factor).min(self.height()) {
+                        let target = self.picture.row_mut(y, x..end);
+                        target.copy_from_slice(&enlarged[..target.len()]);
+                    }
                 }
             }
             Zoom::Out { from, to } => {
@@ -144,11 +151,6 @@ pub fn number(value: f32) -> String {
             format!("{value:.*}", (2 - before).clamp(0, 4) as usize)
         }
     }
-}
-
-fn place_of(index: usize, width: u32) -> (u32, u32) {
-    let index = u32::try_from(index).unwrap_or(u32::MAX);
-    (index % width, index / width)
 }
 
 /// The pixels of which pixel number `index` is made when `from` become `to`; at least one.

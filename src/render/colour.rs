@@ -180,11 +180,10 @@ pub fn blend(under: Rgb, over: Rgb, weight: f32) -> Rgb {
 /// stands clear. Pixels of the image that the map lacks stay as they are.
 pub fn overlay(image: &Picture, heat: &Map, colours: ColourMap, scale: Scale, alpha: f32) -> Picture {
     let mut out = image.clone();
-    for (index, &value) in heat.values().iter().enumerate() {
-        let (x, y) = (side(index % heat.width()), side(index / heat.width()));
-        if let Some(under) = image.get(x, y) {
+    for (y, values) in (0..).zip(heat.values().chunks_exact(heat.width())) {
+        for (pixel, &value) in out.row_mut(y, 0..side(heat.width())).iter_mut().zip(values) {
             let weight = if value.is_finite() { scale.place(value).sqrt() as f32 * alpha } else { 1.0 };
-            out.set(x, y, blend([luminance(under); 3], colours.colour(value, scale), weight));
+            *pixel = blend([luminance(*pixel); 3], colours.colour(value, scale), weight);
         }
     }
     out
@@ -200,13 +199,7 @@ fn side(n: usize) -> u32 {
 }
 
 fn picture(width: usize, height: usize, colour: impl Fn(usize) -> Rgb) -> Picture {
-    let mut picture = Picture::filled(side(width), side(height), [0; 3]);
-    for y in 0..height {
-        for x in 0..width {
-            picture.set(side(x), side(y), colour(y * width + x));
-        }
-    }
-    picture
+    Picture::painted(side(width), side(height), colour)
 }
 
 #[cfg(test)]

@@ -95,13 +95,15 @@ fn plot(picture: &mut Picture, text: &str, style: Style, place: impl Fn(i32, i32
         let key = Key { face: style.face, size: style.size, glyph: glyph.0, subpixel: steps.rem_euclid(SUBPIXELS) };
         let coverage = coverage(key);
         let left = steps.div_euclid(SUBPIXELS).saturating_add(coverage.left);
-        for (index, &alpha) in coverage.alpha.iter().enumerate() {
-            let (along, down) = ((index % coverage.width) as i32, (index / coverage.width) as i32);
-            let (x, y) = place(left.saturating_add(along), coverage.top.saturating_add(down));
-            if let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y))
-                && let Some(under) = picture.get(x, y)
-            {
-                picture.set(x, y, blend(under, style.colour, alpha));
+        for (down, row) in (0..).zip(coverage.alpha.chunks_exact(coverage.width)) {
+            // Half of a letter's box is empty.
+            for (along, &alpha) in (0..).zip(row).filter(|&(_, &alpha)| alpha > 0.0) {
+                let (x, y) = place(left.saturating_add(along), coverage.top.saturating_add(down));
+                if let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y))
+                    && let Some(under) = picture.get(x, y)
+                {
+                    picture.set(x, y, blend(under, style.colour, alpha));
+                }
             }
         }
     });
