@@ -3,11 +3,10 @@
 //! With whatever vectors the processor has: sums are of so many parts on every one, and nothing is multiplied and added in
 //! one, so the bits are the same.
 
-use std::ops::AddAssign;
-
 use pulp::{Arch, NullaryFnOnce};
 
 use super::Points;
+use super::sums::{LANES, total};
 
 /// Neighbours that a point minds, roughly; fewer where there are few points.
 const PERPLEXITY: f64 = 30.0;
@@ -16,9 +15,6 @@ const SEARCH_STEPS: usize = 100;
 const SEARCH_TOLERANCE: f64 = 1e-5;
 /// Smaller ones pull at nothing, but arithmetic on numbers near the end of `f32` takes a hundred times as long.
 const LEAST_AFFINITY: f64 = 1e-20;
-/// Values worked on at a time, so that the compiler makes vector instructions of the loop: several vectors, as a sum in one
-/// alone would wait for each addition. Also the parts of a sum.
-pub(super) const LANES: usize = 32;
 /// The squared distance of what is no neighbour at all, at any bandwidth.
 const FAR: f64 = 1e100;
 
@@ -165,20 +161,6 @@ impl NullaryFnOnce for Conditional<'_> {
         }
         all
     }
-}
-
-/// The sum of the parts of a sum, of which there are a power of two: one half added to the other, again and again.
-#[inline(always)]
-pub(super) fn total<T: Copy + AddAssign, const N: usize>(mut parts: [T; N]) -> T {
-    let mut half = N / 2;
-    while half > 0 {
-        for at in 0..half {
-            let other = parts[at + half];
-            parts[at] += other;
-        }
-        half /= 2;
-    }
-    parts[0]
 }
 
 /// `exp(-x)` to 14 digits, for `x` from 0; 0 from 700 on. In steps that a compiler makes vector instructions of, which a

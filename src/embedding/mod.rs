@@ -4,6 +4,7 @@ mod affinities;
 mod pca;
 mod points;
 mod silhouette;
+mod sums;
 mod tsne;
 
 pub use pca::{Pca, pca};

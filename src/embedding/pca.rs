@@ -3,6 +3,9 @@
 //! Subspace iteration with Rayleigh-Ritz projection (Saad, "Numerical Methods for Large Eigenvalue Problems", 2011,
 //! chapter 5), on the data themselves: no matrix of dimensions x dimensions is made.
 
+use pulp::{Arch, NullaryFnOnce};
+
+use super::sums::{LANES, total};
 use super::{Layout, Points};
 
 /// Vectors iterated on beyond the two that are wanted: the method converges as fast as the variance falls off up to the
@@ -41,15 +44,17 @@ impl Pca {
 /// Of finite points. The sign of an axis is that in which its largest weight is positive, as scikit-learn has it.
 pub fn pca(points: &Points) -> Pca {
     let centred = centred(points);
-    let total: f64 = centred.iter().flatten().map(|v| v * v).sum();
+    let variance_in_all: f64 = centred.iter().flatten().map(|v| v * v).sum();
     let mut layout = vec![[0.0; 2]; points.len()];
     let mut explained = [0.0; 2];
-    for (axis, (variance, mut direction)) in components(&centred, points.dims(), total).into_iter().enumerate() {
+    for (axis, (variance, mut direction)) in
+        components(&centred, points.dims(), variance_in_all).into_iter().enumerate()
+    {
         let largest = direction.iter().fold(0.0_f64, |most, &v| if v.abs() > most.abs() { v } else { most });
         if largest < 0.0 {
             direction.iter_mut().for_each(|v| *v = -*v);
         }
-        explained[axis] = variance / total;
+        explained[axis] = variance / variance_in_all;
         for (place, row) in layout.iter_mut().zip(&centred) {
             place[axis] = dot(row, &direction) as f32;
         }
@@ -66,9 +71,9 @@ fn centred(points: &Points) -> Vec<Vec<f64>> {
 }
 
 /// At most two eigenvalues and eigenvectors of `rows^T rows`, the largest first; none where nothing varies.
-fn components(rows: &[Vec<f64>], dims: usize, total: f64) -> Vec<(f64, Vec<f64>)> {
+fn components(rows: &[Vec<f64>], dims: usize, variance: f64) -> Vec<(f64, Vec<f64>)> {
     // Rounding of the mean leaves some 1e-16 of each value.
-    if total <= f64::MIN_POSITIVE {
+    if variance <= f64::MIN_POSITIVE {
         return Vec::new();
     }
     let block = BLOCK.min(dims);
@@ -76,7 +81,7 @@ fn components(rows: &[Vec<f64>], dims: usize, total: f64) -> Vec<(f64, Vec<f64>)
     let start = (0..block).map(|j| (0..dims).map(|i| libm::sin((i + 1) as f64 * (j + 1) as f64)).collect());
     let mut basis: Vec<Vec<f64>> = orthonormal(start.collect());
     for iteration in 1.. {
-        let images: Vec<Vec<f64>> = basis.iter().map(|direction| times(rows, direction)).collect();
+        let images = Arch::new().dispatch(Images { rows, basis: &basis });
         let projected = basis.iter().map(|a| images.iter().map(|b| dot(a, b)).collect()).collect();
         let ritz = eigen(projected);
         let mixed = |from: &[Vec<f64>], weights: &[f64]| {
@@ -90,7 +95,7 @@ fn components(rows: &[Vec<f64>], dims: usize, total: f64) -> Vec<(f64, Vec<f64>)
         let settled = wanted.iter().all(|(value, weights)| {
             let (vector, image) = (mixed(&basis, weights), mixed(&images, weights));
             let off = image.iter().zip(&vector).map(|(image, v)| (image - value * v).powi(2)).sum::<f64>().sqrt();
-            off <= TOLERANCE * value.max(TOLERANCE * total)
+            off <= TOLERANCE * value.max(TOLERANCE * variance)
         });
         if settled || iteration == MOST_ITERATIONS {
             return wanted.iter().map(|(value, weights)| (value.max(0.0), mixed(&basis, weights))).collect();
@@ -100,14 +105,29 @@ fn components(rows: &[Vec<f64>], dims: usize, total: f64) -> Vec<(f64, Vec<f64>)
     Vec::new()
 }
 
-/// `rows^T rows direction`.
-fn times(rows: &[Vec<f64>], direction: &[f64]) -> Vec<f64> {
-    let mut sum = vec![0.0; direction.len()];
-    for row in rows {
-        let along = dot(row, direction);
-        sum.iter_mut().zip(row).for_each(|(sum, v)| *sum += along * v);
+/// `rows^T rows direction` of each direction of a basis. With whatever vectors the processor has: sums are of so many parts
+/// on every one, and nothing is multiplied and added in one, so the bits are the same.
+struct Images<'a> {
+    rows: &'a [Vec<f64>],
+    basis: &'a [Vec<f64>],
+}
+
+impl NullaryFnOnce for Images<'_> {
+    type Output = Vec<Vec<f64>>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<Vec<f64>> {
+        let mut sums: Vec<Vec<f64>> = self.basis.iter().map(|direction| vec![0.0; direction.len()]).collect();
+        for row in self.rows {
+            for (sum, direction) in sums.iter_mut().zip(self.basis) {
+                let along = dot(row, direction);
+                for (sum, v) in sum.iter_mut().zip(row) {
+                    *sum += along * v;
+                }
+            }
+        }
+        sums
     }
-    sum
 }
 
 /// Gram-Schmidt, twice, since once leaves rounding behind; what depends on earlier vectors is left out.
@@ -166,8 +186,8 @@ fn eigen(mut a: Vec<Vec<f64>>) -> Vec<(f64, Vec<f64>)> {
     pairs
 }
 
+#[inline(always)]
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    const LANES: usize = 4;
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut sums = [0.0; LANES];
     for (a, b) in a.iter().zip(b) {
@@ -175,7 +195,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
             sums[lane] += a[lane] * b[lane];
         }
     }
-    sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
+    total(sums) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 use pulp::bytemuck::cast_slice;
 use pulp::{Arch, Simd, WithSimd};
 
-use super::affinities::{Affinities, squared_distances, total};
+use super::affinities::{Affinities, squared_distances};
+use super::sums::total;
 use super::{Layout, Points};
 
 /// Steps with exaggerated attraction, which let clusters find together, and after them.

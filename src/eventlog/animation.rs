@@ -21,6 +21,7 @@ const BITS: u32 = 5;
 pub struct Animation {
     frames: Vec<Picture>,
     delay_ms: u16,
+    rest_ms: u16,
 }
 
 /// Why pictures make no animation.
@@ -62,7 +63,13 @@ impl Animation {
                 return Err(AnimationError::Size { index, width, height, want_width, want_height });
             }
         }
-        Ok(Animation { frames, delay_ms })
+        Ok(Animation { frames, delay_ms, rest_ms: delay_ms })
+    }
+
+    /// The same with another time for the last frame.
+    #[must_use]
+    pub fn resting(self, rest_ms: u16) -> Animation {
+        Animation { rest_ms, ..self }
     }
 
     pub fn frames(&self) -> &[Picture] {
@@ -71,6 +78,11 @@ impl Animation {
 
     pub fn delay_ms(&self) -> u16 {
         self.delay_ms
+    }
+
+    /// The time that the last frame stands.
+    pub fn rest_ms(&self) -> u16 {
+        self.rest_ms
     }
 
     /// Width and height of every frame.
@@ -92,10 +104,11 @@ impl Animation {
         let mut bytes = Vec::new();
         let mut encoder = gif::Encoder::new(&mut bytes, width, height, &palette.rgb)?;
         encoder.set_repeat(gif::Repeat::Infinite)?;
-        for picture in &self.frames {
+        for (index, picture) in self.frames.iter().enumerate() {
+            let is_last = index + 1 == self.frames.len();
             let pixels: Vec<u8> = picture.pixels().iter().map(|&pixel| (palette.index)(pixel)).collect();
             let mut frame = gif::Frame::from_indexed_pixels(width, height, pixels, None);
-            frame.delay = (self.delay_ms / 10).max(2);
+            frame.delay = (if is_last { self.rest_ms } else { self.delay_ms } / 10).max(2);
             encoder.write_frame(&frame)?;
         }
         drop(encoder);
@@ -188,8 +201,11 @@ mod tests {
         let bytes = animation.gif().unwrap();
         assert!(bytes.starts_with(b"GIF89a") && bytes.windows(11).any(|window| window == b"NETSCAPE2.0"));
         assert_eq!(bytes, animation.gif().unwrap());
-        let frames = decode(&bytes);
-        assert_eq!(frames, animation.frames().iter().map(|f| (f.pixels().to_vec(), 25)).collect::<Vec<_>>());
+        let want = |delays: [u16; 2]| -> Vec<_> {
+            animation.frames().iter().map(|frame| frame.pixels().to_vec()).zip(delays).collect()
+        };
+        assert_eq!(decode(&bytes), want([25, 25]));
+        assert_eq!(decode(&animation.clone().resting(1400).gif().unwrap()), want([25, 140]), "the last one longer");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the layers of a network answer to a batch, as plain numbers: how strong, how spread, and which units never fire.
 
+use pulp::{Arch, NullaryFnOnce};
 use tch::Tensor;
 
 use crate::model::{Layer, Network, Shape, Tap, host_values};
@@ -60,25 +61,12 @@ pub fn activations<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &T
 
 impl Activations<'_> {
     pub fn statistics(&self) -> ActivationStatistics {
-        let (values, units) = (&self.values, self.units.max(1));
-        // Units side by side become lanes of vector instructions.
-        let (mut sums, mut fired) = (vec![0.0_f64; units], vec![0_u32; units]);
-        for row in values.chunks_exact(units) {
-            for ((sum, fired), &value) in sums.iter_mut().zip(&mut fired).zip(row) {
-                *sum += f64::from(value);
-                // A NaN fires: it is not 0.
-                *fired += u32::from(value != 0.0);
-            }
-        }
+        let (values, units) = (self.values.as_slice(), self.units.max(1));
+        let Sums { sums, fired } = Arch::new().dispatch(OfUnits { values, units });
         let mean = sums.iter().sum::<f64>() / values.len() as f64;
         let (mean, deviation, non_finite) = if mean.is_finite() {
-            sums.fill(0.0);
-            for row in values.chunks_exact(units) {
-                for (sum, &value) in sums.iter_mut().zip(row) {
-                    *sum += (f64::from(value) - mean).powi(2);
-                }
-            }
-            (mean, (sums.iter().sum::<f64>() / values.len() as f64).sqrt(), 0)
+            let squares: f64 = Arch::new().dispatch(SquaresOfUnits { values, units, mean }).iter().sum();
+            (mean, (squares / values.len() as f64).sqrt(), 0)
         } else {
             let finite: Vec<f64> = values.iter().filter(|v| v.is_finite()).map(|&v| f64::from(v)).collect();
             let mean = finite.iter().sum::<f64>() / finite.len() as f64;
@@ -93,6 +81,58 @@ impl Activations<'_> {
             dead: fired.iter().filter(|&&fired| fired == 0).count() as f64 / units as f64,
             non_finite,
         }
+    }
+}
+
+/// Sums over rows of units. These side by side become lanes of whatever vectors the processor has; each unit's sum is in
+/// the order of the rows on all of them.
+struct OfUnits<'a> {
+    values: &'a [f32],
+    units: usize,
+}
+
+struct Sums {
+    sums: Vec<f64>,
+    fired: Vec<u32>,
+}
+
+impl NullaryFnOnce for OfUnits<'_> {
+    type Output = Sums;
+
+    #[inline(always)]
+    fn call(self) -> Sums {
+        let (mut sums, mut fired) = (vec![0.0_f64; self.units], vec![0_u32; self.units]);
+        for row in self.values.chunks_exact(self.units) {
+            for ((sum, fired), &value) in sums.iter_mut().zip(&mut fired).zip(row) {
+                *sum += f64::from(value);
+                // A NaN fires: it is not 0.
+                *fired += u32::from(value != 0.0);
+            }
+        }
+        Sums { sums, fired }
+    }
+}
+
+/// Of the differences from a mean.
+struct SquaresOfUnits<'a> {
+    values: &'a [f32],
+    units: usize,
+    mean: f64,
+}
+
+impl NullaryFnOnce for SquaresOfUnits<'_> {
+    type Output = Vec<f64>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<f64> {
+        let mut sums = vec![0.0_f64; self.units];
+        for row in self.values.chunks_exact(self.units) {
+            for (sum, &value) in sums.iter_mut().zip(row) {
+                let off = f64::from(value) - self.mean;
+                *sum += off * off;
+            }
+        }
+        sums
     }
 }
 

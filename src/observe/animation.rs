@@ -8,8 +8,8 @@ use crate::picture::{DecodeError, Picture, PngError};
 /// Frames kept at most: a film of some seven seconds. They are copied into each checkpoint, and count several times there.
 const MOST: usize = 20;
 const DELAY_MS: u16 = 350;
-/// How often the last frame is shown before the film begins again.
-const REST: usize = 4;
+/// How long the last frame stands before the film begins again.
+const REST_MS: u16 = 4 * DELAY_MS;
 
 /// Frames in the order in which they came, evenly thinned out where there are too many; as PNG files, which take a
 /// twentieth of the memory, also of what is kept when training is interrupted.
@@ -59,10 +59,11 @@ impl Frames {
     /// # Errors
     /// When the frames are not all of one size.
     pub fn film(&self) -> Result<Option<Animation>, FilmError> {
-        let mut frames = self.all()?;
-        let Some(last) = frames.last().filter(|_| frames.len() > 1).cloned() else { return Ok(None) };
-        frames.extend(std::iter::repeat_n(last, REST - 1));
-        Ok(Some(Animation::new(frames, DELAY_MS)?))
+        let frames = self.all()?;
+        if frames.len() < 2 {
+            return Ok(None);
+        }
+        Ok(Some(Animation::new(frames, DELAY_MS)?.resting(REST_MS)))
     }
 
     /// All that were kept, the first and the last one among them.
@@ -91,7 +92,7 @@ mod tests {
         frames.push(&Picture::filled(2, 1, [9; 3])).unwrap();
         let film = frames.film().unwrap().unwrap();
         let shown: Vec<u8> = film.frames().iter().map(|frame| frame.pixels()[0][0]).collect();
-        assert_eq!(shown, [0, 9, 9, 9, 9]);
+        assert_eq!((shown, film.rest_ms() / film.delay_ms()), (vec![0, 9], 4));
         frames.push(&Picture::filled(3, 1, [9; 3])).unwrap();
         assert!(frames.film().is_err());
     }

@@ -66,8 +66,10 @@ impl Canvas {
                 let seen = self.width().saturating_sub(x) as usize;
                 for (row, pixels) in (0..).zip(picture.pixels().chunks_exact(picture.width() as usize)) {
                     enlarged.clear();
-                    let repeated = pixels.iter().flat_map(|&colour| std::iter::repeat_n(colour, factor as usize));
-                    enlarged.extend(repeated.take(seen));
+                    for &colour in pixels {
+                        let len = enlarged.len().saturating_add(factor as usize).min(seen);
+                        enlarged.resize(len, colour);
+                    }
                     let top = y.saturating_add(factor.saturating_mul(row));
                     for y in top..top.saturating_add(factor).min(self.height()) {
                         let target = self.picture.row_mut(y, x..end);

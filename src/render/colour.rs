@@ -86,24 +86,28 @@ impl Scale {
     }
 
     /// Where a value lies, 0 to 1, in `f64` so that no difference overflows; 0 on an empty scale that starts at 0.
-    fn place(self, value: f32) -> f64 {
+    fn place(self) -> impl Fn(f32) -> f64 {
         let (low, high) = (f64::from(self.low), f64::from(self.high));
-        if high > low { ((f64::from(value) - low) / (high - low)).clamp(0.0, 1.0) } else { 0.0 }
+        // Once for a picture: a division takes longer than all else that a pixel needs.
+        let per_unit = if high > low { (high - low).recip() } else { 0.0 };
+        move |value| ((f64::from(value) - low) * per_unit).clamp(0.0, 1.0)
     }
 }
 
 /// Colours of a map that are told apart: more than a channel has values.
 const TOLD_APART: usize = 1 << 12;
+const LAST: f64 = (TOLD_APART - 1) as f64;
 
 impl ColourMap {
     /// The colour at `place`, 0 to 1.
     pub fn at(self, place: f64) -> Rgb {
-        // A spline through a dozen colours, which a picture would ask for at every pixel.
+        self.table()[(place.clamp(0.0, 1.0) * LAST + 0.5) as usize]
+    }
+
+    /// Colours from one end to the other: splines through a dozen of them, which a picture would ask for at every pixel.
+    fn table(self) -> &'static [Rgb] {
         static TABLES: [OnceLock<Vec<Rgb>>; 6] = [const { OnceLock::new() }; 6];
-        let last = (TOLD_APART - 1) as f64;
-        let table =
-            TABLES[self as usize].get_or_init(|| (0..TOLD_APART).map(|i| self.exactly_at(i as f64 / last)).collect());
-        table[(place.clamp(0.0, 1.0) * last + 0.5) as usize]
+        TABLES[self as usize].get_or_init(|| (0..TOLD_APART).map(|i| self.exactly_at(i as f64 / LAST)).collect())
     }
 
     fn exactly_at(self, place: f64) -> Rgb {
@@ -123,17 +127,23 @@ impl ColourMap {
 
     /// The colour of a value; [`NON_FINITE`] for infinities and NaN.
     pub fn colour(self, value: f32, scale: Scale) -> Rgb {
-        match (value.is_finite(), self) {
-            (false, _) => NON_FINITE,
-            // All weights 0: the middle, which stands for 0.
-            (true, ColourMap::Diverging) if scale.low == scale.high => self.at(0.5),
-            (true, _) => self.at(scale.place(value)),
+        self.colours(scale)(value)
+    }
+
+    /// The same for many values.
+    fn colours(self, scale: Scale) -> impl Fn(f32) -> Rgb {
+        let (table, place) = (self.table(), scale.place());
+        // All weights 0: the middle, which stands for 0.
+        let middle = if self == ColourMap::Diverging && scale.low == scale.high { 0.5 } else { 0.0 };
+        move |value| {
+            if value.is_finite() { table[((place(value) + middle) * LAST + 0.5) as usize] } else { NON_FINITE }
         }
     }
 
     /// One pixel for each value.
     pub fn paint(self, map: &Map, scale: Scale) -> Picture {
-        picture(map.width(), map.height(), |i| self.colour(map.values()[i], scale))
+        let colour = self.colours(scale);
+        picture(map.width(), map.height(), |i| colour(map.values()[i]))
     }
 }
 
@@ -151,10 +161,11 @@ pub fn image(pixels_hwc: &[u8], shape: ImageShape) -> Picture {
 /// Signed values of red, green and blue, `[r, g, b]` maps of one size: 0 is the middle grey, the ends of a symmetric scale
 /// are black and full colour.
 pub fn signed_image([r, g, b]: [&Map; 3], scale: Scale) -> Picture {
+    let place = scale.place();
     picture(r.width(), r.height(), |i| {
         let values = [r, g, b].map(|map| map.values().get(i).copied().unwrap_or(0.0));
         if values.iter().all(|v| v.is_finite()) {
-            values.map(|v| if scale.low == scale.high { 128 } else { (scale.place(v) * 255.0).round() as u8 })
+            values.map(|v| if scale.low == scale.high { 128 } else { (place(v) * 255.0).round() as u8 })
         } else {
             NON_FINITE
         }
@@ -180,10 +191,11 @@ pub fn blend(under: Rgb, over: Rgb, weight: f32) -> Rgb {
 /// stands clear. Pixels of the image that the map lacks stay as they are.
 pub fn overlay(image: &Picture, heat: &Map, colours: ColourMap, scale: Scale, alpha: f32) -> Picture {
     let mut out = image.clone();
+    let (place, colour) = (scale.place(), colours.colours(scale));
     for (y, values) in (0..).zip(heat.values().chunks_exact(heat.width())) {
         for (pixel, &value) in out.row_mut(y, 0..side(heat.width())).iter_mut().zip(values) {
-            let weight = if value.is_finite() { scale.place(value).sqrt() as f32 * alpha } else { 1.0 };
-            *pixel = blend([luminance(*pixel); 3], colours.colour(value, scale), weight);
+            let weight = if value.is_finite() { (place(value) as f32).sqrt() * alpha } else { 1.0 };
+            *pixel = blend([luminance(*pixel); 3], colour(value), weight);
         }
     }
     out
