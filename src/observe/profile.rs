@@ -11,14 +11,14 @@ use crate::eventlog::{NodeCost, Profile};
 use crate::model::{Network, Operation, Parameters};
 
 /// Images that are measured with, at most.
-const IMAGES: usize = 16;
+const IMAGES: usize = 8;
 /// Multiply-accumulates of a forward pass that the number of images is cut to, so that a large network costs its run
 /// little more than a small one does.
 const MACS: usize = 60_000_000;
 /// Passes, of whose times the shortest counts: what disturbs a measurement only ever adds to it.
-const PASSES: usize = 4;
+const PASSES: usize = 3;
 /// Time after which no further pass begins, once there are two; the first one warms up.
-const LONG_ENOUGH: Duration = Duration::from_millis(30);
+const LONG_ENOUGH: Duration = Duration::from_millis(10);
 
 /// Times of one operation, and what it leaves behind.
 struct Cost {
