@@ -22,5 +22,7 @@ mod passes;
 mod runs;
 #[cfg(test)]
 mod tests;
+mod workspace;
 
-pub use passes::{Chain, Reply, Workspace};
+pub use passes::{Chain, Reply};
+pub use workspace::Workspace;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::aligned::Aligned;
 use super::conv_block::{ConvBlock, Packed};
 use super::conv_gradient::{Active, Gradients, Outputs};
-use super::dense::{self, Dense};
+use super::dense::Dense;
 use super::loss;
+use super::workspace::{Scratch, Workspace};
 use crate::model::{LayerKind, Network, Shape};
-use crate::trace::{Part, Spans};
+use crate::trace::Part;
 
 /// Samples that a workspace takes, at most.
 pub const MOST_SAMPLES: usize = 1024;
@@ -54,51 +54,6 @@ pub struct Reply {
     pub loss_sum: f64,
     /// Samples classified right.
     pub correct: u64,
-}
-
-/// Samples, all that a pass through them computes, and the gradient that it leaves. Grows to the largest number of samples
-/// it has seen.
-pub struct Workspace {
-    /// N x H x W x C, in \[0, 1\].
-    images: Aligned<f32>,
-    labels: Vec<u8>,
-    maps: Vec<BlockOutput>,
-    /// N x C x places: flattened as PyTorch does.
-    features: Aligned<f32>,
-    /// N x units of each dense layer, the logits last.
-    outputs: Vec<Aligned<f32>>,
-    /// N x classes.
-    probabilities: Aligned<f32>,
-    /// Laid out like the parameters.
-    gradient: Aligned<f32>,
-    /// N x H x W x C.
-    image_gradient: Aligned<f32>,
-    scratch: Scratch,
-    /// When each layer was computed, if somebody wants to know.
-    pub spans: Spans,
-}
-
-/// N x rows x cols x filters of one block.
-#[derive(Default)]
-struct BlockOutput {
-    output: Aligned<f32>,
-    /// Which pixel of its window each came from.
-    origin: Aligned<u32>,
-}
-
-/// What no pass leaves for another, but for what depends on shapes alone.
-#[derive(Default)]
-struct Scratch {
-    packed: Vec<Packed>,
-    /// One for each block.
-    active: Vec<Active>,
-    active_dense: dense::Active,
-    /// Gradients of what lies between two dense layers, of all samples.
-    above: Aligned<f32>,
-    below: Aligned<f32>,
-    /// Gradients of what lies between two blocks, of one image.
-    output: Aligned<f32>,
-    input: Aligned<f32>,
 }
 
 impl Chain {
@@ -190,21 +145,8 @@ impl Chain {
 
     /// A place for passes through this network.
     pub fn workspace(&self) -> Workspace {
-        Workspace {
-            images: Aligned::default(),
-            labels: Vec::new(),
-            maps: self.blocks.iter().map(|_| BlockOutput::default()).collect(),
-            features: Aligned::default(),
-            outputs: self.dense.iter().map(|_| Aligned::default()).collect(),
-            probabilities: Aligned::default(),
-            gradient: Aligned::default(),
-            image_gradient: Aligned::default(),
-            scratch: Scratch {
-                active: self.blocks.iter().map(|block| Active::of(&block.part)).collect(),
-                ..Scratch::default()
-            },
-            spans: Spans::default(),
-        }
+        let active = self.blocks.iter().map(|block| Active::of(&block.part)).collect();
+        Workspace::new(active, self.dense.len())
     }
 
     /// Values that come out for an image: its logits; of [`Chain::of_filters`] those of one filter after the other.
@@ -242,52 +184,6 @@ impl Chain {
     /// When there was no such pass, or there is not a factor for each answer: a bug in the caller.
     pub fn backward_to_images(&self, parameters: &[f32], factors: &[f32], workspace: &mut Workspace) {
         Arch::new().dispatch(BackwardToImages { chain: self, parameters, factors, workspace });
-    }
-}
-
-impl Workspace {
-    /// Takes in images, H x W x C bytes each, with their labels.
-    pub fn load<'a>(&mut self, samples: impl Iterator<Item = (&'a [u8], u8)>) {
-        self.images.clear();
-        self.labels.clear();
-        for (image, label) in samples {
-            let before = self.images.len();
-            self.images.resize(before + image.len(), 0.0);
-            self.images[before..].iter_mut().zip(image).for_each(|(value, &byte)| *value = f32::from(byte) / 255.0);
-            self.labels.push(label);
-        }
-    }
-
-    /// Takes in images without labels, N x H x W x C values.
-    pub fn load_images(&mut self, images_nhwc: &[f32]) {
-        self.images.clear();
-        self.images.extend_from_slice(images_nhwc);
-        self.labels.clear();
-    }
-
-    /// What came out of the last forward pass, N x [`Chain::answers`].
-    pub fn answers(&self) -> &[f32] {
-        self.outputs.last().unwrap_or(&self.features)
-    }
-
-    /// What the last forward pass thinks of each sample, N x classes.
-    pub fn probabilities(&self) -> &[f32] {
-        &self.probabilities
-    }
-
-    /// What the last forward pass left of each sample for the last layer to decide from, N x [`Chain::hidden_units`].
-    pub fn features(&self) -> &[f32] {
-        self.outputs.len().checked_sub(2).map_or(&[], |hidden| &self.outputs[hidden])
-    }
-
-    /// What the last backward pass left, laid out like the parameters; gaps are zero.
-    pub fn gradient(&self) -> &[f32] {
-        &self.gradient
-    }
-
-    /// What the last pass back to the images left, N x H x W x C.
-    pub fn image_gradient(&self) -> &[f32] {
-        &self.image_gradient
     }
 }
 
