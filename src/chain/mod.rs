@@ -20,9 +20,10 @@ mod dense;
 mod loss;
 mod passes;
 mod runs;
+mod workspace;
+
 #[cfg(test)]
 mod tests;
-mod workspace;
 
 pub use passes::{Chain, Reply};
 pub use workspace::Workspace;

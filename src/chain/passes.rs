@@ -172,7 +172,7 @@ impl Chain {
     /// the workspace then holds it.
     ///
     /// # Panics
-    /// When there was no such pass: a bug in the caller.
+    /// When there was no such pass, or its images had no labels: a bug in the caller.
     pub fn backward(&self, parameters: &[f32], scale: f64, workspace: &mut Workspace) {
         Arch::new().dispatch(Backward { chain: self, parameters, scale, workspace });
     }
@@ -201,6 +201,7 @@ impl WithSimd for Forward<'_> {
         let Forward { chain, parameters, workspace } = self;
         let Workspace { images, labels, maps, features, outputs, probabilities, scratch, spans, .. } = workspace;
         let samples = images.len() / chain.pixels;
+        assert!(images.len().is_multiple_of(chain.pixels), "{} values are no images of {}", images.len(), chain.pixels);
         assert!(samples <= MOST_SAMPLES, "{samples} samples");
         scratch.packed.resize_with(chain.blocks.len(), Packed::default);
         for ((block, packed), maps) in chain.blocks.iter().zip(&mut scratch.packed).zip(maps.iter_mut()) {
@@ -267,6 +268,7 @@ impl WithSimd for Backward<'_> {
         let Workspace { images, labels, maps, features, outputs, probabilities, gradient, scratch, spans, .. } =
             workspace;
         let samples = labels.len();
+        assert_eq!(samples * chain.pixels, images.len(), "a label for each image");
         // Blocks add to their gradients, dense layers set theirs, nobody touches the gaps.
         gradient.resize(chain.parameters, 0.0);
         for block in &chain.blocks {

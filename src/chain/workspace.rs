@@ -9,7 +9,7 @@ use crate::trace::Spans;
 /// Samples, all that a pass through them computes, and the gradient that it leaves. Grows to the largest number of samples
 /// it has seen.
 pub struct Workspace {
-    /// N x H x W x C, in \[0, 1\].
+    /// N x H x W x C; those of a data set in \[0, 1\].
     pub(super) images: Aligned<f32>,
     pub(super) labels: Vec<u8>,
     pub(super) maps: Vec<BlockOutput>,
@@ -87,7 +87,7 @@ impl Workspace {
         self.labels.clear();
     }
 
-    /// What came out of the last forward pass, N x [`Chain::answers`].
+    /// What came out of the last forward pass, N x [`Chain::answers`](super::Chain::answers).
     pub fn answers(&self) -> &[f32] {
         self.outputs.last().unwrap_or(&self.features)
     }
@@ -97,7 +97,7 @@ impl Workspace {
         &self.probabilities
     }
 
-    /// What the last forward pass left of each sample for the last layer to decide from, N x [`Chain::hidden_units`].
+    /// What the last forward pass left of each sample for the last layer to decide from, N x [`Chain::hidden_units`](super::Chain::hidden_units).
     pub fn features(&self) -> &[f32] {
         self.outputs.len().checked_sub(2).map_or(&[], |hidden| &self.outputs[hidden])
     }

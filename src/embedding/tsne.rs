@@ -36,7 +36,7 @@ pub enum Start<'a> {
 }
 
 /// A layout of finite points. Where fewer than two differ there is nothing to lay out: all are in the middle. The same
-/// bits on every machine, as the crate `libm` computes exponentials and logarithms.
+/// bits on every machine: exponentials and logarithms are of the crate `libm`, or sums and products of our own.
 ///
 /// # Panics
 /// When the start is not of as many points: a bug in the caller.

@@ -38,7 +38,8 @@ pub struct Optimum {
     /// show what the filter looks for, which is in general smaller than the network's input.
     pub image: Vec<Map>,
     /// What the target answers to the image: the mean of a channel after its ReLU, 0 for a filter that stays silent; the
-    /// logit of a class. NaN or infinite where weights are not finite; the image is then the blurred noise it began with.
+    /// logit of a class. NaN or infinite where weights are not finite; the image is then what can be climbed without them, in
+    /// general the blurred noise it began with.
     pub activation: f32,
     /// Of the class, 0 to 1.
     pub probability: Option<f32>,
@@ -48,7 +49,8 @@ pub struct Optimum {
 /// called. A layer that is no convolution gives none.
 ///
 /// # Panics
-/// When there is no such channel or class, or the shapes of the weights are not the network's: a bug in the caller.
+/// When there is no such channel or class, there are more than 1024, or the shapes of the weights are not the network's: a
+/// bug in the caller.
 pub fn maximise(network: &Network, weights: &[Tensor], target: Target<'_>, settings: &Ascent) -> Vec<Optimum> {
     maximise_from(network, weights, target, settings, |shape, count| settings.start(shape, count))
 }
@@ -90,7 +92,7 @@ fn of_channels(
     let chosen: Vec<i64> = channels.iter().map(|&channel| channel as i64).collect();
     let chosen = Tensor::from_slice(&chosen).to_device(weights[kernel_index].device());
     let [kernels, biases] = [0, 1].map(|of| weights[kernel_index + of].index_select(0, &chosen));
-    // A kernel that is not finite answers nothing while others climb: 0 times NaN is NaN.
+    // A kernel that is not finite answers nothing while others climb: for libtorch 0 times NaN is NaN.
     let is_finite = kernels.isfinite().all_dims([1_i64, 2, 3].as_slice(), true);
     let finite = kernels.where_self(&is_finite, &kernels.zeros_like());
     let with = |kernels: &Tensor| -> Vec<Tensor> {
@@ -113,6 +115,7 @@ fn of_channels(
         })
     });
 
+    drop(passes);
     let weights = with(&kernels);
     let answers = Passes::new(&part, &weights, Outcome::Filters).answers(&found.values);
     let places = places(&answers, count);
@@ -177,7 +180,7 @@ fn canvas(network: &Network, layer: usize) -> ImageShape {
 /// How many pixels of the input an answer of a layer sees in each direction, and by how many pixels its neighbour sees
 /// further.
 fn receptive_field(network: &Network, layer: usize) -> (usize, usize) {
-    network.layers().iter().take(layer + 1).fold((1, 1), |(field, stride), layer| match layer.kind {
+    network.layers().iter().take(layer.saturating_add(1)).fold((1, 1), |(field, stride), layer| match layer.kind {
         LayerKind::Conv2d { kernel, .. } => (field + (kernel - 1) * stride, stride),
         LayerKind::MaxPool2d { size } => (field + (size - 1) * stride, stride * size),
         LayerKind::Flatten | LayerKind::Dense { .. } => (field, stride),
@@ -447,7 +450,7 @@ mod tests {
     fn what_is_no_convolution_has_no_image() {
         let network = small();
         let weights = formula_weights(&network);
-        for layer in [1, 4, 5, 99] {
+        for layer in [1, 4, 5, 99, usize::MAX] {
             let target = Target::Channels { layer, channels: &[0] };
             assert!(maximise(&network, &weights, target, &Ascent::default()).is_empty(), "layer {layer}");
         }

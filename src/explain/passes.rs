@@ -5,6 +5,7 @@ use tch::Tensor;
 use super::gradient::{leaf, of_sum};
 use crate::chain::{Chain, Workspace};
 use crate::model::{Network, host_values};
+use crate::types::ImageShape;
 
 /// Answers to images, and what each pixel adds to them. On the CPU a [`Chain`] computes them, in a fraction of the time; on
 /// other devices, and where the network is no such chain, libtorch does.
@@ -74,7 +75,7 @@ impl<'a> Passes<'a> {
     /// As [`Passes::answers`], and when there is no such class: a bug in the caller.
     pub fn target_logits(&mut self, images_nchw: &Tensor, target: usize) -> Vec<f32> {
         let classes = self.network.classes();
-        self.answers(&channels_last(images_nchw)).chunks_exact(classes.max(1)).map(|row| row[target]).collect()
+        self.answers(&self.images_nhwc(images_nchw)).chunks_exact(classes.max(1)).map(|row| row[target]).collect()
     }
 
     /// The gradient of each image's logit of a class by that image, `N x C x H x W` on the device of the images.
@@ -88,8 +89,18 @@ impl<'a> Passes<'a> {
             factors.chunks_exact_mut(classes.max(1)).for_each(|row| row[target] = 1.0);
             factors
         };
-        let gradient_nhwc = self.image_gradient(&channels_last(images_nchw), of_target);
+        let gradient_nhwc = self.image_gradient(&self.images_nhwc(images_nchw), of_target);
         self.images_nchw(&gradient_nhwc).to_device(images_nchw.device())
+    }
+
+    fn images_nhwc(&self, images_nchw: &Tensor) -> Vec<f32> {
+        let ImageShape { height, width, channels } = self.network.input();
+        assert_eq!(
+            images_nchw.size()[1..],
+            [channels, height, width].map(|side| side as i64),
+            "images of this network"
+        );
+        channels_last(images_nchw)
     }
 
     fn images_nchw(&self, images_nhwc: &[f32]) -> Tensor {
@@ -126,7 +137,9 @@ impl Quick {
             Outcome::Filters => Chain::of_filters(network),
         }?;
         let mut parameters = vec![0.0; network.flat_len()];
-        for (range, weight) in network.parameter_ranges().into_iter().zip(weights) {
+        for (index, (range, spec)) in network.parameter_ranges().into_iter().zip(network.parameters()).enumerate() {
+            let weight = &weights[index];
+            assert_eq!(weight.size(), spec.shape, "{}", spec.path());
             let values = if weight.dim() == 4 { channels_last(weight) } else { host_values(weight) };
             parameters[range].copy_from_slice(&values);
         }
@@ -145,6 +158,32 @@ impl Quick {
 mod tests {
     use super::*;
     use crate::explain::tests::{formula_images, formula_weights, small};
+
+    #[test]
+    fn libtorch_leaves_nothing_behind_and_knows_classes_too() {
+        let (network, shape) = small(3);
+        let weights: Vec<Tensor> =
+            formula_weights(&network).into_iter().map(|weight| weight.set_requires_grad(true)).collect();
+        let images = formula_images(2, shape);
+        let mut passes = Passes::new(&network, &weights, Outcome::Logits);
+        let own = (passes.target_logits(&images, 7), host_values(&passes.target_gradient(&images, 7)));
+        passes.quick = None;
+        let libtorchs = (passes.target_logits(&images, 7), passes.target_gradient(&images, 7));
+        assert_eq!((libtorchs.0.len(), libtorchs.1.size()), (2, images.size()));
+        assert!(!libtorchs.1.requires_grad() && weights.iter().all(|weight| !weight.grad().defined()));
+        let off = |own: &[f32], libtorchs: &[f32]| {
+            own.iter().zip(libtorchs).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()))
+        };
+        assert!(off(&own.0, &libtorchs.0) < 1e-4 && off(&own.1, &host_values(&libtorchs.1)) < 1e-4);
+    }
+
+    #[test]
+    #[should_panic(expected = "images of this network")]
+    fn other_images_are_refused() {
+        let (network, shape) = small(1);
+        let turned = formula_images(1, shape).transpose(2, 3);
+        Passes::new(&network, &formula_weights(&network), Outcome::Logits).target_logits(&turned, 0);
+    }
 
     #[test]
     fn libtorch_says_the_same() {

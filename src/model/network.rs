@@ -105,7 +105,7 @@ impl Network {
         filters: usize,
         input: ImageShape,
     ) -> Option<Result<Network, ShapeError>> {
-        let (last, before) = self.layers.get(..=layer)?.split_last()?;
+        let (last, before) = self.layers.get(..layer.checked_add(1)?)?.split_last()?;
         let LayerKind::Conv2d { kernel, .. } = last.kind else {
             return None;
         };

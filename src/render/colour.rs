@@ -88,9 +88,9 @@ impl Scale {
     /// Where a value lies, 0 to 1, in `f64` so that no difference overflows; 0 on an empty scale that starts at 0.
     fn place(self) -> impl Fn(f32) -> f64 {
         let (low, high) = (f64::from(self.low), f64::from(self.high));
-        // Once for a picture: a division takes longer than all else that a pixel needs.
-        let per_unit = if high > low { (high - low).recip() } else { 0.0 };
-        move |value| ((f64::from(value) - low) * per_unit).clamp(0.0, 1.0)
+        // A division, though it takes long: times the reciprocal the middle of a symmetric scale would not be a half.
+        let extent = if high > low { high - low } else { f64::INFINITY };
+        move |value| ((f64::from(value) - low) / extent).clamp(0.0, 1.0)
     }
 }
 
@@ -283,6 +283,9 @@ mod tests {
         let (r, g, b) = (map(&[1.0, 0.0, 0.0]), map(&[-1.0, 0.0, f32::NAN]), map(&[0.0, 0.0, 0.0]));
         let shown = signed_image([&r, &g, &b], Scale::symmetric([&r, &g, &b]));
         assert_eq!(shown.pixels(), [[255, 0, 128], [128; 3], NON_FINITE]);
+        // 49 times the reciprocal of 98 is less than a half.
+        let uneven = map(&[49.0, 0.0]);
+        assert_eq!(signed_image([&uneven; 3], Scale::symmetric([&uneven])).pixels()[1], [128; 3]);
         let nothing = map(&[0.0]);
         assert_eq!(signed_image([&nothing; 3], Scale::symmetric([&nothing])).pixels(), [[128; 3]]);
     }
