@@ -44,17 +44,16 @@ impl Pca {
 /// Of finite points. The sign of an axis is that in which its largest weight is positive, as scikit-learn has it.
 pub fn pca(points: &Points) -> Pca {
     let centred = centred(points);
-    let variance_in_all: f64 = centred.iter().flatten().map(|v| v * v).sum();
+    let total_variance: f64 = centred.iter().flatten().map(|v| v * v).sum();
     let mut layout = vec![[0.0; 2]; points.len()];
     let mut explained = [0.0; 2];
-    for (axis, (variance, mut direction)) in
-        components(&centred, points.dims(), variance_in_all).into_iter().enumerate()
+    for (axis, (variance, mut direction)) in components(&centred, points.dims(), total_variance).into_iter().enumerate()
     {
         let largest = direction.iter().fold(0.0_f64, |most, &v| if v.abs() > most.abs() { v } else { most });
         if largest < 0.0 {
             direction.iter_mut().for_each(|v| *v = -*v);
         }
-        explained[axis] = variance / variance_in_all;
+        explained[axis] = variance / total_variance;
         for (place, row) in layout.iter_mut().zip(&centred) {
             place[axis] = dot(row, &direction) as f32;
         }
@@ -71,9 +70,9 @@ fn centred(points: &Points) -> Vec<Vec<f64>> {
 }
 
 /// At most two eigenvalues and eigenvectors of `rows^T rows`, the largest first; none where nothing varies.
-fn components(rows: &[Vec<f64>], dims: usize, variance: f64) -> Vec<(f64, Vec<f64>)> {
+fn components(rows: &[Vec<f64>], dims: usize, total_variance: f64) -> Vec<(f64, Vec<f64>)> {
     // Rounding of the mean leaves some 1e-16 of each value.
-    if variance <= f64::MIN_POSITIVE {
+    if total_variance <= f64::MIN_POSITIVE {
         return Vec::new();
     }
     let block = BLOCK.min(dims);
@@ -95,7 +94,7 @@ fn components(rows: &[Vec<f64>], dims: usize, variance: f64) -> Vec<(f64, Vec<f6
         let settled = wanted.iter().all(|(value, weights)| {
             let (vector, image) = (mixed(&basis, weights), mixed(&images, weights));
             let off = image.iter().zip(&vector).map(|(image, v)| (image - value * v).powi(2)).sum::<f64>().sqrt();
-            off <= TOLERANCE * value.max(TOLERANCE * variance)
+            off <= TOLERANCE * value.max(TOLERANCE * total_variance)
         });
         if settled || iteration == MOST_ITERATIONS {
             return wanted.iter().map(|(value, weights)| (value.max(0.0), mixed(&basis, weights))).collect();
@@ -214,6 +213,21 @@ mod tests {
             for axis in 0..2 {
                 assert!((got[axis] - want[axis]).abs() < 1e-5, "point {index}: {got:?} and scikit-learn's {want:?}");
             }
+        }
+    }
+
+    #[test]
+    fn images_are_the_same_bits_with_any_vectors() {
+        let rows = centred(&golden().points);
+        let images = |arch: Arch| {
+            let images = arch.dispatch(Images { rows: &rows, basis: &rows[..3] });
+            images.into_iter().flatten().map(f64::to_bits).collect::<Vec<_>>()
+        };
+        let want = images(Arch::Scalar);
+        assert_eq!(images(Arch::new()), want);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = pulp::x86::V3::try_new() {
+            assert_eq!(images(Arch::V3(avx2)), want);
         }
     }
 
