@@ -108,7 +108,7 @@ fn answers_and_what_they_owe_to_pixels_are_libtorchs() {
                 Some(below) => network.forward_to(below, parameters.views(), &images_nchw),
                 None => images_nchw.shallow_clone(),
             };
-            let part = network.up_to_filters(layer, filters, shape).unwrap().unwrap();
+            let part = network.up_to_filters(layer, filters, shape).unwrap();
             let answers = network.before_relu(layer, parameters.views(), &below);
             subjects.push((Chain::of_filters(&part).unwrap(), answers));
         }

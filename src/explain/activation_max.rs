@@ -9,7 +9,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 use super::ascent::{Ascent, Images};
-use super::passes::{Outcome, Passes};
+use super::passes::{Outcome, Passes, one_hot};
 use crate::model::{LayerKind, Network};
 use crate::render::Map;
 use crate::types::ImageShape;
@@ -65,12 +65,9 @@ fn maximise_from(
 ) -> Vec<Optimum> {
     // Leaves that want gradients would have them computed.
     let weights: Vec<Tensor> = weights.iter().map(Tensor::detach).collect();
-    let climb = |shape: ImageShape, count: usize, gradient: &mut dyn FnMut(&[f32]) -> Vec<f32>| {
-        settings.climb(start(shape, count), gradient)
-    };
     match target {
-        Target::Channels { layer, channels } => of_channels(network, &weights, layer, channels, climb),
-        Target::Classes(classes) => of_classes(network, &weights, classes, climb),
+        Target::Channels { layer, channels } => of_channels(network, &weights, layer, channels, settings, start),
+        Target::Classes(classes) => of_classes(network, &weights, classes, settings, start),
     }
 }
 
@@ -79,14 +76,15 @@ fn of_channels(
     weights: &[Tensor],
     layer: usize,
     channels: &[usize],
-    climb: impl FnOnce(ImageShape, usize, &mut dyn FnMut(&[f32]) -> Vec<f32>) -> Images,
+    settings: &Ascent,
+    start: impl FnOnce(ImageShape, usize) -> Images,
 ) -> Vec<Optimum> {
     let count = channels.len();
     let kernel_index = network.layers().get(layer).and_then(|layer| layer.kernel_index);
     // Layers behind the target are not computed, nor are channels that nobody asked for. Each image needs one of those
-    // that are left, but all of them at once are still faster than one for each image.
+    // that are left, and gets all, so that all images are one batch.
     let part = network.up_to_filters(layer, count, canvas(network, layer));
-    let (Some(kernel_index), Some(Ok(part)), false) = (kernel_index, part, channels.is_empty()) else {
+    let (Some(kernel_index), Some(part), false) = (kernel_index, part, channels.is_empty()) else {
         return Vec::new();
     };
     let chosen: Vec<i64> = channels.iter().map(|&channel| channel as i64).collect();
@@ -102,7 +100,7 @@ fn of_channels(
 
     let weights = with(&finite);
     let mut passes = Passes::new(&part, &weights, Outcome::Filters);
-    let found = climb(part.input(), count, &mut |images| {
+    let found = settings.climb(start(part.input(), count), |images| {
         passes.image_gradient(images, |answers| {
             let mut factors = vec![0.0; answers.len()];
             let places = places(answers, count);
@@ -142,19 +140,16 @@ fn of_classes(
     network: &Network,
     weights: &[Tensor],
     classes: &[usize],
-    climb: impl FnOnce(ImageShape, usize, &mut dyn FnMut(&[f32]) -> Vec<f32>) -> Images,
+    settings: &Ascent,
+    start: impl FnOnce(ImageShape, usize) -> Images,
 ) -> Vec<Optimum> {
     let count = network.classes();
     if classes.is_empty() {
         return Vec::new();
     }
     let mut passes = Passes::new(network, weights, Outcome::Logits);
-    let found = climb(network.input(), classes.len(), &mut |images| {
-        passes.image_gradient(images, |logits| {
-            let mut factors = vec![0.0; logits.len()];
-            factors.chunks_exact_mut(count).zip(classes).for_each(|(row, &class)| row[class] = 1.0);
-            factors
-        })
+    let found = settings.climb(start(network.input(), classes.len()), |images| {
+        passes.image_gradient(images, |logits| one_hot(logits.len(), count, classes.iter().copied()))
     });
     let logits = passes.answers(&found.values);
     let optimum = |((image, logits), &class): ((Vec<Map>, &[f32]), &usize)| {

@@ -84,11 +84,7 @@ impl<'a> Passes<'a> {
     /// As [`Passes::target_logits`].
     pub fn target_gradient(&mut self, images_nchw: &Tensor, target: usize) -> Tensor {
         let classes = self.network.classes();
-        let of_target = |logits: &[f32]| {
-            let mut factors = vec![0.0; logits.len()];
-            factors.chunks_exact_mut(classes.max(1)).for_each(|row| row[target] = 1.0);
-            factors
-        };
+        let of_target = |logits: &[f32]| one_hot(logits.len(), classes, std::iter::repeat(target));
         let gradient_nhwc = self.image_gradient(&self.images_nhwc(images_nchw), of_target);
         self.images_nchw(&gradient_nhwc).to_device(images_nchw.device())
     }
@@ -120,6 +116,13 @@ impl<'a> Passes<'a> {
             }
         }
     }
+}
+
+/// The factors of so many logits that leave one class of each image.
+pub(super) fn one_hot(logits: usize, classes: usize, targets: impl Iterator<Item = usize>) -> Vec<f32> {
+    let mut factors = vec![0.0; logits];
+    factors.chunks_exact_mut(classes.max(1)).zip(targets).for_each(|(row, target)| row[target] = 1.0);
+    factors
 }
 
 /// Values of images or kernels `N x C x H x W` with those of a pixel next to each other.
@@ -191,7 +194,7 @@ mod tests {
             let (network, shape) = small(colours);
             let weights = formula_weights(&network);
             let images = channels_last(&formula_images(3, shape));
-            let ends_in = |layer: usize, filters: usize| network.up_to_filters(layer, filters, shape).unwrap().unwrap();
+            let ends_in = |layer: usize, filters: usize| network.up_to_filters(layer, filters, shape).unwrap();
             let subjects = [
                 (network.clone(), Outcome::Logits),
                 (ends_in(0, 4), Outcome::Filters),

@@ -95,22 +95,14 @@ impl Network {
     }
 
     /// The layers up to a convolution, which keeps so many filters, for other images. The weights are those of this
-    /// network but for the last kernel and bias. None where number `layer` is no convolution.
-    ///
-    /// # Errors
-    /// When the images are too small.
-    pub fn up_to_filters(
-        &self,
-        layer: usize,
-        filters: usize,
-        input: ImageShape,
-    ) -> Option<Result<Network, ShapeError>> {
+    /// network but for the last kernel and bias. None where number `layer` is no convolution, or the images are too small.
+    pub fn up_to_filters(&self, layer: usize, filters: usize, input: ImageShape) -> Option<Network> {
         let (last, before) = self.layers.get(..layer.checked_add(1)?)?.split_last()?;
         let LayerKind::Conv2d { kernel, .. } = last.kind else {
             return None;
         };
         let kinds = before.iter().map(|layer| layer.kind).chain([LayerKind::Conv2d { filters, kernel }]);
-        Some(Network::chain(&kinds.collect::<Vec<_>>(), input))
+        Network::chain(&kinds.collect::<Vec<_>>(), input).ok()
     }
 
     pub fn input(&self) -> ImageShape {
