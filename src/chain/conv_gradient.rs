@@ -157,8 +157,8 @@ impl ConvBlock {
                 let mut gradient = [zero; N];
                 let mut origin = [simd.splat_u32s(0); N];
                 for n in 0..N {
-                    let place = window * self.filters + first;
-                    let own = place + n * lanes..place + len.min((n + 1) * lanes);
+                    let place = window * self.filters + first + n * lanes;
+                    let own = place..place + lanes.min(len - n * lanes);
                     gradient[n] = load(simd, &outputs.gradient[own.clone()]);
                     origin[n] = load_u32s(simd, &outputs.origin[own.clone()]);
                     if self.relu {
@@ -169,10 +169,10 @@ impl ConvBlock {
                         totals[n] = simd.add_f32s(totals[n], gradient[n]);
                     }
                 }
-                for (pixel, &field) in (0..).zip(fields) {
+                for (pixel, &field) in fields.iter().enumerate() {
                     let mut own = [zero; N];
                     for n in 0..N {
-                        let is_origin = simd.equal_u32s(origin[n], simd.splat_u32s(pixel));
+                        let is_origin = simd.equal_u32s(origin[n], simd.splat_u32s(pixel as u32));
                         own[n] = simd.select_f32s(is_origin, gradient[n], zero);
                     }
                     let input = &input[field as usize..];
