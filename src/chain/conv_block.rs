@@ -175,8 +175,7 @@ impl Packed {
     pub fn pack<S: Simd>(&mut self, _simd: S, weights: &[f32], taps: usize) {
         let group = 2 * S::F32_LANES;
         let filters = weights.len() / taps;
-        self.0.clear();
-        self.0.resize(filters.div_ceil(group) * group * taps, 0.0);
+        self.0.zeros(filters.div_ceil(group) * group * taps);
         for (weights, packed) in weights.chunks(group * taps).zip(self.0.chunks_exact_mut(group * taps)) {
             for (filter, weights) in weights.chunks_exact(taps).enumerate() {
                 for (&weight, slot) in weights.iter().zip(packed[filter..].iter_mut().step_by(group)) {

@@ -206,10 +206,10 @@ impl WithSimd for Forward<'_> {
         scratch.packed.resize_with(chain.blocks.len(), Packed::default);
         for ((block, packed), maps) in chain.blocks.iter().zip(&mut scratch.packed).zip(maps.iter_mut()) {
             packed.pack(simd, &parameters[block.weights.clone()], block.part.taps());
-            maps.output.resize(samples * block.part.output_len(), 0.0);
-            maps.origin.resize(samples * block.part.output_len(), 0);
+            maps.output.resize(samples * block.part.output_len());
+            maps.origin.resize(samples * block.part.output_len());
         }
-        features.resize(samples * chain.features.len(), 0.0);
+        features.resize(samples * chain.features.len());
         // One image through all blocks, then the next: what one block leaves is still near when the next one reads it.
         for (sample, (image, features)) in
             images.chunks_exact(chain.pixels).zip(features.chunks_exact_mut(chain.features.len())).enumerate()
@@ -231,7 +231,7 @@ impl WithSimd for Forward<'_> {
         }
         let mut inputs: &[f32] = features;
         for (layer, outputs) in chain.dense.iter().zip(outputs) {
-            outputs.resize(samples * layer.part.units, 0.0);
+            outputs.resize(samples * layer.part.units);
             let (weights, bias) = (&parameters[layer.weights.clone()], &parameters[layer.bias.clone()]);
             let started = spans.start_layer();
             layer.part.forward(simd, weights, bias, inputs, outputs);
@@ -239,7 +239,7 @@ impl WithSimd for Forward<'_> {
             inputs = outputs;
         }
         let started = spans.start_layer();
-        probabilities.resize(labels.len() * chain.answers, 0.0);
+        probabilities.resize(labels.len() * chain.answers);
         let mut reply = Reply::default();
         let each = inputs.chunks_exact(chain.answers).zip(probabilities.chunks_exact_mut(chain.answers));
         for ((logits, probabilities), &label) in each.zip(labels.iter()) {
@@ -270,15 +270,14 @@ impl WithSimd for Backward<'_> {
         let samples = labels.len();
         assert_eq!(samples * chain.pixels, images.len(), "a label for each image");
         // Blocks add to their gradients, dense layers set theirs, nobody touches the gaps.
-        gradient.resize(chain.parameters, 0.0);
+        gradient.resize(chain.parameters);
         for block in &chain.blocks {
             gradient[block.weights.clone()].fill(0.0);
             gradient[block.bias.clone()].fill(0.0);
         }
 
         let started = spans.start_layer();
-        scratch.above.clear();
-        scratch.above.extend_from_slice(probabilities);
+        scratch.above.copy_from(probabilities);
         for (above, &label) in scratch.above.chunks_exact_mut(chain.answers).zip(labels.iter()) {
             loss::gradient(usize::from(label), scale, above);
         }
@@ -290,7 +289,7 @@ impl WithSimd for Backward<'_> {
             let inputs = if index == 0 { &*features } else { &outputs[index - 1] };
             layer.part.backward_weights(simd, inputs, above, active, parts(gradient, &layer.weights, &layer.bias));
             if index > 0 || !chain.blocks.is_empty() {
-                below.resize(samples * layer.part.inputs, 0.0);
+                below.resize(samples * layer.part.inputs);
                 layer.part.backward_inputs(simd, &parameters[layer.weights.clone()], above, active, below);
                 std::mem::swap(above, below);
             }
@@ -303,7 +302,7 @@ impl WithSimd for Backward<'_> {
         let Scratch { active, above, output: above_maps, input: below_maps, .. } = scratch;
         for (sample, features) in above.chunks_exact(chain.features.len()).enumerate() {
             let started = spans.start_layer();
-            above_maps.resize(features.len(), 0.0);
+            above_maps.resize(features.len());
             chain.features.unflatten(features, above_maps);
             spans.end_of(started, Part::Backward, &chain.flatten, ("image", sample));
             for (index, (block, active)) in chain.blocks.iter().zip(&mut *active).enumerate().rev() {
@@ -319,8 +318,7 @@ impl WithSimd for Backward<'_> {
                     block.part.backward(simd, kernel, &images[own(chain.pixels)], outputs, active, &mut gradients);
                 } else {
                     let input = &maps[index - 1].output[own(block.part.input_len())];
-                    below_maps.clear();
-                    below_maps.resize(input.len(), 0.0);
+                    below_maps.zeros(input.len());
                     let mut gradients = Gradients { weights, bias, input: Some(below_maps) };
                     block.part.backward(simd, kernel, input, outputs, active, &mut gradients);
                     std::mem::swap(above_maps, below_maps);
@@ -347,28 +345,24 @@ impl WithSimd for BackwardToImages<'_> {
         let Workspace { images, maps, outputs, image_gradient, scratch, .. } = workspace;
         let samples = images.len() / chain.pixels;
         assert_eq!(factors.len(), samples * chain.answers, "a factor for each answer");
-        scratch.above.clear();
-        scratch.above.extend_from_slice(factors);
+        scratch.above.copy_from(factors);
         let Scratch { active_dense, active, above, below, output: above_maps, input: below_maps, .. } = scratch;
         for (layer, outputs) in chain.dense.iter().zip(&*outputs).rev() {
             layer.part.through_relu(outputs, above);
-            below.resize(samples * layer.part.inputs, 0.0);
+            below.resize(samples * layer.part.inputs);
             layer.part.backward_inputs(simd, &parameters[layer.weights.clone()], above, active_dense, below);
             std::mem::swap(above, below);
         }
-        image_gradient.clear();
-        image_gradient.resize(images.len(), 0.0);
+        image_gradient.resize(images.len());
         let images = image_gradient.chunks_exact_mut(chain.pixels);
         for (sample, (features, image)) in above.chunks_exact(chain.features.len()).zip(images).enumerate() {
-            above_maps.resize(features.len(), 0.0);
+            above_maps.resize(features.len());
             chain.features.unflatten(features, above_maps);
             for (index, (block, active)) in chain.blocks.iter().zip(&mut *active).enumerate().rev() {
                 let own = sample * block.part.output_len()..(sample + 1) * block.part.output_len();
                 let (values, origin) = (&maps[index].output[own.clone()], &maps[index].origin[own]);
                 let outputs = Outputs { values, origin, gradient: above_maps };
-                below_maps.clear();
-                below_maps
-                    .resize(index.checked_sub(1).map_or(chain.pixels, |i| chain.blocks[i].part.output_len()), 0.0);
+                below_maps.zeros(if index == 0 { chain.pixels } else { block.part.input_len() });
                 block.part.backward_input(simd, &parameters[block.weights.clone()], outputs, active, below_maps);
                 std::mem::swap(above_maps, below_maps);
             }

@@ -70,11 +70,11 @@ impl Workspace {
 
     /// Takes in images, H x W x C bytes each, with their labels.
     pub fn load<'a>(&mut self, samples: impl Iterator<Item = (&'a [u8], u8)>) {
-        self.images.clear();
+        self.images.resize(0);
         self.labels.clear();
         for (image, label) in samples {
             let before = self.images.len();
-            self.images.resize(before + image.len(), 0.0);
+            self.images.resize(before + image.len());
             self.images[before..].iter_mut().zip(image).for_each(|(value, &byte)| *value = f32::from(byte) / 255.0);
             self.labels.push(label);
         }
@@ -82,8 +82,7 @@ impl Workspace {
 
     /// Takes in images without labels, N x H x W x C values.
     pub fn load_images(&mut self, images_nhwc: &[f32]) {
-        self.images.clear();
-        self.images.extend_from_slice(images_nhwc);
+        self.images.copy_from(images_nhwc);
         self.labels.clear();
     }
 
