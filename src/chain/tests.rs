@@ -4,7 +4,7 @@ use pulp::Arch;
 use tch::{Device, Kind, Tensor};
 
 use super::passes::{Backward, BackwardToImages, Forward};
-use super::{Chain, Reply};
+use super::{Chain, Reply, Workspace};
 use crate::data::{Batch, Split};
 use crate::model::{Architecture, LayerKind, Network, Parameters, host_values};
 use crate::rng::{Purpose, Stream};
@@ -162,6 +162,30 @@ fn a_sample_says_the_same_in_any_company() {
             assert_eq!(probabilities(&[8]), all[32..], "a row depends on its image alone, {what}");
             assert_eq!(probabilities(&[3, 8, 0]), [&all[12..16], &all[32..], &all[..4]].concat(), "{what}");
             assert!(probabilities(&[]).is_empty(), "{what}");
+        }
+    }
+}
+
+/// Its buffers keep what they held, so what a pass adds to must have been emptied.
+#[test]
+fn a_workspace_forgets_the_samples_before() {
+    for (architecture, shape) in architectures() {
+        let (network, parameters, split) = example(&architecture, shape, 6);
+        let chain = Chain::of(&network).unwrap();
+        let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
+        let passes = |samples: std::ops::Range<usize>, workspace: &mut Workspace| {
+            workspace.load(samples.map(|i| (split.image(i), split.label(i))));
+            let reply = chain.forward(&flat, workspace);
+            chain.backward(&flat, 0.5, workspace);
+            let factors = vec![0.25; workspace.answers().len()];
+            chain.backward_to_images(&flat, &factors, workspace);
+            let all = [workspace.answers(), workspace.gradient(), workspace.image_gradient()].concat();
+            (reply.loss_sum.to_bits(), all.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+        };
+        let mut used = chain.workspace();
+        for samples in [0..6, 4..5, 1..4, 0..6] {
+            let want = passes(samples.clone(), &mut chain.workspace());
+            assert_eq!(passes(samples.clone(), &mut used), want, "{architecture:?} on {shape}, {samples:?}");
         }
     }
 }
