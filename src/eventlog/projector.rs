@@ -185,13 +185,12 @@ impl Embeddings {
 
     fn tensors_tsv(&self) -> String {
         let mut text = String::with_capacity(self.vectors.len() * 9);
-        let mut rounded = String::new();
         for vector in self.vectors() {
             for (index, &value) in vector.iter().enumerate() {
                 if index > 0 {
                     text.push('\t');
                 }
-                put_short(&mut text, value, &mut rounded);
+                put_short(&mut text, value);
             }
             text.push('\n');
         }
@@ -279,12 +278,9 @@ impl Sprite {
         let mut sheet = Picture::filled(width, height, [255; 3]);
         for (index, picture) in (0..).zip(cells) {
             let [left, top] = [index % side * cell[0], index / side * cell[1]];
-            for y in 0..cell[1] {
-                for x in 0..cell[0] {
-                    if let Some(colour) = picture.get(x, y) {
-                        sheet.set(left + x, top + y, colour);
-                    }
-                }
+            let width = cell[0].min(picture.width());
+            for (y, pixels) in (0..cell[1]).zip(picture.pixels().chunks_exact(picture.width() as usize)) {
+                sheet.row_mut(top + y, left..left + width).copy_from_slice(&pixels[..width as usize]);
             }
         }
         Sprite { sheet, cell }
@@ -370,53 +366,73 @@ fn put(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Five significant digits, in the shorter of the two notations: a projection shows no more. `rounded` is a place to work
-/// in: a snapshot has a hundred thousand numbers.
-fn put_short(text: &mut String, value: f32, rounded: &mut String) {
+/// Five significant digits, in the shorter of the two notations: a projection shows no more.
+fn put_short(text: &mut String, value: f32) {
     // Half of what a ReLU answers.
     if value == 0.0 {
         text.push('0');
         return;
     }
-    rounded.clear();
-    // A string takes whatever is written.
-    let _ = write!(rounded, "{:.4e}", value.abs());
-    let (mantissa, exponent) = rounded.split_once('e').unwrap_or((rounded, "0"));
-    let (first, rest) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let rest = rest.trim_end_matches('0');
-    let digits = 1 + rest.len();
+    let (mut whole, exponent) = five_digits(value.abs());
+    let mut digits = [b'0'; 5];
+    for digit in digits.iter_mut().rev() {
+        *digit += (whole % 10) as u8;
+        whole /= 10;
+    }
+    // The first is no 0.
+    let count = digits.iter().rposition(|&digit| digit != b'0').map_or(1, |last| last + 1);
+    let digits = digits[..count].iter().copied().map(char::from);
     // Digits before the point, where it stands in its place; below 1 zeros follow it.
-    let before: i32 = exponent.parse().unwrap_or(0) + 1;
+    let before = exponent + 1;
     let (whole, zeros) = (usize::try_from(before).unwrap_or(0), usize::try_from(-before).unwrap_or(0));
     let plain = match whole {
-        0 => 2 + zeros + digits,
-        _ if whole < digits => digits + 1,
+        0 => 2 + zeros + count,
+        _ if whole < count => count + 1,
         _ => whole,
     };
-    let scientific = digits + usize::from(digits > 1) + 1 + exponent.len();
+    let sign_and_digits = usize::from(exponent < 0) + if exponent.abs() < 10 { 1 } else { 2 };
+    let scientific = count + usize::from(count > 1) + 1 + sign_and_digits;
 
     text.push_str(if value < 0.0 { "-" } else { "" });
-    if plain > scientific {
-        text.push_str(first);
-        text.push_str(if rest.is_empty() { "" } else { "." });
-        text.push_str(rest);
-        text.push('e');
-        text.push_str(exponent);
-        return;
-    }
-    if whole == 0 {
+    let is_scientific = plain > scientific;
+    let point = if is_scientific { 1 } else { whole };
+    if point == 0 {
         text.push_str("0.");
         text.extend(std::iter::repeat_n('0', zeros));
-        text.push_str(first);
-        text.push_str(rest);
-        return;
     }
-    text.push_str(first);
-    let (own, after) = rest.split_at(rest.len().min(whole - 1));
-    text.push_str(own);
-    text.extend(std::iter::repeat_n('0', whole.saturating_sub(digits)));
-    text.push_str(if after.is_empty() { "" } else { "." });
-    text.push_str(after);
+    for (index, digit) in digits.enumerate() {
+        if index == point && point > 0 {
+            text.push('.');
+        }
+        text.push(digit);
+    }
+    if is_scientific {
+        // A string takes whatever is written.
+        let _ = write!(text, "e{exponent}");
+    } else {
+        text.extend(std::iter::repeat_n('0', whole.saturating_sub(count)));
+    }
+}
+
+/// A finite number above 0 as five digits, 10,000 to 99,999, and the power of ten of the first. The digits of `{:.4e}`, which
+/// is right for any number of them and takes its time: a snapshot has a hundred thousand numbers.
+fn five_digits(value: f32) -> (u32, i32) {
+    /// Adding it rounds to whole numbers, a half to an even one.
+    const WHOLE: f64 = 4_503_599_627_370_496.0;
+    let value = f64::from(value);
+    // The power of two tells that of ten, or the one below it.
+    let power_of_two = (value.to_bits() >> 52) as i32 - 1023;
+    let mut exponent = (f64::from(power_of_two) * std::f64::consts::LOG10_2).floor() as i32;
+    loop {
+        // A power of ten up to the 22nd is exact, so there is one rounding, far below the fifth digit.
+        let power = 10.0_f64.powi((exponent - 4).abs());
+        let scaled = if exponent > 4 { value / power } else { value * power };
+        let whole = (scaled + WHOLE) - WHOLE;
+        if whole < 100_000.0 {
+            return (whole as u32, exponent);
+        }
+        exponent += 1;
+    }
 }
 
 #[cfg(test)]
@@ -442,8 +458,24 @@ mod tests {
             (f32::MAX, "3.4028e38"),
         ] {
             let mut text = String::new();
-            put_short(&mut text, value, &mut String::new());
+            put_short(&mut text, value);
             assert_eq!(text, want, "{value}");
+        }
+    }
+
+    #[test]
+    fn five_digits_are_those_of_the_standard_library() {
+        let random = |i: u32| f32::from_bits(i.wrapping_mul(2_654_435_761) & 0x7fff_ffff);
+        let near_powers = (-45..39).flat_map(|power| {
+            let ten: f32 = format!("1e{power}").parse().unwrap();
+            [ten.next_down(), ten, ten.next_up(), 2.5 * ten, 5.0 * ten]
+        });
+        let halves = (0..3000).map(|i| 12_300.5 + i as f32);
+        let values = (0..200_000).map(random).chain(near_powers).chain(halves);
+        for value in values.filter(|value| value.is_finite() && *value > 0.0) {
+            let (digits, exponent) = five_digits(value);
+            let got = format!("{}.{:04}e{exponent}", digits / 10_000, digits % 10_000);
+            assert_eq!(got, format!("{value:.4e}"));
         }
     }
 
