@@ -84,15 +84,14 @@ struct Descent {
     steps: [Vec<f32>; 2],
     gains: [Vec<f32>; 2],
     gradient: [Vec<f32>; 2],
-    /// 1 for every point, 0 for what only fills the lanes.
-    counts: Vec<f32>,
+    forces: Forces,
 }
 
 impl Descent {
     fn new(affinities: Affinities) -> Descent {
         let axes = |value: f32| [vec![value; affinities.stride], vec![value; affinities.stride]];
-        let counts = (0..affinities.stride).map(|i| f32::from(u8::from(i < affinities.count))).collect();
-        Descent { places: axes(0.0), steps: axes(0.0), gains: axes(1.0), gradient: axes(0.0), counts, affinities }
+        let forces = Forces { counts: vec![0.0; affinities.stride], pull: axes(0.0), push: axes(0.0), near: 0.0 };
+        Descent { places: axes(0.0), steps: axes(0.0), gains: axes(1.0), gradient: axes(0.0), forces, affinities }
     }
 
     fn start(&mut self, layout: &Layout) {
@@ -143,11 +142,15 @@ struct FindGradient<'a> {
     exaggeration: f32,
 }
 
-/// What all other points do to one.
+/// What all points do to each other. A pair is looked at once: what one does to the other, that does to it.
 struct Forces {
-    pull: [f32; 2],
-    push: [f32; 2],
-    near: f32,
+    /// 1 for the points after the one that is being looked at, 0 for those before and for what only fills the lanes.
+    counts: Vec<f32>,
+    /// `sum_j p_ij w_ij (y_i - y_j)` and `sum_j w_ij w_ij (y_i - y_j)`, one axis after the other.
+    pull: [Vec<f32>; 2],
+    push: [Vec<f32>; 2],
+    /// Of `w_ij` over all pairs.
+    near: f64,
 }
 
 impl WithSimd for FindGradient<'_> {
@@ -155,67 +158,98 @@ impl WithSimd for FindGradient<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let FindGradient { descent, exaggeration } = self;
-        let count = descent.affinities.count;
-        let mut total = 0.0_f64;
-        let mut repulsion = Vec::with_capacity(count);
-        for i in 0..count {
+        let FindGradient { descent: Descent { affinities, places, gradient, forces, .. }, exaggeration } = self;
+        forces.clear(affinities.count);
+        for i in 0..affinities.count {
             // A point is no neighbour of its own.
-            descent.counts[i] = 0.0;
-            let forces = match SUMS / S::F32_LANES {
-                1 => descent.forces::<S, 1>(simd, i),
-                2 => descent.forces::<S, 2>(simd, i),
-                4 => descent.forces::<S, 4>(simd, i),
-                _ => descent.forces::<S, SUMS>(simd, i),
-            };
-            descent.counts[i] = 1.0;
-            for (gradient, pull) in descent.gradient.iter_mut().zip(forces.pull) {
-                gradient[i] = pull;
+            forces.counts[i] = 0.0;
+            match SUMS / S::F32_LANES {
+                1 => forces.add_pairs::<S, 1>(simd, affinities, places, i),
+                2 => forces.add_pairs::<S, 2>(simd, affinities, places, i),
+                4 => forces.add_pairs::<S, 4>(simd, affinities, places, i),
+                _ => forces.add_pairs::<S, SUMS>(simd, affinities, places, i),
             }
-            repulsion.push(forces.push);
-            total += f64::from(forces.near);
         }
-        let share = total.max(f64::from(f32::MIN_POSITIVE)).recip() as f32;
-        for (axis, gradient) in descent.gradient.iter_mut().enumerate() {
-            for (pull, push) in gradient.iter_mut().zip(&repulsion) {
-                *pull = 4.0 * (exaggeration * *pull - share * push[axis]);
+        let share = forces.near.max(f64::from(f32::MIN_POSITIVE)).recip() as f32;
+        for ((gradient, pull), push) in gradient.iter_mut().zip(&forces.pull).zip(&forces.push) {
+            for ((slope, &pull), &push) in gradient.iter_mut().zip(pull).zip(push) {
+                *slope = 4.0 * (exaggeration * pull - share * push);
             }
         }
     }
 }
 
-impl Descent {
-    /// On the point `i`, with `N` vectors for [`SUMS`] values.
+impl Forces {
+    fn clear(&mut self, count: usize) {
+        self.counts[..count].fill(1.0);
+        self.pull.iter_mut().chain(&mut self.push).for_each(|axis| axis.fill(0.0));
+        self.near = 0.0;
+    }
+
+    /// Those between the point `i` and the ones after it, with `N` vectors for [`SUMS`] values.
     #[inline(always)]
-    fn forces<S: Simd, const N: usize>(&self, simd: S, i: usize) -> Forces {
-        let Affinities { stride, ref joint, .. } = self.affinities;
-        let [x, y] = [0, 1].map(|axis| simd.splat_f32s(self.places[axis][i]));
-        let (xs, ys) = (S::as_simd_f32s(&self.places[0]).0, S::as_simd_f32s(&self.places[1]).0);
-        let (xs, ys) = (xs.as_chunks::<N>().0, ys.as_chunks::<N>().0);
-        let counts = S::as_simd_f32s(&self.counts).0.as_chunks::<N>().0;
-        let joint = S::as_simd_f32s(&joint[i * stride..][..stride]).0.as_chunks::<N>().0;
+    fn add_pairs<S: Simd, const N: usize>(
+        &mut self,
+        simd: S,
+        affinities: &Affinities,
+        places: &[Vec<f32>; 2],
+        i: usize,
+    ) {
+        let Forces { counts, pull, push, near: total } = self;
+        // From the vectors in which the point itself is.
+        let after = i / SUMS * SUMS..affinities.stride;
+        let (x, y) = (simd.splat_f32s(places[0][i]), simd.splat_f32s(places[1][i]));
+        let (xs, ys) = (vectors::<S, N>(&places[0][after.clone()]), vectors::<S, N>(&places[1][after.clone()]));
+        let joint = vectors::<S, N>(&affinities.joint[i * affinities.stride..][after.clone()]);
+        let counts = vectors::<S, N>(&counts[after.clone()]);
         let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
-        let (mut pull_x, mut pull_y, mut push_x, mut push_y, mut sum) =
-            ([zero; N], [zero; N], [zero; N], [zero; N], [zero; N]);
-        for (((xs, ys), counts), joint) in xs.iter().zip(ys).zip(counts).zip(joint) {
+        let mut sums = [[zero; N]; 5];
+        let ([pull_x, pull_y], [push_x, push_y]) = (&mut *pull, &mut *push);
+        let others = vectors_mut::<S, N>(&mut pull_x[after.clone()])
+            .iter_mut()
+            .zip(vectors_mut::<S, N>(&mut pull_y[after.clone()]))
+            .zip(vectors_mut::<S, N>(&mut push_x[after.clone()]))
+            .zip(vectors_mut::<S, N>(&mut push_y[after]));
+        let pairs = xs.iter().zip(ys).zip(counts).zip(joint);
+        for ((((xs, ys), counts), joint), (((pull_x, pull_y), push_x), push_y)) in pairs.zip(others) {
             for n in 0..N {
                 let (dx, dy) = (simd.sub_f32s(x, xs[n]), simd.sub_f32s(y, ys[n]));
                 let squared = simd.add_f32s(simd.mul_f32s(dx, dx), simd.mul_f32s(dy, dy));
                 let near = simd.div_f32s(counts[n], simd.add_f32s(one, squared));
                 let (near_x, near_y) = (simd.mul_f32s(near, dx), simd.mul_f32s(near, dy));
-                pull_x[n] = simd.add_f32s(pull_x[n], simd.mul_f32s(joint[n], near_x));
-                pull_y[n] = simd.add_f32s(pull_y[n], simd.mul_f32s(joint[n], near_y));
-                push_x[n] = simd.add_f32s(push_x[n], simd.mul_f32s(near, near_x));
-                push_y[n] = simd.add_f32s(push_y[n], simd.mul_f32s(near, near_y));
-                sum[n] = simd.add_f32s(sum[n], near);
+                let of_pair = [
+                    simd.mul_f32s(joint[n], near_x),
+                    simd.mul_f32s(joint[n], near_y),
+                    simd.mul_f32s(near, near_x),
+                    simd.mul_f32s(near, near_y),
+                    near,
+                ];
+                for (sum, &force) in sums.iter_mut().zip(&of_pair) {
+                    sum[n] = simd.add_f32s(sum[n], force);
+                }
+                let others = [&mut pull_x[n], &mut pull_y[n], &mut push_x[n], &mut push_y[n]];
+                for (other, &force) in others.into_iter().zip(&of_pair) {
+                    *other = simd.sub_f32s(*other, force);
+                }
             }
         }
-        Forces {
-            pull: [add_up::<S>(&pull_x), add_up::<S>(&pull_y)],
-            push: [add_up::<S>(&push_x), add_up::<S>(&push_y)],
-            near: add_up::<S>(&sum),
-        }
+        let [own_pull_x, own_pull_y, own_push_x, own_push_y, near] = sums.map(|sum| add_up::<S>(&sum));
+        pull[0][i] += own_pull_x;
+        pull[1][i] += own_pull_y;
+        push[0][i] += own_push_x;
+        push[1][i] += own_push_y;
+        *total += 2.0 * f64::from(near);
     }
+}
+
+#[inline(always)]
+fn vectors<S: Simd, const N: usize>(values: &[f32]) -> &[[S::f32s; N]] {
+    S::as_simd_f32s(values).0.as_chunks().0
+}
+
+#[inline(always)]
+fn vectors_mut<S: Simd, const N: usize>(values: &mut [f32]) -> &mut [[S::f32s; N]] {
+    S::as_mut_simd_f32s(values).0.as_chunks_mut().0
 }
 
 /// In the same order for any length of vectors.
