@@ -163,10 +163,11 @@ fn stretched(image: &[Map], side: u32) -> Option<Picture> {
         image.iter().map(|map| ColourMap::Grey.paint(&map.resized(height, width), scale)).collect();
     // Of other counts than red, green and blue the first is shown, as for images of the data.
     let colours = if planes.len() == 3 { [0, 1, 2] } else { [0; 3] };
+    let shades: [u8; 256] = std::array::from_fn(|value| shade(value as u8));
     let mut picture = planes.first()?.clone();
     for y in 0..picture.height() {
         for x in 0..picture.width() {
-            let shade = |plane: usize| planes[plane].get(x, y).map_or(0, |[value, ..]| shade(value));
+            let shade = |plane: usize| planes[plane].get(x, y).map_or(0, |[value, ..]| shades[usize::from(value)]);
             picture.set(x, y, colours.map(shade));
         }
     }

@@ -61,19 +61,12 @@ impl Canvas {
     pub fn place(&mut self, (x, y): (u32, u32), picture: &Picture, zoom: Zoom) {
         match zoom {
             Zoom::In(factor) => {
-                let mut enlarged = Vec::new();
                 let end = x.saturating_add(picture.width().saturating_mul(factor));
-                let seen = self.width().saturating_sub(x) as usize;
                 for (row, pixels) in (0..).zip(picture.pixels().chunks_exact(picture.width() as usize)) {
-                    enlarged.clear();
-                    for &colour in pixels {
-                        let len = enlarged.len().saturating_add(factor as usize).min(seen);
-                        enlarged.resize(len, colour);
-                    }
                     let top = y.saturating_add(factor.saturating_mul(row));
                     for y in top..top.saturating_add(factor).min(self.height()) {
-                        let target = self.picture.row_mut(y, x..end);
-                        target.copy_from_slice(&enlarged[..target.len()]);
+                        let enlarged = self.picture.row_mut(y, x..end).chunks_mut(factor as usize);
+                        enlarged.zip(pixels).for_each(|(pixels, &colour)| pixels.fill(colour));
                     }
                 }
             }

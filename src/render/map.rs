@@ -70,13 +70,12 @@ impl Map {
         let rows = taps(self.height, height);
         let columns = taps(self.width, width);
         let mut values = Vec::with_capacity(height * width);
+        let mut between = Vec::with_capacity(self.width);
         for &(top, bottom, down) in &rows {
-            let (top, bottom) = (&self.values[top * self.width..], &self.values[bottom * self.width..]);
-            values.extend(columns.iter().map(|&(left, right, along)| {
-                let upper = mix(top[left], top[right], along);
-                let lower = mix(bottom[left], bottom[right], along);
-                mix(upper, lower, down)
-            }));
+            let [top, bottom] = [top, bottom].map(|row| &self.values[row * self.width..][..self.width]);
+            between.clear();
+            between.extend(top.iter().zip(bottom).map(|(&top, &bottom)| mix(top, bottom, down)));
+            values.extend(columns.iter().map(|&(left, right, along)| mix(between[left], between[right], along)));
         }
         Map { height, width, values }
     }
