@@ -23,7 +23,8 @@ const LEAST_RATE: f32 = 50.0;
 const LEAST_GRADIENT: f32 = 1e-7;
 /// The spread of a layout to start from.
 const START_SPREAD: f64 = 1e-4;
-/// Parts of the sum of all forces on a point, a divisor of a row's whole lanes: one vector of AVX-512, two of AVX2.
+/// Points whose forces on one are found at once, and parts of the sum of them; a divisor of a row's whole lanes: one vector
+/// of AVX-512, two of AVX2.
 const SUMS: usize = 16;
 
 /// Where a layout starts.
@@ -135,8 +136,9 @@ impl Descent {
 }
 
 /// Of the Kullback-Leibler divergence, `4 sum_j (p_ij - q_ij) w_ij (y_i - y_j)`, where `w_ij = 1 / (1 + |y_i - y_j|^2)` and
-/// `q_ij` is its share in the sum over all pairs. With whatever vectors the processor has: each sum is of [`SUMS`] parts on
-/// every one, and nothing is multiplied and added in one, so the bits are the same.
+/// `q_ij` is its share in the sum over all pairs. With whatever vectors the processor has: what the points before one do to
+/// it is added one after the other, what those after it do in [`SUMS`] parts on every processor, and nothing is multiplied
+/// and added in one, so the bits are the same.
 struct FindGradient<'a> {
     descent: &'a mut Descent,
     exaggeration: f32,
@@ -144,7 +146,7 @@ struct FindGradient<'a> {
 
 /// What all points do to each other. A pair is looked at once: what one does to the other, that does to it.
 struct Forces {
-    /// 1 for the points after the one that is being looked at, 0 for those before and for what only fills the lanes.
+    /// 1 for the points after the one that is being looked at, 0 for it, for those before and for what only fills the lanes.
     counts: Vec<f32>,
     /// `sum_j p_ij w_ij (y_i - y_j)` and `sum_j w_ij w_ij (y_i - y_j)`, one axis after the other.
     pull: [Vec<f32>; 2],
@@ -161,7 +163,7 @@ impl WithSimd for FindGradient<'_> {
         let FindGradient { descent: Descent { affinities, places, gradient, forces, .. }, exaggeration } = self;
         forces.clear(affinities.count);
         for i in 0..affinities.count {
-            // A point is no neighbour of its own.
+            // A point is no neighbour of its own, and the next ones are done with it.
             forces.counts[i] = 0.0;
             match SUMS / S::F32_LANES {
                 1 => forces.add_pairs::<S, 1>(simd, affinities, places, i),
@@ -332,12 +334,18 @@ pub(super) mod tests {
 
     #[test]
     fn the_gradient_is_what_finite_differences_say() {
-        let points = Points::new(3, (0..36).map(|i| (1.7 * f64::from(i * i)).sin() as f32).collect());
-        let mut descent = Descent::new(Affinities::new(&squared_distances(&points), points.len()));
-        let layout: Layout = (0..12).map(|i| [(0.9 * (i * i) as f32).sin(), (1.3 * (i * i) as f32).cos()]).collect();
+        // More than are looked at together, of which the last are not all there.
+        const COUNT: usize = 40;
+        let values = (0..3 * COUNT).map(|i| (1.7 * (i * i) as f64).sin() as f32);
+        let points = Points::new(3, values.collect());
+        let mut descent = Descent::new(Affinities::new(&squared_distances(&points), COUNT));
+        let layout: Layout = (0..COUNT).map(|i| [(0.9 * (i * i) as f32).sin(), (1.3 * (i * i) as f32).cos()]).collect();
         descent.start(&layout);
         descent.find_gradient(1.0);
-        for (i, axis) in [(0, 0), (3, 1), (11, 0)] {
+        let first = descent.gradient.clone();
+        descent.find_gradient(1.0);
+        assert_eq!(descent.gradient, first, "nothing is left of the step before");
+        for (i, axis) in [(0, 0), (3, 1), (15, 0), (16, 1), (31, 0), (32, 1), (39, 0)] {
             let at = |by: f32| {
                 let mut moved = layout.clone();
                 moved[i][axis] += by;

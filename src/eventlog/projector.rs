@@ -366,7 +366,7 @@ fn put(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Five significant digits, in the shorter of the two notations: a projection shows no more.
+/// A finite number with five significant digits, in the shorter of the two notations: a projection shows no more.
 fn put_short(text: &mut String, value: f32) {
     // Half of what a ReLU answers.
     if value == 0.0 {
@@ -424,7 +424,7 @@ fn five_digits(value: f32) -> (u32, i32) {
     let power_of_two = (value.to_bits() >> 52) as i32 - 1023;
     let mut exponent = (f64::from(power_of_two) * std::f64::consts::LOG10_2).floor() as i32;
     loop {
-        // A power of ten up to the 22nd is exact, so there is one rounding, far below the fifth digit.
+        // Up to the 22nd a power of ten is exact, and beyond it nearly: what is rounded lies far below the fifth digit.
         let power = 10.0_f64.powi((exponent - 4).abs());
         let scaled = if exponent > 4 { value / power } else { value * power };
         let whole = (scaled + WHOLE) - WHOLE;
@@ -494,6 +494,16 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         assert_eq!(two().tensors_tsv(), "1\t-0.12346\t0\n1e-7\t12346000\t0.5\n");
+    }
+
+    #[test]
+    fn cells_are_as_large_as_the_first_and_others_are_cut_or_leave_room() {
+        let cells =
+            [(2, 2, 1), (3, 1, 2), (1, 3, 3)].map(|(width, height, grey)| Picture::filled(width, height, [grey; 3]));
+        let sprite = Sprite::of(&cells);
+        let rows: Vec<Vec<u8>> =
+            sprite.sheet().pixels().chunks(4).map(|row| row.iter().map(|pixel| pixel[0]).collect()).collect();
+        assert_eq!(rows, [[1, 1, 2, 2], [1, 1, 255, 255], [3, 255, 255, 255], [3, 255, 255, 255]]);
     }
 
     #[test]

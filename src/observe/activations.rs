@@ -91,7 +91,7 @@ fn values(moment: &Moment<'_>, images_nchw: &Tensor) -> Vec<Value> {
 fn without_zeros(mut values: Vec<f32>) -> Vec<f32> {
     let mut kept = 0;
     for index in 0..values.len() {
-        // Moved in any case and kept if it counts: half of them do, and no processor guesses which.
+        // Moved in any case and kept if it counts: no processor guesses which do.
         values[kept] = values[index];
         kept += usize::from(values[kept] != 0.0);
     }
@@ -147,6 +147,14 @@ mod tests {
     use crate::train::Watch;
     use crate::trigger::Trigger;
     use crate::types::{ImageShape, Run};
+
+    #[test]
+    fn only_zeros_are_left_out() {
+        let left = without_zeros(vec![0.0, 2.0, -0.0, f32::NAN, 0.0, f32::INFINITY, -1.0]);
+        assert!(left[1].is_nan());
+        assert_eq!((left.len(), left[0], &left[2..]), (4, 2.0, &[f32::INFINITY, -1.0][..]));
+        assert!(without_zeros(vec![0.0; 3]).is_empty() && without_zeros(Vec::new()).is_empty());
+    }
 
     #[test]
     fn every_layer_is_described_after_an_epoch() {

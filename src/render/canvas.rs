@@ -200,6 +200,17 @@ mod tests {
     }
 
     #[test]
+    fn an_enlarged_picture_ends_at_the_edge_and_one_of_no_size_is_nothing() {
+        let mut canvas = Canvas::new(4, 2, WHITE);
+        canvas.place((0, 0), &two_by_one(), Zoom::In(3));
+        canvas.place((0, 0), &two_by_one(), Zoom::In(0));
+        canvas.place((4, 0), &two_by_one(), Zoom::In(u32::MAX));
+        let rows: Vec<Vec<u8>> =
+            canvas.into_picture().pixels().chunks(4).map(|row| row.iter().map(|p| p[0]).collect()).collect();
+        assert_eq!(rows, [[10, 10, 10, 20]; 2]);
+    }
+
+    #[test]
     fn reducing_takes_means() {
         let mut canvas = Canvas::new(1, 1, WHITE);
         canvas.place((0, 0), &two_by_one(), Zoom::Out { from: 2, to: 1 });

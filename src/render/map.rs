@@ -151,5 +151,10 @@ mod tests {
         let values = map.resized(1, 3).values().to_vec();
         assert_eq!((values[0], values[2]), (1.0, 3.0));
         assert!(values[1].is_nan());
+        // Two rows are made four: the first and the last are of one row alone.
+        let map = Map::new(2, 1, vec![1.0, f32::NAN]).unwrap();
+        let values = map.resized(4, 1).values().to_vec();
+        assert_eq!(values[0], 1.0);
+        assert!(values[1..].iter().all(|value| value.is_nan()));
     }
 }

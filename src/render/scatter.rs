@@ -93,7 +93,7 @@ impl Shape {
     }
 }
 
-/// Of a few pixels: nothing overflows, which is what `hypot` takes its time for.
+/// Of a few pixels, whose squares do not overflow: that is what `hypot` takes its time for.
 fn length(x: f32, y: f32) -> f32 {
     (x * x + y * y).sqrt()
 }
