@@ -61,25 +61,62 @@ pub fn activations<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &T
 
 impl Activations<'_> {
     pub fn statistics(&self) -> ActivationStatistics {
-        let (values, units) = (self.values.as_slice(), self.units.max(1));
+        let mut sums = ActivationSums::default();
+        sums.add(self);
+        sums.statistics()
+    }
+}
+
+/// What the statistics of one layer are made of, batch after batch, so that each is read while it is in the cache. Means
+/// and squares are put together as in Chan, Golub and LeVeque 1979: no digit is lost to a large mean.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ActivationSums {
+    values: u64,
+    /// Of those that are finite.
+    mean: f64,
+    /// Of the differences of those from their mean.
+    squares: f64,
+    non_finite: u64,
+    /// How many values of each unit are not 0.
+    fired: Vec<u64>,
+}
+
+impl ActivationSums {
+    /// Another batch of the same layer.
+    pub fn add(&mut self, batch: &Activations<'_>) {
+        let (values, units) = (batch.values.as_slice(), batch.units.max(1));
         let Sums { sums, fired } = Arch::new().dispatch(OfUnits { values, units });
         let mean = sums.iter().sum::<f64>() / values.len() as f64;
-        let (mean, deviation, non_finite) = if mean.is_finite() {
-            let squares: f64 = Arch::new().dispatch(SquaresOfUnits { values, units, mean }).iter().sum();
-            (mean, (squares / values.len() as f64).sqrt(), 0)
+        let (finite, mean, squares) = if mean.is_finite() {
+            let squares = Arch::new().dispatch(SquaresOfUnits { values, units, mean }).iter().sum::<f64>();
+            (values.len(), mean, squares)
         } else {
             let finite: Vec<f64> = values.iter().filter(|v| v.is_finite()).map(|&v| f64::from(v)).collect();
             let mean = finite.iter().sum::<f64>() / finite.len() as f64;
-            let squares: f64 = finite.iter().map(|value| (value - mean).powi(2)).sum();
-            (mean, (squares / finite.len() as f64).sqrt(), (values.len() - finite.len()) as u64)
+            (finite.len(), mean, finite.iter().map(|value| (value - mean).powi(2)).sum())
         };
-        let zeros = values.len() as u64 - fired.iter().copied().map(u64::from).sum::<u64>();
+        if finite > 0 {
+            let (before, now) = ((self.values - self.non_finite) as f64, finite as f64);
+            let (off, share) = (mean - self.mean, now / (before + now));
+            self.mean += off * share;
+            self.squares += squares + off * off * before * share;
+        }
+        self.values += values.len() as u64;
+        self.non_finite += (values.len() - finite) as u64;
+        self.fired.resize(units, 0);
+        self.fired.iter_mut().zip(fired).for_each(|(sum, fired)| *sum += u64::from(fired));
+    }
+
+    /// Of all batches; NaN where there is nothing to take a share or a mean of.
+    pub fn statistics(&self) -> ActivationStatistics {
+        let finite = self.values - self.non_finite;
+        let mean = if finite > 0 { self.mean } else { f64::NAN };
         ActivationStatistics {
             mean,
-            deviation,
-            zeros: zeros as f64 / values.len() as f64,
-            dead: fired.iter().filter(|&&fired| fired == 0).count() as f64 / units as f64,
-            non_finite,
+            deviation: (self.squares / finite as f64).sqrt(),
+            zeros: (self.values - self.fired.iter().sum::<u64>()) as f64 / self.values as f64,
+            dead: self.fired.iter().filter(|&&fired| fired == 0).count() as f64 / self.fired.len() as f64,
+            non_finite: self.non_finite,
         }
     }
 }
@@ -205,5 +242,28 @@ mod tests {
         assert_eq!(none.non_finite, 4);
         let large = numbers(&[f32::MAX, f32::MIN, f32::MAX, f32::MAX]);
         assert_eq!((large.mean, large.non_finite), (f64::from(f32::MAX) / 2.0, 0));
+    }
+
+    #[test]
+    fn batches_add_up_to_all_at_once() {
+        let (network, _) = dot([0.0; 2], [0.0; 2]);
+        let layer = &network.layers()[0];
+        let batch = |values: &[f32]| Activations { layer, values: values.to_vec(), units: 2 };
+        let all: [f32; 12] =
+            [1000.5, 0.0, 1000.25, 0.0, f32::NAN, 0.0, f32::INFINITY, f32::NAN, 999.0, 0.0, 998.75, -3.0];
+        for parts in [&[12][..], &[4, 8], &[2, 4, 6], &[6, 2, 4], &[4, 4, 4], &[2; 6]] {
+            let (mut sums, mut rest) = (ActivationSums::default(), &all[..]);
+            for &part in parts {
+                let (now, later) = rest.split_at(part);
+                sums.add(&batch(now));
+                rest = later;
+            }
+            let (got, want) = (sums.statistics(), batch(&all).statistics());
+            assert!((got.mean - want.mean).abs() < 1e-12 * want.mean, "{parts:?}");
+            assert!((got.deviation - want.deviation).abs() < 1e-12 * want.deviation, "{parts:?}");
+            assert_eq!((got.zeros, got.dead, got.non_finite), (want.zeros, want.dead, want.non_finite), "{parts:?}");
+        }
+        let nothing = ActivationSums::default().statistics();
+        assert!(nothing.mean.is_nan() && nothing.deviation.is_nan() && nothing.zeros.is_nan() && nothing.dead.is_nan());
     }
 }

@@ -26,7 +26,7 @@ use crate::render::Map;
 use crate::types::ImageShape;
 
 pub use activation_max::{Optimum, Target, maximise};
-pub use activations::{ActivationStatistics, Activations, activation_layers, activations};
+pub use activations::{ActivationStatistics, ActivationSums, Activations, activation_layers, activations};
 pub use ascent::Ascent;
 pub use explanation::{Content, Explanation, Settings, explain, usual_layer};
 pub use feature_maps::{FeatureMaps, feature_maps};

@@ -6,8 +6,8 @@ use super::histograms::histogram;
 use super::probe::Probes;
 use super::{Findings, scalar};
 use crate::eventlog::Value;
-use crate::explain::{self, ActivationStatistics};
-use crate::model::{Network, Shape};
+use crate::explain::{self, ActivationStatistics, ActivationSums};
+use crate::model::{Layer, Network, Shape};
 use crate::train::{Moment, Observer};
 use crate::types::Seed;
 
@@ -15,6 +15,9 @@ use crate::types::Seed;
 const IMAGES: usize = 64;
 /// Values of all layers together, at most; a network of large maps is shown fewer images. 32 MiB.
 const MOST_VALUES: usize = 1 << 23;
+/// Values that are computed and read at a time: they fit into a processor's cache of the second level, and the memory of
+/// one time serves the next.
+const VALUES_AT_ONCE: usize = 5 << 16;
 
 /// Histograms and statistics of every layer with a ReLU, after it, and of the logits. Zeros are not in the histograms.
 #[derive(Debug)]
@@ -43,8 +46,39 @@ impl Observer<Findings> for Activations {
 }
 
 fn images_for(network: &Network) -> usize {
-    let values: usize = network.layers().iter().map(|layer| layer.output.len()).sum();
-    (MOST_VALUES / values.max(1)).clamp(1, IMAGES)
+    (MOST_VALUES / values_of_image(network)).clamp(1, IMAGES)
+}
+
+fn values_of_image(network: &Network) -> usize {
+    network.layers().iter().map(|layer| layer.output.len()).sum::<usize>().max(1)
+}
+
+/// What one layer gave for all images so far.
+struct Seen<'a> {
+    layer: &'a Layer,
+    sums: ActivationSums,
+    /// What its histogram is of. Most of what a ReLU answers is 0: a peak beside which nothing else can be seen. Its
+    /// height is a curve.
+    shown: Vec<f32>,
+}
+
+/// Every layer that is an activation, for so many images at a time that their values stay in the cache.
+fn see<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor, images: usize) -> Vec<Seen<'a>> {
+    let mut all: Vec<Seen<'_>> = explain::activation_layers(network)
+        .map(|layer| Seen { layer, sums: ActivationSums::default(), shown: Vec::new() })
+        .collect();
+    let times = (images * values_of_image(network)).div_ceil(VALUES_AT_ONCE);
+    for images_nchw in images_nchw.split(images.div_ceil(times) as i64, 0) {
+        for (seen, now) in all.iter_mut().zip(explain::activations(network, weights, &images_nchw)) {
+            seen.sums.add(&now);
+            if seen.layer.kind.has_relu() {
+                push_without_zeros(&mut seen.shown, &now.values);
+            } else {
+                seen.shown.extend(now.values);
+            }
+        }
+    }
+    all
 }
 
 fn values(moment: &Moment<'_>, images_nchw: &Tensor) -> Vec<Value> {
@@ -54,14 +88,12 @@ fn values(moment: &Moment<'_>, images_nchw: &Tensor) -> Vec<Value> {
     }
     let mut values = Vec::new();
     let mut non_finite = 0;
-    for activations in explain::activations(moment.network, moment.parameters.views(), images_nchw) {
-        let name = &activations.layer.name;
-        let numbers = activations.statistics();
-        let rectified = activations.layer.kind.has_relu();
+    for Seen { layer, sums, shown } in see(moment.network, moment.parameters.views(), images_nchw, images) {
+        let name = &layer.name;
+        let numbers = sums.statistics();
+        let rectified = layer.kind.has_relu();
         let what = if rectified { "after its ReLU" } else { "the logits" };
         let whose = format!("the activations of layer `{name}`");
-        // Most of what a ReLU answers is 0: a peak beside which nothing else can be seen. Its height is a curve.
-        let shown = if rectified { without_zeros(activations.values) } else { activations.values };
         let description = format!(
             "The {} values that layer `{name}` gives for {images} validation images, the same each time, {what}. {}",
             shown.len(),
@@ -78,7 +110,7 @@ fn values(moment: &Moment<'_>, images_nchw: &Tensor) -> Vec<Value> {
         values.extend(histogram(tags, &shown, description, &whose));
         values.extend(moments(name, what, images, &numbers));
         if rectified {
-            let units = if matches!(activations.layer.output, Shape::Image(_)) { "channels" } else { "units" };
+            let units = if matches!(layer.output, Shape::Image(_)) { "channels" } else { "units" };
             values.extend(silence(name, units, images, &numbers));
         }
         non_finite += numbers.non_finite;
@@ -88,15 +120,15 @@ fn values(moment: &Moment<'_>, images_nchw: &Tensor) -> Vec<Value> {
     values
 }
 
-fn without_zeros(mut values: Vec<f32>) -> Vec<f32> {
-    let mut kept = 0;
-    for index in 0..values.len() {
-        // Moved in any case and kept if it counts: no processor guesses which do.
-        values[kept] = values[index];
-        kept += usize::from(values[kept] != 0.0);
+fn push_without_zeros(shown: &mut Vec<f32>, values: &[f32]) {
+    let mut kept = shown.len();
+    shown.resize(kept + values.len(), 0.0);
+    for &value in values {
+        // Put down in any case and kept if it counts: no processor guesses which do.
+        shown[kept] = value;
+        kept += usize::from(value != 0.0);
     }
-    values.truncate(kept);
-    values
+    shown.truncate(kept);
 }
 
 /// Mean and deviation, and the band between their difference and their sum.
@@ -142,7 +174,7 @@ fn silence(name: &str, units: &str, images: usize, numbers: &ActivationStatistic
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Architecture;
+    use crate::model::{Architecture, Parameters};
     use crate::observe::tests::rehearse;
     use crate::train::Watch;
     use crate::trigger::Trigger;
@@ -150,10 +182,38 @@ mod tests {
 
     #[test]
     fn only_zeros_are_left_out() {
-        let left = without_zeros(vec![0.0, 2.0, -0.0, f32::NAN, 0.0, f32::INFINITY, -1.0]);
-        assert!(left[1].is_nan());
-        assert_eq!((left.len(), left[0], &left[2..]), (4, 2.0, &[f32::INFINITY, -1.0][..]));
-        assert!(without_zeros(vec![0.0; 3]).is_empty() && without_zeros(Vec::new()).is_empty());
+        let mut left = vec![0.0];
+        push_without_zeros(&mut left, &[0.0, 2.0, -0.0, f32::NAN, 0.0, f32::INFINITY, -1.0]);
+        push_without_zeros(&mut left, &[0.0; 3]);
+        push_without_zeros(&mut left, &[]);
+        push_without_zeros(&mut left, &[3.0, 0.0]);
+        assert!(left[2].is_nan());
+        assert_eq!((left.len(), &left[..2], &left[3..]), (6, &[0.0, 2.0][..], &[f32::INFINITY, -1.0, 3.0][..]));
+    }
+
+    #[test]
+    fn some_images_at_a_time_show_what_all_at_once_do() {
+        tch::manual_seed(0);
+        let input = ImageShape { height: 28, width: 28, channels: 1 };
+        let network = Network::build(&Architecture::default(), input, 10).unwrap();
+        let parameters = Parameters::initialise(&network, Seed(0), tch::Device::Cpu);
+        let images = 13;
+        let images_nchw = Tensor::rand([images, 1, 28, 28], (tch::Kind::Float, tch::Device::Cpu));
+        let all = explain::activations(&network, parameters.views(), &images_nchw);
+        let seen = see(&network, parameters.views(), &images_nchw, images as usize);
+        assert!(images as usize * values_of_image(&network) > VALUES_AT_ONCE, "several times");
+        assert_eq!(seen.len(), all.len());
+        for (seen, all) in seen.iter().zip(&all) {
+            assert_eq!(seen.layer.name, all.layer.name);
+            let (got, want) = (seen.sums.statistics(), all.statistics());
+            assert!((got.mean - want.mean).abs() < 1e-6 && (got.deviation - want.deviation).abs() < 1e-6);
+            // A convolution of fewer images may round otherwise, so that something next to nothing is a zero.
+            assert!((got.zeros - want.zeros).abs() < 1e-3 && (got.dead, got.non_finite) == (want.dead, want.non_finite));
+            let shown = all.values.iter().filter(|&&value| !all.layer.kind.has_relu() || value != 0.0);
+            let [got, want] = [seen.shown.iter().map(|&v| f64::from(v)).sum(), shown.map(|&v| f64::from(v)).sum::<f64>()];
+            assert!((got - want).abs() < 1e-6 * all.values.len() as f64, "{got} of {want}");
+            assert!(seen.layer.kind.has_relu() || seen.shown.len() == all.values.len());
+        }
     }
 
     #[test]
