@@ -80,6 +80,14 @@ impl Picture {
         }
     }
 
+    /// Copies part of a row to the same place of another, without what lies outside the picture.
+    pub fn copy_row(&mut self, from: u32, to: u32, columns: Range<u32>) {
+        let len = columns.end.min(self.width).saturating_sub(columns.start) as usize;
+        if let (Some(from), Some(to)) = (self.index(columns.start, from), self.index(columns.start, to)) {
+            self.rgb.copy_within(from..from + len, to);
+        }
+    }
+
     /// The picture as a PNG file, 8 bits a channel; grey pictures are stored as one channel.
     pub fn png(&self) -> Result<Vec<u8>, PngError> {
         let Picture { width, height, rgb } = self;

@@ -64,9 +64,13 @@ impl Canvas {
                 let end = x.saturating_add(picture.width().saturating_mul(factor));
                 for (row, pixels) in (0..).zip(picture.pixels().chunks_exact(picture.width() as usize)) {
                     let top = y.saturating_add(factor.saturating_mul(row));
-                    for y in top..top.saturating_add(factor).min(self.height()) {
-                        let enlarged = self.picture.row_mut(y, x..end).chunks_mut(factor as usize);
-                        enlarged.zip(pixels).for_each(|(pixels, &colour)| pixels.fill(colour));
+                    if factor == 0 || top >= self.height() {
+                        break;
+                    }
+                    let enlarged = self.picture.row_mut(top, x..end).chunks_mut(factor as usize);
+                    enlarged.zip(pixels).for_each(|(pixels, &colour)| pixels.fill(colour));
+                    for below in top + 1..top.saturating_add(factor).min(self.height()) {
+                        self.picture.copy_row(top, below, x..end);
                     }
                 }
             }

@@ -132,11 +132,20 @@ impl ColourMap {
 
     /// The same for many values.
     fn colours(self, scale: Scale) -> impl Fn(f32) -> Rgb {
+        let shades = self.shades(scale);
+        move |value| shades(value).map_or(NON_FINITE, |(_, colour)| colour)
+    }
+
+    /// Where values lie on the scale, 0 to 1, and their colours; none for infinities and NaN.
+    fn shades(self, scale: Scale) -> impl Fn(f32) -> Option<(f64, Rgb)> {
         let (table, place) = (self.table(), scale.place());
         // All weights 0: the middle, which stands for 0.
         let middle = if self == ColourMap::Diverging && scale.low == scale.high { 0.5 } else { 0.0 };
         move |value| {
-            if value.is_finite() { table[((place(value) + middle) * LAST + 0.5) as usize] } else { NON_FINITE }
+            value.is_finite().then(|| {
+                let place = place(value);
+                (place, table[((place + middle) * LAST + 0.5) as usize])
+            })
         }
     }
 
@@ -191,11 +200,12 @@ pub fn blend(under: Rgb, over: Rgb, weight: f32) -> Rgb {
 /// stands clear. Pixels of the image that the map lacks stay as they are.
 pub fn overlay(image: &Picture, heat: &Map, colours: ColourMap, scale: Scale, alpha: f32) -> Picture {
     let mut out = image.clone();
-    let (place, colour) = (scale.place(), colours.colours(scale));
+    let shades = colours.shades(scale);
     for (y, values) in (0..).zip(heat.values().chunks_exact(heat.width())) {
         for (pixel, &value) in out.row_mut(y, 0..side(heat.width())).iter_mut().zip(values) {
-            let weight = if value.is_finite() { (place(value) as f32).sqrt() * alpha } else { 1.0 };
-            *pixel = blend([luminance(*pixel); 3], colour(value), weight);
+            let shade = shades(value).map(|(place, colour)| (colour, (place as f32).sqrt() * alpha));
+            let (colour, weight) = shade.unwrap_or((NON_FINITE, 1.0));
+            *pixel = blend([luminance(*pixel); 3], colour, weight);
         }
     }
     out
