@@ -120,6 +120,9 @@ impl Norms {
     }
 }
 
+/// Parts of a sum.
+const LANES: usize = 8;
+
 /// Of the three, and of the difference of the last two. Laid out in lanes, so that they are the same on every processor.
 /// A closure would not do: its call is compiled without this processor's vectors.
 struct SumsOfSquares<'a> {
@@ -134,25 +137,26 @@ impl pulp::NullaryFnOnce for SumsOfSquares<'_> {
     #[inline(always)]
     fn call(self) -> [f64; 4] {
         let SumsOfSquares { gradient, weights, previous } = self;
-        const LANES: usize = 8;
-        let mut sums = [[0.0_f64; LANES]; 4];
-        let mut add = |lane: usize, gradient: f32, weight: f32, previous: f32| {
-            let [gradient, weight, previous] = [gradient, weight, previous].map(f64::from);
-            for (sum, value) in sums.iter_mut().zip([gradient, weight, previous, weight - previous]) {
-                sum[lane] += value * value;
-            }
-        };
-        let ((gradients, gradient), (weights, weight), (all_previous, previous)) =
+        let (mut of_gradient, mut of_weights) = ([0.0; LANES], [0.0; LANES]);
+        let (mut of_previous, mut of_step) = ([0.0; LANES], [0.0; LANES]);
+        let ((gradients, gradient), (all_weights, weights), (all_previous, previous)) =
             (gradient.as_chunks::<LANES>(), weights.as_chunks::<LANES>(), previous.as_chunks::<LANES>());
-        for ((gradient, weight), previous) in gradients.iter().zip(weights).zip(all_previous) {
-            for lane in 0..LANES {
-                add(lane, gradient[lane], weight[lane], previous[lane]);
-            }
+        for ((gradient, weights), previous) in gradients.iter().zip(all_weights).zip(all_previous) {
+            let [gradient, weights, previous] = [gradient, weights, previous].map(|values| values.map(f64::from));
+            // One loop for each sum: of a loop over all of them no vectors would come.
+            (0..LANES).for_each(|lane| of_gradient[lane] += gradient[lane] * gradient[lane]);
+            (0..LANES).for_each(|lane| of_weights[lane] += weights[lane] * weights[lane]);
+            (0..LANES).for_each(|lane| of_previous[lane] += previous[lane] * previous[lane]);
+            (0..LANES).for_each(|lane| of_step[lane] += (weights[lane] - previous[lane]).powi(2));
         }
-        for (lane, ((gradient, weight), previous)) in gradient.iter().zip(weight).zip(previous).enumerate() {
-            add(lane, *gradient, *weight, *previous);
+        for (lane, ((gradient, weight), previous)) in gradient.iter().zip(weights).zip(previous).enumerate() {
+            let [gradient, weight, previous] = [gradient, weight, previous].map(|&value| f64::from(value));
+            of_gradient[lane] += gradient * gradient;
+            of_weights[lane] += weight * weight;
+            of_previous[lane] += previous * previous;
+            of_step[lane] += (weight - previous).powi(2);
         }
-        sums.map(|lanes| lanes.iter().sum())
+        [of_gradient, of_weights, of_previous, of_step].map(|lanes: [f64; LANES]| lanes.iter().sum())
     }
 }
 
