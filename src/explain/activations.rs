@@ -68,7 +68,7 @@ impl Activations<'_> {
 }
 
 /// What the statistics of one layer are made of, batch after batch, so that each is read while it is in the cache. Means
-/// and squares are put together as in Chan, Golub and LeVeque 1979: no digit is lost to a large mean.
+/// and squares are put together as Chan, Golub and LeVeque 1979 do: no digit is lost to a large mean.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ActivationSums {
     values: u64,
