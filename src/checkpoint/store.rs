@@ -120,41 +120,31 @@ impl<F: Fs> Store<F> {
     /// which [`newest`](Store::newest) finds it, too, until the new one is durable. There is no moment without a good one.
     /// Those of higher steps are then removed: the run went back, and they are of a future that did not come.
     pub fn save(&self, draft: &Draft) -> Result<u64, StoreError> {
-        let path = self.path_of(draft.step);
-        let manifest = encode(draft)?;
-        let failed = |source| StoreError::Write { path: path.clone(), source };
-        let all = Candidate::all(&self.fs, &self.dir).map_err(failed)?;
-        if all.is_empty() {
-            self.create().map_err(failed)?;
-        }
-        let make = |temporary: &Path| again(|| self.fs.create_dir(temporary));
-        let (temporary, ()) = make_temporary(&self.dir, make).map_err(failed)?;
-        let published = self.fill(&temporary, draft, &manifest).map_err(failed).and_then(|()| {
-            let replaced = self.make_way(draft.step, &all)?;
-            again(|| self.fs.rename_new(&temporary, &path)).map_err(failed)?;
-            Ok(replaced)
-        });
-        if published.is_err() {
-            // What cannot be removed now is swept when the next process starts.
-            let _ = remove_all(&self.fs, &temporary, true);
-        }
-        let replaced = published?;
-        again(|| self.fs.sync_dir(&self.dir)).map_err(failed)?;
-        let future = all.iter().filter(|candidate| candidate.step > draft.step);
-        self.discard(replaced.iter().chain(future))?;
-        Ok(manifest.len() as u64 + draft.files.iter().map(|(_, content)| content.len() as u64).sum::<u64>())
+        self.publish(draft.step, &draft.files, &mut || Ok(draft.facts.clone()))
     }
 
-    /// Saves, and after a failure starts afresh after each of `waits`. Each failure is logged and told to `failed`, but the
-    /// last is returned.
+    /// As [`save`](Store::save), and after a failure afresh after each of `waits`. Each failure is logged and told to
+    /// `failed`, but the last is returned.
+    ///
+    /// `facts` is called once, when the files are on the disk for the first time: what has to be there before the
+    /// checkpoint is published can be on its way meanwhile, and is waited for then. It may say why there are none.
     pub fn save_patiently(
         &self,
-        draft: &Draft,
+        step: u64,
+        files: &[(&'static str, Vec<u8>)],
+        facts: impl FnOnce() -> Result<Map<String, Value>, String>,
         waits: &[Duration],
         mut failed: impl FnMut(),
     ) -> Result<u64, StoreError> {
+        let (mut facts, mut known) = (Some(facts), Ok(Map::new()));
+        let mut facts = || {
+            if let Some(facts) = facts.take() {
+                known = facts();
+            }
+            known.clone()
+        };
         for wait in waits {
-            let cause = match self.save(draft) {
+            let cause = match self.publish(step, files, &mut facts) {
                 // Without the advice: it is followed here.
                 Err(StoreError::Write { path, source }) => {
                     format!("cannot write checkpoint {}: {source}", path.display())
@@ -166,7 +156,53 @@ impl<F: Fs> Store<F> {
             failed();
             std::thread::sleep(*wait);
         }
-        self.save(draft)
+        self.publish(step, files, &mut facts)
+    }
+
+    /// `facts` are asked for when the files are on the disk.
+    fn publish(
+        &self,
+        step: u64,
+        files: &[(&'static str, Vec<u8>)],
+        facts: &mut dyn FnMut() -> Result<Map<String, Value>, String>,
+    ) -> Result<u64, StoreError> {
+        let path = self.path_of(step);
+        let refused = |reason: String| StoreError::Draft { step, reason };
+        if step > MAX_STEP {
+            return Err(refused(format!("want a step of at most {MAX_STEP}")));
+        }
+        let entries: Vec<FileEntry> = files.iter().map(|(name, content)| FileEntry::of(name, content)).collect();
+        let manifest =
+            |facts| Manifest::new(step, facts, entries.clone()).encode().map_err(|error| refused(error.to_string()));
+        // Names are refused before anything is written under them.
+        manifest(Map::new())?;
+        let failed = |source| StoreError::Write { path: path.clone(), source };
+        let all = Candidate::all(&self.fs, &self.dir).map_err(failed)?;
+        if all.is_empty() {
+            self.create().map_err(failed)?;
+        }
+        let make = |temporary: &Path| again(|| self.fs.create_dir(temporary));
+        let (temporary, ()) = make_temporary(&self.dir, make).map_err(failed)?;
+        let published = (|| {
+            for (name, content) in files {
+                write_new(&self.fs, &temporary.join(name), content).map_err(failed)?;
+            }
+            let manifest = manifest(facts().map_err(refused)?)?;
+            write_new(&self.fs, &temporary.join(manifest::NAME), &manifest).map_err(failed)?;
+            again(|| self.fs.sync_dir(&temporary)).map_err(failed)?;
+            let replaced = self.make_way(step, &all)?;
+            again(|| self.fs.rename_new(&temporary, &path)).map_err(failed)?;
+            Ok((replaced, manifest.len()))
+        })();
+        if published.is_err() {
+            // What cannot be removed now is swept when the next process starts.
+            let _ = remove_all(&self.fs, &temporary, true);
+        }
+        let (replaced, manifest_bytes) = published?;
+        again(|| self.fs.sync_dir(&self.dir)).map_err(failed)?;
+        let future = all.iter().filter(|candidate| candidate.step > step);
+        self.discard(replaced.iter().chain(future))?;
+        Ok(manifest_bytes as u64 + files.iter().map(|(_, content)| content.len() as u64).sum::<u64>())
     }
 
     /// The checkpoint of the highest step whose every byte is right, in memory.
@@ -294,14 +330,6 @@ impl<F: Fs> Store<F> {
         again(|| self.fs.sync_dir(parent.unwrap_or(Path::new("."))))
     }
 
-    fn fill(&self, dir: &Path, draft: &Draft, manifest: &[u8]) -> Result<(), Error> {
-        for (name, content) in &draft.files {
-            write_new(&self.fs, &dir.join(name), content)?;
-        }
-        write_new(&self.fs, &dir.join(manifest::NAME), manifest)?;
-        again(|| self.fs.sync_dir(dir))
-    }
-
     /// Frees the name of a step. Returns what has to go once the new checkpoint is durable.
     fn make_way(&self, step: u64, all: &[Candidate]) -> Result<Option<Candidate>, StoreError> {
         let find = |is_old| all.iter().find(|candidate| candidate.step == step && candidate.is_old == is_old);
@@ -392,15 +420,6 @@ impl<F: Fs> Store<F> {
         ranked.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         Ok(ranked.into_iter().map(|(_, candidate)| candidate).collect())
     }
-}
-
-fn encode(draft: &Draft) -> Result<Vec<u8>, StoreError> {
-    let refused = |reason: String| StoreError::Draft { step: draft.step, reason };
-    if draft.step > MAX_STEP {
-        return Err(refused(format!("want a step of at most {MAX_STEP}")));
-    }
-    let files = draft.files.iter().map(|(name, content)| FileEntry::of(name, content)).collect();
-    Manifest::new(draft.step, draft.facts.clone(), files).encode().map_err(|error| refused(error.to_string()))
 }
 
 #[cfg(test)]
@@ -537,19 +556,50 @@ mod tests {
     #[test]
     fn saving_is_tried_again_as_often_as_it_is_told() {
         let (fs, store) = store(&[(10, None)]);
+        let asked = std::cell::Cell::new(0);
+        let save = |step, waits: &[Duration]| {
+            let Draft { step, facts, files } = draft(step, None);
+            let facts = || {
+                asked.set(asked.get() + 1);
+                Ok(facts)
+            };
+            store.save_patiently(step, &files, facts, waits, || ())
+        };
         fs.fail(3, Fault::Errno(28));
-        let error = store.save_patiently(&draft(20, None), &[], || ()).unwrap_err();
+        let error = save(20, &[]).unwrap_err();
         let want = "cannot write checkpoint /run/checkpoints/ckpt-000000000020: No space left on device (os error 28); the \
                     checkpoints before it are intact; free space or repair the disk, and run the same command again";
         assert_eq!(error.to_string(), want);
         assert_eq!(error.exit(), Exit::Io);
         fs.fail(3, Fault::Errno(28));
-        store.save_patiently(&draft(20, None), &[Duration::ZERO], || ()).unwrap();
+        save(20, &[Duration::ZERO]).unwrap();
         fs.fail(3, Fault::Lasting(28));
-        store.save_patiently(&draft(30, None), &[Duration::ZERO; 3], || ()).unwrap_err();
+        save(30, &[Duration::ZERO; 3]).unwrap_err();
         fs.revive();
         assert_eq!(store.steps().unwrap(), [10, 20]);
         assert_eq!(store.newest().unwrap().checkpoint.unwrap().step, 20);
+    }
+
+    #[test]
+    fn facts_are_asked_for_once_and_after_the_files() {
+        let (fs, store) = store(&[(10, None)]);
+        let Draft { step, facts, files } = draft(20, None);
+        let seen = std::cell::RefCell::new(Vec::new());
+        let ask = || {
+            let written = fs.files().into_iter().filter(|(path, _)| path.to_string_lossy().contains(TEMPORARY));
+            seen.borrow_mut().push(written.map(|(_, content)| content.len()).collect::<Vec<_>>());
+            // The manifest, which is next, cannot be written the first time.
+            fs.fail(0, Fault::Errno(28));
+            Ok(facts.clone())
+        };
+        store.save_patiently(step, &files, ask, &[Duration::ZERO], || ()).unwrap();
+        assert_eq!(*seen.borrow(), [[700, 0]]);
+        assert_eq!(store.newest().unwrap().checkpoint.unwrap().facts, facts);
+
+        let error = store.save_patiently(30, &files, || Err("no facts".to_owned()), &[Duration::ZERO], || ());
+        assert_eq!(error.unwrap_err().to_string(), "checkpoint of step 30 cannot be stored: no facts");
+        assert_eq!(store.steps().unwrap(), [10, 20]);
+        assert!(fs.files().keys().all(|path| !path.to_string_lossy().contains(TEMPORARY)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 
+use super::event::What;
 use super::sink::{Cause, Entry, Sink, SinkError};
 use super::summary::Value;
 use super::tally::Tally;
@@ -126,15 +127,20 @@ impl Background {
         Ok(Background { shared, thread: Some(thread), limits, told: None })
     }
 
+    /// Puts a barrier behind everything queued so far, for the thread to pass without letting more gather.
+    fn set(&self, queue: &mut Queue, barrier: Barrier) {
+        queue.barriers_set += 1;
+        queue.items.push_back(Item::Barrier(barrier));
+        queue.urgent = true;
+        self.shared.work.notify_one();
+    }
+
     /// Waits until everything queued so far is through, and tells what went wrong until then.
     fn pass(&mut self, barrier: Barrier) -> Result<(), SinkError> {
         let mut queue = self.shared.lock();
         if !queue.ended {
-            queue.barriers_set += 1;
+            self.set(&mut queue, barrier);
             let mine = queue.barriers_set;
-            queue.items.push_back(Item::Barrier(barrier));
-            queue.urgent = true;
-            self.shared.work.notify_one();
             while queue.barriers_passed < mine && !queue.ended {
                 queue = self.shared.wait(queue);
             }
@@ -180,6 +186,13 @@ impl Sink for Background {
 
     fn sync(&mut self) -> Result<(), SinkError> {
         self.pass(Barrier::Sync)
+    }
+
+    fn begin_sync(&mut self) {
+        let mut queue = self.shared.lock();
+        if !queue.ended {
+            self.set(&mut queue, Barrier::Sync);
+        }
     }
 
     fn close(&mut self) -> Result<(), SinkError> {
@@ -321,15 +334,28 @@ impl Encoders {
         if pictures < 2 {
             return seen;
         }
-        if self.pool.is_none() {
-            let name = |number| format!("encode-{}", number + 1);
-            // Where no thread can be had, the log's own does it.
-            self.pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).thread_name(name).build().ok();
-        }
-        if let Some(pool) = &self.pool {
+        if let Some(pool) = self.pool() {
             pool.install(|| values.par_iter_mut().for_each(|value| value.encode_pictures()));
         }
         seen
+    }
+
+    /// Writes an entry, on several threads if it is one that can make use of them.
+    fn write(&mut self, entry: Entry, sink: &mut (impl Sink + Send)) -> Result<(), SinkError> {
+        let pool = if matches!(entry.what, What::Embeddings(_)) && self.threads >= 2 { self.pool() } else { None };
+        match pool {
+            Some(pool) => pool.install(|| sink.write(entry)),
+            None => sink.write(entry),
+        }
+    }
+
+    /// None where no thread can be had: the log's own does it all.
+    fn pool(&mut self) -> Option<&rayon::ThreadPool> {
+        if self.pool.is_none() {
+            let name = |number| format!("encode-{}", number + 1);
+            self.pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads).thread_name(name).build().ok();
+        }
+        self.pool.as_ref()
     }
 }
 
@@ -340,7 +366,7 @@ struct Done {
     bytes: usize,
 }
 
-impl<S: Sink> Worker<S> {
+impl<S: Sink + Send> Worker<S> {
     fn run(mut self) {
         /// Lets the other side go on, also after a panic.
         struct End {
@@ -377,7 +403,7 @@ impl<S: Sink> Worker<S> {
                         done.entries += 1;
                         done.bytes += size;
                         self.dirty.get_or_insert_with(Instant::now);
-                        if let Err(error) = self.sink.write(entry) {
+                        if let Err(error) = self.encoders.write(entry, &mut self.sink) {
                             SinkError::add(&mut errors, error);
                         }
                         if done.bytes >= TOLD {
@@ -514,6 +540,41 @@ mod tests {
         log.close().unwrap();
         assert_eq!(steps(&memory).len(), 10_001);
         assert_eq!(log.write(entry(0)).unwrap_err().to_string(), "event log: 1 entry is lost: the log is closed");
+    }
+
+    #[test]
+    fn a_sync_that_was_begun_is_done_though_nobody_waits_for_it() {
+        let memory = Memory::default();
+        let scripted = Scripted::new(&memory);
+        let flushes = Arc::clone(&scripted.flushes);
+        // No flush of its own comes between.
+        let limits = Limits { flush_every: Duration::from_secs(3600), ..Limits::default() };
+        // As a run holds it.
+        let mut log: Box<dyn Sink> = Box::new(Background::spawn(scripted, limits).unwrap());
+        log.write(entry(1)).unwrap();
+        log.begin_sync();
+        while *flushes.lock().unwrap() == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(steps(&memory), [1]);
+        log.write(entry(2)).unwrap();
+        log.sync().unwrap();
+        assert_eq!((steps(&memory), *flushes.lock().unwrap()), (vec![1, 2], 2));
+        log.begin_sync();
+        log.close().unwrap();
+        log.begin_sync();
+    }
+
+    #[test]
+    fn an_error_of_a_sync_that_was_begun_is_told_by_the_next() {
+        let memory = Memory::default();
+        let sink = Scripted { fail_at: Some(1), ..Scripted::new(&memory) };
+        let mut log = Background::spawn(sink, Limits::default()).unwrap();
+        log.write(entry(1)).unwrap();
+        log.begin_sync();
+        let error = log.sync().unwrap_err();
+        assert_eq!((error.lost, log.lost()), (1, 1));
+        log.sync().unwrap();
     }
 
     #[test]

@@ -234,7 +234,7 @@ impl Embeddings {
         text
     }
 
-    /// Writes the run directory `dir` and says how many bytes that took.
+    /// Writes the run directory `dir` and says how many bytes that took. In a pool of threads the files are made on several.
     pub(super) fn write(&self, dir: &Path, origin: &Origin, now: WallTime) -> Result<u64, SnapshotError> {
         let mut bytes = 0;
         let mut put = |name: &str, content: &[u8]| {
@@ -242,12 +242,15 @@ impl Embeddings {
             put(dir, name, content).map_err(|source| SnapshotError::Write { path: dir.join(name), source })
         };
         fs::create_dir_all(dir).map_err(|source| SnapshotError::Write { path: dir.to_owned(), source })?;
-        put(TENSORS, self.tensors_tsv().as_bytes())?;
+        let texts = || (self.tensors_tsv(), self.metadata_tsv());
+        let sheet = || self.sprite.as_ref().map(|sprite| sprite.sheet.png()).transpose();
+        let in_pool = rayon::current_thread_index().is_some();
+        let ((tensors, metadata), sheet) = if in_pool { rayon::join(texts, sheet) } else { (texts(), sheet()) };
+        put(TENSORS, tensors.as_bytes())?;
         if !self.rows.is_empty() {
-            put(METADATA, self.metadata_tsv().as_bytes())?;
+            put(METADATA, metadata.as_bytes())?;
         }
-        if let Some(sprite) = &self.sprite {
-            let png = sprite.sheet.png().map_err(|source| SnapshotError::Png { path: dir.join(SPRITE), source })?;
+        if let Some(png) = sheet.map_err(|source| SnapshotError::Png { path: dir.join(SPRITE), source })? {
             put(SPRITE, &png)?;
         }
         put(CONFIG, self.config_pbtxt().as_bytes())?;
@@ -477,6 +480,21 @@ mod tests {
             let got = format!("{}.{:04}e{exponent}", digits / 10_000, digits % 10_000);
             assert_eq!(got, format!("{value:.4e}"));
         }
+    }
+
+    #[test]
+    fn a_snapshot_is_the_same_whether_one_thread_or_several_make_it() {
+        let sheet = Sprite::of(&[Picture::filled(2, 3, [9; 3]), Picture::filled(2, 3, [90, 0, 7])]);
+        let labels = vec![vec!["7".to_owned()], vec!["a\tb".to_owned()]];
+        let points = two().labelled(["label"], labels).unwrap().pictured(sheet).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let written = |name: &str| {
+            let now = WallTime::from_secs(1.0).unwrap();
+            points.write(&dir.path().join(name), &Origin::new("host", 1), now).unwrap();
+            [TENSORS, METADATA, SPRITE, CONFIG].map(|file| fs::read(dir.path().join(name).join(file)).unwrap())
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        assert_eq!(written("alone"), pool.install(|| written("pool")));
     }
 
     fn two() -> Embeddings {

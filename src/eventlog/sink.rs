@@ -35,6 +35,9 @@ pub trait Sink {
     /// As `flush`, and what was written survives a power cut.
     fn sync(&mut self) -> Result<(), SinkError>;
 
+    /// Begins what `sync` does, if that can go on while the caller does something else; what comes of it is told later.
+    fn begin_sync(&mut self) {}
+
     /// As `flush`, for the last time: what is written later is lost.
     fn close(&mut self) -> Result<(), SinkError>;
 
@@ -182,6 +185,10 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
     fn sync(&mut self) -> Result<(), SinkError> {
         (**self).sync()
+    }
+
+    fn begin_sync(&mut self) {
+        (**self).begin_sync();
     }
 
     fn close(&mut self) -> Result<(), SinkError> {

@@ -53,6 +53,11 @@ impl Log {
         self.sink.tally()
     }
 
+    /// Lets what was told be on its way to the disk. Whether it gets there, [`secure`](Log::secure) says.
+    pub fn begin_to_secure(&mut self) {
+        self.sink.begin_sync();
+    }
+
     /// Brings all that was told to the disk, and says in the curves over `step`, the steps done, what was lost.
     pub fn secure(&mut self, step: Step) {
         let lost = self.lost_entries();

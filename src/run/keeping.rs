@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tch::Tensor;
 
 use super::notes::Notes;
 use super::state_files::{self, StateError};
-use crate::checkpoint::{Best, Checkpoint, Draft, Retention, Store, StoreError};
+use crate::checkpoint::{Best, Checkpoint, Retention, Store, StoreError};
 use crate::config::{Cadence, Config, KeepBest};
 use crate::data::{Changed, Dataset};
 use crate::eventlog::Tally;
@@ -66,7 +67,7 @@ pub(super) struct Ledger {
 
 impl Facts {
     pub fn of(checkpoint: &Checkpoint) -> Result<Facts, StateError> {
-        serde_json::from_value(serde_json::Value::Object(checkpoint.facts.clone()))
+        serde_json::from_value(Value::Object(checkpoint.facts.clone()))
             .map_err(|source| StateError::Fact { key: "facts", source })
     }
 }
@@ -141,31 +142,24 @@ impl Keeper<Log> for Keeping<'_> {
         if self.shows_share && position.samples == 0 && position.epoch >= self.epochs {
             log.push_share(position.iterations, position.totals.seconds.observers_share());
         }
+        // The log goes to the disk while the state does.
+        log.begin_to_secure();
+        let step = position.iterations;
+        let files = state_files::files(&snapshot, self.initial)
+            .map_err(|source| Box::new(KeepError::State { step, source }) as _)?;
+        let mut secured = false;
         // First the curves, then the state that goes on after them: no checkpoint may be newer than its log.
-        log.secure(Step::new(position.iterations).unwrap_or(Step::MAX));
-        self.notes.borrow_mut().secure();
-        let state_error = |source| KeepError::State { step: position.iterations, source };
-        let at_epoch_end = position.last.filter(|_| position.samples == 0);
-        let facts = Facts {
-            settings: self.settings.clone(),
-            dataset: self.dataset.clone(),
-            device: self.device.clone(),
-            epoch: position.epoch,
-            validation_accuracy: at_epoch_end.map(|report| report.validation.accuracy),
-            validation_loss: at_epoch_end.map(|report| report.validation.loss),
-            optimizer_steps: snapshot.state.optimizer.steps(),
-            position,
-            ledger: self.ledger_now(log),
+        let facts = || {
+            secured = true;
+            self.secure(log, step);
+            self.facts(&snapshot, log).map_err(|error| error.to_string())
         };
-        let facts = match serde_json::to_value(facts) {
-            Ok(serde_json::Value::Object(facts)) => facts,
-            Ok(_) => serde_json::Map::new(),
-            Err(source) => return Err(Box::new(state_error(StateError::Fact { key: "facts", source }))),
-        };
-        let files = state_files::files(&snapshot, self.initial).map_err(|source| Box::new(state_error(source)) as _)?;
-        let draft = Draft { step: position.iterations, facts, files };
         let failed = || self.notes.borrow_mut().checkpoint_failed();
-        let bytes = match self.store.save_patiently(&draft, &WAITS, failed) {
+        let saved = self.store.save_patiently(step, &files, facts, &WAITS, failed);
+        if !secured {
+            self.secure(log, step);
+        }
+        let bytes = match saved {
             Ok(bytes) => bytes,
             Err(source) => {
                 self.notes.borrow_mut().checkpoint_failed();
@@ -185,6 +179,29 @@ impl Keeper<Log> for Keeping<'_> {
 }
 
 impl Keeping<'_> {
+    /// Brings the log and the journal to the disk.
+    fn secure(&self, log: &mut Log, step: u64) {
+        log.secure(Step::new(step).unwrap_or(Step::MAX));
+        self.notes.borrow_mut().secure();
+    }
+
+    fn facts(&self, snapshot: &Snapshot<'_>, log: &Log) -> serde_json::Result<serde_json::Map<String, Value>> {
+        let position = snapshot.state.position;
+        let at_epoch_end = position.last.filter(|_| position.samples == 0);
+        let facts = Facts {
+            settings: self.settings.clone(),
+            dataset: self.dataset.clone(),
+            device: self.device.clone(),
+            epoch: position.epoch,
+            validation_accuracy: at_epoch_end.map(|report| report.validation.accuracy),
+            validation_loss: at_epoch_end.map(|report| report.validation.loss),
+            optimizer_steps: snapshot.state.optimizer.steps(),
+            position,
+            ledger: self.ledger_now(log),
+        };
+        serde_json::from_value(serde_json::to_value(facts)?)
+    }
+
     /// What has been counted up to now.
     fn ledger_now(&self, log: &Log) -> Ledger {
         let mut ledger = self.ledger.clone();
