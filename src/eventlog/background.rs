@@ -29,8 +29,9 @@ const GATHERED: usize = 4096;
 /// Bytes of finished entries that are told at once: who waits for room need not wait for all that the thread has taken.
 const TOLD: usize = 1 << 20;
 
-/// Bytes of pictures that are put in files together, roughly: what was logged before and after them does not wait long.
-const ENCODED: usize = 4 << 20;
+/// Bytes of pictures that are put in files together, roughly: those of an epoch, so that threads end together, though a film
+/// takes one of them long. What was logged before and after does not wait longer than some hundredths of a second.
+const ENCODED: usize = 32 << 20;
 /// Threads that put pictures in files, if nobody says how many: they are not the only ones that have work.
 const MOST_ENCODERS: usize = 4;
 
