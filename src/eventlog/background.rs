@@ -1,5 +1,5 @@
-//! A sink on a thread of its own, so that encoding and writing do not hold up training; where several pictures wait, they
-//! are put in files side by side on threads of their own.
+//! A sink on a thread of its own, so that encoding and writing do not hold up training; what takes long to encode, pictures
+//! and snapshots for the Projector, is encoded side by side on threads of their own. All files are written by the one thread.
 //!
 //! 1. Order is kept.
 //! 2. What was written is flushed at least every second, without being asked.
@@ -15,11 +15,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
+use rayon::iter::{IntoParallelRefIterator, IntoParallelRefMutIterator, ParallelIterator};
 
 use super::event::What;
 use super::sink::{Cause, Entry, Sink, SinkError};
-use super::summary::Value;
 use super::tally::Tally;
 
 /// How long the thread lets entries gather, and how many at most. Waking it for each one would cost the training
@@ -30,9 +29,9 @@ const GATHERED: usize = 4096;
 const TOLD: usize = 1 << 20;
 
 /// Bytes of pictures that are put in files together, roughly: those of an epoch, so that threads end together, though a film
-/// takes one of them long. What was logged before and after does not wait longer than some hundredths of a second.
+/// takes one of them long. What was logged before and after waits for them.
 const ENCODED: usize = 32 << 20;
-/// Threads that put pictures in files, if nobody says how many: they are not the only ones that have work.
+/// Threads that encode, if nobody says how many: they are not the only ones that have work.
 const MOST_ENCODERS: usize = 4;
 
 /// Hands entries to another sink, on another thread.
@@ -55,7 +54,7 @@ pub struct Limits {
     pub flush_every: Duration,
     /// Between two errors that `write` tells.
     pub tell_every: Duration,
-    /// Threads that put pictures in files, where more than one waits; with 1 it is the log's own.
+    /// Threads that encode pictures and snapshots, where there is work for two; with 1 it is the log's own.
     pub encoders: usize,
 }
 
@@ -77,7 +76,7 @@ struct Queue {
     in_work: u64,
     /// The thread sleeps until there are so many items; 0 while it is awake.
     wake_at: usize,
-    /// Somebody waits: do not let entries gather.
+    /// Somebody waits, or is going to: do not let entries gather.
     urgent: bool,
     /// How many wait for progress. A notification is a system call, needed or not.
     waiting: usize,
@@ -98,7 +97,7 @@ enum Item {
     Barrier(Barrier),
 }
 
-/// What the caller waits for.
+/// What is to be done when all before it is through.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Barrier {
     Flush,
@@ -305,27 +304,33 @@ struct Worker<S> {
     encoders: Encoders,
 }
 
-/// Threads that put pictures in files. They are started when there is work for two.
+/// Threads that encode. They are started when there is work for two.
 struct Encoders {
     threads: usize,
     pool: Option<rayon::ThreadPool>,
 }
 
 impl Encoders {
-    /// Puts the pictures of the first items in files, if that is worth more than one thread, and says how many items those
-    /// are; what is left is up to the sink.
+    /// Encodes what takes long of the first items, if that is worth more than one thread, and says how many items those are;
+    /// what is left is up to the sink.
     fn encode(&mut self, items: &mut VecDeque<Item>) -> usize {
         if self.threads < 2 {
             return items.len();
         }
         let (mut seen, mut pictures, mut bytes) = (0, 0, 0);
-        let mut values: Vec<&mut Value> = Vec::new();
+        let (mut values, mut snapshots) = (Vec::new(), Vec::new());
         for item in items {
             if bytes >= ENCODED {
                 break;
             }
             seen += 1;
             let Item::Entry(entry, _) = item else { continue };
+            if let What::Embeddings(embeddings) = &entry.what {
+                // Two texts, and perhaps a picture.
+                pictures += 2;
+                bytes += embeddings.size();
+                snapshots.push(Arc::clone(embeddings));
+            }
             for value in entry.what.values_mut().iter_mut().filter(|value| value.pictures() > 0) {
                 pictures += value.pictures();
                 bytes += value.size();
@@ -336,18 +341,11 @@ impl Encoders {
             return seen;
         }
         if let Some(pool) = self.pool() {
-            pool.install(|| values.par_iter_mut().for_each(|value| value.encode_pictures()));
+            let snapshots = || snapshots.par_iter().for_each(|embeddings| embeddings.make());
+            let values = || values.par_iter_mut().for_each(|value| value.encode_pictures());
+            pool.install(|| rayon::join(snapshots, values));
         }
         seen
-    }
-
-    /// Writes an entry, on several threads if it is one that can make use of them.
-    fn write(&mut self, entry: Entry, sink: &mut (impl Sink + Send)) -> Result<(), SinkError> {
-        let pool = if matches!(entry.what, What::Embeddings(_)) && self.threads >= 2 { self.pool() } else { None };
-        match pool {
-            Some(pool) => pool.install(|| sink.write(entry)),
-            None => sink.write(entry),
-        }
     }
 
     /// None where no thread can be had: the log's own does it all.
@@ -367,7 +365,7 @@ struct Done {
     bytes: usize,
 }
 
-impl<S: Sink + Send> Worker<S> {
+impl<S: Sink> Worker<S> {
     fn run(mut self) {
         /// Lets the other side go on, also after a panic.
         struct End {
@@ -404,7 +402,7 @@ impl<S: Sink + Send> Worker<S> {
                         done.entries += 1;
                         done.bytes += size;
                         self.dirty.get_or_insert_with(Instant::now);
-                        if let Err(error) = self.encoders.write(entry, &mut self.sink) {
+                        if let Err(error) = self.sink.write(entry) {
                             SinkError::add(&mut errors, error);
                         }
                         if done.bytes >= TOLD {
@@ -464,6 +462,7 @@ mod tests {
     use crate::eventlog::animation::Animation;
     use crate::eventlog::event::What;
     use crate::eventlog::sink::Memory;
+    use crate::eventlog::summary::Value;
     use crate::picture::Picture;
     use crate::types::{Run, Step, Tag, WallTime};
 
@@ -487,13 +486,23 @@ mod tests {
         gate: Option<std::sync::mpsc::Receiver<()>>,
         fail_at: Option<u64>,
         panic_at: Option<u64>,
+        /// Whether the first flush fails.
+        clogged: bool,
         lost: u64,
     }
 
     impl Scripted {
         fn new(memory: &Memory) -> Scripted {
             let flushes = Arc::default();
-            Scripted { memory: memory.clone(), flushes, gate: None, fail_at: None, panic_at: None, lost: 0 }
+            Scripted {
+                memory: memory.clone(),
+                flushes,
+                gate: None,
+                fail_at: None,
+                panic_at: None,
+                clogged: false,
+                lost: 0,
+            }
         }
     }
 
@@ -512,7 +521,8 @@ mod tests {
 
         fn flush(&mut self) -> Result<(), SinkError> {
             *self.flushes.lock().unwrap() += 1;
-            Ok(())
+            let clogged = std::mem::take(&mut self.clogged);
+            if clogged { Err(SinkError::new(0, Cause::Full { dir: "train".into(), bytes: 9 })) } else { Ok(()) }
         }
 
         fn sync(&mut self) -> Result<(), SinkError> {
@@ -543,6 +553,14 @@ mod tests {
         assert_eq!(log.write(entry(0)).unwrap_err().to_string(), "event log: 1 entry is lost: the log is closed");
     }
 
+    fn wait_for(flushes: &Mutex<u64>, count: u64) {
+        let began = Instant::now();
+        while *flushes.lock().unwrap() < count {
+            assert!(began.elapsed() < Duration::from_secs(10), "nothing was flushed");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     #[test]
     fn a_sync_that_was_begun_is_done_though_nobody_waits_for_it() {
         let memory = Memory::default();
@@ -554,9 +572,7 @@ mod tests {
         let mut log: Box<dyn Sink> = Box::new(Background::spawn(scripted, limits).unwrap());
         log.write(entry(1)).unwrap();
         log.begin_sync();
-        while *flushes.lock().unwrap() == 0 {
-            thread::sleep(Duration::from_millis(1));
-        }
+        wait_for(&flushes, 1);
         assert_eq!(steps(&memory), [1]);
         log.write(entry(2)).unwrap();
         log.sync().unwrap();
@@ -569,12 +585,16 @@ mod tests {
     #[test]
     fn an_error_of_a_sync_that_was_begun_is_told_by_the_next() {
         let memory = Memory::default();
-        let sink = Scripted { fail_at: Some(1), ..Scripted::new(&memory) };
-        let mut log = Background::spawn(sink, Limits::default()).unwrap();
+        let sink = Scripted { clogged: true, ..Scripted::new(&memory) };
+        let flushes = Arc::clone(&sink.flushes);
+        let limits = Limits { flush_every: Duration::from_secs(3600), ..Limits::default() };
+        let mut log = Background::spawn(sink, limits).unwrap();
         log.write(entry(1)).unwrap();
         log.begin_sync();
+        wait_for(&flushes, 1);
+        // Its own flush is the second one, which does not fail.
         let error = log.sync().unwrap_err();
-        assert_eq!((error.lost, log.lost()), (1, 1));
+        assert!(matches!(error.cause, Cause::Full { .. }), "{error}");
         log.sync().unwrap();
     }
 

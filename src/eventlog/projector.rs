@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::file::{CreateError, EventFile, MARK, Origin};
 use crate::exit::{Classify, Exit};
@@ -40,6 +41,25 @@ pub struct Embeddings {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
     sprite: Option<Sprite>,
+    made: Made,
+}
+
+/// What is in the files of a snapshot: its vectors, its labels, its pictures if it has any.
+#[derive(Clone, Debug)]
+struct Contents {
+    tensors: String,
+    metadata: String,
+    sheet: Option<Vec<u8>>,
+}
+
+/// Contents that were made before they are written. They say nothing that the points do not.
+#[derive(Clone, Debug, Default)]
+struct Made(OnceLock<Contents>);
+
+impl PartialEq for Made {
+    fn eq(&self, _: &Made) -> bool {
+        true
+    }
 }
 
 /// One picture that holds those of all points, in rows from the top; all cells are of one size.
@@ -112,7 +132,15 @@ impl Embeddings {
         if let Some(index) = vectors.iter().position(|value| !value.is_finite()) {
             return Err(EmbeddingsError::NotFinite { name, index: index / dimensions });
         }
-        Ok(Embeddings { name, dimensions, vectors, header: Vec::new(), rows: Vec::new(), sprite: None })
+        Ok(Embeddings {
+            name,
+            dimensions,
+            vectors,
+            header: Vec::new(),
+            rows: Vec::new(),
+            sprite: None,
+            made: Made::default(),
+        })
     }
 
     /// Names the columns of labels, and gives each point its row. Tabs and line ends in them become spaces.
@@ -234,7 +262,21 @@ impl Embeddings {
         text
     }
 
-    /// Writes the run directory `dir` and says how many bytes that took. In a pool of threads the files are made on several.
+    /// Makes what [`write`](Embeddings::write) is going to write, on the threads of the rayon pool that this is called in.
+    /// What cannot be made is left to it, and so is the error.
+    pub(super) fn make(&self) {
+        let texts = || (self.tensors_tsv(), self.metadata_tsv());
+        let ((tensors, metadata), sheet) = rayon::join(texts, || self.sheet_png());
+        if let Ok(sheet) = sheet {
+            let _ = self.made.0.set(Contents { tensors, metadata, sheet });
+        }
+    }
+
+    fn sheet_png(&self) -> Result<Option<Vec<u8>>, PngError> {
+        self.sprite.as_ref().map(|sprite| sprite.sheet.png()).transpose()
+    }
+
+    /// Writes the run directory `dir` and says how many bytes that took.
     pub(super) fn write(&self, dir: &Path, origin: &Origin, now: WallTime) -> Result<u64, SnapshotError> {
         let mut bytes = 0;
         let mut put = |name: &str, content: &[u8]| {
@@ -242,16 +284,21 @@ impl Embeddings {
             put(dir, name, content).map_err(|source| SnapshotError::Write { path: dir.join(name), source })
         };
         fs::create_dir_all(dir).map_err(|source| SnapshotError::Write { path: dir.to_owned(), source })?;
-        let texts = || (self.tensors_tsv(), self.metadata_tsv());
-        let sheet = || self.sprite.as_ref().map(|sprite| sprite.sheet.png()).transpose();
-        let in_pool = rayon::current_thread_index().is_some();
-        let ((tensors, metadata), sheet) = if in_pool { rayon::join(texts, sheet) } else { (texts(), sheet()) };
+        let own;
+        let Contents { tensors, metadata, sheet } = match self.made.0.get() {
+            Some(made) => made,
+            None => {
+                let sheet = self.sheet_png().map_err(|source| SnapshotError::Png { path: dir.join(SPRITE), source })?;
+                own = Contents { tensors: self.tensors_tsv(), metadata: self.metadata_tsv(), sheet };
+                &own
+            }
+        };
         put(TENSORS, tensors.as_bytes())?;
         if !self.rows.is_empty() {
             put(METADATA, metadata.as_bytes())?;
         }
-        if let Some(png) = sheet.map_err(|source| SnapshotError::Png { path: dir.join(SPRITE), source })? {
-            put(SPRITE, &png)?;
+        if let Some(png) = sheet {
+            put(SPRITE, png)?;
         }
         put(CONFIG, self.config_pbtxt().as_bytes())?;
         // What was there before is a run already.
@@ -483,18 +530,20 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_the_same_whether_one_thread_or_several_make_it() {
+    fn a_snapshot_is_the_same_whether_it_was_made_before_or_not() {
         let sheet = Sprite::of(&[Picture::filled(2, 3, [9; 3]), Picture::filled(2, 3, [90, 0, 7])]);
         let labels = vec![vec!["7".to_owned()], vec!["a\tb".to_owned()]];
         let points = two().labelled(["label"], labels).unwrap().pictured(sheet).unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let written = |name: &str| {
+        let written = |points: &Embeddings, name: &str| {
             let now = WallTime::from_secs(1.0).unwrap();
             points.write(&dir.path().join(name), &Origin::new("host", 1), now).unwrap();
             [TENSORS, METADATA, SPRITE, CONFIG].map(|file| fs::read(dir.path().join(name).join(file)).unwrap())
         };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        assert_eq!(written("alone"), pool.install(|| written("pool")));
+        let made = points.clone();
+        rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap().install(|| made.make());
+        assert!(made.made.0.get().is_some() && made == points);
+        assert_eq!(written(&points, "alone"), written(&made, "made"));
     }
 
     fn two() -> Embeddings {

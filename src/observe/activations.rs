@@ -66,8 +66,8 @@ struct Seen<'a> {
 fn see<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor, images: usize) -> Vec<Seen<'a>> {
     let mut all: Vec<Seen<'_>> = explain::activation_layers(network)
         .map(|layer| {
-            // Half of them are not 0, or fewer.
-            let shown = Vec::with_capacity(images * layer.output.len() / 2);
+            // Room for all of them: what is left over is never touched.
+            let shown = Vec::with_capacity(images * layer.output.len());
             Seen { layer, sums: ActivationSums::default(), shown }
         })
         .collect();

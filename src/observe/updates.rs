@@ -124,7 +124,7 @@ impl Norms {
 const LANES: usize = 8;
 
 /// Of the three, and of the difference of the last two. Laid out in lanes, so that they are the same on every processor.
-/// A closure would not do: its call is compiled without this processor's vectors.
+/// Dispatched as a structure: a closure's call would be compiled without this processor's vectors.
 struct SumsOfSquares<'a> {
     gradient: &'a [f32],
     weights: &'a [f32],

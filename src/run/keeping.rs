@@ -144,20 +144,25 @@ impl Keeper<Log> for Keeping<'_> {
         }
         // The log goes to the disk while the state does.
         log.begin_to_secure();
+        self.notes.borrow_mut().secure();
         let step = position.iterations;
-        let files = state_files::files(&snapshot, self.initial)
-            .map_err(|source| Box::new(KeepError::State { step, source }) as _)?;
         let mut secured = false;
+        let mut secure = |log: &mut Log| {
+            secured = true;
+            log.secure(Step::new(step).unwrap_or(Step::MAX));
+        };
+        let files = state_files::files(&snapshot, self.initial)
+            .inspect_err(|_| secure(log))
+            .map_err(|source| Box::new(KeepError::State { step, source }) as _)?;
         // First the curves, then the state that goes on after them: no checkpoint may be newer than its log.
         let facts = || {
-            secured = true;
-            self.secure(log, step);
+            secure(log);
             self.facts(&snapshot, log).map_err(|error| error.to_string())
         };
         let failed = || self.notes.borrow_mut().checkpoint_failed();
         let saved = self.store.save_patiently(step, &files, facts, &WAITS, failed);
         if !secured {
-            self.secure(log, step);
+            log.secure(Step::new(step).unwrap_or(Step::MAX));
         }
         let bytes = match saved {
             Ok(bytes) => bytes,
@@ -179,12 +184,6 @@ impl Keeper<Log> for Keeping<'_> {
 }
 
 impl Keeping<'_> {
-    /// Brings the log and the journal to the disk.
-    fn secure(&self, log: &mut Log, step: u64) {
-        log.secure(Step::new(step).unwrap_or(Step::MAX));
-        self.notes.borrow_mut().secure();
-    }
-
     fn facts(&self, snapshot: &Snapshot<'_>, log: &Log) -> serde_json::Result<serde_json::Map<String, Value>> {
         let position = snapshot.state.position;
         let at_epoch_end = position.last.filter(|_| position.samples == 0);
