@@ -19,9 +19,6 @@ const FEW: usize = 16;
 /// and AVX2 has 16.
 const TAPS: usize = 9;
 
-/// Filters that are passed over together where none of them has a gradient.
-const TOGETHER: usize = 16;
-
 /// What the forward pass of one image left, and the gradient of its outputs: rows x cols x filters each.
 #[derive(Clone, Copy)]
 pub(super) struct Outputs<'a> {
@@ -237,22 +234,13 @@ impl Active {
         for (window, fields) in self.fields.chunks_exact(pixels).enumerate() {
             let own = window * filters..(window + 1) * filters;
             let (values, origin) = (&outputs.values[own.clone()], &outputs.origin[own.clone()]);
-            let gradients = &outputs.gradient[own];
-            for first in (0..filters).step_by(TOGETHER) {
-                let some = first..filters.min(first + TOGETHER);
-                // Where few filters have a gradient, most have none side by side.
-                let bits = gradients[some.clone()].iter().fold(0, |bits, gradient| bits | gradient.to_bits());
-                if bits << 1 == 0 {
-                    continue;
-                }
-                let lists = self.terms[first * windows..].chunks_exact_mut(windows).zip(&mut self.counts[some.clone()]);
-                for ((terms, count), ((&value, &origin), &gradient)) in
-                    lists.zip(values[some.clone()].iter().zip(&origin[some.clone()]).zip(&gradients[some]))
-                {
-                    // Written in any case and kept if it counts: half of them do, and no processor guesses which.
-                    terms[*count] = (fields[origin as usize], gradient);
-                    *count += usize::from(gradient != 0.0 && !(block.relu && value <= 0.0));
-                }
+            let lists = self.terms.chunks_exact_mut(windows).zip(&mut self.counts);
+            for ((terms, count), ((&value, &origin), &gradient)) in
+                lists.zip(values.iter().zip(origin).zip(&outputs.gradient[own]))
+            {
+                // Written in any case and kept if it counts: half of them do, and no processor guesses which.
+                terms[*count] = (fields[origin as usize], gradient);
+                *count += usize::from(gradient != 0.0 && !(block.relu && value <= 0.0));
             }
         }
     }
