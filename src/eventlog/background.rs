@@ -317,7 +317,7 @@ impl Encoders {
         if self.threads < 2 {
             return items.len();
         }
-        let (mut seen, mut pictures, mut bytes) = (0, 0, 0);
+        let (mut seen, mut jobs, mut bytes) = (0, 0, 0);
         let (mut values, mut snapshots) = (Vec::new(), Vec::new());
         for item in items {
             if bytes >= ENCODED {
@@ -327,17 +327,17 @@ impl Encoders {
             let Item::Entry(entry, _) = item else { continue };
             if let What::Embeddings(embeddings) = &entry.what {
                 // Two texts, and perhaps a picture.
-                pictures += 2;
+                jobs += 2;
                 bytes += embeddings.size();
                 snapshots.push(Arc::clone(embeddings));
             }
             for value in entry.what.values_mut().iter_mut().filter(|value| value.pictures() > 0) {
-                pictures += value.pictures();
+                jobs += value.pictures();
                 bytes += value.size();
                 values.push(value);
             }
         }
-        if pictures < 2 {
+        if jobs < 2 {
             return seen;
         }
         if let Some(pool) = self.pool() {

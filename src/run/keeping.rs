@@ -146,23 +146,21 @@ impl Keeper<Log> for Keeping<'_> {
         log.begin_to_secure();
         self.notes.borrow_mut().secure();
         let step = position.iterations;
-        let mut secured = false;
-        let mut secure = |log: &mut Log| {
-            secured = true;
-            log.secure(Step::new(step).unwrap_or(Step::MAX));
-        };
+        let log_step = Step::new(step).unwrap_or(Step::MAX);
         let files = state_files::files(&snapshot, self.initial)
-            .inspect_err(|_| secure(log))
+            .inspect_err(|_| log.secure(log_step))
             .map_err(|source| Box::new(KeepError::State { step, source }) as _)?;
         // First the curves, then the state that goes on after them: no checkpoint may be newer than its log.
+        let mut secured = false;
         let facts = || {
-            secure(log);
+            secured = true;
+            log.secure(log_step);
             self.facts(&snapshot, log).map_err(|error| error.to_string())
         };
         let failed = || self.notes.borrow_mut().checkpoint_failed();
         let saved = self.store.save_patiently(step, &files, facts, &WAITS, failed);
         if !secured {
-            log.secure(Step::new(step).unwrap_or(Step::MAX));
+            log.secure(log_step);
         }
         let bytes = match saved {
             Ok(bytes) => bytes,
