@@ -14,6 +14,7 @@ use crate::eventlog::event::EncodeError;
 use crate::eventlog::{Value, event};
 use crate::exit::{Classify, Exit};
 use crate::explain::{self, Explanation, Method, Settings};
+use crate::files::Dir;
 use crate::observe::{Question, sheet, tile};
 use crate::picture::{Picture, PngError};
 use crate::render::{self, Zoom};
@@ -131,6 +132,7 @@ pub fn write(
     let names = names(replies);
     refuse_inputs(out, replies, &names)?;
     std::fs::create_dir_all(out).map_err(|source| InquiryError::Create { path: out.to_owned(), source })?;
+    refuse_foreign(out, replies, &names)?;
     let shape = saved.network.input();
     let mut sheets = Vec::new();
     let mut values = Vec::new();
@@ -161,6 +163,19 @@ fn sheet_name(name: &str) -> String {
 
 fn map_name(name: &str, method: Method) -> String {
     format!("{name}.{method}.png")
+}
+
+/// Nothing is written where a file cannot be replaced.
+fn refuse_foreign(out: &Path, replies: &[Reply], names: &[String]) -> Result<(), InquiryError> {
+    let dir = Dir::open(out).map_err(|source| InquiryError::Create { path: out.to_owned(), source })?;
+    let maps = replies.iter().zip(names).flat_map(|(reply, name)| {
+        reply.explanations.iter().map(|explanation| map_name(name, explanation.method))
+    });
+    let files = names.iter().map(|name| sheet_name(name)).chain(maps).chain([EVENTS.to_owned(), MAPS.to_owned()]);
+    for file in files {
+        dir.has_own_file(&file).map_err(|source| durable::WriteError { path: out.join(&file), source })?;
+    }
+    Ok(())
 }
 
 /// No picture that somebody asks about is written over.

@@ -15,15 +15,24 @@
 //!   run.lock             held while a process trains here
 //! ```
 
-use std::ffi::OsStr;
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod lock;
+mod lost;
 
-use crate::durable;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::durable::fs::Fs;
+use crate::durable::{self, Disk};
 use crate::eventlog::projector;
 use crate::exit::{Classify, Exit};
+use crate::files::{Dir, Kind};
 use crate::types::{Run, Step};
+
+use lock::LockError;
+
+pub use lock::{LOCK, RunLock};
+pub use lost::LostDir;
 
 /// The resolved configuration, within the run's directory.
 pub const CONFIG: &str = "config.toml";
@@ -35,10 +44,6 @@ pub const RESULT: &str = "result.json";
 pub const JOURNAL: &str = "metrics.jsonl";
 /// Where the checkpoints are.
 pub const CHECKPOINTS: &str = "checkpoints";
-const LOCK: &str = "run.lock";
-/// Whoever lists runs holds a lock for a moment to see whether somebody trains: not worth giving up.
-const LOOKS: u32 = 5;
-const LOOK: Duration = Duration::from_millis(20);
 /// Event files of the run's own directory. TensorBoard reads on in the order of their names.
 const SESSION_START: &str = "events.out.tfevents.0000000000.session.0-start.v2";
 const SESSION_END: &str = "events.out.tfevents.0000000000.session.1-end.v2";
@@ -72,6 +77,8 @@ pub enum RunDirError {
     Remove { path: PathBuf, file: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Write(#[from] durable::WriteError),
+    #[error(transparent)]
+    Lost(#[from] LostDir),
 }
 
 impl Classify for RunDirError {
@@ -85,16 +92,26 @@ impl Classify for RunDirError {
             | RunDirError::InUse { .. } => Exit::CantCreate,
             RunDirError::NotWritable { source, .. } | RunDirError::Remove { source, .. } => Exit::of_output(source),
             RunDirError::Write(error) => error.exit(),
+            RunDirError::Lost(_) => Exit::Io,
         }
     }
 }
 
 /// A run directory that this process owns. The lock goes with it, however the process ends.
+///
+/// It is held by its descriptor: what is written through it goes to this directory, wherever that is moved.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    _lock: File,
+    dir: Dir,
+    disk: Disk,
+    lock: RunLock,
 }
+
+/// Files of a run in its own directory.
+const FILES: [&str; 7] = [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END];
+/// Directories of a run that hold no event files of curves.
+const OTHER_DIRS: [&str; 2] = [projector::DIR, CHECKPOINTS];
 
 /// Looks, without writing anything, whether a run could start at `path`: before data is read, so that a wrong path costs
 /// no time and leaves no trace.
@@ -109,36 +126,60 @@ pub fn check(path: &Path) -> Result<(), RunDirError> {
     }
     let mut dirs = vec![existing.clone()];
     if existing == path {
-        for name in [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END] {
-            let dir = path.join(name);
-            if dir.is_dir() {
-                return Err(RunDirError::Directory { path: path.to_owned(), dir });
-            }
-        }
+        let dir = Dir::open(path).map_err(|source| not_writable(path, path, source))?;
+        dirs.extend(own_dirs(&dir)?);
         // Somebody else's first: nothing below may be looked at while it changes.
-        if let Ok(lock) = File::open(path.join(LOCK)) {
-            take(&lock, path)?;
-        }
-        for name in Run::ALL.map(Run::dir).into_iter().chain([projector::DIR, CHECKPOINTS]) {
-            let dir = path.join(name);
-            match std::fs::metadata(&dir) {
-                Ok(found) if found.is_dir() => dirs.push(dir),
-                Ok(_) => return Err(RunDirError::File { path: path.to_owned(), file: dir }),
-                Err(_) => {}
-            }
-        }
+        RunLock::check(&dir).map_err(|error| unlocked(path, error))?;
     }
     for dir in dirs {
         rustix::fs::access(&dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
-            .map_err(|errno| RunDirError::NotWritable { path: path.to_owned(), dir, source: errno.into() })?;
+            .map_err(|errno| not_writable(path, &dir, errno.into()))?;
     }
     Ok(())
 }
 
+/// Looks whether everything in the run's directory that has the name of something of the run is a regular file or a
+/// directory of this user. Gives the directories.
+fn own_dirs(dir: &Dir) -> Result<Vec<PathBuf>, RunDirError> {
+    let path = dir.path();
+    for name in FILES {
+        match dir.has_own_file(name) {
+            Err(_) if matches!(dir.kind(name), Ok(Some(Kind::Directory))) => {
+                return Err(RunDirError::Directory { path: path.to_owned(), dir: path.join(name) });
+            }
+            found => found.map_err(|source| not_writable(path, &path.join(name), source))?,
+        };
+    }
+    let mut dirs = Vec::new();
+    for name in Run::ALL.map(Run::dir).into_iter().chain(OTHER_DIRS) {
+        match dir.has_own_dir(name) {
+            Ok(is_there) => dirs.extend(is_there.then(|| path.join(name))),
+            Err(_) if matches!(dir.kind(name), Ok(Some(Kind::File))) => {
+                return Err(RunDirError::File { path: path.to_owned(), file: path.join(name) });
+            }
+            Err(source) => return Err(not_writable(path, &path.join(name), source)),
+        }
+    }
+    Ok(dirs)
+}
+
+fn not_writable(path: &Path, what: &Path, source: std::io::Error) -> RunDirError {
+    RunDirError::NotWritable { path: path.to_owned(), dir: what.to_owned(), source }
+}
+
+fn unlocked(path: &Path, error: LockError) -> RunDirError {
+    match error {
+        LockError::Held(owner) => {
+            let owner = owner.map_or_else(String::new, |pid| format!(" by process {pid}"));
+            RunDirError::InUse { path: path.to_owned(), owner }
+        }
+        LockError::Failed(source) => not_writable(path, &path.join(LOCK), source),
+    }
+}
+
 /// Whether a run keeps something of its own under this name in its directory.
 pub fn is_own(name: &OsStr) -> bool {
-    let files = [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END, CHECKPOINTS, projector::DIR];
-    files.into_iter().chain(Run::ALL.map(Run::dir)).any(|own| name == own) || name.to_string_lossy().contains(MARK)
+    FILES.into_iter().chain(OTHER_DIRS).chain(Run::ALL.map(Run::dir)).any(|own| name == own) || name.to_string_lossy().contains(MARK)
 }
 
 /// The directory in which a run lies beside its siblings: what TensorBoard is to be started on. None above the root's own
@@ -166,31 +207,53 @@ impl RunDir {
     /// killed left half written.
     pub fn open(path: &Path) -> Result<RunDir, RunDirError> {
         check(path)?;
-        let not_writable =
-            |dir: &Path, source| RunDirError::NotWritable { path: path.to_owned(), dir: dir.to_owned(), source };
-        std::fs::create_dir_all(path).map_err(|source| not_writable(path, source))?;
+        std::fs::create_dir_all(path).map_err(|source| not_writable(path, path, source))?;
         // What is durable in a directory is lost with its entry in the one above. Some file systems cannot say so.
         for above in path.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()) {
             let _ = File::open(above).and_then(|dir| dir.sync_all());
         }
-        let lock_path = path.join(LOCK);
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&lock_path)
-            .map_err(|source| not_writable(&lock_path, source))?;
-        take(&lock, path)?;
-        // For people and for the message above; the lock itself is the kernel's.
-        let _ = std::fs::write(&lock_path, format!("{}\n", std::process::id()));
-        let dir = RunDir { path: path.to_owned(), _lock: lock };
+        let dir = Dir::open(path).map_err(|source| not_writable(path, path, source))?;
+        // Once more: from here on it is this directory, whatever stood at the path before.
+        own_dirs(&dir)?;
+        let lock = RunLock::take(&dir).map_err(|error| unlocked(path, error))?;
+        let dir = RunDir { path: path.to_owned(), disk: Disk::within(dir.clone()), dir, lock };
         dir.remove(durable::leftovers(path))?;
         for run in Run::ALL {
-            let dir = path.join(run.dir());
-            std::fs::create_dir_all(&dir).map_err(|source| not_writable(&dir, source))?;
+            dir.dir.own_dir(run.dir()).map_err(|source| not_writable(path, &path.join(run.dir()), source))?;
         }
         Ok(dir)
+    }
+
+    /// Looks whether the directory is still where it was and what it was, and belongs to this process: before something is
+    /// published in it, and now and then.
+    pub fn check_held(&self) -> Result<(), LostDir> {
+        let path = || self.path.clone();
+        let replaced = match self.dir.is_at(&self.path) {
+            Ok(Some(true)) if !self.has_config() => return Err(LostDir::Emptied { path: path() }),
+            Ok(Some(true)) if !self.lock.holds(&self.dir) => return Err(LostDir::Unlocked { path: path() }),
+            // What cannot be told now is told by what cannot be written.
+            Ok(Some(true)) | Err(_) => return Ok(()),
+            Ok(there) => there.is_some(),
+        };
+        match self.dir.place_now() {
+            Some(to) => Err(LostDir::Moved { path: path(), to, replaced }),
+            None => Err(LostDir::Deleted { path: path() }),
+        }
+    }
+
+    /// There is one from the beginning of training on.
+    fn has_config(&self) -> bool {
+        !matches!(self.dir.kind(CONFIG), Ok(None))
+    }
+
+    /// The directory as it is held.
+    pub fn held(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// What lies below it, by paths that begin with [`path`](RunDir::path).
+    pub fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     pub fn path(&self) -> &Path {
@@ -202,17 +265,17 @@ impl RunDir {
     }
 
     pub fn write_config(&self, toml: &str) -> Result<(), RunDirError> {
-        Ok(durable::write(&self.path.join(CONFIG), toml.as_bytes())?)
+        Ok(durable::write_on(&self.disk, &self.path.join(CONFIG), toml.as_bytes())?)
     }
 
     /// An event file that says with what the run is trained.
     pub fn write_session_start(&self, events: &[u8]) -> Result<(), RunDirError> {
-        Ok(durable::write(&self.path.join(SESSION_START), events)?)
+        Ok(durable::write_on(&self.disk, &self.path.join(SESSION_START), events)?)
     }
 
     /// An event file that says how the run ended.
     pub fn write_session_end(&self, events: &[u8]) -> Result<(), RunDirError> {
-        Ok(durable::write(&self.path.join(SESSION_END), events)?)
+        Ok(durable::write_on(&self.disk, &self.path.join(SESSION_END), events)?)
     }
 
     /// What marks the run as finished: written last.
@@ -258,14 +321,14 @@ impl RunDir {
         self.remove(files)?;
         for dir in dirs {
             // One that holds something of somebody else stays.
-            let _ = std::fs::remove_dir(dir);
+            let _ = self.disk.remove_dir(&dir);
         }
         Ok(())
     }
 
     fn remove(&self, files: impl IntoIterator<Item = PathBuf>) -> Result<(), RunDirError> {
         for file in files {
-            match std::fs::remove_file(&file) {
+            match self.disk.remove_file(&file) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                     return Err(RunDirError::Remove { path: self.path.clone(), file, source });
                 }
@@ -273,33 +336,6 @@ impl RunDir {
             }
         }
         Ok(())
-    }
-}
-
-/// Takes the lock of the run directory `path`.
-fn take(lock: &File, path: &Path) -> Result<(), RunDirError> {
-    let lock_path = path.join(LOCK);
-    let mut tries = LOOKS;
-    let taken = loop {
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) if tries > 0 => tries -= 1,
-            taken => break taken,
-        }
-        std::thread::sleep(LOOK);
-    };
-    match taken {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => {
-            let owner = std::fs::read_to_string(&lock_path).unwrap_or_default();
-            let owner = match owner.trim().parse::<u32>() {
-                Ok(pid) => format!(" by process {pid}"),
-                Err(_) => String::new(),
-            };
-            Err(RunDirError::InUse { path: path.to_owned(), owner })
-        }
-        Err(TryLockError::Error(source)) => {
-            Err(RunDirError::NotWritable { path: path.to_owned(), dir: lock_path, source })
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::{Config, ConfigError, Layers};
 use crate::data::{Look, images_nchw};
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, Parameters, ShapeError, host_values};
-use crate::records::RunResult;
+use crate::records::{ResultError, RunResult};
 use crate::run_dir::{CONFIG, RESULT, WEIGHTS};
 use crate::weights::{self, WeightsError};
 
@@ -99,9 +99,11 @@ impl SavedRun {
         }
         let parameters = Parameters::initialise(&network, config.seed, device);
         // Of a run that goes on the result is gone, and the weights are those of before.
-        let result = RunResult::read(&dir.join(RESULT)).ok();
-        let blake3 = result.as_ref().and_then(|result| result.weights_blake3.as_deref());
-        weights::load(&file, &parameters, blake3).map_err(|source| SavedRunError::Weights { dir: own(), source })?;
+        let blake3 = checksum(dir).unwrap_or_else(|reason| {
+            tracing::warn!("{reason}; the weights of run {} are used without comparing their checksum", dir.display());
+            None
+        });
+        weights::load(&file, &parameters, blake3.as_deref()).map_err(|source| SavedRunError::Weights { dir: own(), source })?;
         if !bool::try_from(parameters.flat().isfinite().all()).unwrap_or(false) {
             return Err(SavedRunError::NotFinite { dir: own() });
         }
@@ -128,6 +130,11 @@ impl SavedRun {
         }
         found
     }
+}
+
+/// The checksum of the weights, as the run's result has it; one of an older program has none.
+fn checksum(dir: &Path) -> Result<Option<String>, ResultError> {
+    Ok(RunResult::read(&dir.join(RESULT))?.weights_blake3)
 }
 
 fn is_missing(path: &Path) -> bool {

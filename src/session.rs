@@ -9,6 +9,7 @@ use crate::durable;
 use crate::eventlog::event::EncodeError;
 use crate::eventlog::hparams::{Experiment, Hparam, HparamInfo, HparamKind, MetricInfo, MetricOf};
 use crate::eventlog::hparams::{SessionEnd, SessionStart, Status};
+use crate::files;
 use crate::optim::Rule;
 use crate::run_dir::{self, RunDir, RunDirError};
 use crate::types::{Run, WallTime};
@@ -149,9 +150,7 @@ fn experiment() -> Experiment {
 fn write_experiment(parent: &Path) -> Result<usize, SessionError> {
     let path = parent.join(EXPERIMENT);
     let bytes = experiment().event_file(WallTime::default())?;
-    let is_there = std::fs::metadata(&path).is_ok_and(|found| found.len() == bytes.len() as u64)
-        && std::fs::read(&path).is_ok_and(|found| found == bytes);
-    if is_there {
+    if files::read(&path, bytes.len() as u64).is_ok_and(|found| found == bytes) {
         return Ok(0);
     }
     durable::write(&path, &bytes)?;

@@ -1,18 +1,15 @@
 //! Trained weights as a safetensors file, under the names and in the shapes of PyTorch's `state_dict`.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tch::Tensor;
 
 use crate::checkpoint::tensors::{self, TensorsError};
-use crate::durable;
+use crate::durable::{self, Disk};
 use crate::exit::{Classify, Exit};
+use crate::files;
 use crate::model::{ParameterSpec, Parameters};
-
-/// Larger files than this are not weights of ours.
-const MAX_LEN: u64 = 4 << 30;
 
 /// Why weights could not be saved or loaded.
 #[derive(Debug, thiserror::Error)]
@@ -52,15 +49,20 @@ impl Classify for WeightsError {
 /// Writes every parameter, `f32`, whole or not at all, and gives the file's BLAKE3 in hexadecimal. Equal weights give equal
 /// bytes.
 pub fn save(path: &Path, parameters: &Parameters) -> Result<String, WeightsError> {
+    save_on(&Disk::default(), path, parameters)
+}
+
+/// As [`save`], below a directory that is held.
+pub fn save_on(disk: &Disk, path: &Path, parameters: &Parameters) -> Result<String, WeightsError> {
     let bytes = encode(parameters).map_err(|error| WeightsError::of(error, path))?;
-    durable::write(path, &bytes)?;
+    durable::write_on(disk, path, &bytes)?;
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }
 
 /// Fills `parameters` from a file, of which the BLAKE3 may be known. Every name, shape and type is compared before the first
 /// value is copied.
 pub fn load(path: &Path, parameters: &Parameters, blake3: Option<&str>) -> Result<(), WeightsError> {
-    let bytes = read(path, MAX_LEN)?;
+    let bytes = read(path, parameters)?;
     let found = blake3::hash(&bytes).to_hex();
     if blake3.is_some_and(|known| known != found.as_str()) {
         return Err(WeightsError::Checksum { path: path.to_owned() });
@@ -79,8 +81,7 @@ pub fn encode(parameters: &Parameters) -> Result<Vec<u8>, TensorsError> {
 
 /// Fills `parameters` from the bytes of such a file, or leaves them as they are.
 pub fn decode(bytes: &[u8], parameters: &Parameters) -> Result<(), TensorsError> {
-    let want: Vec<_> = parameters.specs().iter().map(|spec| (spec.state_name(), shape(spec))).collect();
-    let values = tensors::decode(bytes, &want)?;
+    let values = tensors::decode(bytes, &wanted(parameters))?;
     tch::no_grad(|| {
         for ((view, spec), values) in parameters.views().iter().zip(parameters.specs()).zip(&values) {
             view.shallow_clone().copy_(&Tensor::from_slice(values).view(&spec.shape[..]));
@@ -93,16 +94,25 @@ fn shape(spec: &ParameterSpec) -> Vec<usize> {
     spec.shape.iter().map(|&d| d as usize).collect()
 }
 
-/// All of a file, which may be a pipe or a device: those have no length to look at first.
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>, WeightsError> {
+fn wanted(parameters: &Parameters) -> Vec<(String, Vec<usize>)> {
+    parameters.specs().iter().map(|spec| (spec.state_name(), shape(spec))).collect()
+}
+
+/// All of a file that is no longer than one of these parameters can be. Of a longer one no more than the header is read.
+fn read(path: &Path, parameters: &Parameters) -> Result<Vec<u8>, WeightsError> {
     let failed = |source| WeightsError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        let reason = format!("it is longer than {limit} bytes");
-        return Err(WeightsError::Format { path: path.to_owned(), reason });
+    let want = wanted(parameters);
+    let values: usize = want.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    let file = files::open(path).map_err(failed)?;
+    let (bytes, most) = (file.metadata().map_err(failed)?.len(), tensors::longest(values as u64));
+    let is_long = bytes > most;
+    let mut content = Vec::new();
+    // It may grow while it is read.
+    file.take(if is_long { tensors::longest(0) } else { most }).read_to_end(&mut content).map_err(failed)?;
+    if is_long {
+        return Err(WeightsError::of(tensors::refuse_long(&content, bytes, &want), path));
     }
-    Ok(bytes)
+    Ok(content)
 }
 
 #[cfg(test)]
@@ -119,11 +129,32 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_end_is_not_read_to_it() {
-        let error = read(Path::new("/dev/zero"), 1000).unwrap_err();
-        assert_eq!(error.to_string(), "/dev/zero is no safetensors file of weights: it is longer than 1000 bytes");
-        assert_eq!(error.exit(), Exit::Data);
-        assert!(read(Path::new("/dev/null"), 1000).unwrap().is_empty());
+    fn a_file_that_is_longer_than_the_weights_is_not_read_to_its_end() {
+        let error = load(Path::new("/dev/zero"), &parameters(1, 5), None).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read weights /dev/zero: it is a device, want a regular file");
+        assert_eq!(error.exit(), Exit::NoInput);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let long = |beginning: &[u8], other: &Parameters| {
+            std::fs::write(&path, beginning).unwrap();
+            // More than there is memory for; it takes no room on the disk.
+            std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+            let error = load(&path, other, None).unwrap_err();
+            assert_eq!(error.exit(), Exit::Data);
+            error.to_string().replace(&path.display().to_string(), "FILE")
+        };
+        let says = long(b"", &parameters(1, 5));
+        assert!(says.starts_with("FILE is no safetensors file of weights: its header is not what it should be: "), "{says}");
+        let saved = encode(&parameters(1, 5)).unwrap();
+        assert_eq!(
+            long(&saved, &parameters(2, 6)),
+            "weights FILE do not fit this network: `dense.weight`: got F32 [5, 27], want F32 [6, 27]"
+        );
+        assert_eq!(
+            long(&saved, &parameters(2, 5)),
+            "FILE is no safetensors file of weights: it has 1099511627776 bytes, and 222 values take at most 1049472"
+        );
+        assert!(long(b"PK\x03\x04 archive/data.pkl", &parameters(1, 5)).contains("it is an archive of torch.save"));
     }
 
     #[test]

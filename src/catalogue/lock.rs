@@ -1,4 +1,4 @@
-//! Who holds the lock of a run, and regular files that are opened without surprises.
+//! Who holds the lock of a run, on its directory or on the file in it, and regular files that are opened without surprises.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -23,6 +23,13 @@ pub(super) enum Lock {
     Unknown(io::Error),
 }
 
+/// The lock of a run, until it is dropped.
+pub(super) struct Held {
+    pub file: File,
+    /// None where the file system locks no directories.
+    _dir: Option<File>,
+}
+
 /// Looks whether somebody holds the lock of the run in `dir`.
 ///
 /// The kernel tells only who asks for the lock: it is taken for an instant, shared, so that those who look do not hinder
@@ -30,9 +37,15 @@ pub(super) enum Lock {
 pub(super) fn look(dir: &Path) -> Lock {
     let file = match open(&dir.join(LOCK), OFlags::RDONLY) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Lock::Free,
+        // Who removed the file has not ended the run.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return if is_dir_locked(dir) { Lock::Held(None) } else { Lock::Free };
+        }
         Err(error) => return Lock::Unknown(error),
     };
+    if is_dir_locked(dir) {
+        return Lock::Held(owner(&file));
+    }
     match file.try_lock_shared() {
         Ok(()) => Lock::Free,
         Err(TryLockError::WouldBlock) => Lock::Held(owner(&file)),
@@ -41,22 +54,39 @@ pub(super) fn look(dir: &Path) -> Lock {
 }
 
 /// Takes the lock of the run in `dir`, and makes it where there is none; `None` when somebody else holds it. It is given
-/// back when the file is dropped.
-pub(super) fn take(dir: &Path) -> io::Result<Option<File>> {
-    taken(open(&dir.join(LOCK), OFlags::RDWR | OFlags::CREATE)?)
+/// back when it is dropped.
+pub(super) fn take(dir: &Path) -> io::Result<Option<Held>> {
+    taken(dir, OFlags::RDWR | OFlags::CREATE)
 }
 
 /// The same, and not found where there is none.
-pub(super) fn take_existing(dir: &Path) -> io::Result<Option<File>> {
-    taken(open(&dir.join(LOCK), OFlags::RDONLY)?)
+pub(super) fn take_existing(dir: &Path) -> io::Result<Option<Held>> {
+    taken(dir, OFlags::RDONLY)
 }
 
-fn taken(file: File) -> io::Result<Option<File>> {
+fn taken(dir: &Path, how: OFlags) -> io::Result<Option<Held>> {
+    let own = open_dir(dir)?;
+    let own = match own.try_lock() {
+        Ok(()) => Some(own),
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        // The file system locks no directories.
+        Err(TryLockError::Error(_)) => None,
+    };
+    let file = open(&dir.join(LOCK), how)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(Some(Held { file, _dir: own })),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+fn is_dir_locked(dir: &Path) -> bool {
+    open_dir(dir).is_ok_and(|dir| matches!(dir.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+fn open_dir(dir: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(dir, flags, Mode::empty())?.into())
 }
 
 /// The content of a regular file of at most `most` bytes.

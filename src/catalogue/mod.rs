@@ -13,8 +13,7 @@ pub use listing::{ListError, Listing, Unread, good, list};
 pub use prune::{Plan, Policy, RemoveError, clear_trash, remove};
 pub use run::{Run, Size, State};
 
-use crate::run_dir::{CHECKPOINTS, CONFIG, JOURNAL, RESULT, WEIGHTS};
+use crate::run_dir::{CHECKPOINTS, CONFIG, JOURNAL, LOCK, RESULT, WEIGHTS};
 
-const LOCK: &str = "run.lock";
 /// How the name of a run begins that is being removed; the number of the process and a `-` follow.
 const TRASH: &str = ".trash-";

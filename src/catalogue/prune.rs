@@ -111,7 +111,7 @@ pub fn remove(run: &Run, policy: Policy) -> Result<u64, RemoveError> {
         Err(error) if is_gone(&error) => return Err(RemoveError::Changed { path: path(), state: "gone" }),
         Err(source) => return Err(RemoveError::Lock { path: path(), source }),
     };
-    if !is_lock_of(&lock, &run.path) {
+    if !is_lock_of(&lock.file, &run.path) {
         return Err(RemoveError::Changed { path: path(), state: "replaced" });
     }
     // It may have been trained on since.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use serde_json::{Map, Value};
 
-use super::manifest::{self, Manifest, ManifestError};
+use super::manifest::{self, FileEntry, Manifest, ManifestError};
 use super::store::StoreError;
 use crate::durable::Fs;
 use crate::durable::fs::{absent, again};
@@ -91,15 +91,15 @@ impl Candidate {
         Candidate { is_old: true, path: path.into(), ..self.clone() }
     }
 
-    pub fn read<F: Fs>(&self, fs: &F) -> Result<Checkpoint, Refusal> {
+    pub fn read<F: Fs>(&self, fs: &F, lengths: &[(&str, u64)]) -> Result<Checkpoint, Refusal> {
         let mut files = Vec::new();
-        let manifest = self.examine(fs, |name, content| files.push((name.to_owned(), content)))?;
+        let manifest = self.examine(fs, lengths, |name, content| files.push((name.to_owned(), content)))?;
         let Manifest { step, facts, program, .. } = manifest;
         Ok(Checkpoint { path: self.path.clone(), step, facts, program, files })
     }
 
-    pub fn health<F: Fs>(&self, fs: &F) -> Result<Health, StoreError> {
-        match self.examine(fs, |_, _| ()) {
+    pub fn health<F: Fs>(&self, fs: &F, lengths: &[(&str, u64)]) -> Result<Health, StoreError> {
+        match self.examine(fs, lengths, |_, _| ()) {
             Ok(_) => Ok(Health::Good),
             Err(Refusal::Damaged(_)) => Ok(Health::Damaged),
             Err(Refusal::Unreadable(_)) => Ok(Health::Unreadable),
@@ -123,9 +123,23 @@ impl Candidate {
         Err(Refusal::Damaged(format!("{}: got step {got}, its directory says {want}", manifest::NAME)))
     }
 
-    /// Reads one file after another and compares it with the manifest.
-    fn examine<F: Fs>(&self, fs: &F, mut each: impl FnMut(&str, Vec<u8>)) -> Result<Manifest, Refusal> {
+    /// Reads one file after another and compares it with the manifest; none where one would be longer than `lengths` say
+    /// of its name.
+    fn examine<F: Fs>(
+        &self,
+        fs: &F,
+        lengths: &[(&str, u64)],
+        mut each: impl FnMut(&str, Vec<u8>),
+    ) -> Result<Manifest, Refusal> {
         let manifest = self.manifest(fs)?;
+        for file in &manifest.files {
+            let most = lengths.iter().find(|(name, _)| *name == file.name).map(|(_, most)| *most);
+            if let Some(most) = most.filter(|most| file.bytes > *most) {
+                let FileEntry { name, bytes, .. } = file;
+                let reason = format!("{name}: the manifest says {bytes} bytes, and of this network it has at most {most}");
+                return Err(Refusal::Damaged(reason));
+            }
+        }
         for file in &manifest.files {
             let content = self.file(fs, &file.name, file.bytes)?;
             file.check(&content).map_err(Refusal::Damaged)?;
@@ -138,7 +152,8 @@ impl Candidate {
         let path = self.path.join(name);
         again(|| fs.read(&path, limit)).map_err(|source| match source.kind() {
             ErrorKind::FileTooLarge => Refusal::Damaged(format!("{name}: longer than {limit} bytes")),
-            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+            // Something else than a file: a pipe, a device, a directory, nothing.
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::InvalidInput => {
                 Refusal::Damaged(format!("{name}: {source}"))
             }
             _ if source.raw_os_error() == Some(Errno::IO.raw_os_error()) => {

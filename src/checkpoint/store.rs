@@ -100,18 +100,26 @@ pub enum Best {
 pub struct Store<F: Fs = Disk> {
     fs: F,
     dir: PathBuf,
+    lengths: Vec<(&'static str, u64)>,
 }
 
 impl Store {
     /// `dir` need not exist; the first save creates it, but not its parent.
     pub fn new(dir: impl Into<PathBuf>) -> Store {
-        Store::on(Disk, dir)
+        Store::on(Disk::default(), dir)
     }
 }
 
 impl<F: Fs> Store<F> {
     pub fn on(fs: F, dir: impl Into<PathBuf>) -> Store<F> {
-        Store { fs, dir: dir.into() }
+        Store { fs, dir: dir.into(), lengths: Vec::new() }
+    }
+
+    /// Believes no checkpoint of which a file of such a name is said to have more bytes, and reads none of it.
+    #[must_use]
+    pub fn bounded(mut self, lengths: Vec<(&'static str, u64)>) -> Store<F> {
+        self.lengths = lengths;
+        self
     }
 
     /// Writes a checkpoint and returns its size in bytes. Afterwards a power cut cannot take it away.
@@ -213,7 +221,7 @@ impl<F: Fs> Store<F> {
     pub fn newest(&self) -> Result<Found, StoreError> {
         let mut rejected = Vec::new();
         for candidate in self.all()? {
-            match candidate.read(&self.fs) {
+            match candidate.read(&self.fs, &self.lengths) {
                 Ok(checkpoint) => return Ok(Found { checkpoint: Some(checkpoint), rejected }),
                 Err(Refusal::Damaged(reason)) => {
                     rejected.push(Rejected { path: candidate.path, reason, is_unreadable: false });
@@ -238,7 +246,7 @@ impl<F: Fs> Store<F> {
             }
             // Of one step one is enough.
             let health =
-                if good.last() == Some(&candidate.step) { Health::Damaged } else { candidate.health(&self.fs)? };
+                if good.last() == Some(&candidate.step) { Health::Damaged } else { candidate.health(&self.fs, &self.lengths)? };
             if health == Health::Good {
                 good.push(candidate.step);
             }
@@ -251,7 +259,7 @@ impl<F: Fs> Store<F> {
             if keep.contains(&candidate) && good.contains(&candidate.step) {
                 break;
             }
-            let health = candidate.health(&self.fs)?;
+            let health = candidate.health(&self.fs, &self.lengths)?;
             if health != Health::Damaged {
                 keep.push(candidate);
             }
@@ -269,7 +277,7 @@ impl<F: Fs> Store<F> {
         for old in all.iter().filter(|candidate| candidate.is_old) {
             // Without a good one in its place it is found under the name it has; the next save of its step clears it up.
             let place = all.iter().find(|other| other.step == old.step && !other.is_old);
-            if place.is_some_and(|place| matches!(place.health(&self.fs), Ok(Health::Good))) {
+            if place.is_some_and(|place| matches!(place.health(&self.fs, &self.lengths), Ok(Health::Good))) {
                 self.discard_from_durable([old])?;
             }
         }
@@ -336,10 +344,10 @@ impl<F: Fs> Store<F> {
         let Some(current) = find(false) else { return Ok(find(true).cloned()) };
         if let Some(old) = find(true) {
             // There is one name to step aside to: the better one gets it, or has it.
-            let old_is_better = match current.health(&self.fs)? {
+            let old_is_better = match current.health(&self.fs, &self.lengths)? {
                 Health::Good => false,
                 Health::Damaged => true,
-                Health::Unreadable => old.health(&self.fs)? == Health::Good,
+                Health::Unreadable => old.health(&self.fs, &self.lengths)? == Health::Good,
             };
             if old_is_better {
                 self.discard([current])?;
@@ -525,6 +533,19 @@ mod tests {
         assert_eq!(store.steps().unwrap(), [10, 20]);
         let found = store.newest().unwrap();
         assert_eq!((found.checkpoint, found.rejected.len()), (None, 2));
+    }
+
+    #[test]
+    fn a_file_that_is_longer_than_it_can_be_is_not_read() {
+        let (fs, store) = store(&[(10, None), (20, None)]);
+        let store = store.bounded(vec![("model.safetensors", 699)]);
+        fs.fail(3, Fault::Errno(13)); // the list, the newest manifest, and then the other manifest: no file
+        assert!(store.newest().is_err());
+        let found = store.newest().unwrap();
+        assert_eq!((found.checkpoint, found.rejected.len()), (None, 2));
+        let reason = &found.rejected[0].reason;
+        assert_eq!(reason, "model.safetensors: the manifest says 700 bytes, and of this network it has at most 699");
+        assert!(store.bounded(vec![("model.safetensors", 700)]).newest().unwrap().checkpoint.is_some());
     }
 
     #[test]

@@ -21,6 +21,11 @@ const LEN: usize = 8;
 /// The header's key that is not a tensor.
 const METADATA: &str = "__metadata__";
 
+/// Bytes of the file of so many values, at most.
+pub fn longest(values: u64) -> u64 {
+    values.saturating_mul(size_of::<f32>() as u64).saturating_add(LEN as u64 + MAX_HEADER_LEN)
+}
+
 /// Why tensors cannot be written, or bytes are not the tensors that are wanted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TensorsError {
@@ -49,7 +54,7 @@ pub fn encode(tensors: &[(String, Vec<usize>, &[f32])]) -> Result<Vec<u8>, Tenso
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let bytes =
         safetensors::serialize(views, Some(metadata)).map_err(|error| TensorsError::Format(error.to_string()))?;
-    header(&bytes)?;
+    header(&bytes, bytes.len() as u64)?;
     Ok(bytes)
 }
 
@@ -57,7 +62,7 @@ pub fn encode(tensors: &[(String, Vec<usize>, &[f32])]) -> Result<Vec<u8>, Tenso
 /// others. Every name, shape and type is compared before the first value is copied.
 pub fn decode(bytes: &[u8], want: &[(String, Vec<usize>)]) -> Result<Vec<Vec<f32>>, TensorsError> {
     let format = |error: safetensors::SafeTensorError| TensorsError::Format(error.to_string());
-    header(bytes)?;
+    header(bytes, bytes.len() as u64)?;
     let file = SafeTensors::deserialize(bytes).map_err(format)?;
     let mismatch = |name: &str, got: String, want: String| TensorsError::Mismatch { name: name.to_owned(), got, want };
     let mut found = Vec::with_capacity(want.len());
@@ -79,8 +84,34 @@ pub fn decode(bytes: &[u8], want: &[(String, Vec<usize>)]) -> Result<Vec<Vec<f32
     Ok(found.iter().map(|tensor| floats(tensor.data())).collect())
 }
 
-/// Refuses other formats, headers that are too long, too many tensors, names that stand twice, offsets beyond the end.
-fn header(bytes: &[u8]) -> Result<(), TensorsError> {
+/// Why a file is none of the tensors that are wanted that has more bytes than they have, from its beginning with the
+/// header: the rest need not be read.
+pub fn refuse_long(beginning: &[u8], bytes: u64, want: &[(String, Vec<usize>)]) -> TensorsError {
+    let header = match header(beginning, bytes) {
+        Ok(header) => header,
+        Err(error) => return error,
+    };
+    let found: BTreeMap<String, serde_json::Value> = serde_json::from_slice(header).unwrap_or_default();
+    for (name, shape) in want {
+        let want = format!("F32 {shape:?}");
+        let got = found.get(name).map_or_else(
+            || "nothing".to_owned(),
+            |tensor| {
+                let lengths = tensor["shape"].as_array().into_iter().flatten().map(ToString::to_string);
+                let dtype = tensor["dtype"].as_str().unwrap_or_default();
+                format!("{dtype} [{}]", lengths.collect::<Vec<_>>().join(", "))
+            },
+        );
+        if got != want {
+            return TensorsError::Mismatch { name: name.clone(), got, want };
+        }
+    }
+    let values = want.iter().filter_map(|(_, shape)| count(shape)).sum::<usize>();
+    TensorsError::Format(format!("it has {bytes} bytes, and {values} values take at most {}", longest(values as u64)))
+}
+
+/// The header of a file of so many bytes that begins so. Refuses other formats, headers that are too long, too many tensors, names that stand twice, offsets beyond the end.
+fn header(bytes: &[u8], total: u64) -> Result<&[u8], TensorsError> {
     let wrong = |reason: String| Err(TensorsError::Format(reason));
     let Some((len, rest)) = bytes.split_first_chunk::<LEN>() else {
         return wrong(format!("got {} bytes, which hold no header", bytes.len()));
@@ -94,17 +125,18 @@ fn header(bytes: &[u8]) -> Result<(), TensorsError> {
     if len > MAX_HEADER_LEN {
         return wrong(format!("its header has {len} bytes, want at most {MAX_HEADER_LEN}"));
     }
-    let Some((header, data)) = rest.split_at_checked(len as usize) else {
+    let Some((header, _)) = rest.split_at_checked(len as usize) else {
         return wrong(format!("its header has {len} bytes, of which {} are there", rest.len()));
     };
     let Entries(entries) = match serde_json::from_slice(header) {
         Ok(entries) => entries,
         Err(error) => return wrong(format!("its header is not what it should be: {error}")),
     };
-    let beyond = entries.iter().find(|(_, extent)| extent.is_some_and(|end| end > data.len() as u64));
+    let data = total.saturating_sub(LEN as u64 + len);
+    let beyond = entries.iter().find(|(_, extent)| extent.is_some_and(|end| end > data));
     match beyond {
         Some((name, _)) => wrong(format!("tensor `{name}` ends beyond the end of the file")),
-        None => Ok(()),
+        None => Ok(header),
     }
 }
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::knobs::{KNOBS, Knob, Later};
 use super::values::nearest;
 use super::{Config, ConfigError};
+use crate::files;
 
 /// Longer files are no configuration.
 const MAX_FILE: u64 = 1 << 20;
@@ -57,7 +57,7 @@ impl Layers {
     pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let read = |source| ConfigError::Read { path: path.to_owned(), source };
         let mut text = String::new();
-        File::open(path).map_err(read)?.take(MAX_FILE + 1).read_to_string(&mut text).map_err(read)?;
+        files::open_input(path).map_err(read)?.take(MAX_FILE + 1).read_to_string(&mut text).map_err(read)?;
         if text.len() as u64 > MAX_FILE {
             return Err(ConfigError::TooLong { path: path.to_owned(), limit: MAX_FILE });
         }

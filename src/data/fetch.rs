@@ -12,6 +12,7 @@ use reqwest::{Client, StatusCode, Url};
 use crate::data::dataset::DatasetName;
 use crate::data::source::{self, File, FileState, Unreadable};
 use crate::exit::{Classify, Exit};
+use crate::files::{Dir, Foreign};
 
 const MNIST_MIRRORS: [&str; 2] =
     ["https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"];
@@ -365,7 +366,7 @@ impl Job<'_> {
 struct Part {
     file: fs::File,
     path: PathBuf,
-    directory: PathBuf,
+    directory: Dir,
     len: u64,
 }
 
@@ -373,13 +374,26 @@ impl Part {
     fn open(directory: &Path, file: &File) -> Result<Part, FetchError> {
         let path = directory.join(format!("{}.gz.part", file.stem));
         let open = || {
-            let mut file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let (directory, name) = Dir::above(&path)?;
+            let mut file = match directory.open_own(&name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => directory.create(&name)?,
+                file => file?,
+            };
+            match Dir::names_of(&file)? {
+                0 | 1 => {}
+                names => return Err(Foreign::Names { names }.into()),
+            }
             let len = file.seek(SeekFrom::End(0))?;
-            Ok((file, len))
+            Ok((directory, file, len))
         };
-        let (file, len) = open().map_err(|error| FetchError::Write { path: path.clone(), error })?;
+        // Before hours of transfer: it takes the place of what is there.
+        let place = directory.join(file.stem);
+        Dir::open(directory)
+            .and_then(|directory| directory.has_own_file(file.stem))
+            .map_err(|error| FetchError::Write { path: place, error })?;
+        let (directory, file, len) = open().map_err(|error| FetchError::Write { path: path.clone(), error })?;
         match file.try_lock() {
-            Ok(()) => Ok(Part { file, path, directory: directory.to_owned(), len }),
+            Ok(()) => Ok(Part { file, path, directory, len }),
             Err(fs::TryLockError::WouldBlock) => Err(FetchError::Busy { path }),
             Err(fs::TryLockError::Error(error)) => Err(FetchError::Write { path, error }),
         }
@@ -399,24 +413,29 @@ impl Part {
 
     /// Puts the uncompressed file in place if it is the published one, or says why it is not and starts afresh.
     fn unpack(&mut self, file: &File) -> Result<Result<PathBuf, String>, FetchError> {
-        let place = self.directory.join(file.stem);
-        let scratch = self.directory.join(format!("{}.part", file.stem));
+        let place = self.directory.path().join(file.stem);
+        let scratch = format!("{}.part", file.stem);
         let unpacked = self.unpack_to(&scratch, file).map_err(|error| self.failed(error))?;
         let done = match unpacked {
             Ok(out) => out
                 .sync_all()
-                .and_then(|()| fs::rename(&scratch, &place))
-                .and_then(|()| fs::File::open(&self.directory)?.sync_all())
+                .and_then(|()| self.directory.rename(&scratch, file.stem))
+                .and_then(|()| self.directory.sync())
                 .and_then(|()| fs::remove_file(&self.path))
                 .map(|()| Ok(place)),
-            Err(reason) => fs::remove_file(&scratch).and_then(|()| self.clear()).map(|()| Err(reason)),
+            Err(reason) => self.directory.remove_file(&scratch).and_then(|()| self.clear()).map(|()| Err(reason)),
         };
         done.map_err(|error| self.failed(error))
     }
 
     /// The written file, not yet durable, or what is wrong with the compressed one.
-    fn unpack_to(&self, scratch: &Path, file: &File) -> io::Result<Result<fs::File, String>> {
-        let mut out = fs::File::create(scratch)?;
+    fn unpack_to(&self, scratch: &str, file: &File) -> io::Result<Result<fs::File, String>> {
+        // What a killed process left, or somebody has put there, is not written to.
+        match self.directory.remove_file(scratch) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut out = self.directory.create(scratch)?;
         let mut reader = crate::data::idx::Opened::new(&self.path)?.reader();
         match source::digest(&mut *reader, &mut out, file.bytes) {
             Ok(got) if got == file.sha256 => Ok(Ok(out)),

@@ -13,6 +13,7 @@ use flate2::bufread::MultiGzDecoder;
 use super::mapping::Mapping;
 use super::pixels::Pixels;
 use crate::exit::{Classify, Exit};
+use crate::files;
 
 /// The most bytes of values that are read into memory, about twenty times MNIST's.
 pub const MAX_BYTES: u64 = 1 << 30;
@@ -169,12 +170,7 @@ pub(crate) enum Opened {
 impl Opened {
     /// Opens a file for reading what it says, gzipped or not.
     pub(crate) fn new(path: &Path) -> io::Result<Opened> {
-        // Opening a named pipe would wait for its other end, perhaps for ever.
-        let kind = std::fs::metadata(path)?;
-        if !kind.is_file() && !kind.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-        }
-        let mut file = File::open(path)?;
+        let mut file = files::open(path)?;
         let mut head = [0; 2];
         let got = read_up_to(&mut file, &mut head)?;
         file.rewind()?;

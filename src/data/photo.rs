@@ -1,7 +1,6 @@
 //! A person's picture file, read within bounds: upright, opaque, 8 bits a channel, grey or RGB.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 use super::change::Change;
 use super::look::Ground;
 use crate::exit::{Classify, Exit};
+use crate::files;
 
 /// Longer files than this are not read.
 const MAX_FILE: u64 = 64 << 20;
@@ -95,11 +95,10 @@ impl Photo {
     /// Reads a PNG, JPEG or BMP file, whatever its name ends in.
     pub fn open(path: &Path) -> Result<Photo, PhotoError> {
         let named = |fault| PhotoError { name: path.display().to_string(), fault };
-        // Opening a directory works; only reading it fails.
-        if path.is_dir() {
-            return Err(named(Fault::Directory));
-        }
-        let file = File::open(path).map_err(|error| named(Fault::Read(error)))?;
+        let file = files::open_input(path).map_err(|error| match error.kind() {
+            io::ErrorKind::IsADirectory => named(Fault::Directory),
+            _ => named(Fault::Read(error)),
+        })?;
         bounded(file, MAX_FILE).and_then(|bytes| decode(&bytes)).map_err(named)
     }
 

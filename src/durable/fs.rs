@@ -5,16 +5,12 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::path::Path;
+use std::io::{Error, ErrorKind, Result, Write};
+use std::path::{Component, Path};
 
-/// What a directory lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub name: OsString,
-    /// False for a symbolic link, whatever it points at.
-    pub is_dir: bool,
-}
+use crate::files::Dir;
+
+pub use crate::files::Entry;
 
 /// A file system. Every method may fail with [`ErrorKind::Interrupted`]; then nothing has happened.
 pub trait Fs {
@@ -46,19 +42,59 @@ pub trait Fs {
     fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>>;
 }
 
-/// The machine's file system.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Disk;
+/// The machine's file system: all of it, or what lies below a directory that is held.
+///
+/// A link is never followed to what is written, and below a held directory none is followed on the way there. A file that is
+/// replaced has to be a regular one of this user. What is read has to be a regular file.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    root: Option<Dir>,
+}
+
+impl Disk {
+    /// Takes paths that begin with the path of `root`, and finds what lies there wherever `root` is by now.
+    pub fn within(root: Dir) -> Disk {
+        Disk { root: Some(root) }
+    }
+
+    fn dir(&self, path: &Path) -> Result<Dir> {
+        let Some(root) = &self.root else {
+            return Dir::open(if path.as_os_str().is_empty() { Path::new(".") } else { path });
+        };
+        let below = path.strip_prefix(root.path()).map_err(|_| ErrorKind::InvalidInput)?;
+        below.components().try_fold(root.clone(), |dir, part| match part {
+            Component::Normal(name) => dir.dir(name),
+            _ => Err(ErrorKind::InvalidInput.into()),
+        })
+    }
+
+    /// The directory that holds what `path` names, and its name there.
+    fn place(&self, path: &Path) -> Result<(Dir, OsString)> {
+        let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
+        Ok((self.dir(path.parent().unwrap_or(Path::new("")))?, name.to_owned()))
+    }
+
+    /// Both names of something that is renamed within its directory.
+    fn places(&self, from: &Path, to: &Path) -> Result<(Dir, OsString, OsString)> {
+        let (dir, from_name) = self.place(from)?;
+        match to.file_name() {
+            Some(name) if to.parent() == from.parent() => Ok((dir, from_name, name.to_owned())),
+            _ => Err(ErrorKind::CrossesDevices.into()),
+        }
+    }
+}
 
 impl Fs for Disk {
     type File = File;
 
     fn create_dir(&self, path: &Path) -> Result<()> {
-        std::fs::create_dir(path)
+        let (dir, name) = self.place(path)?;
+        dir.make_dir(name)
     }
 
     fn create(&self, path: &Path) -> Result<File> {
-        File::options().write(true).create_new(true).open(path)
+        let (dir, name) = self.place(path)?;
+        dir.create(name)
     }
 
     fn write(&self, file: &mut File, bytes: &[u8]) -> Result<usize> {
@@ -70,41 +106,36 @@ impl Fs for Disk {
     }
 
     fn sync_dir(&self, dir: &Path) -> Result<()> {
-        match File::open(dir)?.sync_all() {
-            // Some network and container file systems have no such call for directories; there is nothing to wait for.
-            Err(error) if is_unknown(&error) => Ok(()),
-            result => result,
-        }
+        self.dir(dir)?.sync()
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        std::fs::rename(from, to)
+        let (dir, from, to) = self.places(from, to)?;
+        dir.rename(from, to)
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> Result<()> {
-        rename_new_by(rename_no_replace, from, to)
+        let (dir, from, to) = self.places(from, to)?;
+        dir.rename_new(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> Result<()> {
-        std::fs::remove_file(path)
+        let (dir, name) = self.place(path)?;
+        dir.remove_file(name)
     }
 
     fn remove_dir(&self, path: &Path) -> Result<()> {
-        std::fs::remove_dir(path)
+        let (dir, name) = self.place(path)?;
+        dir.remove_dir(name)
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<Entry>> {
-        let entry = |entry: Result<std::fs::DirEntry>| {
-            let entry = entry?;
-            Ok(Entry { name: entry.file_name(), is_dir: entry.file_type()?.is_dir() })
-        };
-        std::fs::read_dir(dir)?.map(entry).collect()
+        self.dir(dir)?.list()
     }
 
     fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > limit { Err(ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
+        let (dir, name) = self.place(path)?;
+        dir.read(name, limit)
     }
 }
 
@@ -158,71 +189,46 @@ fn write_all<F: Fs>(fs: &F, file: &mut F::File, mut rest: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The call is not known to this system, or not to this file system.
-fn is_unknown(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported)
-}
-
-#[cfg(target_os = "linux")]
-fn rename_no_replace(from: &Path, to: &Path) -> Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn rename_no_replace(_: &Path, _: &Path) -> Result<()> {
-    Err(ErrorKind::Unsupported.into())
-}
-
-/// Where the file system cannot refuse by itself, looks first: the owner of a run's directory is alone in it.
-fn rename_new_by(no_replace: fn(&Path, &Path) -> Result<()>, from: &Path, to: &Path) -> Result<()> {
-    match no_replace(from, to) {
-        Err(error) if is_unknown(&error) => match to.symlink_metadata() {
-            Ok(_) => Err(ErrorKind::AlreadyExists.into()),
-            Err(error) if error.kind() == ErrorKind::NotFound => std::fs::rename(from, to),
-            Err(error) => Err(error),
-        },
-        result => result,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn unknown(_: &Path, _: &Path) -> Result<()> {
-        Err(Error::from_raw_os_error(22))
-    }
-
-    #[test]
-    fn a_name_that_is_taken_is_not_taken_over_whether_or_not_the_file_system_can_refuse() {
-        for no_replace in [rename_no_replace, unknown] {
-            let dir = tempfile::tempdir().unwrap();
-            let (a, b) = (dir.path().join("a"), dir.path().join("b"));
-            std::fs::create_dir(&a).unwrap();
-            std::fs::write(&b, "kept").unwrap();
-            let error = rename_new_by(no_replace, &a, &b).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
-            assert_eq!(std::fs::read(&b).unwrap(), b"kept");
-            rename_new_by(no_replace, &a, &dir.path().join("c")).unwrap();
-            assert!(dir.path().join("c").is_dir() && !a.exists());
-        }
-    }
-
     #[test]
     fn what_is_read_is_bounded_and_what_is_removed_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Disk.read(Path::new("/dev/zero"), 1000).unwrap_err().kind(), ErrorKind::FileTooLarge);
+        let disk = Disk::default();
+        assert_eq!(disk.read(Path::new("/dev/zero"), 1000).unwrap_err().to_string(), "it is a device, want a regular file");
         let kept = dir.path().join("kept");
-        write_new(&Disk, &kept, b"1234").unwrap();
-        assert_eq!(Disk.read(&kept, 4).unwrap(), b"1234");
-        assert_eq!(Disk.read(&kept, 3).unwrap_err().kind(), ErrorKind::FileTooLarge);
+        write_new(&disk, &kept, b"1234").unwrap();
+        assert_eq!(disk.read(&kept, 4).unwrap(), b"1234");
+        assert_eq!(disk.read(&kept, 3).unwrap_err().kind(), ErrorKind::FileTooLarge);
         let gone = dir.path().join("gone");
         std::fs::create_dir_all(gone.join("deep")).unwrap();
         #[cfg(unix)]
         std::os::unix::fs::symlink(dir.path(), gone.join("deep/link")).unwrap();
-        remove_all(&Disk, &gone, true).unwrap();
-        remove_all(&Disk, &gone, true).unwrap();
+        remove_all(&disk, &gone, true).unwrap();
+        remove_all(&disk, &gone, true).unwrap();
         assert!(kept.exists() && !gone.exists());
+    }
+    #[test]
+    fn below_a_held_directory_paths_lead_where_it_is_and_through_no_link() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        std::fs::create_dir_all(at("run/deep")).unwrap();
+        std::fs::create_dir(at("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(at("elsewhere"), at("run/link")).unwrap();
+        let disk = Disk::within(Dir::open(&at("run")).unwrap());
+        std::fs::rename(at("run"), at("moved")).unwrap();
+        std::fs::create_dir_all(at("run/deep")).unwrap();
+        write_new(&disk, &at("run/deep/new"), b"a").unwrap();
+        disk.rename(&at("run/deep/new"), &at("run/deep/file")).unwrap();
+        disk.sync_dir(&at("run/deep")).unwrap();
+        assert_eq!(std::fs::read(at("moved/deep/file")).unwrap(), b"a");
+        assert_eq!(disk.list(&at("run/deep")).unwrap().len(), 1);
+        assert_eq!(std::fs::read_dir(at("run/deep")).unwrap().count(), 0);
+        for path in ["run/link/file", "run/deep/../file", "other/file"] {
+            assert!(disk.create(&at(path)).is_err(), "{path}");
+        }
+        assert_eq!(std::fs::read_dir(at("elsewhere")).unwrap().count(), 0);
     }
 }

@@ -1,5 +1,6 @@
 //! Files that exist whole or not at all.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,7 +32,7 @@ impl Classify for WriteError {
 /// Writes a file so that a crash at any time leaves the old content or the new: a temporary beside it, fsync, rename,
 /// fsync of the directory.
 pub fn write(path: &Path, content: &[u8]) -> Result<(), WriteError> {
-    write_on(&Disk, path, content)
+    write_on(&Disk::default(), path, content)
 }
 
 /// As [`write()`], on any file system.
@@ -49,20 +50,28 @@ pub fn leftovers(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Calls `make` with names in `dir` that begin with [`TEMPORARY`] until one is free. A killed process may have left some,
-/// and had the same number: in a container every process is the first.
+/// Calls `make` with paths in `dir` whose names begin with [`TEMPORARY`] until one is free.
 pub(crate) fn make_temporary<T>(
     dir: &Path,
     mut make: impl FnMut(&Path) -> std::io::Result<T>,
 ) -> std::io::Result<(PathBuf, T)> {
+    let (name, made) = make_temporary_name(|name| make(&dir.join(name)))?;
+    Ok((dir.join(name), made))
+}
+
+/// Calls `make` with names that begin with [`TEMPORARY`] until one is free. A killed process may have left some, and had
+/// the same number: in a container every process is the first.
+pub(crate) fn make_temporary_name<T>(
+    mut make: impl FnMut(&OsString) -> std::io::Result<T>,
+) -> std::io::Result<(OsString, T)> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut tries = 0..1000;
     loop {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = dir.join(format!("{TEMPORARY}{}-{n}", std::process::id()));
-        match make(&path) {
+        let name = format!("{TEMPORARY}{}-{n}", std::process::id()).into();
+        match make(&name) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && tries.next().is_some() => {}
-            made => return made.map(|made| (path, made)),
+            made => return made.map(|made| (name, made)),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! TensorBoard reads the files of a run in the order of their names, and what stands in a later file overrides. A new
 //! file is therefore named so that it sorts after all that are there, also when the clock went back.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,12 +12,17 @@ use super::record;
 use super::summary::Value;
 use super::tally::{Kind, Tally};
 use crate::exit::{Classify, Exit};
+use crate::files::Dir;
 use crate::types::{Step, WallTime};
 
 /// What TensorBoard calls an event file: its name has this in it.
 pub const MARK: &str = "tfevents";
 
 const PREFIX: &str = "events.out.tfevents.";
+/// The largest number of ten digits.
+const LAST_NUMBER: u64 = 9_999_999_999;
+/// Bytes of a file's name, at most.
+const LONGEST_NAME: usize = 255;
 pub(super) const WRITER: &str = "trainer";
 /// Bytes gathered before they are written.
 const BUFFER: usize = 64 << 10;
@@ -31,8 +36,11 @@ const BUFFER: usize = 64 << 10;
 pub struct EventFile {
     file: File,
     path: PathBuf,
+    dir: Dir,
     buffer: Vec<u8>,
     records: u64,
+    /// Records in the file.
+    written: u64,
     bytes: u64,
     tally: Tally,
     torn: bool,
@@ -64,7 +72,8 @@ pub enum CreateError {
     #[error("cannot create the event file {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error(
-        "cannot name a new event file in {} that TensorBoard reads last: got {last}, want a name before {PREFIX}9999999999; move it away",
+        "cannot name a new event file in {} that TensorBoard reads last: the last name there is {last}, and none is left after it; \
+         move it away",
         dir.display()
     )]
     Name { dir: PathBuf, last: String },
@@ -77,6 +86,9 @@ pub enum WriteError {
     Write { path: PathBuf, source: io::Error },
     #[error("cannot bring {} to the disk: {source}", path.display())]
     Sync { path: PathBuf, source: io::Error },
+    /// With what it held.
+    #[error("{} was removed while it was written", path.display())]
+    Removed { path: PathBuf, events: u64 },
     /// The file is as it was.
     #[error("cannot encode an event for {}: {source}", path.display())]
     Encode { path: PathBuf, source: EncodeError },
@@ -96,8 +108,18 @@ impl Classify for CreateError {
 impl Classify for WriteError {
     fn exit(&self) -> Exit {
         match self {
-            WriteError::Write { .. } | WriteError::Sync { .. } => Exit::Io,
+            WriteError::Write { .. } | WriteError::Sync { .. } | WriteError::Removed { .. } => Exit::Io,
             WriteError::Encode { source, .. } => source.exit(),
+        }
+    }
+}
+
+impl WriteError {
+    /// Events that were in the file and are lost with it.
+    pub(super) fn lost(&self) -> u64 {
+        match self {
+            WriteError::Removed { events, .. } => *events,
+            _ => 0,
         }
     }
 }
@@ -117,12 +139,24 @@ impl Origin {
 }
 
 impl EventFile {
-    /// Creates the next file of the run in `dir`, with the directory if need be.
+    /// As [`create_in`](EventFile::create_in), in the directory of that path, which is made if need be.
+    pub fn create(
+        dir: &Path,
+        origin: &Origin,
+        counter: u64,
+        now: WallTime,
+        start: Option<Step>,
+    ) -> Result<EventFile, CreateError> {
+        let held = Dir::make(dir).map_err(|source| CreateError::Directory { dir: dir.to_owned(), source })?;
+        EventFile::create_in(&held, origin, counter, now, start)
+    }
+
+    /// Creates the next file of the run in `dir`.
     ///
     /// `counter` is the number of files that this process opened before. With `start` the file says that a process
     /// begins, and writes from that step on: of the points of earlier processes those from it on are void.
-    pub fn create(
-        dir: &Path,
+    pub fn create_in(
+        dir: &Dir,
         origin: &Origin,
         counter: u64,
         now: WallTime,
@@ -132,24 +166,24 @@ impl EventFile {
             let path = path.to_owned();
             move |source| CreateError::File { path, source }
         };
-        fs::create_dir_all(dir).map_err(|source| CreateError::Directory { dir: dir.to_owned(), source })?;
         // Another process may take the name between the look and the creation.
-        let (path, file) = loop {
-            let path = dir.join(next_name(dir, origin, counter, now)?);
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => break (path, file),
+        let (name, file) = loop {
+            let name = next_name(dir, origin, counter, now)?;
+            match dir.create(&name) {
+                Ok(file) => break (name, file),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(at(&path)(source)),
+                Err(source) => return Err(at(&dir.path().join(&name))(source)),
             }
         };
+        let (path, dir) = (dir.path().join(&name), dir.clone());
         let buffer = Vec::with_capacity(BUFFER + BUFFER / 4);
         let tally = Tally::default();
         let mut event_file =
-            EventFile { file, path, buffer, records: 0, bytes: 0, tally, torn: false, entry_synced: false };
+            EventFile { file, path, dir, buffer, records: 0, written: 0, bytes: 0, tally, torn: false, entry_synced: false };
         // The run shows in TensorBoard from here on, and a disk that is full is found before anything is lost.
         if let Err(source) = event_file.begin(now, start) {
             // Ours, new, and of no use; if it cannot be removed the first error is still the one to tell.
-            let _ = fs::remove_file(&event_file.path);
+            let _ = event_file.dir.remove_file(&name);
             return Err(at(&event_file.path)(source));
         }
         Ok(event_file)
@@ -205,6 +239,7 @@ impl EventFile {
                     let (end, count) = record::whole_records(&self.buffer, done);
                     self.buffer.drain(..end);
                     self.records = self.records.saturating_sub(count);
+                    self.written += count;
                     self.bytes += done as u64;
                     self.torn = true;
                     return Err(at(other.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into())));
@@ -213,8 +248,17 @@ impl EventFile {
         }
         self.bytes += done as u64;
         self.buffer.clear();
-        self.records = 0;
-        Ok(())
+        self.written += std::mem::take(&mut self.records);
+        self.check_there()
+    }
+
+    /// Nobody reads a file that has no name any more.
+    fn check_there(&mut self) -> Result<(), WriteError> {
+        if !matches!(Dir::names_of(&self.file), Ok(0)) {
+            return Ok(());
+        }
+        self.torn = true;
+        Err(WriteError::Removed { path: self.path.clone(), events: std::mem::take(&mut self.written) })
     }
 
     /// Flushes, and waits for the disk: what was written survives a power cut.
@@ -224,9 +268,7 @@ impl EventFile {
         self.file.sync_data().map_err(at)?;
         if !self.entry_synced {
             // The name, too, must be on the disk.
-            if let Some(dir) = self.path.parent() {
-                File::open(dir).and_then(|dir| dir.sync_all()).map_err(at)?;
-            }
+            self.dir.sync().map_err(at)?;
             self.entry_synced = true;
         }
         Ok(())
@@ -257,7 +299,7 @@ impl EventFile {
         self.tally.add(Kind::Headers, self.buffer.len() as u64);
         self.flush().map_err(|error| match error {
             WriteError::Write { source, .. } | WriteError::Sync { source, .. } => source,
-            WriteError::Encode { source, .. } => io::Error::other(source),
+            error => io::Error::other(error),
         })
     }
 
@@ -282,24 +324,25 @@ impl Backlog {
     }
 }
 
-/// A name that sorts after those of all event files in `dir`.
-fn next_name(dir: &Path, origin: &Origin, counter: u64, now: WallTime) -> Result<String, CreateError> {
-    let list_error = |source| CreateError::List { dir: dir.to_owned(), source };
-    let mut last = String::new();
-    for entry in fs::read_dir(dir).map_err(list_error)? {
-        let name = entry.map_err(list_error)?.file_name().to_string_lossy().into_owned();
-        if name.contains(MARK) && name > last {
-            last = name;
-        }
-    }
-    let name = |secs: u64| format!("{PREFIX}{secs:010}.{}.{}.{counter}.v2", origin.host, origin.pid);
-    let newest = last.strip_prefix(PREFIX).and_then(|rest| rest.get(..10)).and_then(|secs| secs.parse::<u64>().ok());
-    let secs = (now.as_secs() as u64).max(newest.map_or(0, |secs| secs + 1));
-    let name = name(secs);
-    if secs > 9_999_999_999 || name <= last {
-        return Err(CreateError::Name { dir: dir.to_owned(), last });
-    }
-    Ok(name)
+/// A name that sorts after those of all event files in `dir`, whoever made them and whatever their names are.
+fn next_name(dir: &Dir, origin: &Origin, counter: u64, now: WallTime) -> Result<String, CreateError> {
+    let entries = dir.list().map_err(|source| CreateError::List { dir: dir.path().to_owned(), source })?;
+    let names = entries.iter().map(|entry| entry.name.to_string_lossy());
+    let last = names.filter(|name| name.contains(MARK)).max().unwrap_or_default();
+    // Of the second when the file is made, or the next one that is free; then it goes on with the numbers of the last name.
+    let numbered = |head: &str| {
+        let number = last.strip_prefix(head).and_then(|rest| rest.get(..10)?.parse::<u64>().ok());
+        let secs = (now.as_secs() as u64).max(number.map_or(0, |number| number + 1));
+        let name = format!("{head}{secs:010}.{}.{}.{counter}.v2", origin.host, origin.pid);
+        (secs <= LAST_NUMBER && name.as_str() > &*last && name.len() <= LONGEST_NAME).then_some(name)
+    };
+    let head = last.rfind(MARK).and_then(|at| last.get(..at + MARK.len() + 1)).filter(|head| head.ends_with('.'));
+    // A name that the last one begins with, up to the first letter that is not a `z` or beyond, and a `z` in its place.
+    let beyond = last.find(|c: char| c < 'z').map_or(&*last, |at| &last[..at]);
+    numbered(PREFIX)
+        .or_else(|| numbered(head?))
+        .or_else(|| numbered(&format!("{beyond}z.{MARK}.")))
+        .ok_or_else(|| CreateError::Name { dir: dir.path().to_owned(), last: last.into_owned() })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 mod text;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,7 @@ use super::reader::{EventError, EventReader};
 use super::record::RecordError;
 use super::summary::plugin;
 use crate::exit::{Classify, Exit};
+use crate::files;
 
 /// Damages of one file that are told one by one; a file may have any number.
 const TOLD: usize = 20;
@@ -186,7 +187,7 @@ impl Run {
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
             let at = |source| InspectError::Read { path: path.clone(), source };
-            let file = File::open(path).map_err(at)?;
+            let file = files::open_input(path).map_err(at)?;
             let bytes = file.metadata().map_err(at)?.len();
             let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             files.push(EventFile::of(name, bytes, file, &mut tags));
@@ -497,7 +498,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let points = crate::eventlog::Embeddings::new("dense", 2, vec![0.5; 4]).unwrap();
         let time = WallTime::from_secs(1_700_000_000.0).unwrap();
-        points.write(&dir.path().join("projector/epoch_0004"), &Origin::new("host", 7), time).unwrap();
+        points.write(&files::Dir::make(&dir.path().join("projector/epoch_0004")).unwrap(), &Origin::new("host", 7), time).unwrap();
         expect![[r#"
             run projector/epoch_0004
               tag    kind       points  steps   size

@@ -7,14 +7,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::event::What;
-use super::file::{Backlog, EventFile, Origin, WriteError};
-use super::projector;
+use super::file::{Backlog, CreateError, EventFile, Origin, WriteError};
+use super::projector::{self, SnapshotError};
 use super::sink::{Cause, Entry, Sink, SinkError};
 use super::tally::{Kind, Tally};
+use crate::files::Dir;
 use crate::types::{Run, Step, WallTime};
 
 /// Bytes that wait, at most, while a run's file cannot be written.
@@ -24,7 +26,7 @@ pub const RETRY: Duration = Duration::from_secs(5);
 
 /// The event files below one directory. `Err` from `write` is about the entry given, or those shortly before it.
 pub struct LogDir {
-    root: PathBuf,
+    root: Root,
     origin: Origin,
     starts: BTreeMap<Run, Step>,
     lanes: BTreeMap<Run, Lane>,
@@ -34,6 +36,15 @@ pub struct LogDir {
     /// Of what is in no lane's tally: snapshots for the Projector, and lanes that are closed.
     tally: Tally,
     closed: bool,
+}
+
+/// Where the directories of runs are made.
+#[derive(Debug)]
+enum Root {
+    /// Made, too, when there is something to write.
+    Path(PathBuf),
+    /// Held by somebody, who has seen to it that it is the right one.
+    Held(Dir),
 }
 
 /// What one run has.
@@ -65,8 +76,17 @@ impl fmt::Debug for LogDir {
 impl LogDir {
     /// Nothing is created yet.
     pub fn new(root: impl Into<PathBuf>, origin: Origin) -> LogDir {
+        LogDir::at(Root::Path(root.into()), origin)
+    }
+
+    /// As [`new`](LogDir::new), in a directory that is held: files go there, whatever its path leads to later.
+    pub fn within(root: Dir, origin: Origin) -> LogDir {
+        LogDir::at(Root::Held(root), origin)
+    }
+
+    fn at(root: Root, origin: Origin) -> LogDir {
         LogDir {
-            root: root.into(),
+            root,
             origin,
             starts: BTreeMap::new(),
             lanes: BTreeMap::new(),
@@ -91,15 +111,16 @@ impl LogDir {
         let due = force || lane.failed.is_none_or(|at| at.elapsed() >= self.retry);
         let (None, Some(now), true) = (&lane.file, lane.latest, due) else { return Ok(()) };
         let start = (!lane.started).then(|| self.starts.get(&run).copied().unwrap_or(Step::ZERO));
-        let dir = self.root.join(run.dir());
-        match EventFile::create(&dir, &self.origin, self.opened, now, start) {
+        let path = self.root.path().join(run.dir());
+        let dir = self.root.dir(&path).map_err(|source| CreateError::Directory { dir: path, source });
+        match dir.and_then(|dir| EventFile::create_in(&dir, &self.origin, self.opened, now, start)) {
             Ok(mut file) => {
                 self.opened += 1;
                 lane.started = true;
                 let adopted = file.adopt(&mut lane.backlog);
                 lane.file = Some(file);
                 lane.failed = None;
-                adopted.map_err(|error| lane.give_up(error))
+                adopted.map_err(|error| lane.give_up(error).1)
             }
             Err(error) => {
                 lane.failed = Some(Instant::now());
@@ -117,15 +138,20 @@ impl LogDir {
             }
             let mut result = self.open(run, last);
             let Some(lane) = self.lanes.get_mut(&run) else { continue };
+            let mut lost = 0;
             if let Some(file) = &mut lane.file {
                 let pushed = if reach == Reach::Disk { file.sync() } else { file.flush() };
-                result = result.and(pushed.map_err(|error| lane.give_up(error)));
+                result = result.and(pushed.map_err(|error| {
+                    let (removed, cause) = lane.give_up(error);
+                    lost = removed;
+                    cause
+                }));
             }
             let events = lane.backlog.records();
             if result.is_ok() && events > 0 {
-                result = Err(Cause::Waiting { dir: self.root.join(run.dir()), events });
+                result = Err(Cause::Waiting { dir: self.root.path().join(run.dir()), events });
             }
-            let lost = if last { events } else { 0 };
+            lost += if last { events } else { 0 };
             self.lost += lost;
             if let Err(cause) = result {
                 SinkError::add(&mut errors, SinkError::new(lost, cause));
@@ -135,14 +161,33 @@ impl LogDir {
     }
 }
 
+impl Root {
+    fn path(&self) -> &Path {
+        match self {
+            Root::Path(path) => path,
+            Root::Held(dir) => dir.path(),
+        }
+    }
+
+    /// The directory at a path below it, which is made where there is none: no link is followed on the way.
+    fn dir(&self, path: &Path) -> io::Result<Dir> {
+        let root = match self {
+            Root::Path(path) => Dir::make(path)?,
+            Root::Held(dir) => dir.clone(),
+        };
+        let below = path.strip_prefix(self.path()).unwrap_or(path);
+        below.components().try_fold(root, |dir, name| dir.own_dir(name))
+    }
+}
+
 impl Lane {
-    /// Ends the use of a file that failed.
-    fn give_up(&mut self, error: WriteError) -> Cause {
+    /// Ends the use of a file that failed. Gives the events that are lost with it.
+    fn give_up(&mut self, error: WriteError) -> (u64, Cause) {
         if let Some(file) = self.file.take() {
             self.backlog = file.abandon();
         }
         self.failed = Some(Instant::now());
-        error.into()
+        (error.lost(), error.into())
     }
 }
 
@@ -155,8 +200,9 @@ impl Sink for LogDir {
         let Entry { run, wall_time, step, ref what } = entry;
         if let What::Embeddings(embeddings) = what {
             // Not kept for another try: a snapshot is large, and the next one tells as much.
-            let dir = projector::snapshot_dir(&self.root, step);
-            return match embeddings.write(&dir, &self.origin, wall_time) {
+            let path = projector::snapshot_dir(self.root.path(), step);
+            let dir = self.root.dir(&path).map_err(|source| SnapshotError::Write { path, source });
+            return match dir.and_then(|dir| embeddings.write(&dir, &self.origin, wall_time)) {
                 Ok(bytes) => {
                     self.tally.add(Kind::Projector, bytes);
                     Ok(())
@@ -175,10 +221,13 @@ impl Sink for LogDir {
             Some(file) => match file.write(wall_time, step, what) {
                 Ok(()) => (0, Ok(())),
                 Err(error @ WriteError::Encode { .. }) => (1, Err(error.into())),
-                Err(error) => (0, Err(lane.give_up(error))),
+                Err(error) => {
+                    let (lost, cause) = lane.give_up(error);
+                    (lost, Err(cause))
+                }
             },
             None if lane.backlog.bytes.len() >= BACKLOG => {
-                (1, Err(Cause::Full { dir: self.root.join(run.dir()), bytes: lane.backlog.bytes.len() }))
+                (1, Err(Cause::Full { dir: self.root.path().join(run.dir()), bytes: lane.backlog.bytes.len() }))
             }
             None => match lane.backlog.push(wall_time, step, what) {
                 Ok(()) => (0, Ok(())),

@@ -5,13 +5,14 @@
 //! it: vectors, labels and pictures, then the configuration, then the event file that makes it a run.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::file::{CreateError, EventFile, MARK, Origin};
 use crate::exit::{Classify, Exit};
+use crate::files::{self, Dir};
 use crate::picture::{Picture, PngError};
 use crate::types::{Step, WallTime};
 
@@ -277,18 +278,17 @@ impl Embeddings {
     }
 
     /// Writes the run directory `dir` and says how many bytes that took.
-    pub(super) fn write(&self, dir: &Path, origin: &Origin, now: WallTime) -> Result<u64, SnapshotError> {
+    pub(super) fn write(&self, dir: &Dir, origin: &Origin, now: WallTime) -> Result<u64, SnapshotError> {
         let mut bytes = 0;
         let mut put = |name: &str, content: &[u8]| {
             bytes += content.len() as u64;
-            put(dir, name, content).map_err(|source| SnapshotError::Write { path: dir.join(name), source })
+            put(dir, name, content).map_err(|source| SnapshotError::Write { path: dir.path().join(name), source })
         };
-        fs::create_dir_all(dir).map_err(|source| SnapshotError::Write { path: dir.to_owned(), source })?;
         let own;
         let Contents { tensors, metadata, sheet } = match self.made.0.get() {
             Some(made) => made,
             None => {
-                let sheet = self.sheet_png().map_err(|source| SnapshotError::Png { path: dir.join(SPRITE), source })?;
+                let sheet = self.sheet_png().map_err(|source| SnapshotError::Png { path: dir.path().join(SPRITE), source })?;
                 own = Contents { tensors: self.tensors_tsv(), metadata: self.metadata_tsv(), sheet };
                 &own
             }
@@ -302,8 +302,8 @@ impl Embeddings {
         }
         put(CONFIG, self.config_pbtxt().as_bytes())?;
         // What was there before is a run already.
-        if files(dir).iter().all(|path| !is_event_file(path)) {
-            bytes += EventFile::create(dir, origin, 0, now, None)?.written_bytes();
+        if files_in(dir.path()).iter().all(|path| !is_event_file(path)) {
+            bytes += EventFile::create_in(dir, origin, 0, now, None)?.written_bytes();
         }
         Ok(bytes)
     }
@@ -368,7 +368,7 @@ pub fn snapshots(logdir: &Path, from: Step) -> (Vec<PathBuf>, Vec<PathBuf>) {
         [TENSORS, METADATA, SPRITE, CONFIG].contains(&whole) || is_event_file(path)
     };
     // The configuration first: one that leads nowhere would hide the tab.
-    let mut found: Vec<PathBuf> = dirs.iter().flat_map(|dir| files(dir)).filter(known).collect();
+    let mut found: Vec<PathBuf> = dirs.iter().flat_map(|dir| files_in(dir)).filter(known).collect();
     found.sort_by_key(|path| !path.ends_with(CONFIG));
     dirs.push(root);
     (found, dirs)
@@ -377,11 +377,11 @@ pub fn snapshots(logdir: &Path, from: Step) -> (Vec<PathBuf>, Vec<PathBuf>) {
 /// The name of the points that the run directory `dir` holds, and the bytes of its files but the event file; none where
 /// there is no configuration of our kind.
 pub(super) fn snapshot(dir: &Path) -> Option<(String, u64)> {
-    let config = File::open(dir.join(CONFIG)).ok()?;
+    let config = files::open(&dir.join(CONFIG)).ok()?;
     let mut text = String::new();
     config.take(1 << 16).read_to_string(&mut text).ok()?;
     let name = text.lines().find_map(|line| line.trim().strip_prefix("tensor_name: \"")?.strip_suffix('"'))?;
-    let sizes = files(dir)
+    let sizes = files_in(dir)
         .into_iter()
         .filter(|path| !is_event_file(path))
         .map(|path| fs::metadata(path).map_or(0, |m| m.len()));
@@ -392,7 +392,7 @@ fn is_event_file(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().contains(MARK))
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+fn files_in(dir: &Path) -> Vec<PathBuf> {
     entries(dir, |kind| kind.is_file())
 }
 
@@ -406,13 +406,20 @@ fn entries(dir: &Path, wanted: impl Fn(fs::FileType) -> bool) -> Vec<PathBuf> {
 }
 
 /// Writes a file that stands there whole or not at all, also after a power cut.
-fn put(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let partial = dir.join(format!(".{name}{PARTIAL}"));
-    let mut file = File::create(&partial)?;
+fn put(dir: &Dir, name: &str, content: &[u8]) -> io::Result<()> {
+    let partial = format!(".{name}{PARTIAL}");
+    let mut file = match dir.create(&partial) {
+        // What a killed process left, or somebody has put there, is not written to.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            dir.remove_file(&partial)?;
+            dir.create(&partial)?
+        }
+        file => file?,
+    };
     let written = file.write_all(content).and_then(|()| file.sync_data());
-    written.and_then(|()| fs::rename(&partial, dir.join(name))).inspect_err(|_| {
+    written.and_then(|()| dir.rename(&partial, name)).inspect_err(|_| {
         // Ours, and of no use; if it cannot be removed the first error is still the one to tell.
-        let _ = fs::remove_file(&partial);
+        let _ = dir.remove_file(&partial);
     })
 }
 
@@ -537,7 +544,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let written = |points: &Embeddings, name: &str| {
             let now = WallTime::from_secs(1.0).unwrap();
-            points.write(&dir.path().join(name), &Origin::new("host", 1), now).unwrap();
+            points.write(&Dir::make(&dir.path().join(name)).unwrap(), &Origin::new("host", 1), now).unwrap();
             [TENSORS, METADATA, SPRITE, CONFIG].map(|file| fs::read(dir.path().join(name).join(file)).unwrap())
         };
         let made = points.clone();
@@ -593,11 +600,11 @@ mod tests {
         assert!(snapshot.ends_with("projector/epoch_0004"));
         let bytes = write(&snapshot, &whole).unwrap();
         let names = || -> Vec<String> {
-            files(&snapshot).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+            files_in(&snapshot).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
         };
         let want = ["events.out.tfevents.0000000001.host.1.0.v2", METADATA, CONFIG, SPRITE, TENSORS];
         assert_eq!(names(), want);
-        let sizes: u64 = files(&snapshot).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+        let sizes: u64 = files_in(&snapshot).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
         assert_eq!(bytes, sizes);
         expect_test::expect![[r#"
             embeddings {
@@ -647,7 +654,7 @@ mod tests {
             error.to_string().starts_with(&format!("cannot write {}", snapshot.join(METADATA).display())),
             "{error}"
         );
-        let left: Vec<_> = files(&snapshot).into_iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+        let left: Vec<_> = files_in(&snapshot).into_iter().map(|path| path.file_name().unwrap().to_owned()).collect();
         assert_eq!(left, [TENSORS]);
     }
 

@@ -5,14 +5,17 @@
 //! [`BACKLOG`] bytes of lines, and is tried again with the next.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::line::Line;
 use super::reading::{self, Reading, ReadingError};
+use crate::durable::make_temporary_name;
 use crate::exit::{Classify, Exit};
+use crate::files::{Dir, Foreign};
 use crate::types::WallTime;
 
 /// Bytes of a line, at most, with its newline.
@@ -21,6 +24,8 @@ pub(super) const LONGEST_LINE: usize = 1 << 20;
 const BACKLOG: usize = 1 << 20;
 /// Time between two warnings.
 const WARN_EVERY: Duration = Duration::from_secs(60);
+/// How a journal begins, in every version.
+const BEGINNING: &[u8; 5] = b"{\"v\":";
 /// Bytes that are looked at at once for the end of the last whole line.
 const CHUNK: usize = 64 << 10;
 
@@ -29,8 +34,6 @@ const CHUNK: usize = 64 << 10;
 pub enum JournalError {
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("{} is not a file, want the run's journal; move it away or choose another --logdir", path.display())]
-    NotAFile { path: PathBuf },
     #[error(
         "{} is not the journal of a run: its last {LONGEST_LINE} bytes hold no end of a line; move it away, start over with \
          --fresh, or choose another --logdir", path.display()
@@ -42,7 +45,7 @@ impl Classify for JournalError {
     fn exit(&self) -> Exit {
         match self {
             JournalError::Write { source, .. } => Exit::of_output(source),
-            JournalError::NotAFile { .. } | JournalError::NotAJournal { .. } => Exit::CantCreate,
+            JournalError::NotAJournal { .. } => Exit::CantCreate,
         }
     }
 }
@@ -50,29 +53,45 @@ impl Classify for JournalError {
 /// The journal, open for appending. One process writes it: the one that owns the run's directory.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
+    place: Place,
     attempt: u32,
     /// None after a failure, until the next try.
     file: Option<File>,
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
     given_up: u64,
+    /// Lines in the file that is open, by this process.
+    written: u64,
     warned: Option<Instant>,
+}
+
+/// Where the journal is: a name in a directory that is held.
+#[derive(Debug)]
+struct Place {
+    dir: Dir,
+    name: OsString,
+    /// For people.
+    path: PathBuf,
 }
 
 impl Journal {
     /// Opens or creates the journal for the process number `attempt` of a run, counted from 1, and cuts off what a killed
     /// process has torn.
     pub fn open(path: &Path, attempt: u32) -> Result<Journal, JournalError> {
-        Ok(Journal {
-            path: path.to_owned(),
-            attempt,
-            file: Some(open(path)?),
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            given_up: 0,
-            warned: None,
-        })
+        let held = Dir::above(path).map_err(|source| JournalError::Write { path: path.to_owned(), source });
+        let (dir, name) = held?;
+        Journal::at(Place { dir, name, path: path.to_owned() }, attempt)
+    }
+
+    /// As [`open`](Journal::open), in a directory that is held.
+    pub fn open_in(dir: &Dir, name: &str, attempt: u32) -> Result<Journal, JournalError> {
+        Journal::at(Place { dir: dir.clone(), name: name.into(), path: dir.path().join(name) }, attempt)
+    }
+
+    fn at(place: Place, attempt: u32) -> Result<Journal, JournalError> {
+        let file = Some(place.open()?);
+        let waiting = VecDeque::new();
+        Ok(Journal { place, attempt, file, waiting, waiting_bytes: 0, given_up: 0, written: 0, warned: None })
     }
 
     /// Every whole line of the journal at `path`; of one that is not there, none.
@@ -121,13 +140,22 @@ impl Journal {
     /// Brings the journal to the disk, as far as it can be written: before a checkpoint is published, and at the end.
     pub fn sync(&mut self) {
         let synced = self.push().and_then(|()| match &self.file {
-            Some(file) => file.sync_all().map_err(|source| self.error(source)),
+            Some(file) => file.sync_all().and_then(|()| self.check_there(file)).map_err(|source| self.error(source)),
             None => Ok(()),
         });
         if let Err(error) = synced {
             // What the system says of this file from now on is not to be trusted.
-            self.file = None;
+            if self.file.take().is_some_and(|file| matches!(Dir::names_of(&file), Ok(0))) {
+                self.given_up += std::mem::take(&mut self.written);
+            }
             self.warn(&error.to_string());
+        }
+    }
+
+    fn check_there(&self, file: &File) -> io::Result<()> {
+        match Dir::names_of(file)? {
+            0 => Err(io::Error::new(io::ErrorKind::NotFound, "it was removed while it was written")),
+            _ => Ok(()),
         }
     }
 
@@ -141,7 +169,7 @@ impl Journal {
         while let Some(line) = self.waiting.front() {
             let file = match &mut self.file {
                 Some(file) => file,
-                None => self.file.insert(open(&self.path)?),
+                None => self.file.insert(self.place.open()?),
             };
             if let Err(source) = write_line(file, line) {
                 // Opened anew, the file is looked at for what was torn.
@@ -149,51 +177,71 @@ impl Journal {
                 return Err(self.error(source));
             }
             self.waiting_bytes -= line.len();
+            self.written += 1;
             self.waiting.pop_front();
         }
         Ok(())
     }
 
     fn error(&self, source: io::Error) -> JournalError {
-        JournalError::Write { path: self.path.clone(), source }
+        JournalError::Write { path: self.place.path.clone(), source }
     }
 
     fn warn(&mut self, what: &str) {
         if self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             self.warned = Some(Instant::now());
             let lost = self.lost();
-            tracing::warn!("{what}; training goes on, {lost} lines of {} are missing so far", self.path.display());
+            tracing::warn!("{what}; training goes on, {lost} lines of {} are missing so far", self.place.path.display());
         }
     }
 }
 
-/// Opens the file at its end, which is the end of a line.
-fn open(path: &Path) -> Result<File, JournalError> {
-    let error = |source| JournalError::Write { path: path.to_owned(), source };
-    // A named pipe would wait for its other end.
-    match std::fs::metadata(path) {
-        Ok(found) if !found.is_file() => return Err(JournalError::NotAFile { path: path.to_owned() }),
-        _ => {}
+impl Place {
+    /// Opens the file at its end, which is the end of a line.
+    fn open(&self) -> Result<File, JournalError> {
+        let error = |source| JournalError::Write { path: self.path.clone(), source };
+        let mut file = match self.dir.open_own(&self.name) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                let file = self.dir.create(&self.name).map_err(error)?;
+                // What is in a new file is brought to the disk later, and its name now.
+                self.dir.sync().map_err(error)?;
+                file
+            }
+            file => file.map_err(error)?,
+        };
+        if Dir::names_of(&file).map_err(error)? > 1 {
+            file = self.copied(file).map_err(error)?;
+        }
+        rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::APPEND).map_err(|errno| error(errno.into()))?;
+        let length = file.metadata().map_err(error)?.len();
+        match end_of_last_line(&mut file, length).map_err(error)? {
+            Some(end) if end == length => {}
+            Some(end) => file.set_len(end).map_err(error)?,
+            None => return Err(JournalError::NotAJournal { path: self.path.clone() }),
+        }
+        Ok(file)
     }
-    let is_new = !path.exists();
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(error)?;
-    if is_new {
-        sync_name(path).map_err(error)?;
-    }
-    let length = file.metadata().map_err(error)?.len();
-    match end_of_last_line(&mut file, length).map_err(error)? {
-        Some(end) if end == length => {}
-        Some(end) => file.set_len(end).map_err(error)?,
-        None => return Err(JournalError::NotAJournal { path: path.to_owned() }),
-    }
-    Ok(file)
-}
 
-/// Brings the name of a new file to the disk; what is in it follows with the file's own.
-fn sync_name(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => File::open(dir)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
+    /// A copy in the place of a journal that has several names, as a copy of a run by hard links leaves it: under the
+    /// other name it is another run's, and stays as it is. What is no journal is not copied to where others may read it.
+    fn copied(&self, mut original: File) -> io::Result<File> {
+        let mut start = [0; BEGINNING.len()];
+        let read = original.read_exact(&mut start);
+        if original.metadata()?.len() > 0 && (read.is_err() || start != *BEGINNING) {
+            return Err(Foreign::Names { names: Dir::names_of(&original)? }.into());
+        }
+        original.rewind()?;
+        let (name, mut copy) = make_temporary_name(|name| self.dir.create(name))?;
+        let permissions = original.metadata()?.permissions();
+        let placed = io::copy(&mut original, &mut copy)
+            .and_then(|_| copy.set_permissions(permissions))
+            .and_then(|()| copy.sync_all())
+            .and_then(|()| self.dir.rename(&name, &self.name))
+            .and_then(|()| self.dir.sync());
+        if placed.is_err() {
+            let _ = self.dir.remove_file(&name);
+        }
+        placed.map(|()| copy)
     }
 }
 
@@ -294,10 +342,54 @@ mod tests {
     fn what_is_no_file_is_no_journal() {
         let dir = tempfile::tempdir().unwrap();
         for path in [dir.path(), Path::new("/dev/null")] {
-            assert!(matches!(Journal::open(path, 1), Err(JournalError::NotAFile { .. })));
+            let error = Journal::open(path, 1).unwrap_err();
+            assert!(error.to_string().ends_with(", want a regular file; move it away"), "{error}");
+            assert_eq!(error.exit(), Exit::CantCreate);
         }
         let error = Journal::open(&dir.path().join("missing/metrics.jsonl"), 1).unwrap_err();
         assert!(error.to_string().starts_with("cannot write "), "{error}");
+    }
+
+    #[test]
+    fn a_journal_of_two_names_is_copied_and_no_other_file_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        append(&mut Journal::open(&at("original"), 1).unwrap(), 1..=2);
+        let before = std::fs::read(at("original")).unwrap();
+        std::fs::hard_link(at("original"), at("metrics.jsonl")).unwrap();
+        append(&mut Journal::open(&at("metrics.jsonl"), 2).unwrap(), 3..=3);
+        assert_eq!(steps(&at("metrics.jsonl")), [1, 2, 3]);
+        assert_eq!(std::fs::read(at("original")).unwrap(), before);
+        append(&mut Journal::open(&at("original"), 2).unwrap(), 4..=4);
+        assert_eq!((steps(&at("original")), steps(&at("metrics.jsonl"))), (vec![1, 2, 4], vec![1, 2, 3]));
+
+        for planted in ["a secret\n", "{\"a\": 1}\n", "x"] {
+            std::fs::write(at("planted"), planted).unwrap();
+            let _ = std::fs::remove_file(at("link"));
+            std::fs::hard_link(at("planted"), at("link")).unwrap();
+            let error = Journal::open(&at("link"), 1).unwrap_err();
+            assert!(error.to_string().contains("link: it has 2 names (hard links), want one"), "{error}");
+            assert_eq!((std::fs::read(at("planted")).unwrap(), error.exit()), (planted.into(), Exit::CantCreate));
+        }
+        std::fs::remove_file(at("link")).unwrap();
+        std::os::unix::fs::symlink("planted", at("link")).unwrap();
+        let error = Journal::open(&at("link"), 1).unwrap_err();
+        assert!(error.to_string().ends_with("link: it is a symbolic link, want a regular file; move it away"), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4, "no copy is left");
+    }
+
+    #[test]
+    fn lines_of_a_journal_that_was_removed_are_counted_and_it_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let mut journal = Journal::open(&path, 1).unwrap();
+        append(&mut journal, 1..=2);
+        journal.sync();
+        assert_eq!(journal.lost(), 0);
+        std::fs::remove_file(&path).unwrap();
+        journal.sync();
+        append(&mut journal, 3..=3);
+        assert_eq!((journal.lost(), steps(&path)), (2, vec![3]));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::journal::LONGEST_LINE;
 use super::line::VERSION;
 use crate::exit::{Classify, Exit};
+use crate::files;
 
 /// Bytes of a journal that are read, at most: a line an epoch and a checkpoint makes a hundredth of it in ten years.
 const LONGEST_JOURNAL: u64 = 64 << 20;
@@ -25,8 +26,6 @@ const FAULTS_TOLD: usize = 20;
 pub enum ReadingError {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} is not a file, want the journal of a run", path.display())]
-    NotAFile { path: PathBuf },
     #[error("{} is longer than {LONGEST_JOURNAL} bytes, which no journal of a run is", path.display())]
     TooLong { path: PathBuf },
 }
@@ -35,7 +34,6 @@ impl Classify for ReadingError {
     fn exit(&self) -> Exit {
         match self {
             ReadingError::Read { source, .. } => Exit::of_input(source),
-            ReadingError::NotAFile { .. } => Exit::NoInput,
             ReadingError::TooLong { .. } => Exit::Data,
         }
     }
@@ -117,12 +115,13 @@ pub(super) fn largest_attempt(path: &Path) -> Result<u32, ReadingError> {
 /// The file and its length; `None` if it is not there.
 fn open(path: &Path) -> Result<Option<(File, u64)>, ReadingError> {
     let error = |source| ReadingError::Read { path: path.to_owned(), source };
-    // A named pipe would wait for its other end.
-    match std::fs::metadata(path) {
+    match files::open(path) {
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(error(source)),
-        Ok(found) if !found.is_file() => Err(ReadingError::NotAFile { path: path.to_owned() }),
-        Ok(found) => Ok(Some((File::open(path).map_err(error)?, found.len()))),
+        file => {
+            let file = file.map_err(error)?;
+            let length = file.metadata().map_err(error)?.len();
+            Ok(Some((file, length)))
+        }
     }
 }
 

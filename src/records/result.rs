@@ -1,15 +1,15 @@
 //! The result of a run: `result.json`, written last, whose presence marks the run as finished.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::line::Status;
-use crate::durable::{self, WriteError};
+use crate::durable::{self, Disk, WriteError};
 use crate::exit::{Classify, Exit};
+use crate::files;
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -77,8 +77,6 @@ pub struct RunResult {
 pub enum ResultError {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} is not a file, want the result of a run", path.display())]
-    NotAFile { path: PathBuf },
     #[error("{} is longer than {LONGEST} bytes, which no result of a run is", path.display())]
     TooLong { path: PathBuf },
     #[error("{} is not the result of a run: {source}", path.display())]
@@ -93,7 +91,6 @@ impl Classify for ResultError {
     fn exit(&self) -> Exit {
         match self {
             ResultError::Read { source, .. } => Exit::of_input(source),
-            ResultError::NotAFile { .. } => Exit::NoInput,
             ResultError::TooLong { .. } | ResultError::Syntax { .. } | ResultError::Version { .. } => Exit::Data,
         }
     }
@@ -111,8 +108,13 @@ impl RunResult {
 
     /// Writes the result so that a crash leaves it whole or leaves none.
     pub fn write(&self, path: &Path) -> Result<(), WriteError> {
+        self.write_on(&Disk::default(), path)
+    }
+
+    /// As [`write`](RunResult::write), below a directory that is held.
+    pub fn write_on(&self, disk: &Disk, path: &Path) -> Result<(), WriteError> {
         let bytes = self.encode().map_err(|error| WriteError { path: path.to_owned(), source: error.into() })?;
-        durable::write(path, &bytes)
+        durable::write_on(disk, path, &bytes)
     }
 
     /// Reads a result back. Fields that this version does not know are passed over; those that older programs did not
@@ -142,16 +144,11 @@ impl RunResult {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ResultError> {
-    let error = |source| ResultError::Read { path: path.to_owned(), source };
-    if !std::fs::metadata(path).map_err(error)?.is_file() {
-        return Err(ResultError::NotAFile { path: path.to_owned() });
-    }
-    let mut bytes = Vec::new();
-    File::open(path).map_err(error)?.take(LONGEST + 1).read_to_end(&mut bytes).map_err(error)?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(ResultError::TooLong { path: path.to_owned() });
-    }
-    Ok(bytes)
+    let path = || path.to_owned();
+    files::read(&path(), LONGEST).map_err(|source| match source.kind() {
+        io::ErrorKind::FileTooLarge => ResultError::TooLong { path: path() },
+        _ => ResultError::Read { path: path(), source },
+    })
 }
 
 /// A number, or the `null` that stands for one that is not finite.
@@ -243,7 +240,8 @@ mod tests {
         assert!(error.to_string().starts_with(&format!("cannot read {shown}: ")), "{error}");
         assert_eq!(error.exit(), Exit::NoInput);
         let error = RunResult::read(dir.path()).unwrap_err();
-        assert_eq!(error.to_string(), format!("{} is not a file, want the result of a run", dir.path().display()));
+        assert!(error.to_string().ends_with(": Is a directory (os error 21)"), "{error}");
+        assert_eq!(error.exit(), Exit::NoInput);
         let found = |content: &str| {
             std::fs::write(&path, content).unwrap();
             let error = RunResult::read(&path).unwrap_err();

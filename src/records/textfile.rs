@@ -4,12 +4,12 @@
 //! time of the last success as the file has it, so an alert on its age works whatever happens to single runs.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::durable::{self, WriteError};
 use crate::exit::{Classify, Exit};
+use crate::files::{self, Dir};
 use crate::types::WallTime;
 
 /// Bytes of an earlier file that are looked at, at most.
@@ -41,6 +41,8 @@ pub enum TextfileError {
     NoDir { path: PathBuf, dir: PathBuf },
     #[error("metrics textfile {} is a directory; name a file", path.display())]
     Directory { path: PathBuf },
+    #[error("metrics textfile {} cannot be replaced: {source}, or name another file", path.display())]
+    Foreign { path: PathBuf, source: std::io::Error },
 }
 
 impl Classify for TextfileError {
@@ -48,6 +50,7 @@ impl Classify for TextfileError {
         match self {
             TextfileError::Ending { .. } => Exit::Config,
             TextfileError::NoDir { .. } | TextfileError::Directory { .. } => Exit::CantCreate,
+            TextfileError::Foreign { source, .. } => Exit::of_output(source),
         }
     }
 }
@@ -104,6 +107,10 @@ impl Textfile {
             }
             _ => {}
         }
+        // What stands there is replaced with every write.
+        Dir::above(path)
+            .and_then(|(dir, name)| dir.has_own_file(name))
+            .map_err(|source| TextfileError::Foreign { path: own(), source })?;
         let labels = run.map_or_else(String::new, |run| format!("{{run=\"{}\"}}", escaped(run)));
         Ok(Textfile { path: own(), labels })
     }
@@ -135,9 +142,7 @@ impl Past {
     fn read(path: &Path) -> Past {
         let read = || {
             let mut bytes = Vec::new();
-            // A named pipe would wait for its other end.
-            std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-            File::open(path).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
+            files::open(path).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
             Some(bytes)
         };
         read().map_or_else(Past::default, |bytes| Past::parse(&bytes))
@@ -460,5 +465,27 @@ mod tests {
         std::fs::create_dir(dir.path().join("a.prom")).unwrap();
         assert_eq!(Textfile::new(&dir.path().join("a.prom"), None).unwrap_err().exit(), Exit::CantCreate);
         Textfile::new(Path::new("trainer.prom"), None).unwrap();
+    }
+
+    #[test]
+    fn a_link_is_neither_followed_nor_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("mine"), dir.path().join("a.prom"));
+        std::fs::write(&file, "mine").unwrap();
+        let written = Textfile::new(&link, None).unwrap();
+        std::os::unix::fs::symlink("mine", &link).unwrap();
+        let error = Textfile::new(&link, None).unwrap_err();
+        let want = format!(
+            "metrics textfile {} cannot be replaced: it is a symbolic link, want a regular file; move it away, or name \
+             another file",
+            link.display()
+        );
+        assert_eq!((error.to_string(), error.exit()), (want, Exit::CantCreate));
+        // One that was planted later.
+        let error = written.write(&Figures::default()).unwrap_err();
+        assert_eq!(error.exit(), Exit::CantCreate);
+        assert_eq!(link.read_link().unwrap(), Path::new("mine"));
+        assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }

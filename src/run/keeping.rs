@@ -16,12 +16,16 @@ use crate::data::{Changed, Dataset};
 use crate::eventlog::Tally;
 use crate::exit::{Classify, Exit};
 use crate::observe::Log;
+use crate::run_dir::{LostDir, RunDir};
 use crate::train::{Keeper, Position, Snapshot};
 use crate::types::Step;
 
 /// Between tries to write a checkpoint: a disk may be full for a moment. Short enough for the seconds that a container
 /// has between being told to end and being ended.
 const WAITS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
+
+/// Between looks at the run's directory, to see whether it is still there.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// What a checkpoint says besides its files: all of it that the tensors do not hold.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,6 +78,7 @@ impl Facts {
 
 /// The checkpoints of a run that is under way.
 pub(super) struct Keeping<'a> {
+    pub dir: &'a RunDir,
     pub store: &'a Store,
     pub cadence: Cadence,
     pub retention: Retention,
@@ -92,6 +97,8 @@ pub(super) struct Keeping<'a> {
     /// The weights of a warm start.
     pub initial: Option<&'a Tensor>,
     pub latest: Instant,
+    /// When the directory was last looked at.
+    pub looked: Instant,
     pub notes: &'a RefCell<Notes>,
 }
 
@@ -104,6 +111,8 @@ enum KeepError {
     State { step: u64, source: StateError },
     #[error("{source}")]
     Data { source: Changed },
+    #[error("{source}")]
+    Lost { source: LostDir },
 }
 
 impl Classify for KeepError {
@@ -112,6 +121,7 @@ impl Classify for KeepError {
             KeepError::Store { source } => source.exit(),
             KeepError::State { .. } => Exit::Software,
             KeepError::Data { source } => source.exit(),
+            KeepError::Lost { .. } => Exit::Io,
         }
     }
 }
@@ -119,6 +129,13 @@ impl Classify for KeepError {
 impl Keeper<Log> for Keeping<'_> {
     fn is_due(&mut self, position: &Position) -> bool {
         let epoch_ended = position.samples == 0;
+        if epoch_ended || self.looked.elapsed() >= LOOK_EVERY {
+            self.looked = Instant::now();
+            // Then it is the end: what can be kept is kept now.
+            if self.dir.check_held().is_err() {
+                return true;
+            }
+        }
         match self.cadence {
             Cadence::Off => false,
             _ if epoch_ended && position.epoch >= self.epochs => true,
@@ -132,6 +149,12 @@ impl Keeper<Log> for Keeping<'_> {
     }
 
     fn keep(&mut self, snapshot: Snapshot<'_>, log: &mut Log) -> Result<(), Box<dyn Classify + Send + Sync>> {
+        let lost = |source| -> Box<dyn Classify + Send + Sync> { Box::new(KeepError::Lost { source }) };
+        // One that was moved takes what is there to be kept.
+        let held = match self.dir.check_held() {
+            Err(source) if self.cadence == Cadence::Off || !source.is_owned() => return Err(lost(source)),
+            held => held.map_err(lost),
+        };
         if self.cadence == Cadence::Off {
             return Ok(());
         }
@@ -177,7 +200,7 @@ impl Keeper<Log> for Keeping<'_> {
         let mut notes = self.notes.borrow_mut();
         notes.lost_entries(log.lost_entries());
         notes.checkpoint(&position, bytes, began.elapsed().as_secs_f64());
-        Ok(())
+        held
     }
 }
 

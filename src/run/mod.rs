@@ -104,6 +104,12 @@ pub fn run(
         Ok(Ended::Already(already)) => notes.already(already),
         // The figures are its owner's.
         Err(RunError::Dir(RunDirError::InUse { .. })) => {}
+        Err(error @ RunError::Dir(RunDirError::Lost(lost))) => {
+            if !lost.is_owned() {
+                notes.leave();
+            }
+            notes.end(records::Status::Failed, Some(error.to_string()), error.exit().code());
+        }
         Err(error @ RunError::Fit(FitError::Stopped { .. })) => {
             notes.end(records::Status::Stopped, None, error.exit().code());
         }
@@ -158,7 +164,7 @@ fn run_in(
         if notes::lacks_end(&logdir.join(JOURNAL))
             && let Ok(dir) = RunDir::open(logdir)
         {
-            notes.borrow_mut().end_of_another(&dir.journal(), &already);
+            notes.borrow_mut().end_of_another(dir.held(), &already);
         }
         return Ok(Ended::Already(already));
     }
@@ -171,7 +177,8 @@ fn run_in(
     let network = Arc::new(Network::build(&config.architecture, dataset.train.shape(), dataset.classes.len())?);
 
     let dir = RunDir::open(logdir)?;
-    let store = Store::new(dir.checkpoints());
+    profile.hold(dir.held());
+    let store = Store::on(dir.disk().clone(), dir.checkpoints()).bounded(state_files::lengths(&network));
     if *start != Start::Fresh
         && let Some(already) = standing::finished(logdir, resolved)?
     {
@@ -221,7 +228,7 @@ impl Job<'_> {
         }
         let seconds_before = point.ledger.seconds;
         dir.write_config(&resolved.placed(dir.path()).to_toml())?;
-        point.ledger.attempts = notes.borrow_mut().open(&dir.journal(), point.ledger.attempts)?;
+        point.ledger.attempts = notes.borrow_mut().open(dir.held(), point.ledger.attempts)?;
         point.ledger.started.get_or_insert(began.as_secs());
         notes.borrow_mut().start(&point.state.position, point.ledger.rollbacks, resolved);
         let mut session = Session::begin(dir, resolved, clock.now());
@@ -229,6 +236,10 @@ impl Job<'_> {
         let mut went_back_before = None;
         let trained = loop {
             let (trained, ledger) = self.attempt(&mut point, progress, stop)?;
+            // Whatever it was that failed: where the directory is gone nothing of it is told in another one.
+            if let (Err(_), Err(lost)) = (&trained, dir.check_held()) {
+                return Err(RunDirError::from(lost).into());
+            }
             let diverged = match trained {
                 Err(FitError::Diverged(diverged))
                     if config.on_nan == OnNan::Rollback && ledger.rollbacks < ROLLBACKS =>
@@ -258,9 +269,14 @@ impl Job<'_> {
                 diverged.iterations
             );
         };
+        // One that was moved takes what is left, and is then named in the error.
+        let moved = match dir.check_held() {
+            Err(lost) if !lost.is_owned() => return Err(RunDirError::from(lost).into()),
+            held => held.map_err(RunDirError::from),
+        };
         let trained = trained.and_then(|(outcome, ledger)| {
             self.dataset.check()?; // without checkpoints nobody has asked
-            let blake3 = weights::save(&dir.weights(), &point.state.parameters)?;
+            let blake3 = weights::save_on(dir.disk(), &dir.weights(), &point.state.parameters)?;
             Ok((outcome, ledger, blake3))
         });
         match &trained {
@@ -274,7 +290,8 @@ impl Job<'_> {
         let relative = checkpoint.as_ref().and_then(|path| path.strip_prefix(dir.path()).ok());
         let mut result = result(&outcome, &ledger, relative.map(|path| path.display().to_string()), clock.now());
         result.weights_blake3 = Some(weights_blake3);
-        result.write(&dir.result())?;
+        result.write_on(dir.disk(), &dir.result())?;
+        moved?;
         let image_steps = if config.image_freq == 0 { 0 } else { config.epochs.div_ceil(config.image_freq) };
         Ok(Finished {
             outcome,
@@ -301,7 +318,7 @@ impl Job<'_> {
         // A state that nobody has looked at shows its last step again.
         let next = if position.unseen { position.iterations } else { position.iterations + 1 };
         let next = if position.iterations == 0 { 0 } else { next };
-        let files = LogDir::new(dir.path(), Origin::here())
+        let files = LogDir::within(dir.held().clone(), Origin::here())
             .starting_at(Run::Train, epoch)
             .starting_at(Run::Validation, epoch)
             .starting_at(Run::Steps, Step::new(next).unwrap_or(Step::MAX));
@@ -335,6 +352,7 @@ impl Job<'_> {
         }
         let shows_share = !config.trigger(Observed::Steps).is_never();
         let mut keeping = Keeping {
+            dir,
             store,
             shows_share,
             cadence: config.checkpoint_every,
@@ -348,6 +366,7 @@ impl Job<'_> {
             started: self.started,
             initial: point.initial.as_ref(),
             latest: Instant::now(),
+            looked: Instant::now(),
             notes,
         };
         let trained = train::fit(&fit, &mut point.state, &mut watches, &mut log, &mut keeping, progress);

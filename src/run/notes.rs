@@ -8,8 +8,10 @@ use std::time::Instant;
 use super::Already;
 use super::profile::Profile;
 use crate::config::Resolved;
+use crate::files::Dir;
 use crate::records::{EpochMetrics, Figures, Journal, JournalError, Line, Objective, Status, Textfile};
 use crate::records::{latest, settings};
+use crate::run_dir::JOURNAL;
 use crate::train::{EpochReport, Metrics, Position, Progress, Skip};
 use crate::types::{Clock, WallTime};
 
@@ -31,14 +33,14 @@ impl Notes {
         Notes { clock, began: Instant::now(), learning_rate, journal: None, textfile, figures, last: None }
     }
 
-    /// Opens the journal at `path`, and says which process of the run this is, from 1.
-    pub fn open(&mut self, path: &Path, at_least: u32) -> Result<u32, JournalError> {
-        let next = Journal::next_attempt(path).unwrap_or_else(|error| {
+    /// Opens the journal of the run in `dir`, and says which process of the run this is, from 1.
+    pub fn open(&mut self, dir: &Dir, at_least: u32) -> Result<u32, JournalError> {
+        let next = Journal::next_attempt(&dir.path().join(JOURNAL)).unwrap_or_else(|error| {
             tracing::warn!("{error}");
             1
         });
         let attempt = next.max(at_least);
-        self.journal = Some(Journal::open(path, attempt)?);
+        self.journal = Some(Journal::open_in(dir, JOURNAL, attempt)?);
         Ok(attempt)
     }
 
@@ -115,6 +117,11 @@ impl Notes {
         (self.figures.steps, self.figures.epochs) = (step, epoch);
     }
 
+    /// The journal may be another process's by now: nothing more is written to it.
+    pub fn leave(&mut self) {
+        self.journal = None;
+    }
+
     /// The last line.
     pub fn end(&mut self, status: Status, error: Option<String>, exit_code: u8) {
         let objective = Objective::validation_accuracy(self.last.map_or(f64::NAN, |report| report.validation.accuracy));
@@ -125,12 +132,12 @@ impl Notes {
     }
 
     /// The last line of a process that finished the run and did not come to write it.
-    pub fn end_of_another(&mut self, path: &Path, already: &Already) {
+    pub fn end_of_another(&mut self, dir: &Dir, already: &Already) {
         // Whoever had the lock may have written it meanwhile.
-        if !lacks_end(path) {
+        if !lacks_end(&dir.path().join(JOURNAL)) {
             return;
         }
-        if let Err(error) = self.open(path, 1) {
+        if let Err(error) = self.open(dir, 1) {
             tracing::warn!("{error}");
             return;
         }

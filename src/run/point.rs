@@ -1,5 +1,6 @@
 //! The point at which training goes on: a state, what observers remember of it, and what was counted up to it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use tch::Tensor;
@@ -108,16 +109,15 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, Run
         return Err(StandingError::ForkOfItself { path: from.to_owned() }.into());
     }
     let checkpoints = from.join(CHECKPOINTS);
-    let newest = standing::newest(&Store::new(&checkpoints), &checkpoints)?;
+    let store = Store::new(&checkpoints);
+    refuse_other_layers(job, from, &standing::sealed_settings(&store)?.unwrap_or_default())?;
+    let newest = standing::newest(&store.bounded(state_files::lengths(job.network)), &checkpoints)?;
     let checkpoint = newest.ok_or_else(|| StandingError::NothingToFork { path: from.to_owned() })?;
     let unusable = |source| RunError::State { path: checkpoint.path.clone(), source };
     let facts = Facts::of(&checkpoint).map_err(unusable)?;
     let differences = job.resolved.differences(&facts.settings);
     let changed = |keys: &[&str]| differences.iter().any(|difference| keys.contains(&difference.what.as_str()));
-    if changed(&NETWORK) {
-        let differences = differences.into_iter().filter(|difference| NETWORK.contains(&difference.what.as_str()));
-        return Err(StandingError::ForkOfAnother { path: from.to_owned(), differences: differences.collect() }.into());
-    }
+    refuse_other_layers(job, from, &facts.settings)?;
     let mut position = facts.position;
     let mut state = fresh_state(job);
     if facts.dataset != dataset || changed(&["limit-validation"]) {
@@ -142,6 +142,13 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, Run
     }
     let ledger = Ledger { attempts: 1, ..Ledger::default() };
     Ok(Point { state, memories, ledger, dataset, initial: None, shows_start: ShowsStart::AsIs })
+}
+
+/// Before its files are read: those of another network may have any length.
+fn refuse_other_layers(job: &Job<'_>, from: &Path, settings: &BTreeMap<String, String>) -> Result<(), StandingError> {
+    let mut differences = job.resolved.differences(settings);
+    differences.retain(|difference| NETWORK.contains(&difference.what.as_str()));
+    if differences.is_empty() { Ok(()) } else { Err(StandingError::ForkOfAnother { path: from.to_owned(), differences }) }
 }
 
 fn beginning(job: &Job<'_>, dataset: DatasetFact) -> Result<Point, RunError> {

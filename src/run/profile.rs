@@ -1,12 +1,12 @@
 //! `--profile`: where the time of a few steps went, in a file for Perfetto and Chrome.
 
-use std::cell::Cell;
-use std::fs::File;
+use std::cell::{Cell, OnceCell};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::durable;
+use crate::durable::{self, Disk};
 use crate::exit::{Classify, Exit};
+use crate::files::{self, Dir};
 use crate::run_dir;
 use crate::trace::{self, Trace};
 
@@ -15,6 +15,8 @@ pub(super) struct Profile {
     path: Option<PathBuf>,
     trace: Trace,
     is_written: Cell<bool>,
+    /// The run's directory, where the file goes there: it goes to that one, wherever it is moved.
+    held: OnceCell<Dir>,
 }
 
 /// Why a path is no place for a profile.
@@ -53,7 +55,14 @@ impl Profile {
     pub fn new(path: Option<&Path>, logdir: &Path, figures: Option<&Path>) -> Result<Profile, ProfileError> {
         let trace = if path.is_some() { Trace::start() } else { Trace::default() };
         path.map(|path| check(path, logdir, figures)).transpose()?;
-        Ok(Profile { path: path.map(Path::to_owned), trace, is_written: Cell::new(false) })
+        Ok(Profile { path: path.map(Path::to_owned), trace, is_written: Cell::new(false), held: OnceCell::new() })
+    }
+
+    /// Says which directory the run's is, now that it is held.
+    pub fn hold(&self, run: &Dir) {
+        if self.path.as_ref().is_some_and(|path| same(parent(path), run.path())) {
+            let _ = self.held.set(run.clone());
+        }
     }
 
     pub fn trace(&self) -> &Trace {
@@ -92,7 +101,14 @@ impl Profile {
 
     fn write(&self) {
         let Some(path) = &self.path else { return };
-        match durable::write(path, self.trace.to_json(std::process::id()).as_bytes()) {
+        let content = self.trace.to_json(std::process::id());
+        let written = match (self.held.get(), path.file_name()) {
+            (Some(dir), Some(name)) => {
+                durable::write_on(&Disk::within(dir.clone()), &dir.path().join(name), content.as_bytes())
+            }
+            _ => durable::write(path, content.as_bytes()),
+        };
+        match written {
             Ok(()) => self.is_written.set(true),
             // The run is worth more than its profile.
             Err(error) => tracing::warn!("{error}; the run goes on without its profile"),
@@ -123,6 +139,9 @@ fn check(path: &Path, logdir: &Path, figures: Option<&Path>) -> Result<(), Profi
     if path.symlink_metadata().is_ok() && !is_profile(path) {
         return Err(ProfileError::Foreign { path: own() });
     }
+    Dir::above(path)
+        .and_then(|(dir, name)| dir.has_own_file(name))
+        .map_err(|source| ProfileError::NotWritable { path: own(), dir: own(), source })?;
     Ok(())
 }
 
@@ -138,12 +157,11 @@ fn same(one: &Path, other: &Path) -> bool {
 
 /// Whether there is a file that may be written over: an earlier profile, or nothing in it.
 fn is_profile(path: &Path) -> bool {
-    // A named pipe would wait for its other end.
     if !std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
         return false;
     }
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(trace::BEGINNING.len() as u64).read_to_end(&mut start));
+    let read = files::open(path).and_then(|file| file.take(trace::BEGINNING.len() as u64).read_to_end(&mut start));
     read.is_ok() && (start.is_empty() || start == trace::BEGINNING.as_bytes())
 }
 

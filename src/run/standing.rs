@@ -7,6 +7,7 @@ use super::keeping::{DatasetFact, Facts};
 use crate::checkpoint::{Checkpoint, Store, StoreError};
 use crate::config::{Difference, Layers, Resolved};
 use crate::exit::{Classify, Exit};
+use crate::files;
 use crate::run_dir::{self, CHECKPOINTS, CONFIG, RESULT};
 
 /// Longer ones are no results.
@@ -132,7 +133,7 @@ pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Alre
 }
 
 /// The settings in the newest manifest that can be read.
-fn sealed_settings(store: &Store) -> Result<Option<BTreeMap<String, String>>, StandingError> {
+pub(super) fn sealed_settings(store: &Store) -> Result<Option<BTreeMap<String, String>>, StandingError> {
     let settings = store.newest_facts()?.and_then(|mut facts| facts.remove("settings"));
     Ok(settings.and_then(|settings| serde_json::from_value(settings).ok()))
 }
@@ -184,8 +185,6 @@ pub(super) fn fewer_epochs(done: u64, wanted: u64) -> Difference {
 }
 
 fn result(logdir: &Path) -> Option<serde_json::Value> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    std::fs::File::open(logdir.join(RESULT)).ok()?.take(MAX_RESULT).read_to_end(&mut bytes).ok()?;
+    let bytes = files::read(&logdir.join(RESULT), MAX_RESULT).ok()?;
     serde_json::from_slice(&bytes).ok()
 }

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::tensors::{self, TensorsError};
-use crate::model::{ParameterSpec, Parameters, host_values};
+use crate::model::{Network, ParameterSpec, Parameters, host_values};
 use crate::train::{Memories, MemoryError, Position, Snapshot, TrainState};
 
 /// Weights, under the names of PyTorch's `state_dict`.
@@ -19,6 +19,19 @@ const INITIAL: &str = "initial.safetensors";
 const OBSERVERS: &str = "observers.bin";
 const GRADIENT: &str = "gradient";
 const PREVIOUS: &str = "previous";
+
+/// Bytes of what observers remember, at most. Films are the largest of it, with some megabytes each.
+const MAX_MEMORIES: u64 = 1 << 30;
+
+/// Names of the files of a checkpoint, with the bytes that each has at most where it is of this network.
+pub(super) fn lengths(network: &Network) -> Vec<(&'static str, u64)> {
+    let values = |buffers: u64| tensors::longest(buffers * network.parameter_count() as u64);
+    [(MODEL, 1), (OPTIMIZER, 2), (LAST_STEP, 2), (INITIAL, 1)]
+        .map(|(name, buffers)| (name, values(buffers)))
+        .into_iter()
+        .chain([(OBSERVERS, MAX_MEMORIES)])
+        .collect()
+}
 
 /// Why a checkpoint is not that of this training.
 #[derive(Debug, thiserror::Error)]
