@@ -168,9 +168,10 @@ fn map_name(name: &str, method: Method) -> String {
 /// Nothing is written where a file cannot be replaced.
 fn refuse_foreign(out: &Path, replies: &[Reply], names: &[String]) -> Result<(), InquiryError> {
     let dir = Dir::open(out).map_err(|source| InquiryError::Create { path: out.to_owned(), source })?;
-    let maps = replies.iter().zip(names).flat_map(|(reply, name)| {
-        reply.explanations.iter().map(|explanation| map_name(name, explanation.method))
-    });
+    let maps = replies
+        .iter()
+        .zip(names)
+        .flat_map(|(reply, name)| reply.explanations.iter().map(|explanation| map_name(name, explanation.method)));
     let files = names.iter().map(|name| sheet_name(name)).chain(maps).chain([EVENTS.to_owned(), MAPS.to_owned()]);
     for file in files {
         dir.has_own_file(&file).map_err(|source| durable::WriteError { path: out.join(&file), source })?;

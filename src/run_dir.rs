@@ -179,7 +179,8 @@ fn unlocked(path: &Path, error: LockError) -> RunDirError {
 
 /// Whether a run keeps something of its own under this name in its directory.
 pub fn is_own(name: &OsStr) -> bool {
-    FILES.into_iter().chain(OTHER_DIRS).chain(Run::ALL.map(Run::dir)).any(|own| name == own) || name.to_string_lossy().contains(MARK)
+    FILES.into_iter().chain(OTHER_DIRS).chain(Run::ALL.map(Run::dir)).any(|own| name == own)
+        || name.to_string_lossy().contains(MARK)
 }
 
 /// The directory in which a run lies beside its siblings: what TensorBoard is to be started on. None above the root's own
@@ -483,6 +484,88 @@ mod tests {
         RunDir::open(dir.path()).unwrap().go_on_at(Step::ZERO).unwrap();
         assert!(!dir.path().join(RESULT).exists() && !dir.path().join(".tmp-x1y2z3").exists());
         assert!(dir.path().join(WEIGHTS).exists(), "until there are new ones");
+    }
+
+    #[test]
+    fn a_link_a_pipe_or_a_strangers_entry_is_refused_before_anything_is_written() {
+        let place = tempfile::tempdir().unwrap();
+        let (path, mine) = (place.path().join("fit"), place.path().join("mine"));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::create_dir(place.path().join("elsewhere")).unwrap();
+        std::fs::write(&mine, "mine").unwrap();
+        let refused = |name: &str, says: &str| {
+            for open in [check, |path: &Path| RunDir::open(path).map(drop)] {
+                let error = open(&path).unwrap_err();
+                let want = format!(
+                    "log directory {0}: {0}/{name} cannot be written: it is {says}; move it away",
+                    path.display()
+                );
+                assert_eq!((error.to_string(), error.exit()), (want, Exit::CantCreate));
+            }
+            assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1, "{name}");
+            std::fs::remove_file(path.join(name)).unwrap();
+        };
+        for name in FILES {
+            for target in ["../mine", "nowhere"] {
+                std::os::unix::fs::symlink(target, path.join(name)).unwrap();
+                refused(name, "a symbolic link, want a regular file");
+            }
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, &path.join(name), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            refused(name, "a named pipe, want a regular file");
+        }
+        for name in Run::ALL.map(Run::dir).into_iter().chain(OTHER_DIRS) {
+            std::os::unix::fs::symlink("../elsewhere", path.join(name)).unwrap();
+            refused(name, "a symbolic link, want a directory");
+        }
+        assert_eq!(std::fs::read(&mine).unwrap(), b"mine");
+        assert_eq!(std::fs::read_dir(place.path().join("elsewhere")).unwrap().count(), 0);
+        std::fs::hard_link(&mine, path.join(LOCK)).unwrap();
+        RunDir::open(&path).unwrap();
+        assert_eq!(std::fs::read(&mine).unwrap(), b"mine", "a lock of two names is replaced");
+    }
+
+    #[test]
+    fn a_directory_that_is_moved_replaced_emptied_or_deleted_is_noticed() {
+        let place = tempfile::tempdir().unwrap();
+        let real = place.path().canonicalize().unwrap();
+        let at = |name: &str| real.join(name);
+        let begin = || {
+            let run = RunDir::open(&at("fit")).unwrap();
+            run.write_config("").unwrap();
+            run.check_held().unwrap();
+            run
+        };
+        let text = |run: &RunDir| {
+            let lost = run.check_held().unwrap_err();
+            assert_eq!(RunDirError::from(lost.clone()).exit(), Exit::Io);
+            lost.to_string().replace(&format!("{}/", real.display()), "")
+        };
+        let run = begin();
+        std::fs::rename(at("fit"), at("old")).unwrap();
+        let moved = "log directory fit was moved to old while the run trained there";
+        let way_on = "; what the run has saved is in old: go on with --logdir old";
+        assert_eq!(text(&run), format!("{moved}{way_on}"));
+        // What is written goes where the run is.
+        let other = begin();
+        assert_eq!(text(&run), format!("{moved}, and something else stands in its place{way_on}"));
+        run.write_config("epochs = 3\n").unwrap();
+        assert_eq!(std::fs::read(at("old/config.toml")).unwrap(), b"epochs = 3\n");
+        assert_eq!(std::fs::read(at("fit/config.toml")).unwrap(), b"");
+        other.check_held().unwrap();
+        std::fs::remove_file(at("fit/run.lock")).unwrap();
+        other.check_held().unwrap();
+        assert!(at("fit/run.lock").exists(), "put back, as the directory is locked, too");
+        std::fs::remove_file(at("fit/run.lock")).unwrap();
+        std::fs::remove_file(at("fit/config.toml")).unwrap();
+        assert!(text(&other).starts_with("log directory fit was emptied while the run trained there; "));
+        std::fs::remove_dir_all(at("fit")).unwrap();
+        let deleted = "log directory fit was deleted while the run trained there; ";
+        assert!(text(&other).starts_with(deleted));
+        std::fs::create_dir(at("fit")).unwrap();
+        assert!(text(&other).starts_with(deleted), "what stands there now is another one");
+        assert!(other.write_config("").is_err());
+        assert_eq!(std::fs::read_dir(at("fit")).unwrap().count(), 0);
     }
 
     #[test]

@@ -103,7 +103,8 @@ impl SavedRun {
             tracing::warn!("{reason}; the weights of run {} are used without comparing their checksum", dir.display());
             None
         });
-        weights::load(&file, &parameters, blake3.as_deref()).map_err(|source| SavedRunError::Weights { dir: own(), source })?;
+        weights::load(&file, &parameters, blake3.as_deref())
+            .map_err(|source| SavedRunError::Weights { dir: own(), source })?;
         if !bool::try_from(parameters.flat().isfinite().all()).unwrap_or(false) {
             return Err(SavedRunError::NotFinite { dir: own() });
         }

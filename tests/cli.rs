@@ -191,7 +191,7 @@ fn wrong_configuration_files() {
         file(b"\xff\xfe\n", 78, &["UTF-8"]),
         mistake(RUN, 66, &["none.toml", "No such file"]).argument("--config").argument("none.toml"),
         mistake(RUN, 66, &["configuration file .:", "directory"]).argument("--config").argument("."),
-        mistake(RUN, 78, &["/dev/zero", "longer than"]).argument("--config").argument("/dev/zero"),
+        mistake(RUN, 66, &["configuration file /dev/zero: it is a device"]).argument("--config").argument("/dev/zero"),
     ]);
 }
 
@@ -496,7 +496,7 @@ fn pictures_that_are_none() {
     check(&[
         asking("none.png", 66, &["none.png: cannot read the picture: No such file"]),
         asking(".", 66, &[".: is a directory"]),
-        asking("/dev/zero", 65, &["/dev/zero: is longer than 64 MiB"]),
+        asking("/dev/zero", 66, &["/dev/zero: cannot read the picture: it is a device"]),
         file("empty.png", b"", 65, &["empty.png: is empty"]),
         file("text.png", b"hello", 65, &["text.png: is no PNG, JPEG or BMP picture"]),
         file("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0", 65, &["phone.heic: is a HEIC file", "convert it first"]),

@@ -136,7 +136,8 @@ impl Candidate {
             let most = lengths.iter().find(|(name, _)| *name == file.name).map(|(_, most)| *most);
             if let Some(most) = most.filter(|most| file.bytes > *most) {
                 let FileEntry { name, bytes, .. } = file;
-                let reason = format!("{name}: the manifest says {bytes} bytes, and of this network it has at most {most}");
+                let reason =
+                    format!("{name}: the manifest says {bytes} bytes, and of this network it has at most {most}");
                 return Err(Refusal::Damaged(reason));
             }
         }

@@ -245,8 +245,11 @@ impl<F: Fs> Store<F> {
                 break;
             }
             // Of one step one is enough.
-            let health =
-                if good.last() == Some(&candidate.step) { Health::Damaged } else { candidate.health(&self.fs, &self.lengths)? };
+            let health = if good.last() == Some(&candidate.step) {
+                Health::Damaged
+            } else {
+                candidate.health(&self.fs, &self.lengths)?
+            };
             if health == Health::Good {
                 good.push(candidate.step);
             }

@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn a_file_without_end_is_not_read_to_it() {
         let error = Layers::new().file(Path::new("/dev/zero")).unwrap_err();
-        assert_eq!(error.to_string(), "configuration file /dev/zero is longer than 1048576 bytes");
+        assert_eq!(error.to_string(), "cannot read configuration file /dev/zero: it is a device, want a regular file");
     }
 
     #[test]

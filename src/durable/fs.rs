@@ -197,7 +197,10 @@ mod tests {
     fn what_is_read_is_bounded_and_what_is_removed_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::default();
-        assert_eq!(disk.read(Path::new("/dev/zero"), 1000).unwrap_err().to_string(), "it is a device, want a regular file");
+        assert_eq!(
+            disk.read(Path::new("/dev/zero"), 1000).unwrap_err().to_string(),
+            "it is a device, want a regular file"
+        );
         let kept = dir.path().join("kept");
         write_new(&disk, &kept, b"1234").unwrap();
         assert_eq!(disk.read(&kept, 4).unwrap(), b"1234");

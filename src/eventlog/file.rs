@@ -178,8 +178,18 @@ impl EventFile {
         let (path, dir) = (dir.path().join(&name), dir.clone());
         let buffer = Vec::with_capacity(BUFFER + BUFFER / 4);
         let tally = Tally::default();
-        let mut event_file =
-            EventFile { file, path, dir, buffer, records: 0, written: 0, bytes: 0, tally, torn: false, entry_synced: false };
+        let mut event_file = EventFile {
+            file,
+            path,
+            dir,
+            buffer,
+            records: 0,
+            written: 0,
+            bytes: 0,
+            tally,
+            torn: false,
+            entry_synced: false,
+        };
         // The run shows in TensorBoard from here on, and a disk that is full is found before anything is lost.
         if let Err(source) = event_file.begin(now, start) {
             // Ours, new, and of no use; if it cannot be removed the first error is still the one to tell.
@@ -347,6 +357,8 @@ fn next_name(dir: &Dir, origin: &Origin, counter: u64, now: WallTime) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, OpenOptions};
+
     use super::*;
     use crate::eventlog::reader::EventReader;
     use crate::types::Tag;
@@ -411,22 +423,63 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_nothing_sorts_after_is_an_error() {
-        for last in ["z.tfevents", "events.out.tfevents.9999999999.host"] {
+    fn a_new_file_sorts_last_whatever_names_there_are() {
+        let long = format!("z.tfevents.{}", "z".repeat(200));
+        for (last, want) in [
+            ("events.out.tfevents.9999999998.host", "events.out.tfevents.9999999999.host.42.0.v2"),
+            ("events.out.tfevents.9999999999.host", "z.tfevents.0000000005.host.42.0.v2"),
+            ("events.out.tfevents.99999999999999.host", "z.tfevents.0000000005.host.42.0.v2"),
+            ("events.out.tfevents.later", "z.tfevents.0000000005.host.42.0.v2"),
+            ("events.tfevents.2000000000.v2", "events.tfevents.2000000001.host.42.0.v2"),
+            ("run.tfevents", "z.tfevents.0000000005.host.42.0.v2"),
+            ("z.tfevents", "zz.tfevents.0000000005.host.42.0.v2"),
+            ("z.tfevents.9999999999.v2", "zz.tfevents.0000000005.host.42.0.v2"),
+            (&long, "zz.tfevents.0000000005.host.42.0.v2"),
+            ("zz\u{e9}~.tfevents", "zz\u{e9}~z.tfevents.0000000005.host.42.0.v2"),
+        ] {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join(last), b"").unwrap();
-            let error = create(dir.path(), 5.0).unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!(
-                    "cannot name a new event file in {} that TensorBoard reads last: got {last}, want a name before \
-                     events.out.tfevents.9999999999; move it away",
-                    dir.path().display()
-                )
-            );
-            assert_eq!(error.exit(), Exit::CantCreate);
-            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+            let mut names = vec![last.to_owned()];
+            names.extend((0..3).map(|_| name(&create(dir.path(), 5.0).unwrap()).to_owned()));
+            assert_eq!(names[1], want);
+            assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+            assert_eq!(names[2].len(), names[3].len(), "the next ones count on: {names:?}");
         }
+    }
+
+    #[test]
+    fn a_name_that_nothing_sorts_after_is_an_error() {
+        let last = format!("{}.tfevents", "z".repeat(240));
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(&last), b"").unwrap();
+        let error = create(dir.path(), 5.0).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "cannot name a new event file in {} that TensorBoard reads last: the last name there is {last}, and none is \
+                 left after it; move it away",
+                dir.path().display()
+            )
+        );
+        assert_eq!(error.exit(), Exit::CantCreate);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_was_removed_takes_nothing_more_and_says_what_is_lost_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = create(dir.path(), 5.0).unwrap();
+        let values = [Value::scalar(Tag::of("loss"), 0.5)];
+        file.write_values(time(1.0), Step::ZERO, &values).unwrap();
+        file.flush().unwrap();
+        fs::remove_file(file.path()).unwrap();
+        file.write_values(time(1.0), Step::ZERO, &values).unwrap();
+        let error = file.sync().unwrap_err();
+        assert_eq!(error.to_string(), format!("{} was removed while it was written", file.path().display()));
+        assert_eq!((error.lost(), error.exit()), (2, Exit::Io));
+        file.write_values(time(1.0), Step::ZERO, &values).unwrap();
+        assert_eq!(file.flush().unwrap_err().lost(), 0);
+        assert_eq!(file.abandon().records(), 1);
     }
 
     #[test]

@@ -498,7 +498,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let points = crate::eventlog::Embeddings::new("dense", 2, vec![0.5; 4]).unwrap();
         let time = WallTime::from_secs(1_700_000_000.0).unwrap();
-        points.write(&files::Dir::make(&dir.path().join("projector/epoch_0004")).unwrap(), &Origin::new("host", 7), time).unwrap();
+        points
+            .write(&files::Dir::make(&dir.path().join("projector/epoch_0004")).unwrap(), &Origin::new("host", 7), time)
+            .unwrap();
         expect![[r#"
             run projector/epoch_0004
               tag    kind       points  steps   size

@@ -400,6 +400,49 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_is_held_gets_the_files_wherever_it_is_and_no_link_does() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        fs::create_dir_all(at("run")).unwrap();
+        fs::create_dir_all(at("elsewhere")).unwrap();
+        let mut log = LogDir::within(Dir::open(&at("run")).unwrap(), Origin::new("host", 1));
+        log.retry = Duration::ZERO;
+        log.write(entry(Run::Train, 0)).unwrap();
+        fs::rename(at("run"), at("moved")).unwrap();
+        fs::create_dir(at("run")).unwrap();
+        log.write(entry(Run::Steps, 0)).unwrap();
+        for dir in ["validation", "projector"] {
+            std::os::unix::fs::symlink(at("elsewhere"), at("moved").join(dir)).unwrap();
+        }
+        let error = log.write(entry(Run::Validation, 0)).unwrap_err().to_string();
+        assert!(error.contains("it is a symbolic link, want a directory; move it away"), "{error}");
+        let points = What::Embeddings(Arc::new(Embeddings::new("dense", 2, vec![0.5; 4]).unwrap()));
+        assert_eq!(log.write(Entry { what: points, ..entry(Run::Train, 1) }).unwrap_err().lost, 1);
+        assert_eq!(log.close().unwrap_err().lost, 1);
+        assert_eq!((read(&at("moved"), Run::Train).0, read(&at("moved"), Run::Steps).0), (vec![0], vec![0]));
+        for dir in ["run", "elsewhere"] {
+            assert_eq!(fs::read_dir(at(dir)).unwrap().count(), 0, "{dir}");
+        }
+    }
+
+    #[test]
+    fn what_a_removed_file_held_is_lost_and_the_next_is_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = log(dir.path());
+        log.write(entry(Run::Train, 0)).unwrap();
+        log.write(entry(Run::Train, 1)).unwrap();
+        log.sync().unwrap();
+        fs::remove_dir_all(dir.path().join("train")).unwrap();
+        log.write(entry(Run::Train, 2)).unwrap();
+        let error = log.flush().unwrap_err();
+        assert!(error.to_string().starts_with("event log: 3 entries are lost: "), "{error}");
+        assert!(error.to_string().ends_with(" was removed while it was written"), "{error}");
+        log.write(entry(Run::Train, 3)).unwrap();
+        log.close().unwrap();
+        assert_eq!((read(dir.path(), Run::Train), log.lost()), ((vec![3], vec![]), 3));
+    }
+
+    #[test]
     fn bytes_are_counted_by_kind_and_add_up_to_the_files() {
         let dir = tempfile::tempdir().unwrap();
         let mut log = log(dir.path());

@@ -288,7 +288,8 @@ impl Embeddings {
         let Contents { tensors, metadata, sheet } = match self.made.0.get() {
             Some(made) => made,
             None => {
-                let sheet = self.sheet_png().map_err(|source| SnapshotError::Png { path: dir.path().join(SPRITE), source })?;
+                let sheet =
+                    self.sheet_png().map_err(|source| SnapshotError::Png { path: dir.path().join(SPRITE), source })?;
                 own = Contents { tensors: self.tensors_tsv(), metadata: self.metadata_tsv(), sheet };
                 &own
             }
@@ -562,7 +563,7 @@ mod tests {
     }
 
     fn write(dir: &Path, embeddings: &Embeddings) -> Result<u64, SnapshotError> {
-        embeddings.write(dir, &Origin::new("host", 1), WallTime::from_secs(1.0).unwrap())
+        embeddings.write(&Dir::make(dir).unwrap(), &Origin::new("host", 1), WallTime::from_secs(1.0).unwrap())
     }
 
     #[test]

@@ -26,7 +26,9 @@ pub enum Foreign {
          with chown"
     )]
     Owner { owner: u32, user: u32 },
-    #[error("it has {names} names (hard links), want one: the file of the other name would be changed; put a copy in its place")]
+    #[error(
+        "it has {names} names (hard links), want one: the file of the other name would be changed; put a copy in its place"
+    )]
     Names { names: u64 },
 }
 

@@ -94,6 +94,16 @@ impl Journal {
         Ok(Journal { place, attempt, file, waiting, waiting_bytes: 0, given_up: 0, written: 0, warned: None })
     }
 
+    /// Looks, without writing anything, whether what is at `path` could be written to as a journal, if something is.
+    pub fn check(path: &Path) -> Result<(), JournalError> {
+        let error = |source| JournalError::Write { path: path.to_owned(), source };
+        let opened = Dir::above(path).and_then(|(dir, name)| dir.open_own(name));
+        match opened {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            file => check_names(&mut file.map_err(error)?).map_err(error),
+        }
+    }
+
     /// Every whole line of the journal at `path`; of one that is not there, none.
     pub fn read(path: &Path) -> Result<Reading, ReadingError> {
         reading::read(path)
@@ -191,7 +201,10 @@ impl Journal {
         if self.warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             self.warned = Some(Instant::now());
             let lost = self.lost();
-            tracing::warn!("{what}; training goes on, {lost} lines of {} are missing so far", self.place.path.display());
+            tracing::warn!(
+                "{what}; training goes on, {lost} lines of {} are missing so far",
+                self.place.path.display()
+            );
         }
     }
 }
@@ -223,14 +236,9 @@ impl Place {
     }
 
     /// A copy in the place of a journal that has several names, as a copy of a run by hard links leaves it: under the
-    /// other name it is another run's, and stays as it is. What is no journal is not copied to where others may read it.
+    /// other name it is another run's, and stays as it is.
     fn copied(&self, mut original: File) -> io::Result<File> {
-        let mut start = [0; BEGINNING.len()];
-        let read = original.read_exact(&mut start);
-        if original.metadata()?.len() > 0 && (read.is_err() || start != *BEGINNING) {
-            return Err(Foreign::Names { names: Dir::names_of(&original)? }.into());
-        }
-        original.rewind()?;
+        check_names(&mut original)?;
         let (name, mut copy) = make_temporary_name(|name| self.dir.create(name))?;
         let permissions = original.metadata()?.permissions();
         let placed = io::copy(&mut original, &mut copy)
@@ -243,6 +251,16 @@ impl Place {
         }
         placed.map(|()| copy)
     }
+}
+
+/// What has several names and is no journal was linked here by mistake or with intent: it is not copied, either, as
+/// others may read the copy.
+fn check_names(file: &mut File) -> io::Result<()> {
+    let names = Dir::names_of(file)?;
+    let mut start = [0; BEGINNING.len()];
+    let is_journal = file.metadata()?.len() == 0 || (file.read_exact(&mut start).is_ok() && start == *BEGINNING);
+    file.rewind()?;
+    if names <= 1 || is_journal { Ok(()) } else { Err(Foreign::Names { names }.into()) }
 }
 
 /// Where the last whole line ends: behind the last newline, or at 0. `None` if more than a line is torn.
@@ -374,7 +392,10 @@ mod tests {
         std::fs::remove_file(at("link")).unwrap();
         std::os::unix::fs::symlink("planted", at("link")).unwrap();
         let error = Journal::open(&at("link"), 1).unwrap_err();
-        assert!(error.to_string().ends_with("link: it is a symbolic link, want a regular file; move it away"), "{error}");
+        assert!(
+            error.to_string().ends_with("link: it is a symbolic link, want a regular file; move it away"),
+            "{error}"
+        );
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4, "no copy is left");
     }
 

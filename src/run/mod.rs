@@ -26,7 +26,7 @@ use crate::exit::Classify;
 use crate::model::{Network, Precision};
 use crate::observe::Log;
 use crate::operators;
-use crate::records::{self, RunResult, Textfile};
+use crate::records::{self, Journal, RunResult, Textfile};
 use crate::run_dir::{self, JOURNAL, RunDir, RunDirError};
 use crate::session::Session;
 use crate::train::{self, Fit, FitError, OnNonFinite, Outcome, Progress};
@@ -157,6 +157,7 @@ fn run_in(
         let finished = if is_read_only { standing::finished(logdir, resolved).ok().flatten() } else { None };
         return finished.map(Ended::Already).ok_or(error.into());
     }
+    Journal::check(&logdir.join(JOURNAL))?;
     if *start != Start::Fresh
         && let Some(already) = standing::finished(logdir, resolved)?
     {

@@ -148,7 +148,11 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, Run
 fn refuse_other_layers(job: &Job<'_>, from: &Path, settings: &BTreeMap<String, String>) -> Result<(), StandingError> {
     let mut differences = job.resolved.differences(settings);
     differences.retain(|difference| NETWORK.contains(&difference.what.as_str()));
-    if differences.is_empty() { Ok(()) } else { Err(StandingError::ForkOfAnother { path: from.to_owned(), differences }) }
+    if differences.is_empty() {
+        Ok(())
+    } else {
+        Err(StandingError::ForkOfAnother { path: from.to_owned(), differences })
+    }
 }
 
 fn beginning(job: &Job<'_>, dataset: DatasetFact) -> Result<Point, RunError> {

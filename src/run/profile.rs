@@ -139,9 +139,11 @@ fn check(path: &Path, logdir: &Path, figures: Option<&Path>) -> Result<(), Profi
     if path.symlink_metadata().is_ok() && !is_profile(path) {
         return Err(ProfileError::Foreign { path: own() });
     }
-    Dir::above(path)
-        .and_then(|(dir, name)| dir.has_own_file(name))
-        .map_err(|source| ProfileError::NotWritable { path: own(), dir: own(), source })?;
+    Dir::above(path).and_then(|(dir, name)| dir.has_own_file(name)).map_err(|source| ProfileError::NotWritable {
+        path: own(),
+        dir: own(),
+        source,
+    })?;
     Ok(())
 }
 
