@@ -221,10 +221,12 @@ def test_a_trace_without_a_sync_or_a_rename_is_found(recorded, what, leave_out):
 def test_a_trace_is_read_with_calls_that_wait_for_each_other():
     calls = trace.parse('7 fsync(4</r/a> <unfinished ...>\n8 write(5</r/b>, ""..., 3) = 3\n7 <... fsync resumed>) = 0\n'
                         '7 renameat2(AT_FDCWD</x>, "/r/a", AT_FDCWD</x>, "/r/c", RENAME_NOREPLACE) = -1 EEXIST (Is)\n'
+                        '7 mkdirat(5</r>, "d", 0777) = 0\n7 renameat(5</r>, "e", 5</r>, "f") = 0\n'
                         '8 write(5</r/b>, ""..., 3) = ?\n9 +++ exited with 0 +++\n')
     assert [(call.tid, call.name, call.path, call.to, call.worked, call.ordinal) for call in calls] == [
         (8, "write", "/r/b", "", True, 1), (7, "fsync", "/r/a", "", True, 1),
-        (7, "renameat2", "/r/a", "/r/c", False, 1), (8, "write", "/r/b", "", False, 2)]
+        (7, "renameat2", "/r/a", "/r/c", False, 1), (7, "mkdirat", "/r/d", "", True, 1),
+        (7, "renameat", "/r/e", "/r/f", True, 1), (8, "write", "/r/b", "", False, 2)]
 
 
 def test_what_programs_say_of_themselves_is_added_up():

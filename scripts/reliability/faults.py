@@ -20,7 +20,7 @@ from reliability.tally import Tally
 from reliability.watching import wait_for
 
 ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS")
-FAILING = ("openat", "write", "fsync", "fdatasync", "rename", "renameat2", "mkdir")
+FAILING = ("openat", "write", "fsync", "fdatasync", "rename", "renameat", "renameat2", "mkdir", "mkdirat")
 # The exit codes of output that cannot be written: the disk's fault, a place's, a permission's.
 FAIR = (0, 73, 74, 77)
 MOST_WAIT = 60

@@ -16,7 +16,8 @@ CALLS = ("openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "renamea
 LINE = re.compile(r"^(?P<tid>\d+)\s+(?P<name>\w+)\((?P<arguments>.*)\)\s+=\s+(?P<result>-?\d+|\?)(?P<rest>.*)$")
 UNFINISHED = re.compile(r"^(\d+)\s+(\w+\(.*?),? *<unfinished \.\.\.>$")
 RESUMED = re.compile(r"^(\d+)\s+<\.\.\. (\w+) resumed>,? ?(.*)$")
-QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+# A name, and the open directory that it is in, where one is given.
+NAMED = re.compile(r'(?:\d+<([^>]*)>, )?"((?:[^"\\]|\\.)*)"')
 DESCRIPTOR = re.compile(r"^\d+<([^>]*)>")
 OPENED = re.compile(r"^<([^>]*)>")
 
@@ -133,7 +134,7 @@ def parse(text):
 
 
 def _call(tid, name, arguments, result, rest, ordinal):
-    names = QUOTED.findall(arguments)
+    names = [os.path.join(directory, name) for directory, name in NAMED.findall(arguments)]
     path, to, flags = "", "", ""
     if name in ("write", "pwrite64", "fsync", "fdatasync", "ftruncate"):
         descriptor = DESCRIPTOR.match(arguments)
