@@ -511,7 +511,7 @@ mod tests {
                 refused(name, "a symbolic link, want a regular file");
             }
             let mode = rustix::fs::Mode::from_raw_mode(0o600);
-            rustix::fs::mknodat(rustix::fs::CWD, &path.join(name), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            rustix::fs::mknodat(rustix::fs::CWD, path.join(name), rustix::fs::FileType::Fifo, mode, 0).unwrap();
             refused(name, "a named pipe, want a regular file");
         }
         for name in Run::ALL.map(Run::dir).into_iter().chain(OTHER_DIRS) {

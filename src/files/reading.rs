@@ -90,7 +90,7 @@ mod tests {
         std::os::unix::fs::symlink("file", at("link")).unwrap();
         std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
-        rustix::fs::mknodat(CWD, &at("pipe"), rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        rustix::fs::mknodat(CWD, at("pipe"), rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         for name in ["file", "link"] {
             assert_eq!(read(&at(name), 4).unwrap(), b"1234");
             assert_eq!(read(&at(name), 3).unwrap_err().kind(), ErrorKind::FileTooLarge);
