@@ -160,7 +160,8 @@ pub const KNOBS: &[Knob] = &[
         key: "data-dir",
         value_name: "DIR",
         default: DEFAULT_DATA_DIR,
-        help: "Where data sets lie, each in a directory of its name",
+        help: "Where data sets lie, each in a directory of its name\n\nThe layouts of torchvision (MNIST/raw) and of Kaggle's \
+               archives are read, too, and so is a directory that holds the files themselves.",
         heading: DATA,
         later: Later::Free,
         set: |c, t| store(&mut c.data_dir, path(t)),
