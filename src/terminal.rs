@@ -17,6 +17,11 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// The same for a text of several lines: its line ends stay.
+pub fn printable_lines(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
 /// A path or a name in printable characters; a byte that is not UTF-8 is shown as `\xff`.
 pub fn printable_path(path: impl AsRef<OsStr>) -> String {
     let mut shown = String::new();
@@ -95,6 +100,11 @@ mod tests {
         ] {
             assert_eq!(printable(text), want, "{text:?}");
         }
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(printable_lines("a\n\n\u{1b}[1mb\n"), "a\n\n\\u{1b}[1mb\n");
     }
 
     #[test]

@@ -164,7 +164,9 @@ fn wrong_command_lines() {
         mistake("summary --input 28x28", 64, &["input", "`28x28`"]),
         mistake("summary --input 0x28x1", 64, &["input", "`0x28x1`"]),
         mistake("summary --classes 0", 64, &["classes", "`0`"]),
-        mistake(RUN, 64, &["argument `\\xff` is not UTF-8"]).argument("--dataset").argument(OsString::from_vec(vec![0xff])),
+        mistake(RUN, 64, &["argument `\\xff` is not UTF-8"])
+            .argument("--dataset")
+            .argument(OsString::from_vec(vec![0xff])),
     ]);
 }
 
@@ -529,6 +531,27 @@ fn memory_comes_from_jemalloc() {
     // Nothing in the source calls it, and all would build without it.
     let outcome = finish(sandbox.trainer(["--version"]).env("MALLOC_CONF", "nonsense:1"));
     assert!(outcome.says("Invalid conf pair"), "{}{}", outcome.stdout, outcome.stderr);
+}
+
+#[test]
+fn no_argument_steers_the_terminal_through_an_error() {
+    let sandbox = Sandbox::new();
+    let steering = "\u{1b}]0;title\u{7}\u{202e}x";
+    for arguments in [
+        &["predict", "--run", steering, "a.png"][..],
+        &["--dataset", steering],
+        &["--logdir", steering, "--dataset", "synthetic", "--epochs", steering],
+        &[steering],
+        &[&format!("--{steering}")],
+        &["data", "verify", steering],
+        &["data", "fetch", "mnist", "--mirror", steering],
+    ] {
+        let outcome = finish(&mut sandbox.trainer(arguments));
+        assert_ne!(outcome.code(), 0);
+        assert!(!outcome.stderr.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{arguments:?}: {:?}", outcome.stderr);
+        // Of what a terminal takes for a sequence clap shows nothing.
+        assert!(outcome.stderr.contains(r"\u{202e}x"), "{arguments:?}: {}", outcome.stderr);
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command};
 
 use crate::exit::{Classify, Exit};
-use crate::terminal::printable_path;
+use crate::terminal::{printable_lines, printable_path};
 
 /// What a subcommand ends with when it fails: the message is printed once, here.
 #[derive(Debug)]
@@ -55,7 +55,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(Exit::Usage.code());
         }
         Err(error) => {
-            let _ = error.print();
+            // With colours, unless an argument that it repeats would steer the terminal.
+            if arguments.iter().all(|argument| Some(printable_path(argument).as_str()) == argument.to_str()) {
+                let _ = error.print();
+            } else {
+                note(error.render().to_string().trim_end());
+            }
             return if error.use_stderr() { ExitCode::from(Exit::Usage.code()) } else { ExitCode::SUCCESS };
         }
     };
@@ -157,9 +162,9 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Says something on stderr; that it cannot be said is no reason to stop.
+/// Says something on stderr, with nothing in it that steers the terminal; that it cannot be said is no reason to stop.
 fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", printable_lines(text));
 }
 
 /// A flag that takes a value.
