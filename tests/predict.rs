@@ -5,7 +5,9 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::io::{Cursor, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 use std::sync::LazyLock;
 
@@ -149,6 +151,59 @@ fn a_picture_that_cannot_be_used_does_not_stop_the_others() {
     assert_eq!(objects(&outcome)[0]["file"], "good.png");
     let outcome = sandbox.run("predict --run run text.png none.png");
     assert_eq!((outcome.code(), outcome.stdout.as_str()), (65, ""));
+}
+
+#[test]
+fn names_may_be_any_bytes_and_none_of_them_steers_the_terminal() {
+    let sandbox = sandbox();
+    let picture = encoded(&shape(0), ImageFormat::Png);
+    let names: [&[u8]; 6] =
+        [b"caf\xe9.png", b"\xff\xfe", b"a\nb.png", b"\x1b[31mred\x07.png", "\u{202e}gnp.png".as_bytes(), b"plain.png"];
+    for name in names {
+        std::fs::write(sandbox.path(OsStr::from_bytes(name)), &picture).unwrap();
+    }
+    // One of a size that is prepared, one that is none, one that is missing: a warning and two errors.
+    let large = shape(0).resize(100, 100, FilterType::Triangle);
+    let names = names.into_iter().chain([&b"\x1blarge\xff.png"[..], b"\x1btext\xff.png", b"\x1bnone\xff.png"]);
+    let names: Vec<&OsStr> = names.map(OsStr::from_bytes).collect();
+    std::fs::write(sandbox.path(names[6]), encoded(&large, ImageFormat::Png)).unwrap();
+    std::fs::write(sandbox.path(names[7]), "hello").unwrap();
+
+    let mut command = sandbox.trainer(["predict", "--run", "run"]);
+    let outcome = finish(command.args(&names));
+    assert_eq!(outcome.code(), 65, "{}", outcome.stderr);
+    let rows: Vec<&str> = outcome.stdout.lines().map(|line| line.split("  ").next().unwrap()).collect();
+    assert_eq!(
+        rows,
+        [
+            "file",
+            r"caf\xe9.png",
+            r"\xff\xfe",
+            r"a\nb.png",
+            r"\u{1b}[31mred\u{7}.png",
+            r"\u{202e}gnp.png",
+            "plain.png",
+            r"\u{1b}large\xff.png",
+        ]
+    );
+    let said: Vec<&str> = outcome.stderr.lines().collect();
+    assert_eq!(said.len(), 3, "{}", outcome.stderr);
+    assert!(said[0].starts_with(r"warning: \u{1b}large\xff.png: "), "{}", said[0]);
+    assert_eq!(said[1], r"error: \u{1b}text\xff.png: is no PNG, JPEG or BMP picture");
+    assert!(said[2].starts_with(r"error: \u{1b}none\xff.png: cannot read the picture: No such file"), "{}", said[2]);
+
+    // JSON holds what is Unicode as it is.
+    let mut command = sandbox.trainer(["predict", "--run", "run", "--format", "json"]);
+    let files: Vec<Value> =
+        objects(&finish(command.args(&names))).into_iter().map(|object| object["file"].clone()).collect();
+    assert_eq!(files[..4], [r"caf\xe9.png", r"\xff\xfe", "a\nb.png", "\u{1b}[31mred\u{7}.png"]);
+
+    let mut command = sandbox.trainer(["explain", "--run", "run", "--out", "why", "--method", "occlusion", "--image"]);
+    let outcome = finish(command.args(&names));
+    assert_eq!(outcome.code(), 65, "{}", outcome.stderr);
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    assert_eq!(lines.len(), 7, "{}", outcome.stdout);
+    assert!(lines[0].starts_with("why/caf-xe9.explanations.png: why "), "{}", lines[0]);
 }
 
 #[test]

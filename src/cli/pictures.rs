@@ -1,15 +1,16 @@
 //! Pictures on the command line: the flags about them, and reading them, with what was done to them said.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches};
 
 use super::{Failure, option};
 use crate::data::photo::Photo;
-use crate::data::{Inversion, Look, Specimen, change};
+use crate::data::{Inversion, Look, PhotoError, Specimen, change};
 use crate::exit::Exit;
 use crate::run;
 use crate::saved::SavedRun;
+use crate::terminal::{printable, printable_path};
 
 /// Standard input, where a path is wanted.
 const STDIN: &str = "-";
@@ -41,7 +42,7 @@ pub(super) fn inversion(matches: &ArgMatches) -> Result<Inversion, Failure> {
 
 /// What the pictures became, and why some of them became nothing.
 pub(super) fn read<'a>(
-    files: impl IntoIterator<Item = &'a String>,
+    files: impl IntoIterator<Item = &'a PathBuf>,
     look: &Look,
     inversion: Inversion,
 ) -> (Vec<Specimen>, Vec<Failure>) {
@@ -55,14 +56,18 @@ pub(super) fn read<'a>(
     (specimens, failures)
 }
 
-fn read_one(file: &str, look: &Look, inversion: Inversion) -> Result<Specimen, Failure> {
-    let (name, photo) = match file {
-        STDIN => ("stdin", Photo::read("stdin", std::io::stdin().lock())),
-        path => (path, Photo::open(Path::new(path))),
+fn read_one(file: &Path, look: &Look, inversion: Inversion) -> Result<Specimen, Failure> {
+    let (name, photo) = match file.to_str() {
+        Some(STDIN) => ("stdin".to_owned(), Photo::read("stdin", std::io::stdin().lock())),
+        Some(name) => (name.to_owned(), Photo::open(file)),
+        // What asks for JSON gets names as they are, as far as JSON can hold them.
+        None => (printable_path(file), Photo::open(file)),
     };
-    let specimen = Specimen::of_photo(name, photo?, look, inversion)?;
+    let shown = printable(&name);
+    let photo = photo.map_err(|error| PhotoError { name: shown.clone(), ..error })?;
+    let specimen = Specimen::of_photo(&name, photo, look, inversion)?;
     if !specimen.changes.is_empty() {
-        tracing::warn!("{name}: {}", change::sentence(&specimen.changes));
+        tracing::warn!("{shown}: {}", change::sentence(&specimen.changes));
     }
     Ok(specimen)
 }

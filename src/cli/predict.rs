@@ -1,13 +1,15 @@
 //! `trainer predict`: what a trained network sees in pictures.
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::pictures::{self, text, wrong};
 use super::{Failure, flags, option, print};
 use crate::data::{Change, Specimen};
 use crate::exit::Exit;
 use crate::telemetry::Console;
-use crate::terminal::columns;
+use crate::terminal::{columns, printable};
 
 /// More classes than this are no classes of ours.
 const MOST: usize = 65_536;
@@ -15,6 +17,7 @@ const MOST: usize = 65_536;
 pub(super) fn command() -> Command {
     let files = Arg::new("file")
         .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
         .required(true)
         .action(ArgAction::Append)
         .help("PNG, JPEG or BMP pictures of any size; `-` for standard input");
@@ -26,7 +29,7 @@ pub(super) fn command() -> Command {
              be used does not stop the others; the exit code is that of the first one.\n\nWith --format json each \
              picture is one line with one object: `file`, `class`, `class_index`, `probability`, `probabilities` (of \
              every class by name, in the order of the data set) and `prepared` (a list of what was done to the \
-             picture).",
+             picture). Bytes of a name that are not UTF-8 are written as `\\xff`.",
         )
         .args(pictures::flags())
         .arg(option("format", "FORMAT", "Form of what is printed: `table` or `json` [default: table]"))
@@ -55,14 +58,16 @@ pub(super) fn predict(matches: &ArgMatches) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     let saved = pictures::saved_run(matches, &resolved.config)?;
-    let files = matches.get_many::<String>("file").into_iter().flatten();
-    let (specimens, failures) = pictures::read(files, &saved.look(), inversion);
+    let files = matches.get_many::<PathBuf>("file").into_iter().flatten();
+    let (specimens, mut failures) = pictures::read(files, &saved.look(), inversion);
     let images: Vec<&[u8]> = specimens.iter().map(|specimen| specimen.pixels.as_slice()).collect();
-    let rows: Vec<Prediction<'_>> = specimens
-        .iter()
-        .zip(saved.probabilities(&images))
-        .map(|(specimen, probabilities)| Prediction::new(specimen, probabilities))
-        .collect::<Result<_, _>>()?;
+    let mut rows = Vec::new();
+    for (specimen, probabilities) in specimens.iter().zip(saved.probabilities(&images)) {
+        match Prediction::new(specimen, probabilities) {
+            Ok(row) => rows.push(row),
+            Err(failure) => failures.push(failure),
+        }
+    }
     if !rows.is_empty() {
         let lines: Vec<String> = match json {
             true => rows.iter().map(|row| row.json(&saved.classes).to_string()).collect(),
@@ -85,7 +90,7 @@ struct Prediction<'a> {
 impl<'a> Prediction<'a> {
     fn new(specimen: &'a Specimen, probabilities: Vec<f32>) -> Result<Prediction<'a>, Failure> {
         if !probabilities.iter().all(|p| p.is_finite()) {
-            let name = &specimen.name;
+            let name = printable(&specimen.name);
             return Err(Failure::new(
                 Exit::Data,
                 format!("{name}: the network's answer is not finite: it has diverged"),
@@ -124,8 +129,7 @@ fn table(rows: &[Prediction<'_>], classes: &[String], top: usize) -> Vec<String>
     let mut lines = vec![heading];
     for row in rows {
         let percent = |class: usize| percent(row.probabilities[class]);
-        // A name may hold anything; a row is a line.
-        let mut cells = vec![row.specimen.name.replace(char::is_control, "\u{fffd}")];
+        let mut cells = vec![printable(&row.specimen.name)];
         for (rank, &class) in row.ranked.iter().take(ranks).enumerate() {
             match rank {
                 0 => cells.extend([classes[class].clone(), format!("{:>11}", percent(class))]),
@@ -168,12 +172,12 @@ mod tests {
         assert_eq!(
             table(&rows, &classes(), 2),
             [
-                "file                     class            probability  runner-up",
-                "three.png                horizontal bars       99.8 %  a 0.1 %",
-                "a much longer name\u{fffd}.png  c                     50.0 %  a 25.0 %",
+                "file                      class            probability  runner-up",
+                "three.png                 horizontal bars       99.8 %  a 0.1 %",
+                "a much longer name\\n.png  c                     50.0 %  a 25.0 %",
             ]
         );
-        assert_eq!(table(&rows, &classes(), 1)[1], "three.png                horizontal bars       99.8 %");
+        assert_eq!(table(&rows, &classes(), 1)[1], "three.png                 horizontal bars       99.8 %");
         assert!(table(&rows, &classes(), 99)[0].ends_with("runner-up  3rd"));
     }
 
