@@ -11,6 +11,7 @@
 //!   checkpoints/ckpt-*/  states to go on from, the newest last
 //!   metrics.jsonl        what happened, a line each: for programs
 //!   model.safetensors    trained weights, once the run is finished
+//!   best.safetensors     those after the best epoch, where that was not the last one
 //!   result.json          the outcome; its presence marks the run as finished
 //!   run.lock             held while a process trains here
 //! ```
@@ -29,6 +30,8 @@ use crate::types::{Run, Step};
 pub const CONFIG: &str = "config.toml";
 /// The trained weights, within the run's directory.
 pub const WEIGHTS: &str = "model.safetensors";
+/// The weights after the best epoch, within the run's directory, where that was not the last one.
+pub const BEST: &str = "best.safetensors";
 /// The outcome, within the run's directory.
 pub const RESULT: &str = "result.json";
 /// What happened, for programs.
@@ -109,7 +112,7 @@ pub fn check(path: &Path) -> Result<(), RunDirError> {
     }
     let mut dirs = vec![existing.clone()];
     if existing == path {
-        for name in [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END] {
+        for name in [CONFIG, WEIGHTS, BEST, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END] {
             let dir = path.join(name);
             if dir.is_dir() {
                 return Err(RunDirError::Directory { path: path.to_owned(), dir });
@@ -137,7 +140,7 @@ pub fn check(path: &Path) -> Result<(), RunDirError> {
 
 /// Whether a run keeps something of its own under this name in its directory.
 pub fn is_own(name: &OsStr) -> bool {
-    let files = [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END, CHECKPOINTS, projector::DIR];
+    let files = [CONFIG, WEIGHTS, BEST, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END, CHECKPOINTS, projector::DIR];
     files.into_iter().chain(Run::ALL.map(Run::dir)).any(|own| name == own) || name.to_string_lossy().contains(MARK)
 }
 
@@ -201,6 +204,15 @@ impl RunDir {
         self.path.join(WEIGHTS)
     }
 
+    pub fn best_weights(&self) -> PathBuf {
+        self.path.join(BEST)
+    }
+
+    /// Removes the weights of an earlier best epoch: the last one is the best by now.
+    pub fn remove_best_weights(&self) -> Result<(), RunDirError> {
+        self.remove([self.best_weights()])
+    }
+
     pub fn write_config(&self, toml: &str) -> Result<(), RunDirError> {
         Ok(durable::write(&self.path.join(CONFIG), toml.as_bytes())?)
     }
@@ -238,7 +250,7 @@ impl RunDir {
     /// removed before, or a crash half-way leaves states to go on from without their curves.
     pub fn clear(&self) -> Result<(), RunDirError> {
         // The result first: a crash half-way leaves an unfinished run, never a finished one without its curves.
-        let names = [RESULT, WEIGHTS, CONFIG, JOURNAL, SESSION_END, SESSION_START];
+        let names = [RESULT, WEIGHTS, BEST, CONFIG, JOURNAL, SESSION_END, SESSION_START];
         let mut files: Vec<PathBuf> = names.iter().map(|name| self.path.join(name)).collect();
         files.extend(Run::ALL.iter().flat_map(|run| event_files(&self.path.join(run.dir()))));
         self.remove(files)?;
@@ -371,7 +383,7 @@ mod tests {
     #[test]
     fn a_directory_where_the_weights_belong_is_found_before_training() {
         let dir = tempfile::tempdir().unwrap();
-        for name in [CONFIG, WEIGHTS, RESULT, LOCK, SESSION_START, SESSION_END] {
+        for name in [CONFIG, WEIGHTS, BEST, RESULT, LOCK, SESSION_START, SESSION_END] {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.join(name)).unwrap();
             let error = check(&path).unwrap_err();

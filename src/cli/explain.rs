@@ -1,5 +1,6 @@
 //! `trainer explain`: why a trained network sees in pictures what it sees.
 
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
@@ -77,6 +78,7 @@ pub(super) fn explain(matches: &ArgMatches) -> Result<(), Failure> {
         let replies = inquiry.ask(&saved, specimens);
         let sheets = inquiry::write(&out, &saved, &replies, matches.get_flag("raw"), SystemClock.now())?;
         let lines = replies.iter().zip(&sheets).map(|(reply, sheet)| line(&saved.classes, reply, sheet));
+        let lines = iter::once(format!("weights: {}", saved.origin)).chain(lines);
         print(&lines.collect::<Vec<_>>().join("\n"))?;
     }
     pictures::report(failures)

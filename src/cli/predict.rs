@@ -1,5 +1,6 @@
 //! `trainer predict`: what a trained network sees in pictures.
 
+use std::iter;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -8,6 +9,7 @@ use super::pictures::{self, text, wrong};
 use super::{Failure, flags, option, print};
 use crate::data::{Change, Specimen};
 use crate::exit::Exit;
+use crate::saved::Origin;
 use crate::telemetry::Console;
 use crate::terminal::{columns, printable};
 
@@ -28,8 +30,9 @@ pub(super) fn command() -> Command {
              images that the network has learned from, and what was done to it is said on stderr. A picture that cannot \
              be used does not stop the others; the exit code is that of the first one.\n\nWith --format json each \
              picture is one line with one object: `file`, `class`, `class_index`, `probability`, `probabilities` (of \
-             every class by name, in the order of the data set) and `prepared` (a list of what was done to the \
-             picture). Bytes of a name that are not UTF-8 are written as `\\xff`.",
+             every class by name, in the order of the data set), `prepared` (a list of what was done to the \
+             picture), `weights` (the file with the weights that answer) and `epoch` (after which they were). Bytes of a \
+             name that are not UTF-8 are written as `\\xff`.",
         )
         .args(pictures::flags())
         .arg(option("format", "FORMAT", "Form of what is printed: `table` or `json` [default: table]"))
@@ -70,8 +73,10 @@ pub(super) fn predict(matches: &ArgMatches) -> Result<(), Failure> {
     }
     if !rows.is_empty() {
         let lines: Vec<String> = match json {
-            true => rows.iter().map(|row| row.json(&saved.classes).to_string()).collect(),
-            false => table(&rows, &saved.classes, top),
+            true => rows.iter().map(|row| row.json(&saved.classes, &saved.origin).to_string()).collect(),
+            false => {
+                iter::once(format!("weights: {}", saved.origin)).chain(table(&rows, &saved.classes, top)).collect()
+            }
         };
         print(&lines.join("\n"))?;
     }
@@ -102,7 +107,7 @@ impl<'a> Prediction<'a> {
         Ok(Prediction { specimen, probabilities, ranked })
     }
 
-    fn json(&self, classes: &[String]) -> serde_json::Value {
+    fn json(&self, classes: &[String], origin: &Origin) -> serde_json::Value {
         let best = self.ranked.first().copied().unwrap_or_default();
         let by_name: serde_json::Map<String, serde_json::Value> =
             classes.iter().cloned().zip(self.probabilities.iter().map(|&p| p.into())).collect();
@@ -113,6 +118,8 @@ impl<'a> Prediction<'a> {
             "probability": self.probabilities.get(best),
             "probabilities": by_name,
             "prepared": self.specimen.changes.iter().map(Change::to_string).collect::<Vec<_>>(),
+            "weights": origin.file,
+            "epoch": origin.epoch,
         })
     }
 }
@@ -193,9 +200,16 @@ mod tests {
     fn keys_are_stable() {
         let one = specimen("three.png", vec![Change::Grey, Change::EightBit]);
         let row = Prediction::new(&one, vec![0.25, 0.5, 0.25]).unwrap();
+        let origin = Origin {
+            file: "best.safetensors".to_owned(),
+            epoch: Some(4),
+            epochs: Some(5),
+            validation_accuracy: Some(0.992),
+        };
+        assert_eq!(origin.to_string(), "best.safetensors, epoch 4 of 5, validation accuracy 99.20 %");
         assert_eq!(
-            row.json(&classes()).to_string(),
-            r#"{"file":"three.png","class":"horizontal bars","class_index":1,"probability":0.5,"probabilities":{"a":0.25,"horizontal bars":0.5,"c":0.25},"prepared":["colours turned to grey","reduced from 16 to 8 bits a channel"]}"#
+            row.json(&classes(), &origin).to_string(),
+            r#"{"file":"three.png","class":"horizontal bars","class_index":1,"probability":0.5,"probabilities":{"a":0.25,"horizontal bars":0.5,"c":0.25},"prepared":["colours turned to grey","reduced from 16 to 8 bits a channel"],"weights":"best.safetensors","epoch":4}"#
         );
     }
 
