@@ -3,6 +3,8 @@ PYTHON ?= python3
 CARGO ?= cargo
 LOGDIR ?= logs
 ARGS ?=
+# Not from the environment, where others may have a variable of this name.
+DATASET = mnist
 export PYTHON CARGO
 
 VENV := .deps/venv
@@ -26,7 +28,7 @@ help: ## List the targets.
 
 .PHONY: run
 run: data build ## Train 5 epochs of MNIST into logs/fit, fetching and building what is missing (ARGS=...).
-	$(TRAINER) --logdir $(LOGDIR)/fit $(ARGS)
+	$(TRAINER) --logdir $(LOGDIR)/fit $(if $(filter-out mnist,$(DATASET)),--dataset $(DATASET)) $(ARGS)
 
 .PHONY: tensorboard
 tensorboard: venv ## Serve the log directory in TensorBoard on http://localhost:6006.
@@ -69,8 +71,8 @@ prerequisites:
 	@scripts/prerequisites.sh
 
 .PHONY: data
-data: prerequisites ## Fetch and verify MNIST into data/mnist, once.
-	@$(step) 'MNIST' $(PYTHON) scripts/data.py mnist
+data: prerequisites ## Fetch and verify MNIST into data/mnist, once (DATASET=fashion-mnist: that one).
+	@$(step) '$(DATASET)' $(PYTHON) scripts/data.py $(DATASET)
 
 .PHONY: explanations
 explanations: data build ## Compare explanations with pytorch-grad-cam and Captum, write docs/explanations.md (about 5 minutes).

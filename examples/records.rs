@@ -11,7 +11,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use trainer::records::{
-    Checkpoints, EpochMetrics, Figures, Journal, Line, Objective, RunResult, Status, Textfile, latest, settings,
+    BestEpoch, Checkpoints, EpochMetrics, Figures, Journal, Line, Objective, RunResult, Status, Textfile, latest,
+    settings,
 };
 use trainer::types::WallTime;
 
@@ -61,6 +62,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         rollbacks: count("rollback"),
         checkpoint: Some(format!("checkpoints/ckpt-{:012}", 3 * STEPS)),
         weights_blake3: Some(WEIGHTS.to_owned()),
+        best: Some(BestEpoch {
+            epoch: 3,
+            validation_loss: 0.0625,
+            validation_accuracy: 0.984375,
+            weights: "model.safetensors".to_owned(),
+            weights_blake3: WEIGHTS.to_owned(),
+        }),
         started: Some(at(0)?.as_secs()),
         ended: Some(at(220)?.as_secs()),
     };

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -28,6 +29,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT = 5  # seconds to connect, and between two pieces
+SLOWEST = 10_000  # bytes a second, over each PATIENCE; a package may be faster
+PATIENCE = 15  # seconds
 SIZES = {
     "train-images-idx3-ubyte": 47_040_016,
     "train-labels-idx1-ubyte": 60_008,
@@ -70,6 +73,10 @@ class Failed(Exception):
     """A source did not give what is wanted; the next one may."""
 
 
+class TooSlow(Failed):
+    """A mirror sends so little that the next one is tried for this file and all others."""
+
+
 def say(message):
     print(f"data: {message}", flush=True)
 
@@ -104,7 +111,8 @@ def matches(path, digest, copy_to=None):
 
 
 def present(directory, stem, digest):
-    spellings = [stem, f"{stem}.gz", f"{stem.replace('-idx', '.idx')}.gz", stem.replace("-idx", ".idx")]
+    dotted = stem.replace("-idx", ".idx")
+    spellings = [stem, dotted, f"{stem}.gz", f"{dotted}.gz"]
     # The first that is there is the one that `trainer` reads.
     path = next((directory / name for name in spellings if (directory / name).is_file()), None)
     return path is not None and matches(path, digest)
@@ -120,7 +128,9 @@ def place(source, directory, stem, digest):
     if not right:
         scratch.unlink()
         raise Failed(f"{source.name} is not the published file (its SHA-256 differs)")
-    scratch.replace(directory / stem)
+    # Kaggle's archive unpacks to directories of this name, beside files with a dot in theirs.
+    free = stem.replace("-idx", ".idx") if (directory / stem).is_dir() else stem
+    scratch.replace(directory / free)
     handle = os.open(directory, os.O_RDONLY)
     os.fsync(handle)
     os.close(handle)
@@ -152,9 +162,17 @@ def download(url, part, limit):
         length = response.headers.get("Content-Length")
         size = megabytes(have + int(length)) if length else "unknown size"
         say(f"fetching {size} from {url}" + (f", going on after {megabytes(have)}" if have else ""))
-        received = 0
-        while piece := response.read(1 << 16):
+        received, since, then = 0, time.monotonic(), 0
+        # What is there, and not a full piece: that may be long in coming.
+        while piece := response.read1(1 << 16):
             received += len(piece)
+            seconds = time.monotonic() - since
+            if seconds >= PATIENCE:
+                if received - then < SLOWEST * seconds:
+                    part.write(piece)
+                    part.flush()
+                    raise TooSlow(f"only {received - then} bytes came within {seconds:.0f} s")
+                since, then = time.monotonic(), received
             if have + received > limit:
                 part.truncate(0)
                 raise Failed("it sends more than the file can have")
@@ -197,6 +215,9 @@ def from_mirrors(name, directory, wanted):
                 del wanted[stem]
             except urllib.error.HTTPError as error:
                 problems.append(f"{url}: HTTP status {error.code}")
+            except TooSlow as error:
+                problems.append(f"{url}: {error}")
+                break
             except Failed as error:
                 problems.append(f"{url}: {error}")
             except (OSError, http.client.HTTPException) as error:

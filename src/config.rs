@@ -202,6 +202,8 @@ pub enum ConfigError {
     Twice { path: PathBuf, key: String, again: String },
     #[error("cannot read configuration file {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("configuration file {} is {found}; save it as UTF-8", path.display())]
+    Encoding { path: PathBuf, found: String },
     #[error("configuration file {} is longer than {limit} bytes", path.display())]
     TooLong { path: PathBuf, limit: u64 },
     #[error("configuration file {} is not TOML: {source}", path.display())]
@@ -212,9 +214,7 @@ impl Classify for ConfigError {
     fn exit(&self) -> Exit {
         match self {
             ConfigError::Value { origin: Source::CommandLine, .. } => Exit::Usage,
-            ConfigError::Read { source, .. } if source.kind() != std::io::ErrorKind::InvalidData => {
-                Exit::of_input(source)
-            }
+            ConfigError::Read { source, .. } => Exit::of_input(source),
             _ => Exit::Config,
         }
     }

@@ -216,8 +216,9 @@ fn description(saved: &SavedRun, reply: &Reply) -> String {
         .map(|e| format!("- **{}** ({}): {}", e.method.title(), e.method.source(), e.method.reading()))
         .collect();
     format!(
-        "Why the network of `{}` might see class {class} in `{}`.\n\n{}",
+        "Why the network of `{}` ({}) might see class {class} in `{}`.\n\n{}",
         saved.dir.display(),
+        saved.origin,
         reply.specimen.name,
         methods.join("\n")
     )

@@ -11,6 +11,7 @@
 //!   checkpoints/ckpt-*/  states to go on from, the newest last
 //!   metrics.jsonl        what happened, a line each: for programs
 //!   model.safetensors    trained weights, once the run is finished
+//!   best.safetensors     those after the best epoch, where that was not the last one
 //!   result.json          the outcome; its presence marks the run as finished
 //!   run.lock             held while a process trains here
 //! ```
@@ -38,6 +39,8 @@ pub use lost::LostDir;
 pub const CONFIG: &str = "config.toml";
 /// The trained weights, within the run's directory.
 pub const WEIGHTS: &str = "model.safetensors";
+/// The weights after the best epoch, within the run's directory, where that was not the last one.
+pub const BEST: &str = "best.safetensors";
 /// The outcome, within the run's directory.
 pub const RESULT: &str = "result.json";
 /// What happened, for programs.
@@ -109,7 +112,7 @@ pub struct RunDir {
 }
 
 /// Files of a run in its own directory.
-const FILES: [&str; 7] = [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END];
+const FILES: [&str; 8] = [CONFIG, WEIGHTS, BEST, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END];
 /// Directories of a run that hold no event files of curves.
 const OTHER_DIRS: [&str; 2] = [projector::DIR, CHECKPOINTS];
 
@@ -265,6 +268,15 @@ impl RunDir {
         self.path.join(WEIGHTS)
     }
 
+    pub fn best_weights(&self) -> PathBuf {
+        self.path.join(BEST)
+    }
+
+    /// Removes the weights of an earlier best epoch: the last one is the best by now.
+    pub fn remove_best_weights(&self) -> Result<(), RunDirError> {
+        self.remove([self.best_weights()])
+    }
+
     pub fn write_config(&self, toml: &str) -> Result<(), RunDirError> {
         Ok(durable::write_on(&self.disk, &self.path.join(CONFIG), toml.as_bytes())?)
     }
@@ -302,7 +314,7 @@ impl RunDir {
     /// removed before, or a crash half-way leaves states to go on from without their curves.
     pub fn clear(&self) -> Result<(), RunDirError> {
         // The result first: a crash half-way leaves an unfinished run, never a finished one without its curves.
-        let names = [RESULT, WEIGHTS, CONFIG, JOURNAL, SESSION_END, SESSION_START];
+        let names = [RESULT, WEIGHTS, BEST, CONFIG, JOURNAL, SESSION_END, SESSION_START];
         let mut files: Vec<PathBuf> = names.iter().map(|name| self.path.join(name)).collect();
         files.extend(Run::ALL.iter().flat_map(|run| event_files(&self.path.join(run.dir()))));
         self.remove(files)?;
@@ -408,7 +420,7 @@ mod tests {
     #[test]
     fn a_directory_where_the_weights_belong_is_found_before_training() {
         let dir = tempfile::tempdir().unwrap();
-        for name in [CONFIG, WEIGHTS, RESULT, LOCK, SESSION_START, SESSION_END] {
+        for name in [CONFIG, WEIGHTS, BEST, RESULT, LOCK, SESSION_START, SESSION_END] {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.join(name)).unwrap();
             let error = check(&path).unwrap_err();

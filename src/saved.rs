@@ -1,5 +1,6 @@
 //! A saved run: the network that a finished run left in its directory, ready to be asked.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind};
@@ -8,14 +9,38 @@ use crate::config::{Config, ConfigError, Layers};
 use crate::data::{Look, images_nchw};
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, Parameters, ShapeError, host_values};
-use crate::records::{ResultError, RunResult};
-use crate::run_dir::{CONFIG, RESULT, WEIGHTS};
+use crate::records::{BestEpoch, RunResult};
+use crate::run_dir::{BEST, CONFIG, RESULT, WEIGHTS};
 use crate::weights::{self, WeightsError};
 
 /// Images that are looked at at once.
 const BATCH: usize = 64;
 /// Neighbours of a wrong directory that are looked at for the right one.
 const NEIGHBOURS: usize = 1000;
+
+/// The epoch of a run whose weights are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Epoch {
+    /// The best one, or the last one where the run does not say which was the best.
+    #[default]
+    BestKnown,
+    /// The best one, by accuracy on the validation set.
+    Best,
+    Last,
+}
+
+/// The weights that a run is asked with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Origin {
+    /// The name of their file in the run's directory.
+    pub file: String,
+    /// The epoch after which they were, from 1. None where the run has no result, as one that goes on.
+    pub epoch: Option<u64>,
+    /// Epochs of the run.
+    pub epochs: Option<u64>,
+    /// From 0 to 1, after that epoch.
+    pub validation_accuracy: Option<f64>,
+}
 
 /// A network with its weights, and how it was trained.
 #[derive(Debug)]
@@ -24,6 +49,7 @@ pub struct SavedRun {
     pub config: Config,
     pub network: Network,
     pub parameters: Parameters,
+    pub origin: Origin,
     /// By label.
     pub classes: Vec<String>,
 }
@@ -54,17 +80,26 @@ pub enum SavedRunError {
     Shape { dir: PathBuf, source: ShapeError },
     #[error("run {} cannot be used: {source}", dir.display())]
     Weights { dir: PathBuf, source: WeightsError },
-    #[error("run {} cannot be used: {WEIGHTS} holds values that are not finite", dir.display())]
-    NotFinite { dir: PathBuf },
+    #[error("run {} cannot be used: {file} holds values that are not finite", dir.display())]
+    NotFinite { dir: PathBuf, file: String },
+    #[error(
+        "run {} does not say which epoch was the best: it is not finished, or an older trainer trained it; ask the last one \
+         with --weights last", dir.display()
+    )]
+    NoBest { dir: PathBuf },
+    #[error("run {}: there is no {file} in it, with the weights of the best epoch; ask the last one with --weights last", dir.display())]
+    LostBest { dir: PathBuf, file: String },
 }
 
 impl Classify for SavedRunError {
     fn exit(&self) -> Exit {
         match self {
             SavedRunError::Read { source, .. } => Exit::of_input(source),
-            SavedRunError::File { .. } | SavedRunError::NotARun { .. } | SavedRunError::Unfinished { .. } => {
-                Exit::NoInput
-            }
+            SavedRunError::File { .. }
+            | SavedRunError::NotARun { .. }
+            | SavedRunError::Unfinished { .. }
+            | SavedRunError::NoBest { .. }
+            | SavedRunError::LostBest { .. } => Exit::NoInput,
             SavedRunError::Config { source, .. } => source.exit(),
             SavedRunError::Shape { source, .. } => source.exit(),
             SavedRunError::Weights { source, .. } => source.exit(),
@@ -74,8 +109,14 @@ impl Classify for SavedRunError {
 }
 
 impl SavedRun {
-    /// Reads configuration and weights. Neither the data set nor the environment is looked at, and nothing is written.
+    /// Reads configuration and the weights of the last epoch. Neither the data set nor the environment is looked at, and
+    /// nothing is written.
     pub fn open(dir: &Path, device: Device) -> Result<SavedRun, SavedRunError> {
+        SavedRun::of_epoch(dir, Epoch::Last, device)
+    }
+
+    /// The same with the weights of another epoch.
+    pub fn of_epoch(dir: &Path, epoch: Epoch, device: Device) -> Result<SavedRun, SavedRunError> {
         let own = || dir.to_owned();
         match std::fs::metadata(dir) {
             Err(source) => return Err(SavedRunError::Read { dir: own(), source }),
@@ -99,16 +140,21 @@ impl SavedRun {
         }
         let parameters = Parameters::initialise(&network, config.seed, device);
         // Of a run that goes on the result is gone, and the weights are those of before.
-        let blake3 = checksum(dir).unwrap_or_else(|reason| {
-            tracing::warn!("{reason}; the weights of run {} are used without comparing their checksum", dir.display());
-            None
+        let result = RunResult::read(&dir.join(RESULT)).inspect_err(|reason| {
+            let run = dir.display();
+            tracing::warn!("{reason}; the weights of run {run} are used without comparing their checksum");
         });
-        weights::load(&file, &parameters, blake3.as_deref())
-            .map_err(|source| SavedRunError::Weights { dir: own(), source })?;
-        if !bool::try_from(parameters.flat().isfinite().all()).unwrap_or(false) {
-            return Err(SavedRunError::NotFinite { dir: own() });
+        let result = result.ok();
+        let (origin, blake3) = origin(result.as_ref(), epoch).ok_or_else(|| SavedRunError::NoBest { dir: own() })?;
+        let file = dir.join(&origin.file);
+        if is_missing(&file) {
+            return Err(SavedRunError::LostBest { dir: own(), file: origin.file });
         }
-        Ok(SavedRun { dir: own(), config, network, parameters, classes })
+        weights::load(&file, &parameters, blake3).map_err(|source| SavedRunError::Weights { dir: own(), source })?;
+        if !bool::try_from(parameters.flat().isfinite().all()).unwrap_or(false) {
+            return Err(SavedRunError::NotFinite { dir: own(), file: origin.file });
+        }
+        Ok(SavedRun { dir: own(), config, network, parameters, origin, classes })
     }
 
     /// How an image has to look for the network to know it.
@@ -133,9 +179,45 @@ impl SavedRun {
     }
 }
 
-/// The checksum of the weights, as the run's result has it; one of an older program has none.
-fn checksum(dir: &Path) -> Result<Option<String>, ResultError> {
-    Ok(RunResult::read(&dir.join(RESULT))?.weights_blake3)
+/// The weights of an epoch, and the checksum of their file. None where the best epoch is wanted and not known.
+fn origin(result: Option<&RunResult>, epoch: Epoch) -> Option<(Origin, Option<&str>)> {
+    // A result may have been written by anybody, and is not to name a file elsewhere.
+    let is_ours = |best: &&BestEpoch| [BEST, WEIGHTS].contains(&best.weights.as_str());
+    let best = result.and_then(|result| result.best.as_ref()).filter(is_ours).filter(|_| epoch != Epoch::Last);
+    if let (Some(best), Some(result)) = (best, result) {
+        let origin = Origin {
+            file: best.weights.clone(),
+            epoch: Some(best.epoch),
+            epochs: Some(result.epochs),
+            validation_accuracy: Some(best.validation_accuracy),
+        };
+        return Some((origin, Some(best.weights_blake3.as_str())));
+    }
+    if epoch == Epoch::Best {
+        return None;
+    }
+    let origin = Origin {
+        file: WEIGHTS.to_owned(),
+        epoch: result.map(|result| result.epochs),
+        epochs: result.map(|result| result.epochs),
+        validation_accuracy: result.map(|result| result.validation_accuracy),
+    };
+    Some((origin, result.and_then(|result| result.weights_blake3.as_deref())))
+}
+
+/// `best.safetensors, epoch 4 of 5, validation accuracy 99.20 %`
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        match (self.epoch, self.epochs) {
+            (Some(epoch), Some(epochs)) => write!(f, ", epoch {epoch} of {epochs}")?,
+            _ => f.write_str(", of a run without a result")?,
+        }
+        match self.validation_accuracy {
+            Some(accuracy) if accuracy.is_finite() => write!(f, ", validation accuracy {:.2} %", accuracy * 100.0),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn is_missing(path: &Path) -> bool {

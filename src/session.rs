@@ -75,7 +75,8 @@ impl Session<'_> {
             Ok(bytes.len())
         });
         if let Some(parent) = run_dir::parent(dir.path()) {
-            session.tell(|| write_experiment(parent));
+            // The columns are not the run's own: whichever run comes first writes them.
+            session.tell(|| write_experiment(parent).map(|()| 0));
         }
         session
     }
@@ -90,7 +91,7 @@ impl Session<'_> {
         });
     }
 
-    /// Bytes written so far.
+    /// Bytes written so far into the run's own directory.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -146,15 +147,14 @@ fn experiment() -> Experiment {
 }
 
 /// Says which columns there are, unless `parent` says so already. The bytes depend on nothing but the program, so runs
-/// that do it at the same time do the same. Gives the bytes written.
-fn write_experiment(parent: &Path) -> Result<usize, SessionError> {
+/// that do it at the same time do the same.
+fn write_experiment(parent: &Path) -> Result<(), SessionError> {
     let path = parent.join(EXPERIMENT);
     let bytes = experiment().event_file(WallTime::default())?;
     if files::read(&path, bytes.len() as u64).is_ok_and(|found| found == bytes) {
-        return Ok(0);
+        return Ok(());
     }
-    durable::write(&path, &bytes)?;
-    Ok(bytes.len())
+    Ok(durable::write(&path, &bytes)?)
 }
 
 #[cfg(test)]
@@ -207,6 +207,9 @@ mod tests {
         session.end(Status::Failure, now);
         assert_eq!(files(&logdir).len(), 2);
         let written = session.bytes();
+        let sizes = std::fs::read_dir(&logdir).unwrap().map(|entry| entry.unwrap());
+        let sizes = sizes.filter(|entry| entry.file_name().to_string_lossy().contains("tfevents"));
+        assert_eq!(written, sizes.map(|entry| entry.metadata().unwrap().len()).sum::<u64>());
         drop(run);
         for fresh in [false, true] {
             let run = RunDir::open(&logdir).unwrap();
@@ -215,7 +218,7 @@ mod tests {
             assert_eq!(files(&logdir).len(), usize::from(!fresh), "the end is void, with --fresh the start, too");
             let mut again = Session::begin(&run, &resolved(&[]), now);
             again.end(Status::Success, now);
-            assert!(again.bytes() < written, "the columns are there already");
+            assert_eq!(again.bytes(), written, "the columns are nobody's");
         }
         // Another version's columns are replaced.
         std::fs::write(parent.join(EXPERIMENT), "old").unwrap();

@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
+use crate::terminal::printable_lines;
 use crate::train::{EpochReport, Metrics, Progress, Skip};
 
 /// The console: lines of text or JSON, and on a terminal a bar below them.
@@ -65,7 +66,8 @@ impl<'a> MakeWriter<'a> for Console {
     }
 }
 
-/// Message alone; what is not information says what it is, and fields of warnings and errors follow.
+/// Message alone; what is not information says what it is, and fields of warnings and errors follow. Nothing in them steers
+/// the terminal.
 struct Plain;
 
 impl<S, N> FormatEvent<S, N> for Plain
@@ -76,6 +78,7 @@ where
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut parts = Parts::default();
         event.record(&mut parts);
+        let parts = Parts { message: printable_lines(&parts.message), fields: printable_lines(&parts.fields) };
         match *event.metadata().level() {
             Level::ERROR => writeln!(writer, "error: {}{}", parts.message, parts.fields),
             Level::WARN => writeln!(writer, "warning: {}{}", parts.message, parts.fields),

@@ -164,7 +164,9 @@ fn wrong_command_lines() {
         mistake("summary --input 28x28", 64, &["input", "`28x28`"]),
         mistake("summary --input 0x28x1", 64, &["input", "`0x28x1`"]),
         mistake("summary --classes 0", 64, &["classes", "`0`"]),
-        mistake(RUN, 64, &["argument `\u{fffd}` is not UTF-8"]).argument(OsString::from_vec(vec![0xff])),
+        mistake(RUN, 64, &["argument `\\xff` is not UTF-8"])
+            .argument("--dataset")
+            .argument(OsString::from_vec(vec![0xff])),
     ]);
 }
 
@@ -529,6 +531,93 @@ fn memory_comes_from_jemalloc() {
     // Nothing in the source calls it, and all would build without it.
     let outcome = finish(sandbox.trainer(["--version"]).env("MALLOC_CONF", "nonsense:1"));
     assert!(outcome.says("Invalid conf pair"), "{}{}", outcome.stdout, outcome.stderr);
+}
+
+#[test]
+fn no_argument_steers_the_terminal_through_an_error() {
+    let sandbox = Sandbox::new();
+    let steering = "\u{1b}]0;title\u{7}\u{202e}x";
+    for arguments in [
+        &["predict", "--run", steering, "a.png"][..],
+        &["--dataset", steering],
+        &["--logdir", steering, "--dataset", "synthetic", "--epochs", steering],
+        &[steering],
+        &[&format!("--{steering}")],
+        &["data", "verify", steering],
+        &["data", "fetch", "mnist", "--mirror", steering],
+    ] {
+        let outcome = finish(&mut sandbox.trainer(arguments));
+        assert_ne!(outcome.code(), 0);
+        assert!(!outcome.stderr.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{arguments:?}: {:?}", outcome.stderr);
+        // Of what a terminal takes for a sequence clap shows nothing.
+        assert!(outcome.stderr.contains(r"\u{202e}x"), "{arguments:?}: {}", outcome.stderr);
+    }
+}
+
+#[test]
+fn data_sets_are_found_in_the_layouts_of_other_programs() {
+    let layouts: [(&str, &str, &dyn Fn(&Sandbox)); 6] = [
+        // Kaggle's archive: beside each file a directory of its other name, with the file inside or without.
+        ("", "data/mnist/train-images.idx3-ubyte", &|s| {
+            for (path, dotted) in [(TRAIN_IMAGES, "train-images.idx3-ubyte"), (TEST_LABELS, "t10k-labels.idx1-ubyte")] {
+                std::fs::rename(s.path(path), s.path(&format!("data/mnist/{dotted}"))).unwrap();
+                s.create_dir(path);
+            }
+        }),
+        ("", "data/mnist/train-images-idx3-ubyte/train-images-idx3-ubyte", &|s| {
+            std::fs::rename(s.path(TRAIN_IMAGES), s.path("images")).unwrap();
+            s.create_dir(TRAIN_IMAGES);
+            std::fs::rename(s.path("images"), s.path(&format!("{TRAIN_IMAGES}/train-images-idx3-ubyte"))).unwrap();
+        }),
+        ("", "data/MNIST/raw/train-images-idx3-ubyte", &|s| {
+            s.create_dir("data/MNIST");
+            std::fs::rename(s.path("data/mnist"), s.path("data/MNIST/raw")).unwrap();
+        }),
+        ("--data-dir data/mnist", "data/mnist/train-images-idx3-ubyte", &|_| {}),
+        ("--data-dir data/MNIST", "data/MNIST/raw/train-images-idx3-ubyte", &|s| {
+            s.create_dir("data/MNIST");
+            std::fs::rename(s.path("data/mnist"), s.path("data/MNIST/raw")).unwrap();
+        }),
+        ("", "data/mnist/TRAIN-IMAGES-IDX3-UBYTE", &|s| {
+            std::fs::rename(s.path(TRAIN_IMAGES), s.path("data/mnist/TRAIN-IMAGES-IDX3-UBYTE")).unwrap();
+        }),
+    ];
+    for (flags, found, arrange) in layouts {
+        let sandbox = Sandbox::new();
+        small_mnist(&sandbox, 12, 6);
+        arrange(&sandbox);
+        // Found, and not the published ones.
+        let outcome = sandbox.run(&format!("data verify mnist {flags}"));
+        assert_eq!(outcome.code(), 65);
+        assert!(outcome.says(&format!("{found}: not the published file")), "{}", outcome.stdout);
+        sandbox.run(&format!("--logdir run --epochs 1 --observe none {flags}")).succeeded();
+    }
+}
+
+#[test]
+fn files_of_another_data_set_or_form_are_named_where_a_data_set_is_missing() {
+    let sandbox = Sandbox::new();
+    sandbox.write("data/mnist/mnist.npz", b"PK");
+    sandbox.write("data/mnist/train-images-idx3-ubyte/notes.txt", b"");
+    let outcome = sandbox.run("--logdir run");
+    assert_eq!(outcome.code(), 66);
+    for said in [
+        "data/mnist/mnist.npz is a NumPy archive, which is not read",
+        "data/mnist/train-images-idx3-ubyte is a directory without that file in it",
+    ] {
+        assert!(outcome.says(said), "{}", outcome.stderr);
+    }
+    let published = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/mnist");
+    sandbox.link("other", published.to_str().unwrap());
+    if sandbox.run("data verify mnist --data-dir other").code() != 0 {
+        return skip("the data set is not fetched yet");
+    }
+    let outcome = sandbox.run("--logdir run --dataset fashion-mnist --data-dir other");
+    assert_eq!(outcome.code(), 66);
+    assert!(outcome.says("other holds the files of mnist"), "{}", outcome.stderr);
+    let outcome = sandbox.run("data verify fashion-mnist --data-dir other");
+    assert_eq!(outcome.code(), 65);
+    assert!(outcome.says("not the published file: it is that of mnist"), "{}", outcome.stdout);
 }
 
 #[test]

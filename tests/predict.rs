@@ -5,7 +5,9 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::io::{Cursor, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 use std::sync::LazyLock;
 
@@ -113,10 +115,11 @@ fn a_table_has_a_row_for_each_picture() {
     sandbox.write("b.bmp", encoded(&shape(1), ImageFormat::Bmp));
     let outcome = sandbox.run("predict --run run a.png b.bmp --top 3").succeeded();
     let lines: Vec<&str> = outcome.stdout.lines().collect();
-    assert_eq!(lines.len(), 3, "{}", outcome.stdout);
-    assert!(lines[0].starts_with("file   class") && lines[0].ends_with("3rd"), "{}", lines[0]);
-    assert!(lines[1].starts_with("a.png  ") && lines[2].starts_with("b.bmp  ") && lines[2].ends_with(" %"));
-    assert_eq!(lines[1].matches('%').count(), 3);
+    assert_eq!(lines.len(), 4, "{}", outcome.stdout);
+    assert!(lines[0].starts_with("weights: ") && lines[0].ends_with(" %"), "{}", lines[0]);
+    assert!(lines[1].starts_with("file   class") && lines[1].ends_with("3rd"), "{}", lines[1]);
+    assert!(lines[2].starts_with("a.png  ") && lines[3].starts_with("b.bmp  ") && lines[3].ends_with(" %"));
+    assert_eq!(lines[2].matches('%').count(), 3);
 }
 
 #[test]
@@ -149,6 +152,124 @@ fn a_picture_that_cannot_be_used_does_not_stop_the_others() {
     assert_eq!(objects(&outcome)[0]["file"], "good.png");
     let outcome = sandbox.run("predict --run run text.png none.png");
     assert_eq!((outcome.code(), outcome.stdout.as_str()), (65, ""));
+}
+
+#[test]
+fn names_may_be_any_bytes_and_none_of_them_steers_the_terminal() {
+    let sandbox = sandbox();
+    let picture = encoded(&shape(0), ImageFormat::Png);
+    let names: [&[u8]; 6] =
+        [b"caf\xe9.png", b"\xff\xfe", b"a\nb.png", b"\x1b[31mred\x07.png", "\u{202e}gnp.png".as_bytes(), b"plain.png"];
+    for name in names {
+        std::fs::write(sandbox.path(OsStr::from_bytes(name)), &picture).unwrap();
+    }
+    // One of a size that is prepared, one that is none, one that is missing: a warning and two errors.
+    let large = shape(0).resize(100, 100, FilterType::Triangle);
+    let names = names.into_iter().chain([&b"\x1blarge\xff.png"[..], b"\x1btext\xff.png", b"\x1bnone\xff.png"]);
+    let names: Vec<&OsStr> = names.map(OsStr::from_bytes).collect();
+    std::fs::write(sandbox.path(names[6]), encoded(&large, ImageFormat::Png)).unwrap();
+    std::fs::write(sandbox.path(names[7]), "hello").unwrap();
+
+    let mut command = sandbox.trainer(["predict", "--run", "run"]);
+    let outcome = finish(command.args(&names));
+    assert_eq!(outcome.code(), 65, "{}", outcome.stderr);
+    let rows: Vec<&str> = outcome.stdout.lines().skip(1).map(|line| line.split("  ").next().unwrap()).collect();
+    assert_eq!(
+        rows,
+        [
+            "file",
+            r"caf\xe9.png",
+            r"\xff\xfe",
+            r"a\nb.png",
+            r"\u{1b}[31mred\u{7}.png",
+            r"\u{202e}gnp.png",
+            "plain.png",
+            r"\u{1b}large\xff.png",
+        ]
+    );
+    let said: Vec<&str> = outcome.stderr.lines().collect();
+    assert_eq!(said.len(), 3, "{}", outcome.stderr);
+    assert!(said[0].starts_with(r"warning: \u{1b}large\xff.png: "), "{}", said[0]);
+    assert_eq!(said[1], r"error: \u{1b}text\xff.png: is no PNG, JPEG or BMP picture");
+    assert!(said[2].starts_with(r"error: \u{1b}none\xff.png: cannot read the picture: No such file"), "{}", said[2]);
+
+    // JSON holds what is Unicode as it is.
+    let mut command = sandbox.trainer(["predict", "--run", "run", "--format", "json"]);
+    let files: Vec<Value> =
+        objects(&finish(command.args(&names))).into_iter().map(|object| object["file"].clone()).collect();
+    assert_eq!(files[..4], [r"caf\xe9.png", r"\xff\xfe", "a\nb.png", "\u{1b}[31mred\u{7}.png"]);
+
+    let mut command = sandbox.trainer(["explain", "--run", "run", "--out", "why", "--method", "occlusion", "--image"]);
+    let outcome = finish(command.args(&names));
+    assert_eq!(outcome.code(), 65, "{}", outcome.stderr);
+    let lines: Vec<&str> = outcome.stdout.lines().collect();
+    assert_eq!(lines.len(), 8, "{}", outcome.stdout);
+    assert!(lines[1].starts_with("why/caf-xe9.explanations.png: why "), "{}", lines[1]);
+}
+
+#[test]
+fn the_best_epoch_answers_unless_the_last_one_is_asked() {
+    let sandbox = Sandbox::new();
+    sandbox.write("a.png", encoded(&shape(0), ImageFormat::Png));
+    // The loss rises after the first epoch.
+    let training = "--dataset synthetic --conv-filters 3,4 --dense-units 6 --limit-train 170 --limit-validation 40 \
+                    --batch-size 50 --learning-rate 1 --observe none --quiet";
+    sandbox.run(&format!("--logdir run --epochs 3 {training}")).succeeded();
+    let result: Value = serde_json::from_slice(&sandbox.read("run/result.json")).unwrap();
+    let best = &result["best"];
+    assert_eq!(best["weights"], "best.safetensors", "{result}");
+    let percent = |accuracy: &Value| format!("{:.2} %", accuracy.as_f64().unwrap() * 100.0);
+    let best_line = format!(
+        "weights: best.safetensors, epoch {} of 3, validation accuracy {}",
+        best["epoch"],
+        percent(&best["validation_accuracy"])
+    );
+    let last_line = format!(
+        "weights: model.safetensors, epoch 3 of 3, validation accuracy {}",
+        percent(&result["validation_accuracy"])
+    );
+    let ask = |flags: &str| sandbox.run(&format!("predict --run run a.png {flags}")).succeeded();
+    for (flags, line) in [("", &best_line), ("--weights best", &best_line), ("--weights last", &last_line)] {
+        assert_eq!(ask(flags).stdout.lines().next(), Some(line.as_str()));
+        let explained = sandbox.run(&format!("explain --run run --indices 0 --out why --method occlusion {flags}"));
+        assert_eq!(explained.succeeded().stdout.lines().next(), Some(line.as_str()));
+    }
+    let answer = |flags: &str| objects(&ask(&format!("--format json {flags}"))).remove(0);
+    assert_eq!((&answer("")["weights"], &answer("")["epoch"]), (&"best.safetensors".into(), &best["epoch"]));
+    assert_eq!(
+        (&answer("--weights last")["weights"], &answer("--weights last")["epoch"]),
+        (&"model.safetensors".into(), &3.into())
+    );
+    assert_ne!(answer("")["probabilities"], answer("--weights last")["probabilities"]);
+
+    let refused = |flags: &str, code: i32, says: &str| {
+        let outcome = sandbox.run(&format!("predict --run run a.png {flags}"));
+        assert_eq!(outcome.code(), code, "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(says), "{}", outcome.stderr);
+    };
+    refused("--weights first", 64, "weights from command line: got `first`, want `best` or `last`");
+    let whole = sandbox.read("run/best.safetensors");
+    let mut damaged = whole.clone();
+    let end = damaged.len() - 1;
+    damaged[end] ^= 1;
+    sandbox.write("run/best.safetensors", &damaged);
+    refused("", 65, "best.safetensors are damaged");
+    std::fs::remove_file(sandbox.path("run/best.safetensors")).unwrap();
+    refused(
+        "",
+        66,
+        "run run: there is no best.safetensors in it, with the weights of the best epoch; ask the last one",
+    );
+    assert_eq!(ask("--weights last").stdout.lines().next(), Some(last_line.as_str()));
+    // A result of an older program, or of somebody who would have another file read.
+    let text = String::from_utf8(sandbox.read("run/result.json")).unwrap();
+    for other in [text.replace("\"best\"", "\"other\""), text.replace("best.safetensors", "../a.png")] {
+        sandbox.write("run/result.json", &other);
+        assert_eq!(ask("").stdout.lines().next(), Some(last_line.as_str()));
+        refused("--weights best", 66, "run run does not say which epoch was the best");
+    }
+    std::fs::remove_file(sandbox.path("run/result.json")).unwrap();
+    assert_eq!(ask("").stdout.lines().next(), Some("weights: model.safetensors, of a run without a result"));
 }
 
 #[test]
@@ -186,9 +307,10 @@ fn an_explanation_is_pictures_an_event_file_and_numbers() {
     let mut command = sandbox.trainer(["explain", "--run", "run", "--out", "why", "--raw", "--indices", "3,7"]);
     let outcome = finish(command.args(["--image", "a shape.png"])).succeeded();
     let lines: Vec<&str> = outcome.stdout.lines().collect();
-    assert_eq!(lines.len(), 3);
+    assert_eq!(lines.len(), 4);
+    assert!(lines[0].starts_with("weights: "), "{}", lines[0]);
     let class = synthetic::CLASSES[usize::from(VALIDATION.label(7))];
-    for (line, name) in lines.iter().zip(["a-shape", "validation-3", "validation-7"]) {
+    for (line, name) in lines[1..].iter().zip(["a-shape", "validation-3", "validation-7"]) {
         assert!(line.starts_with(&format!("why/{name}.explanations.png: why ")), "{line}");
         for method in Method::ALL {
             let png = sandbox.read(&format!("why/{name}.{method}.png"));
@@ -201,9 +323,9 @@ fn an_explanation_is_pictures_an_event_file_and_numbers() {
         );
     }
     assert!(
-        lines[2].contains(&format!("why {class} ")) || lines[2].contains(&format!("it is {class})")),
+        lines[3].contains(&format!("why {class} ")) || lines[3].contains(&format!("it is {class})")),
         "{}",
-        lines[2]
+        lines[3]
     );
 
     // The same picture, from a file and from the data set, has the same maps.

@@ -128,9 +128,15 @@ fn newest_checkpoint(logdir: &Path) -> BTreeMap<String, Vec<u8>> {
     files.map(file).filter(|(name, _)| name.ends_with(".safetensors")).collect()
 }
 
+/// The best epoch as the result has it, and its weights where they have a file of their own.
+fn best(logdir: &Path) -> (serde_json::Value, Option<Vec<u8>>) {
+    (result(logdir)["best"].clone(), std::fs::read(logdir.join("best.safetensors")).ok())
+}
+
 fn assert_same(logdir: &Path, whole: &Path, what: &str) {
     let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
     assert!(weights(logdir) == weights(whole), "{what}: other weights");
+    assert!(best(logdir) == best(whole), "{what}: another best epoch");
     assert!(newest_checkpoint(logdir) == newest_checkpoint(whole), "{what}: another state of the optimizer");
     let (ours, want) = (points(logdir), points(whole));
     for (key, value) in &want {
@@ -581,6 +587,42 @@ fn the_best_epoch_is_kept_however_often_checkpoints_are_made() {
         .collect();
     let best = losses.iter().min_by(|a, b| a.0.total_cmp(&b.0)).unwrap().1;
     assert!(logdir.join(format!("checkpoints/ckpt-{best:012}")).exists(), "{losses:?}");
+}
+
+#[test]
+fn the_weights_of_the_best_epoch_are_those_of_a_run_that_ends_with_it_however_often_it_is_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, short) = (dir.path().join("whole"), dir.path().join("short"));
+    // The loss rises after the first epoch.
+    let how = [("observe", "none"), ("learning-rate", "1")];
+    finished(&whole, &how);
+    let (told, weights) = best(&whole);
+    let epoch = told["epoch"].as_u64().unwrap();
+    assert!(epoch < 3 && told["weights"] == "best.safetensors", "{told}");
+    let weights = weights.unwrap();
+    assert_eq!(told["weights_blake3"], blake3::hash(&weights).to_hex().as_str());
+    finished(&short, &[&how[..], &[("epochs", &epoch.to_string())]].concat());
+    assert!(std::fs::read(short.join("model.safetensors")).unwrap() == weights);
+    assert_eq!(best(&short).1, None, "it would be the same file twice");
+    for of_both in ["validation_loss", "validation_accuracy"] {
+        assert_eq!(told[of_both], result(&short)["best"][of_both]);
+        assert_eq!(told[of_both], result(&short)[of_both]);
+    }
+    for every in ["1epochs", "5steps"] {
+        for step in 1..STEPS {
+            let logdir = dir.path().join(format!("{every}-{step}"));
+            let how = [&how[..], &[("checkpoint-every", every)]].concat();
+            stopped(&logdir, &how, step);
+            finished(&logdir, &how);
+            assert!(best(&logdir) == best(&whole), "{every}, stopped after step {step}");
+        }
+    }
+    // Another process goes on with the run that ended with its best epoch.
+    finished(&short, &how);
+    assert!(best(&short) == best(&whole), "gone on with");
+    // What is not known any more is not left behind.
+    train(&short, &[&how[..], &[("epochs", "1")]].concat(), &Start::Fresh, usize::MAX).unwrap();
+    assert_eq!((best(&short).1, &best(&short).0["weights"]), (None, &"model.safetensors".into()));
 }
 
 #[test]

@@ -6,7 +6,9 @@ import http.server
 import importlib.util
 import os
 import random
+import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -162,3 +164,52 @@ def test_pins_are_those_of_the_program():
     assert all(digest in rust for pins in module.PINS.values() for digest in pins.values())
     fetch = (SCRIPT.parent.parent / "src" / "data" / "fetch.rs").read_text()
     assert all(url in fetch for urls in module.MIRRORS.values() for url in urls)
+
+
+def drip(body):
+    def answer(handler, start):
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        handler.send_header("Content-Length", str(len(body) - start))
+        handler.end_headers()
+        for byte in body[start:]:
+            time.sleep(0.02)
+            try:
+                handler.wfile.write(bytes([byte]))
+            except OSError:
+                return
+
+    return answer
+
+
+def test_a_mirror_that_drips_is_left_for_another(data, mirror, tmp_path):
+    data.PATIENCE = 0.3
+    (slow, asked), (quick, _) = mirror(drip(PACKED)), mirror(send(PACKED))
+    data.MIRRORS = {"mnist": [slow, quick]}
+    data.provide("mnist", tmp_path)
+    assert (tmp_path / "mnist" / STEM).read_bytes() == CONTENT
+    assert asked == [None]
+
+
+def test_a_directory_of_the_files_name_is_not_in_the_way(data, mirror, tmp_path):
+    (tmp_path / "mnist" / STEM).mkdir(parents=True)
+    url, asked = mirror(send(PACKED))
+    data.MIRRORS = {"mnist": [url]}
+    data.provide("mnist", tmp_path)
+    assert (tmp_path / "mnist" / STEM.replace("-idx", ".idx")).read_bytes() == CONTENT
+    data.provide("mnist", tmp_path)
+    assert len(asked) == 1, "it is there"
+
+
+def test_make_fetches_the_data_set_that_is_named():
+    root = SCRIPT.parent.parent
+
+    def commands(*arguments):
+        return subprocess.run(["make", "--dry-run", *arguments], cwd=root, capture_output=True, text=True, check=True,
+                              env=os.environ | {"DATASET": "another"}).stdout
+    assert "scripts/data.py mnist\n" in commands("data")
+    assert "scripts/data.py fashion-mnist\n" in commands("data", "DATASET=fashion-mnist")
+    run = commands("run", "DATASET=fashion-mnist", "ARGS=--epochs 2")
+    assert "scripts/data.py fashion-mnist\n" in run and "/fit --dataset fashion-mnist --epochs 2\n" in run
+    assert "--dataset" not in commands("run")

@@ -34,8 +34,8 @@ def ours(options, run):
 def explained(options, run, indices):
     """Seconds from the start to the exit."""
     with tempfile.TemporaryDirectory(prefix="trainer-") as out:
-        return measuring.run(options.trainer, "explain", "--run", run, "--indices", indices, "--method", "gradcam",
-                             "--out", out).seconds
+        return measuring.run(options.trainer, "explain", "--run", run, "--weights", "last", "--indices", indices,
+                             "--method", "gradcam", "--out", out).seconds
 
 
 def theirs(options, run, subject):

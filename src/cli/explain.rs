@@ -1,8 +1,9 @@
 //! `trainer explain`: why a trained network sees in pictures what it sees.
 
+use std::iter;
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 
 use super::pictures::{self, text, wrong};
 use super::{Failure, flags, option, print};
@@ -15,6 +16,7 @@ use crate::model::Shape;
 use crate::run;
 use crate::saved::SavedRun;
 use crate::telemetry::Console;
+use crate::terminal::printable_path;
 use crate::types::{Clock, SystemClock};
 
 /// Images that are explained at once, at most.
@@ -33,6 +35,7 @@ pub(super) struct Question {
 
 pub(super) fn command() -> Command {
     let image = Arg::new("image").long("image").value_name("FILE").action(ArgAction::Append);
+    let image = image.value_parser(value_parser!(PathBuf));
     let image = image.num_args(1..).help("PNG, JPEG or BMP pictures of any size; `-` for standard input");
     Command::new("explain")
         .about("Show why a trained network sees in pictures what it sees")
@@ -75,6 +78,7 @@ pub(super) fn explain(matches: &ArgMatches) -> Result<(), Failure> {
         let replies = inquiry.ask(&saved, specimens);
         let sheets = inquiry::write(&out, &saved, &replies, matches.get_flag("raw"), SystemClock.now())?;
         let lines = replies.iter().zip(&sheets).map(|(reply, sheet)| line(&saved.classes, reply, sheet));
+        let lines = iter::once(format!("weights: {}", saved.origin)).chain(lines);
         print(&lines.collect::<Vec<_>>().join("\n"))?;
     }
     pictures::report(failures)
@@ -86,7 +90,7 @@ fn line(classes: &[String], reply: &Reply, sheet: &Path) -> String {
         Some(label) if label != reply.target => format!(", but it is {}", classes[label]),
         _ => String::new(),
     };
-    format!("{}: why {} ({:.1} %{truth})", sheet.display(), classes[reply.target], reply.probability * 100.0)
+    format!("{}: why {} ({:.1} %{truth})", printable_path(sheet), classes[reply.target], reply.probability * 100.0)
 }
 
 impl Question {
@@ -102,7 +106,7 @@ impl Question {
         let layer = text(matches, "layer").map(|name| layer(&saved, name)).transpose()?;
         let methods = applicable(methods, wanted, layer.is_some() || explain::usual_layer(&saved.network).is_some())?;
         let target = text(matches, "target").map(|name| target(&saved.classes, name)).transpose()?;
-        let files = matches.get_many::<String>("image").into_iter().flatten();
+        let files = matches.get_many::<PathBuf>("image").into_iter().flatten();
         let (mut specimens, failures) = pictures::read(files, &saved.look(), inversion);
         if !indices.is_empty() {
             let dataset = run::dataset(&with_data_of(&saved.config, resolved))?;

@@ -1,25 +1,31 @@
 //! Pictures on the command line: the flags about them, and reading them, with what was done to them said.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches};
 
 use super::{Failure, option};
 use crate::data::photo::Photo;
-use crate::data::{Inversion, Look, Specimen, change};
+use crate::data::{Inversion, Look, PhotoError, Specimen, change};
 use crate::exit::Exit;
 use crate::run;
-use crate::saved::SavedRun;
+use crate::saved::{Epoch, SavedRun};
+use crate::terminal::{printable, printable_path};
 
 /// Standard input, where a path is wanted.
 const STDIN: &str = "-";
 
-/// `--run` and `--invert`.
-pub(super) fn flags() -> [Arg; 2] {
+/// `--run`, `--weights` and `--invert`.
+pub(super) fn flags() -> [Arg; 3] {
     let short = "Whether light and dark are exchanged: `auto`, `yes` or `no` [default: auto]";
     let long = "`auto` compares a picture's ground, which is what lies along its edge, with that of the data set.";
     [
         option("run", "DIR", "Directory of a finished run, such as logs/fit").required(true),
+        option("weights", "EPOCH", "Epoch whose weights answer: `best` or `last` [default: best]").long_help(
+            "Epoch whose weights answer: `best` or `last` [default: best]\n\nThe best epoch is that with the highest \
+             accuracy on the validation set; of equal ones that with the smallest loss, of equal losses the first. Without \
+             this flag a run that does not say which it was, as one that is not finished, is asked with the last one.",
+        ),
         option("invert", "WHEN", short).long_help(format!("{short}\n\n{long}")),
     ]
 }
@@ -27,7 +33,13 @@ pub(super) fn flags() -> [Arg; 2] {
 /// The run that `--run` names, on the device that is configured.
 pub(super) fn saved_run(matches: &ArgMatches, config: &crate::config::Config) -> Result<SavedRun, Failure> {
     let dir = text(matches, "run").unwrap_or_default();
-    Ok(SavedRun::open(Path::new(dir), run::device(config.device)?)?)
+    let epoch = match text(matches, "weights") {
+        None => Epoch::BestKnown,
+        Some("best") => Epoch::Best,
+        Some("last") => Epoch::Last,
+        Some(other) => return Err(wrong("weights", other, "`best` or `last`")),
+    };
+    Ok(SavedRun::of_epoch(Path::new(dir), epoch, run::device(config.device)?)?)
 }
 
 pub(super) fn inversion(matches: &ArgMatches) -> Result<Inversion, Failure> {
@@ -41,7 +53,7 @@ pub(super) fn inversion(matches: &ArgMatches) -> Result<Inversion, Failure> {
 
 /// What the pictures became, and why some of them became nothing.
 pub(super) fn read<'a>(
-    files: impl IntoIterator<Item = &'a String>,
+    files: impl IntoIterator<Item = &'a PathBuf>,
     look: &Look,
     inversion: Inversion,
 ) -> (Vec<Specimen>, Vec<Failure>) {
@@ -55,14 +67,18 @@ pub(super) fn read<'a>(
     (specimens, failures)
 }
 
-fn read_one(file: &str, look: &Look, inversion: Inversion) -> Result<Specimen, Failure> {
-    let (name, photo) = match file {
-        STDIN => ("stdin", Photo::read("stdin", std::io::stdin().lock())),
-        path => (path, Photo::open(Path::new(path))),
+fn read_one(file: &Path, look: &Look, inversion: Inversion) -> Result<Specimen, Failure> {
+    let (name, photo) = match file.to_str() {
+        Some(STDIN) => ("stdin".to_owned(), Photo::read("stdin", std::io::stdin().lock())),
+        Some(name) => (name.to_owned(), Photo::open(file)),
+        // What asks for JSON gets names as they are, as far as JSON can hold them.
+        None => (printable_path(file), Photo::open(file)),
     };
-    let specimen = Specimen::of_photo(name, photo?, look, inversion)?;
+    let shown = printable(&name);
+    let photo = photo.map_err(|error| PhotoError { name: shown.clone(), ..error })?;
+    let specimen = Specimen::of_photo(&name, photo, look, inversion)?;
     if !specimen.changes.is_empty() {
-        tracing::warn!("{name}: {}", change::sentence(&specimen.changes));
+        tracing::warn!("{shown}: {}", change::sentence(&specimen.changes));
     }
     Ok(specimen)
 }

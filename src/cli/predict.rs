@@ -1,12 +1,17 @@
 //! `trainer predict`: what a trained network sees in pictures.
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::iter;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::pictures::{self, text, wrong};
 use super::{Failure, flags, option, print};
 use crate::data::{Change, Specimen};
 use crate::exit::Exit;
+use crate::saved::Origin;
 use crate::telemetry::Console;
+use crate::terminal::{columns, printable};
 
 /// More classes than this are no classes of ours.
 const MOST: usize = 65_536;
@@ -14,6 +19,7 @@ const MOST: usize = 65_536;
 pub(super) fn command() -> Command {
     let files = Arg::new("file")
         .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
         .required(true)
         .action(ArgAction::Append)
         .help("PNG, JPEG or BMP pictures of any size; `-` for standard input");
@@ -24,8 +30,9 @@ pub(super) fn command() -> Command {
              images that the network has learned from, and what was done to it is said on stderr. A picture that cannot \
              be used does not stop the others; the exit code is that of the first one.\n\nWith --format json each \
              picture is one line with one object: `file`, `class`, `class_index`, `probability`, `probabilities` (of \
-             every class by name, in the order of the data set) and `prepared` (a list of what was done to the \
-             picture).",
+             every class by name, in the order of the data set), `prepared` (a list of what was done to the \
+             picture), `weights` (the file with the weights that answer) and `epoch` (after which they were). Bytes of a \
+             name that are not UTF-8 are written as `\\xff`.",
         )
         .args(pictures::flags())
         .arg(option("format", "FORMAT", "Form of what is printed: `table` or `json` [default: table]"))
@@ -54,18 +61,22 @@ pub(super) fn predict(matches: &ArgMatches) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     let saved = pictures::saved_run(matches, &resolved.config)?;
-    let files = matches.get_many::<String>("file").into_iter().flatten();
-    let (specimens, failures) = pictures::read(files, &saved.look(), inversion);
+    let files = matches.get_many::<PathBuf>("file").into_iter().flatten();
+    let (specimens, mut failures) = pictures::read(files, &saved.look(), inversion);
     let images: Vec<&[u8]> = specimens.iter().map(|specimen| specimen.pixels.as_slice()).collect();
-    let rows: Vec<Prediction<'_>> = specimens
-        .iter()
-        .zip(saved.probabilities(&images))
-        .map(|(specimen, probabilities)| Prediction::new(specimen, probabilities))
-        .collect::<Result<_, _>>()?;
+    let mut rows = Vec::new();
+    for (specimen, probabilities) in specimens.iter().zip(saved.probabilities(&images)) {
+        match Prediction::new(specimen, probabilities) {
+            Ok(row) => rows.push(row),
+            Err(failure) => failures.push(failure),
+        }
+    }
     if !rows.is_empty() {
         let lines: Vec<String> = match json {
-            true => rows.iter().map(|row| row.json(&saved.classes).to_string()).collect(),
-            false => table(&rows, &saved.classes, top),
+            true => rows.iter().map(|row| row.json(&saved.classes, &saved.origin).to_string()).collect(),
+            false => {
+                iter::once(format!("weights: {}", saved.origin)).chain(table(&rows, &saved.classes, top)).collect()
+            }
         };
         print(&lines.join("\n"))?;
     }
@@ -84,7 +95,7 @@ struct Prediction<'a> {
 impl<'a> Prediction<'a> {
     fn new(specimen: &'a Specimen, probabilities: Vec<f32>) -> Result<Prediction<'a>, Failure> {
         if !probabilities.iter().all(|p| p.is_finite()) {
-            let name = &specimen.name;
+            let name = printable(&specimen.name);
             return Err(Failure::new(
                 Exit::Data,
                 format!("{name}: the network's answer is not finite: it has diverged"),
@@ -96,7 +107,7 @@ impl<'a> Prediction<'a> {
         Ok(Prediction { specimen, probabilities, ranked })
     }
 
-    fn json(&self, classes: &[String]) -> serde_json::Value {
+    fn json(&self, classes: &[String], origin: &Origin) -> serde_json::Value {
         let best = self.ranked.first().copied().unwrap_or_default();
         let by_name: serde_json::Map<String, serde_json::Value> =
             classes.iter().cloned().zip(self.probabilities.iter().map(|&p| p.into())).collect();
@@ -107,6 +118,8 @@ impl<'a> Prediction<'a> {
             "probability": self.probabilities.get(best),
             "probabilities": by_name,
             "prepared": self.specimen.changes.iter().map(Change::to_string).collect::<Vec<_>>(),
+            "weights": origin.file,
+            "epoch": origin.epoch,
         })
     }
 }
@@ -123,8 +136,7 @@ fn table(rows: &[Prediction<'_>], classes: &[String], top: usize) -> Vec<String>
     let mut lines = vec![heading];
     for row in rows {
         let percent = |class: usize| percent(row.probabilities[class]);
-        // A name may hold anything; a row is a line.
-        let mut cells = vec![row.specimen.name.replace(char::is_control, "\u{fffd}")];
+        let mut cells = vec![printable(&row.specimen.name)];
         for (rank, &class) in row.ranked.iter().take(ranks).enumerate() {
             match rank {
                 0 => cells.extend([classes[class].clone(), format!("{:>11}", percent(class))]),
@@ -133,13 +145,7 @@ fn table(rows: &[Prediction<'_>], classes: &[String], top: usize) -> Vec<String>
         }
         lines.push(cells);
     }
-    let width = |column: usize| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
-    let padded = |cells: &Vec<String>| {
-        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    lines.iter().map(padded).collect()
+    columns(&lines, &[])
 }
 
 /// `99.8 %`; what is little is not called nothing.
@@ -173,12 +179,12 @@ mod tests {
         assert_eq!(
             table(&rows, &classes(), 2),
             [
-                "file                     class            probability  runner-up",
-                "three.png                horizontal bars       99.8 %  a 0.1 %",
-                "a much longer name\u{fffd}.png  c                     50.0 %  a 25.0 %",
+                "file                      class            probability  runner-up",
+                "three.png                 horizontal bars       99.8 %  a 0.1 %",
+                "a much longer name\\n.png  c                     50.0 %  a 25.0 %",
             ]
         );
-        assert_eq!(table(&rows, &classes(), 1)[1], "three.png                horizontal bars       99.8 %");
+        assert_eq!(table(&rows, &classes(), 1)[1], "three.png                 horizontal bars       99.8 %");
         assert!(table(&rows, &classes(), 99)[0].ends_with("runner-up  3rd"));
     }
 
@@ -194,9 +200,16 @@ mod tests {
     fn keys_are_stable() {
         let one = specimen("three.png", vec![Change::Grey, Change::EightBit]);
         let row = Prediction::new(&one, vec![0.25, 0.5, 0.25]).unwrap();
+        let origin = Origin {
+            file: "best.safetensors".to_owned(),
+            epoch: Some(4),
+            epochs: Some(5),
+            validation_accuracy: Some(0.992),
+        };
+        assert_eq!(origin.to_string(), "best.safetensors, epoch 4 of 5, validation accuracy 99.20 %");
         assert_eq!(
-            row.json(&classes()).to_string(),
-            r#"{"file":"three.png","class":"horizontal bars","class_index":1,"probability":0.5,"probabilities":{"a":0.25,"horizontal bars":0.5,"c":0.25},"prepared":["colours turned to grey","reduced from 16 to 8 bits a channel"]}"#
+            row.json(&classes(), &origin).to_string(),
+            r#"{"file":"three.png","class":"horizontal bars","class_index":1,"probability":0.5,"probabilities":{"a":0.25,"horizontal bars":0.5,"c":0.25},"prepared":["colours turned to grey","reduced from 16 to 8 bits a channel"],"weights":"best.safetensors","epoch":4}"#
         );
     }
 

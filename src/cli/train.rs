@@ -84,18 +84,25 @@ fn report(finished: &Finished, format: LogFormat) {
     let logdir = finished.logdir.display();
     let tensorboard = tensorboard(&finished.logdir, finished.image_steps);
     let weights = finished.logdir.join("model.safetensors");
+    let better = finished.best.as_ref().filter(|best| best.epoch <= last.epoch);
     if finished.lost_entries > 0 {
         tracing::warn!("{} entries of the event log could not be written; the curves have gaps", finished.lost_entries);
     }
     let words = match format {
         LogFormat::Json => "finished".to_owned(),
         LogFormat::Text => format!(
-            "\nValidation accuracy {:.2} % after {}, in {}. Logs are in {logdir}, the weights in {}. The event log \
+            "\nValidation accuracy {:.2} % after {}, in {}. Logs are in {logdir}, the weights in {}{}. The event log \
              takes {}. To watch what was learned:\n\n    {tensorboard}\n",
             last.validation.accuracy * 100.0,
             epochs(last.epoch + 1),
             duration_text(finished.seconds),
             weights.display(),
+            better.map_or_else(String::new, |best| format!(
+                ", those of the best epoch ({}, {:.2} %) beside them in {}",
+                best.epoch,
+                best.validation_accuracy * 100.0,
+                best.weights
+            )),
             finished.log_bytes,
         ),
     };

@@ -160,7 +160,8 @@ pub const KNOBS: &[Knob] = &[
         key: "data-dir",
         value_name: "DIR",
         default: DEFAULT_DATA_DIR,
-        help: "Where data sets lie, each in a directory of its name",
+        help: "Where data sets lie, each in a directory of its name\n\nThe layouts of torchvision (MNIST/raw) and of Kaggle's \
+               archives are read, too, and so is a directory that holds the files themselves.",
         heading: DATA,
         later: Later::Free,
         set: |c, t| store(&mut c.data_dir, path(t)),
@@ -399,7 +400,7 @@ pub const KNOBS: &[Knob] = &[
         default: "none",
         help: "Begin with the weights of another run: its directory, or `latest`; or `none`\n\n`latest` is the newest \
                finished run with the same network and data set, in the directory that this one lies in or below it, of which \
-               the weights are whole; where there is none, the run begins from scratch. Only weights are taken: optimizer, epochs and curves begin anew.",
+               the weights are whole; where there is none, the run begins from scratch. Only weights are taken, those of its last epoch: optimizer, epochs and curves begin anew.",
         heading: RUN,
         later: Later::Free,
         set: |c, t| {

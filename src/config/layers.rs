@@ -10,9 +10,13 @@ use super::knobs::{KNOBS, Knob, Later};
 use super::values::nearest;
 use super::{Config, ConfigError};
 use crate::files;
+use crate::terminal::{Side, padded};
 
 /// Longer files are no configuration.
 const MAX_FILE: u64 = 1 << 20;
+
+/// A longer line does not move the comments of the others.
+const WIDEST: usize = 80;
 
 /// How the names of our environment variables begin.
 const PREFIX: &str = "TRAINER_";
@@ -56,11 +60,12 @@ impl Layers {
     /// Lays a TOML file over what is there. Keys are flags without dashes; `_` may stand for `-`.
     pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let read = |source| ConfigError::Read { path: path.to_owned(), source };
-        let mut text = String::new();
-        files::open_input(path).map_err(read)?.take(MAX_FILE + 1).read_to_string(&mut text).map_err(read)?;
-        if text.len() as u64 > MAX_FILE {
+        let mut bytes = Vec::new();
+        files::open_input(path).map_err(read)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(read)?;
+        if bytes.len() as u64 > MAX_FILE {
             return Err(ConfigError::TooLong { path: path.to_owned(), limit: MAX_FILE });
         }
+        let text = utf8(&bytes).map_err(|found| ConfigError::Encoding { path: path.to_owned(), found })?;
         let table: toml::Table =
             text.parse().map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
         let mut seen = BTreeMap::new();
@@ -215,10 +220,35 @@ impl Resolved {
             .filter(|(_, text, _)| !text.is_empty())
             .map(|(knob, text, source)| (format!("{} = {}", knob.key, toml_value(knob, text)), source))
             .collect();
-        let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
+        let width =
+            lines.iter().map(|(line, _)| line.chars().count()).filter(|&width| width <= WIDEST).max().unwrap_or(0);
         let comment = |source: &Source| source.to_string().replace(char::is_control, " ");
-        lines.iter().map(|(line, source)| format!("{line:width$}  # {}\n", comment(source))).collect()
+        let line = |(line, source): &(String, &Source)| {
+            format!("{}  # {}\n", padded(line, width, Side::Left), comment(source))
+        };
+        lines.iter().map(line).collect()
     }
+}
+
+/// A file's text, without the mark that some editors begin UTF-8 with. `Err` with what the bytes are instead.
+fn utf8(bytes: &[u8]) -> Result<&str, String> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    // Settings are ASCII for the most part: what has zeros between its letters has two or four bytes for each.
+    let zeros = |from: usize, step: usize| bytes.iter().skip(from).step_by(step).filter(|byte| **byte == 0).count();
+    let wide = |from: usize, step: usize| bytes.len() >= 2 * step && 2 * zeros(from, step) > bytes.len() / step;
+    match bytes {
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => return Err("UTF-32".to_owned()),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err("UTF-16".to_owned()),
+        _ if wide(1, 4) && wide(2, 4) => return Err("UTF-32".to_owned()),
+        _ if wide(0, 2) || wide(1, 2) => return Err("UTF-16".to_owned()),
+        _ => {}
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let (before, rest) = bytes.split_at(error.valid_up_to());
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let byte = rest.first().copied().unwrap_or_default();
+        format!("another encoding, such as Latin-1: byte 0x{byte:02x} in line {line} is no UTF-8")
+    })
 }
 
 /// Whether two texts set a knob to the same value.
@@ -280,6 +310,44 @@ mod tests {
         let path = dir.path().join("run.toml");
         std::fs::write(&path, text).unwrap();
         (dir, path)
+    }
+
+    #[test]
+    fn a_file_in_another_encoding_is_told_by_it() {
+        let text = "# \u{e9}t\u{e9}\nepochs = 2\n";
+        let wide = |little: bool, mark: bool| -> Vec<u8> {
+            let mark = mark.then_some(0xfeff);
+            let units = mark.into_iter().chain(text.encode_utf16());
+            units.flat_map(|unit| if little { unit.to_le_bytes() } else { unit.to_be_bytes() }).collect()
+        };
+        let widest = |mark: &str| format!("{mark}{text}").chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+        let latin: Vec<u8> = text.chars().map(|c| c as u8).collect();
+        let line_two = [b"epochs = 2\n# ", &latin[2..]].concat();
+        let told = |bytes: &[u8]| {
+            let (_dir, path) = file("");
+            std::fs::write(&path, bytes).unwrap();
+            let error = Layers::new().file(&path).unwrap_err();
+            assert_eq!(error.exit(), Exit::Config);
+            let text = error.to_string();
+            let told = text.strip_prefix(&format!("configuration file {} is ", path.display()));
+            told.and_then(|told| told.strip_suffix("; save it as UTF-8")).unwrap_or(&text).to_owned()
+        };
+        for (little, mark) in [(true, true), (true, false), (false, true), (false, false)] {
+            assert_eq!(told(&wide(little, mark)), "UTF-16");
+        }
+        for mark in ["", "\u{feff}"] {
+            let bytes: Vec<u8> = widest(mark);
+            assert_eq!(told(&bytes), "UTF-32");
+        }
+        assert_eq!(told(&latin), "another encoding, such as Latin-1: byte 0xe9 in line 1 is no UTF-8");
+        assert_eq!(told(&line_two), "another encoding, such as Latin-1: byte 0xe9 in line 2 is no UTF-8");
+        // The mark of UTF-8 is none of the text.
+        for good in [text.to_owned(), format!("\u{feff}{text}")] {
+            let (_dir, path) = file(&good);
+            let mut layers = Layers::new();
+            layers.file(&path).unwrap();
+            assert_eq!(layers.resolve().unwrap().config.epochs, 2);
+        }
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_RANGE, HeaderMap, RANGE};
 use reqwest::{Client, StatusCode, Url};
 
 use crate::data::dataset::DatasetName;
+use crate::data::places;
 use crate::data::source::{self, File, FileState, Unreadable};
 use crate::exit::{Classify, Exit};
 use crate::files::{Dir, Foreign};
@@ -23,6 +24,8 @@ const FASHION_MNIST_MIRRORS: [&str; 2] = [
 
 /// How often a mirror is asked again after a transfer that broke off half-way.
 const RETRIES: usize = 4;
+/// What stands for a name and password, and for what follows a `?`, where an address is shown.
+const HIDDEN: &str = "***";
 
 /// What [`fetch`] is doing; shown as a line of plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,21 +128,25 @@ pub fn fetch(
     mirrors: Option<Vec<String>>,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Fetched, FetchError> {
-    let patience =
-        Patience { connect: Duration::from_secs(5), read: Duration::from_secs(15), pause: Duration::from_secs(1) };
+    let patience = Patience {
+        connect: Duration::from_secs(5),
+        read: Duration::from_secs(15),
+        pause: Duration::from_secs(1),
+        paces: [10_000, 1_000],
+    };
     let mirrors = mirrors.unwrap_or_else(|| public_mirrors(name).iter().map(ToString::to_string).collect());
     let files = source::files(name);
     if files.is_empty() {
         return Err(FetchError::NoFiles(name));
     }
-    for directory in source::directories(name, data_dir) {
+    for directory in places::directories(name, data_dir) {
         let kept = sound(&directory, files)?;
         if kept.len() == files.len() {
             kept.iter().for_each(|path| progress(Progress::Kept { path }));
             return Ok(Fetched { directory, kept, placed: Vec::new() });
         }
     }
-    fetch_into(source::home(name, data_dir), name, files, &mirrors, patience, progress)
+    fetch_into(places::home(name, data_dir), name, files, &mirrors, patience, progress)
 }
 
 /// How long a mirror may take.
@@ -150,6 +157,55 @@ struct Patience {
     read: Duration,
     /// Before a mirror is asked again.
     pause: Duration,
+    /// Bytes a second that are waited for, over each time of `read`: at first, as another mirror may be faster, and when
+    /// none has been, as the line may be slow.
+    paces: [u64; 2],
+}
+
+/// A mirror's address of one file. It may hold a password or a token, so only [`shown`](Address::shown) is ever told.
+struct Address {
+    url: Url,
+    shown: String,
+}
+
+impl Address {
+    /// The file `name` below the base address `mirror`.
+    fn new(mirror: &str, name: &str) -> Result<Address, FetchError> {
+        let refuse = |reason: String| Err(FetchError::Mirror { url: hidden(mirror), reason });
+        let mut url = match Url::parse(mirror) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => url,
+            Ok(url) if mirror.contains("://") => return refuse(format!("its scheme is {}", url.scheme())),
+            Ok(_) => return refuse("it has no scheme".to_owned()),
+            Err(error) => return refuse(error.to_string()),
+        };
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push(name);
+        }
+        url.set_fragment(None);
+        let mut shown = url.clone();
+        // These fail for an address without a host alone, which http has.
+        if !url.username().is_empty() || url.password().is_some() {
+            let _ = shown.set_password(None);
+            let _ = shown.set_username(HIDDEN);
+        }
+        if url.query().is_some() {
+            shown.set_query(Some(HIDDEN));
+        }
+        Ok(Address { url, shown: shown.into() })
+    }
+}
+
+/// A text that is no address to fetch from, without what may be a name and password in it, and without what follows a `?`.
+fn hidden(text: &str) -> String {
+    let (start, rest) = text.find("://").map_or(("", text), |at| text.split_at(at + 3));
+    let (before, query) = rest.split_once('?').map_or((rest, ""), |(before, _)| (before, "?***"));
+    match rest.rsplit_once('@') {
+        Some((_, host)) => {
+            let host = host.split_once('?').map_or(host, |(host, _)| host);
+            format!("{start}{HIDDEN}@{host}{query}")
+        }
+        None => format!("{start}{before}{query}"),
+    }
 }
 
 fn public_mirrors(name: DatasetName) -> &'static [&'static str] {
@@ -164,7 +220,7 @@ fn public_mirrors(name: DatasetName) -> &'static [&'static str] {
 fn sound(directory: &Path, files: &[File]) -> Result<Vec<PathBuf>, Unreadable> {
     let mut sound = Vec::new();
     for file in files {
-        if let Some(path) = source::find(directory, file)?
+        if let Some(path) = places::find(directory, file)?
             && source::check(&path, file)? == FileState::Verified
         {
             sound.push(path);
@@ -181,8 +237,8 @@ fn fetch_into(
     patience: Patience,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Fetched, FetchError> {
-    for url in mirrors {
-        check_mirror(url)?;
+    for mirror in mirrors {
+        Address::new(mirror, "")?;
     }
     let client = client(patience)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -220,15 +276,6 @@ fn fetch_into(
     Ok(fetched)
 }
 
-fn check_mirror(url: &str) -> Result<(), FetchError> {
-    let refuse = |reason: String| Err(FetchError::Mirror { url: url.to_owned(), reason });
-    match Url::parse(url) {
-        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => Ok(()),
-        Ok(parsed) => refuse(format!("its scheme is {}", parsed.scheme())),
-        Err(error) => refuse(error.to_string()),
-    }
-}
-
 fn client(patience: Patience) -> Result<Client, FetchError> {
     // Fails only when the process has chosen already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -243,12 +290,21 @@ fn client(patience: Patience) -> Result<Client, FetchError> {
 
 /// Why a download did not end well.
 enum Stop {
+    /// This mirror sends less than it is worth waiting for.
+    Slow(String),
     /// This mirror has not what is wanted.
     Mirror(String),
     /// It broke off or the part in hand was of no use; asking again may help.
     Broken(String),
     /// This machine's fault, so no other mirror can help.
     Write(io::Error),
+}
+
+/// What became of one mirror.
+enum Exhausted {
+    Placed(PathBuf),
+    Slow(String),
+    Failed(String),
 }
 
 /// The fetching of one file.
@@ -267,45 +323,77 @@ impl Job<'_> {
         mirrors: &[String],
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Option<PathBuf>, FetchError> {
-        for mirror in mirrors {
-            let url = format!("{}/{}.gz", mirror.trim_end_matches('/'), self.file.stem);
-            let mut retries = RETRIES;
-            loop {
-                let before = self.part.len;
-                let (reason, again) = match self.download(&url, progress).await {
-                    Ok(()) => match self.part.unpack(self.file)? {
-                        Ok(path) => return Ok(Some(path)),
-                        // The beginning may have been another mirror's, or damaged on disk.
-                        Err(reason) => (reason, before > 0),
-                    },
-                    Err(Stop::Broken(reason)) => (reason, self.part.len != before),
-                    Err(Stop::Mirror(reason)) => (reason, false),
-                    Err(Stop::Write(error)) => return Err(self.part.failed(error)),
-                };
-                progress(Progress::Failed { url: &url, reason: &reason });
-                if !again || retries == 0 {
-                    self.tried.push(Attempt { url, reason });
-                    break;
+        let name = format!("{}.gz", self.file.stem);
+        let mut addresses = mirrors.iter().map(|mirror| Address::new(mirror, &name)).collect::<Result<Vec<_>, _>>()?;
+        let [fast, any] = self.patience.paces;
+        for pace in [fast, any] {
+            let mut slow = Vec::new();
+            for address in addresses {
+                match self.exhaust(&address, pace, progress).await? {
+                    Exhausted::Placed(path) => return Ok(Some(path)),
+                    Exhausted::Slow(_) if pace == fast => slow.push(address),
+                    Exhausted::Slow(reason) | Exhausted::Failed(reason) => {
+                        self.tried.push(Attempt { url: address.shown, reason });
+                    }
                 }
-                retries -= 1;
-                tokio::time::sleep(self.patience.pause).await;
             }
+            addresses = slow;
         }
         Ok(None)
     }
 
+    /// Asks one mirror until it is of no more use. `pace` is in bytes a second.
+    async fn exhaust(
+        &mut self,
+        address: &Address,
+        pace: u64,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Exhausted, FetchError> {
+        let url = &address.shown;
+        let mut retries = RETRIES;
+        loop {
+            let before = self.part.len;
+            let (reason, again) = match self.download(address, pace, progress).await {
+                Ok(()) => match self.part.unpack(self.file)? {
+                    Ok(path) => return Ok(Exhausted::Placed(path)),
+                    // The beginning may have been another mirror's, or damaged on disk.
+                    Err(reason) => (reason, before > 0),
+                },
+                Err(Stop::Slow(reason)) => {
+                    progress(Progress::Failed { url, reason: &reason });
+                    return Ok(Exhausted::Slow(reason));
+                }
+                Err(Stop::Broken(reason)) => (reason, self.part.len != before),
+                Err(Stop::Mirror(reason)) => (reason, false),
+                Err(Stop::Write(error)) => return Err(self.part.failed(error)),
+            };
+            progress(Progress::Failed { url, reason: &reason });
+            if !again || retries == 0 {
+                return Ok(Exhausted::Failed(reason));
+            }
+            retries -= 1;
+            tokio::time::sleep(self.patience.pause).await;
+        }
+    }
+
     /// Brings the part file to its full length.
-    async fn download(&mut self, url: &str, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), Stop> {
+    async fn download(
+        &mut self,
+        address: &Address,
+        pace: u64,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<(), Stop> {
+        let url = &address.shown;
         // Gzip never makes a file much larger; what is longer than this is not the file.
         let cap = self.file.bytes + self.file.bytes / 100 + 1024;
         if self.part.len >= cap {
             self.part.clear().map_err(Stop::Write)?;
         }
-        let mut request = self.client.get(url);
+        let mut request = self.client.get(address.url.clone());
         if self.part.len > 0 {
             request = request.header(RANGE, format!("bytes={}-", self.part.len));
         }
-        let mut response = request.send().await.map_err(|error| Stop::Broken(self.explain(&error)))?;
+        let mut response = request.send().await.map_err(|error| Stop::Broken(self.explain(error)))?;
         let total = match response.status() {
             StatusCode::OK => {
                 self.part.clear().map_err(Stop::Write)?;
@@ -331,13 +419,22 @@ impl Job<'_> {
             return Err(Stop::Mirror(format!("has {total} bytes, more than the file can have ({cap})")));
         }
         progress(Progress::Begun { url, done: self.part.len, total });
-        while let Some(piece) = response.chunk().await.map_err(|error| Stop::Broken(self.explain(&error)))? {
+        let (mut since, mut then) = (Instant::now(), self.part.len);
+        while let Some(piece) = response.chunk().await.map_err(|error| Stop::Broken(self.explain(error)))? {
             if self.part.len + piece.len() as u64 > cap {
                 self.part.clear().map_err(Stop::Write)?;
                 return Err(Stop::Mirror(format!("sends more bytes than the file can have ({cap})")));
             }
             self.part.append(&piece).map_err(Stop::Write)?;
             progress(Progress::Received { url, done: self.part.len, total });
+            let seconds = since.elapsed().as_secs_f64();
+            if seconds >= self.patience.read.as_secs_f64() {
+                let came = self.part.len - then;
+                if (came as f64) < pace as f64 * seconds {
+                    return Err(Stop::Slow(format!("only {came} bytes came within {seconds:.0} s")));
+                }
+                (since, then) = (Instant::now(), self.part.len);
+            }
         }
         match total {
             Some(total) if total != self.part.len => {
@@ -347,7 +444,8 @@ impl Job<'_> {
         }
     }
 
-    fn explain(&self, error: &reqwest::Error) -> String {
+    fn explain(&self, error: reqwest::Error) -> String {
+        let error = error.without_url();
         if error.is_timeout() {
             let (what, limit) = match error.is_connect() {
                 true => ("no connection", self.patience.connect),
@@ -355,9 +453,9 @@ impl Job<'_> {
             };
             format!("{what} within {} s", limit.as_secs_f32())
         } else if error.is_connect() {
-            format!("cannot connect: {}", innermost(error))
+            format!("cannot connect: {}", innermost(&error))
         } else {
-            format!("the transfer broke off: {}", innermost(error))
+            format!("the transfer broke off: {}", innermost(&error))
         }
     }
 }
@@ -387,9 +485,9 @@ impl Part {
             Ok((directory, file, len))
         };
         // Before hours of transfer: it takes the place of what is there.
-        let place = directory.join(file.stem);
+        let place = places::vacant(directory, file);
         Dir::open(directory)
-            .and_then(|directory| directory.has_own_file(file.stem))
+            .and_then(|directory| directory.has_own_file(place.file_name().unwrap_or_default()))
             .map_err(|error| FetchError::Write { path: place, error })?;
         let (directory, file, len) = open().map_err(|error| FetchError::Write { path: path.clone(), error })?;
         match file.try_lock() {
@@ -413,13 +511,13 @@ impl Part {
 
     /// Puts the uncompressed file in place if it is the published one, or says why it is not and starts afresh.
     fn unpack(&mut self, file: &File) -> Result<Result<PathBuf, String>, FetchError> {
-        let place = self.directory.path().join(file.stem);
+        let place = places::vacant(self.directory.path(), file);
         let scratch = format!("{}.part", file.stem);
         let unpacked = self.unpack_to(&scratch, file).map_err(|error| self.failed(error))?;
         let done = match unpacked {
             Ok(out) => out
                 .sync_all()
-                .and_then(|()| self.directory.rename(&scratch, file.stem))
+                .and_then(|()| self.directory.rename(&scratch, place.file_name().unwrap_or_default()))
                 .and_then(|()| self.directory.sync())
                 .and_then(|()| fs::remove_file(&self.path))
                 .map(|()| Ok(place)),
@@ -491,6 +589,7 @@ mod tests {
         connect: Duration::from_millis(500),
         read: Duration::from_millis(300),
         pause: Duration::from_millis(1),
+        paces: [100_000, 1_000],
     };
 
     /// What a server does with one request.
@@ -504,6 +603,8 @@ mod tests {
         BreakAfter(usize, Vec<u8>),
         /// The promise of the file, its first bytes, and silence.
         StallAfter(usize, Vec<u8>),
+        /// The file, some bytes every 20 ms.
+        Drip(usize, Vec<u8>),
         Status(&'static str),
         /// Bytes without an end in sight.
         Flood,
@@ -591,6 +692,21 @@ mod tests {
                 out.write_all(&bytes[..n])?;
                 std::thread::sleep(Duration::from_secs(5));
                 Ok(())
+            }
+            Answer::Drip(n, bytes) => {
+                let rest = &bytes[asked.unwrap_or(0)..];
+                let (from, last, len) = (bytes.len() - rest.len(), bytes.len() - 1, bytes.len());
+                head(match from {
+                    0 => format!("200 OK\r\nContent-Length: {len}"),
+                    _ => format!(
+                        "206 Partial Content\r\nContent-Range: bytes {from}-{last}/{len}\r\nContent-Length: {}",
+                        rest.len()
+                    ),
+                })?;
+                rest.chunks(n).try_for_each(|piece| {
+                    std::thread::sleep(Duration::from_millis(20));
+                    out.write_all(piece)
+                })
             }
             Answer::Status(status) => head(format!("{status}\r\nContent-Length: 0")),
             Answer::Flood => {
@@ -773,11 +889,78 @@ mod tests {
     fn a_stalled_server_is_left() {
         let mut visit = Visit::new();
         let stalled = Mirror::start(vec![Answer::StallAfter(0, packed())]);
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         visit.fetch(&[&stalled, &Mirror::start(vec![Answer::Serve(packed())])]).unwrap();
         assert!(start.elapsed() < Duration::from_secs(3));
         visit.assert_placed();
         assert!(visit.told.iter().any(|line| line.ends_with("nothing came within 0.3 s")), "{:?}", visit.told);
+    }
+
+    #[test]
+    fn a_server_that_drips_is_left_for_another() {
+        let mut visit = Visit::new();
+        let slow = Mirror::start(vec![Answer::Drip(1, packed())]);
+        let quick = Mirror::start(vec![Answer::Serve(packed())]);
+        visit.fetch(&[&slow, &quick]).unwrap();
+        visit.assert_placed();
+        assert_eq!(slow.ranges(), [None]);
+        assert!(quick.ranges()[0].is_some(), "what came is not fetched again");
+        assert!(visit.told.iter().any(|line| line.contains(": only ") && line.contains(" bytes came within ")));
+    }
+
+    #[test]
+    fn a_server_that_is_slow_is_waited_for_where_none_is_faster() {
+        let mut visit = Visit::new();
+        let slow = Mirror::start(vec![Answer::Drip(500, packed())]);
+        let gone = Mirror::start(vec![Answer::Status("410 Gone")]);
+        visit.fetch(&[&slow, &gone]).unwrap();
+        visit.assert_placed();
+        assert_eq!((slow.ranges().len(), gone.ranges().len()), (2, 1));
+    }
+
+    #[test]
+    fn a_server_that_drips_alone_is_given_up() {
+        let mut visit = Visit::new();
+        let slow = Mirror::start(vec![Answer::Drip(1, packed())]);
+        let error = visit.fetch(&[&slow]).unwrap_err();
+        assert!(error.to_string().contains(" bytes came within "), "{error}");
+        assert_eq!(error.exit(), Exit::Unavailable);
+    }
+
+    #[test]
+    fn a_password_is_never_told() {
+        let gone = Mirror::start(vec![Answer::Status("410 Gone")]);
+        let half = Mirror::start(vec![Answer::BreakAfter(7_000, packed()), Answer::Serve(packed())]);
+        let secret = |mirror: &Mirror| Mirror {
+            url: mirror.url.replace("http://", "http://user:pass%20word@") + "/?token=t0ken#part",
+            requests: Arc::clone(&mirror.requests),
+        };
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let closed = Mirror { url: format!("http://user:pass%20word@{closed}"), requests: Arc::default() };
+        let mut visit = Visit::new();
+        let error = visit.fetch(&[&secret(&gone), &closed]).unwrap_err();
+        let mut told = vec![error.to_string(), format!("{error:?}")];
+        visit.fetch(&[&secret(&half)]).unwrap();
+        told.append(&mut visit.told);
+        assert_eq!(
+            gone.requests.lock().unwrap()[0].0,
+            "/base/file-idx3-ubyte.gz?token=t0ken",
+            "it is used all the same"
+        );
+        for text in &told {
+            assert!(!["user", "pass", "word", "t0ken", "part"].iter().any(|word| text.contains(word)), "{text}");
+        }
+        assert!(told[0].contains("/base/file-idx3-ubyte.gz?***: HTTP status 410 Gone"), "{}", told[0]);
+        let refused = |mirror: &str| Address::new(mirror, "x").err().unwrap().to_string();
+        for (mirror, shown) in [
+            ("user:pass@host/x", "`***@host/x`"),
+            ("ftp://user:pass@host/x?t0ken", "`ftp://***@host/x?***`"),
+            ("https://user:pa/ss@host/x", "`https://***@host/x`"),
+            ("https://user:pa?ss@host/x", "`https://***@host/x?***`"),
+            ("https://user:pa@ss@", "`https://***@`"),
+        ] {
+            assert!(refused(mirror).starts_with(&format!("mirror {shown} is no address")), "{}", refused(mirror));
+        }
     }
 
     #[test]

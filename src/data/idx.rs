@@ -5,10 +5,10 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
 use super::mapping::Mapping;
 use super::pixels::Pixels;
@@ -185,7 +185,52 @@ impl Opened {
     pub(crate) fn reader(self) -> Box<dyn Read> {
         match self {
             Opened::Plain(file) => Box::new(file),
-            Opened::Gzipped(file) => Box::new(MultiGzDecoder::new(BufReader::with_capacity(1 << 16, file))),
+            Opened::Gzipped(file) => Box::new(Members::new(BufReader::with_capacity(1 << 16, file))),
+        }
+    }
+}
+
+/// What the members of a gzip file say, one after the other. Zeros after a member are padding, as `gzip` takes them: tapes,
+/// and transfers in blocks, fill up with them. Anything else there is damage.
+pub(crate) struct Members<R> {
+    /// None at the end, and after an error.
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Members<R> {
+    pub(crate) fn new(reader: R) -> Members<R> {
+        Members { member: Some(GzDecoder::new(reader)) }
+    }
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let got = member.read(buffer)?;
+            if got > 0 || buffer.is_empty() {
+                return Ok(got);
+            }
+            let Some(mut rest) = self.member.take().map(GzDecoder::into_inner) else { break };
+            if !skip_zeros(&mut rest)? {
+                self.member = Some(GzDecoder::new(rest));
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Goes to the first byte that is not zero. Says whether there is none.
+fn skip_zeros(reader: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let bytes = match reader.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            bytes => bytes?,
+        };
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        let (is_end, is_other) = (bytes.is_empty(), zeros < bytes.len());
+        reader.consume(zeros);
+        if is_end || is_other {
+            return Ok(is_end);
         }
     }
 }
@@ -427,8 +472,26 @@ mod tests {
     #[test]
     fn a_gzip_of_several_members_is_one_file() {
         let bytes = images();
-        let two = [gzip(&bytes[..10]), gzip(&bytes[10..])].concat();
-        assert_eq!(read_images(file(&two).path()).unwrap().count, 2);
+        let want = read_images(file(&bytes).path()).unwrap();
+        let (one, other) = (gzip(&bytes[..10]), gzip(&bytes[10..]));
+        let zeros = vec![0; 200_000];
+        for parts in [
+            [&one[..], &[], &other, &[]],
+            [&gzip(&[]), &one, &other, &gzip(&[])],
+            // Padding, shorter and longer than a buffer.
+            [&one, &other, &[0], &[]],
+            [&one, &zeros[..3], &other, &zeros],
+        ] {
+            assert_eq!(read_images(file(&parts.concat()).path()).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn bytes_after_padding_are_damage() {
+        let padded = [&gzip(&images())[..], &[0; 512], b"x"].concat();
+        let (text, exit) = refusal(&padded, Kind::Images);
+        assert!(text.starts_with("the gzip data is damaged: "), "{text}");
+        assert_eq!(exit, Exit::Data);
     }
 
     #[test]
@@ -498,7 +561,7 @@ mod tests {
     #[test]
     fn a_disk_that_fails_is_not_blamed_on_the_gzip_data() {
         for cut in [0, 5, 30] {
-            let failing = MultiGzDecoder::new(BufReader::new(failing_after(&gzip(&images())[..cut])));
+            let failing = Members::new(BufReader::new(failing_after(&gzip(&images())[..cut])));
             let fault = parse(failing, None, Kind::Images, MAX_BYTES).err().unwrap().of_gzip();
             let error = IdxError { path: "x.gz".into(), fault };
             assert!(error.to_string().starts_with("x.gz: cannot be read: "), "{error}");
@@ -565,7 +628,7 @@ mod tests {
             let kind = if labels { Kind::Labels } else { Kind::Images };
             let cap = 64;
             let array = match packed {
-                true => parse(MultiGzDecoder::new(&bytes[..]), None, kind, cap),
+                true => parse(Members::new(&bytes[..]), None, kind, cap),
                 false => parse(&bytes[..], Some(bytes.len() as u64), kind, cap),
             };
             if let Ok((dimensions, values)) = array {

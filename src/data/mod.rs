@@ -11,6 +11,7 @@ pub mod look;
 mod mapping;
 pub mod photo;
 pub mod pixels;
+pub mod places;
 pub mod source;
 pub mod specimen;
 pub mod synthetic;

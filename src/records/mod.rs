@@ -11,7 +11,7 @@ mod textfile;
 pub use journal::{Journal, JournalError};
 pub use line::{EpochMetrics, Line, Objective, Status, settings};
 pub use reading::{Fault, Reading, ReadingError, latest};
-pub use result::{ResultError, RunResult};
+pub use result::{BestEpoch, ResultError, RunResult};
 pub use textfile::{Checkpoints, Figures, Textfile, TextfileError};
 
 #[cfg(test)]

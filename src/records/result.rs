@@ -64,12 +64,31 @@ pub struct RunResult {
     /// BLAKE3 of `model.safetensors`, in hexadecimal.
     #[serde(default)]
     pub weights_blake3: Option<String>,
+    /// The epoch with the best answers to the validation set; `null` where an older program trained it.
+    #[serde(default)]
+    pub best: Option<BestEpoch>,
     /// Seconds since the epoch at which the first process began; `null` where it is not known.
     #[serde(default)]
     pub started: Option<f64>,
     /// Seconds since the epoch at which the run was finished; `null` where it is not known.
     #[serde(default)]
     pub ended: Option<f64>,
+}
+
+/// The epoch after which the network was best: by accuracy on the validation set; of equal ones that with the smallest loss,
+/// of equal losses the first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BestEpoch {
+    /// Whole epochs by its end.
+    pub epoch: u64,
+    #[serde(deserialize_with = "number")]
+    pub validation_loss: f64,
+    #[serde(deserialize_with = "number")]
+    pub validation_accuracy: f64,
+    /// The file with its weights, within the run's directory: `model.safetensors` where it was the last one.
+    pub weights: String,
+    /// BLAKE3 of that file, in hexadecimal.
+    pub weights_blake3: String,
 }
 
 /// Why a result cannot be read.
@@ -185,6 +204,13 @@ mod tests {
             rollbacks: 1,
             checkpoint: Some("checkpoints/ckpt-000000004690".to_owned()),
             weights_blake3: Some("ab".repeat(32)),
+            best: Some(BestEpoch {
+                epoch: 4,
+                validation_loss: 0.5,
+                validation_accuracy: 0.875,
+                weights: "best.safetensors".to_owned(),
+                weights_blake3: "cd".repeat(32),
+            }),
             started: Some(1_700_000_000.0),
             ended: Some(1_700_000_100.5),
         }
@@ -222,7 +248,7 @@ mod tests {
     fn a_result_of_an_older_program_is_one_of_a_run_without_interruption() {
         let read = RunResult::parse(Path::new("r"), OLD.as_bytes()).unwrap();
         assert_eq!((read.attempts, read.step, read.skipped_steps, read.rollbacks), (1, 24, 0, 0));
-        assert_eq!((read.checkpoint, read.started, read.ended), (None, None, None));
+        assert_eq!((read.checkpoint, read.best, read.started, read.ended), (None, None, None, None));
     }
 
     #[test]

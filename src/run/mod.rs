@@ -1,5 +1,6 @@
 //! Assembly: a configuration becomes a data set, a network, observers and an event log, and is trained.
 
+mod best;
 mod error;
 mod keeping;
 mod notes;
@@ -26,7 +27,7 @@ use crate::exit::Classify;
 use crate::model::{Network, Precision};
 use crate::observe::Log;
 use crate::operators;
-use crate::records::{self, Journal, RunResult, Textfile};
+use crate::records::{self, BestEpoch, Journal, RunResult, Textfile};
 use crate::run_dir::{self, JOURNAL, RunDir, RunDirError};
 use crate::session::Session;
 use crate::train::{self, Fit, FitError, OnNonFinite, Outcome, Progress};
@@ -70,6 +71,8 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Finished {
     pub outcome: Outcome,
+    /// The best epoch, and the file with its weights.
+    pub best: Option<BestEpoch>,
     pub logdir: PathBuf,
     /// Steps at which pictures were written.
     pub image_steps: u64,
@@ -278,24 +281,27 @@ impl Job<'_> {
         let trained = trained.and_then(|(outcome, ledger)| {
             self.dataset.check()?; // without checkpoints nobody has asked
             let blake3 = weights::save_on(dir.disk(), &dir.weights(), &point.state.parameters)?;
-            Ok((outcome, ledger, blake3))
+            let best = best::save(dir, &point.state, &blake3)?;
+            Ok((outcome, ledger, blake3, best))
         });
         match &trained {
             Ok(_) => session.end(Status::Success, clock.now()),
             Err(RunError::Fit(FitError::Stopped { .. })) => {}
             Err(_) => session.end(Status::Failure, clock.now()),
         }
-        let (outcome, mut ledger, weights_blake3) = trained?;
+        let (outcome, mut ledger, weights_blake3, best) = trained?;
         ledger.log_bytes.add(Kind::Hparams, session.bytes());
         let checkpoint = store.steps()?.last().map(|&step| store.path_of(step));
         let relative = checkpoint.as_ref().and_then(|path| path.strip_prefix(dir.path()).ok());
         let mut result = result(&outcome, &ledger, relative.map(|path| path.display().to_string()), clock.now());
         result.weights_blake3 = Some(weights_blake3);
+        result.best.clone_from(&best);
         result.write_on(dir.disk(), &dir.result())?;
         moved?;
         let image_steps = if config.image_freq == 0 { 0 } else { config.epochs.div_ceil(config.image_freq) };
         Ok(Finished {
             outcome,
+            best,
             logdir: dir.path().to_owned(),
             image_steps,
             lost_entries: ledger.lost_entries,
@@ -484,6 +490,7 @@ fn result(outcome: &Outcome, ledger: &Ledger, checkpoint: Option<String>, now: W
         rollbacks: ledger.rollbacks.into(),
         checkpoint,
         weights_blake3: None,
+        best: None,
         started: ledger.started,
         ended: Some(now.as_secs()),
     }

@@ -123,6 +123,7 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, Run
     if facts.dataset != dataset || changed(&["limit-validation"]) {
         // Of other images.
         position.best_validation_accuracy = 0.0;
+        position.best = None;
     }
     // Another optimizer has another memory; other images, or another order, have no place to go on from within an epoch.
     let same_rule = !changed(&["optimizer"]);

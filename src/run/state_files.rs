@@ -15,6 +15,8 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const LAST_STEP: &str = "last_step.safetensors";
 /// The weights of a warm start, in the first epoch.
 const INITIAL: &str = "initial.safetensors";
+/// The weights after the best epoch, where they are not those of the state.
+const BEST: &str = "best.safetensors";
 /// What observers remember.
 const OBSERVERS: &str = "observers.bin";
 const GRADIENT: &str = "gradient";
@@ -51,7 +53,7 @@ pub(super) fn files(
     snapshot: &Snapshot<'_>,
     initial: Option<&Tensor>,
 ) -> Result<Vec<(&'static str, Vec<u8>)>, StateError> {
-    let TrainState { parameters, optimizer, gradient, previous, position } = snapshot.state;
+    let TrainState { parameters, optimizer, gradient, previous, best, position } = snapshot.state;
     let encoded = |file, buffers: &[(&str, &Tensor)]| {
         encode(parameters, buffers).map(|bytes| (file, bytes)).map_err(|source| StateError::Tensors { file, source })
     };
@@ -61,6 +63,9 @@ pub(super) fn files(
     }
     if let Some(initial) = initial.filter(|_| position.epoch == 0) {
         files.push(encoded(INITIAL, &[("", initial)])?);
+    }
+    if let Some(best) = best.as_ref().filter(|_| !position.is_best()) {
+        files.push(encoded(BEST, &[("", best.flat())])?);
     }
     files.push((OBSERVERS, snapshot.memories.to_bytes()));
     Ok(files)
@@ -82,12 +87,19 @@ pub(super) fn restore(
     let moments = if same_rule { decode(checkpoint, OPTIMIZER, parameters, &names)? } else { Vec::new() };
     let last_step =
         if position.unseen { decode(checkpoint, LAST_STEP, parameters, &[GRADIENT, PREVIOUS])? } else { Vec::new() };
+    let best = match position.best {
+        Some(_) if !position.is_best() => decode(checkpoint, BEST, parameters, &[""])?,
+        _ => Vec::new(),
+    };
     let bytes = checkpoint.file(OBSERVERS).ok_or(StateError::Missing { file: OBSERVERS })?;
     let memories = Memories::from_bytes(bytes)?;
 
     fill(parameters, [parameters.flat()], &model);
     fill(parameters, optimizer.buffers().into_iter().map(|(_, buffer)| buffer), &moments);
     fill(parameters, [gradient, previous], &last_step);
+    let kept = position.best.map(|_| parameters.copied());
+    fill(parameters, kept.as_ref().map(Parameters::flat), &best);
+    state.best = kept;
     if same_rule {
         state.optimizer.go_on_after(optimizer_steps);
     }

@@ -346,7 +346,7 @@ impl<Log: Outlet> Training<'_, Log> {
         }
         // With films in them memories are large: these are not to lie beside those of a checkpoint.
         drop(unseen);
-        let position = &mut self.state.position;
+        let position = &self.state.position;
         let report = EpochReport {
             epoch: position.epoch,
             iterations: position.iterations,
@@ -356,8 +356,8 @@ impl<Log: Outlet> Training<'_, Log> {
             images_per_second: in_epoch.samples as f64 / in_epoch.seconds.total.max(f64::MIN_POSITIVE),
             samples: totals.samples,
         };
-        position.best_validation_accuracy = position.best_validation_accuracy.max(validation.accuracy);
-        position.last = Some(report);
+        self.state.note_epoch(report);
+        let position = &mut self.state.position;
         position.epoch += 1;
         position.samples = 0;
         position.unseen = false;

@@ -18,6 +18,8 @@ pub struct TrainState {
     pub gradient: Tensor,
     /// The parameters before the last step for which somebody asked for them, laid out like them.
     pub previous: Tensor,
+    /// The weights after [`Position::best`].
+    pub best: Option<Parameters>,
     pub position: Position,
 }
 
@@ -39,6 +41,10 @@ pub struct Position {
     /// Steps done by then.
     pub checked_iterations: u64,
     pub best_validation_accuracy: f64,
+    /// The best epoch (see [`EpochReport::is_better_than`]). None before the first one ends, and where an older program
+    /// kept no weights of it.
+    #[serde(default)]
+    pub best: Option<EpochReport>,
     /// Steps that changed nothing, as their loss or gradient was not finite.
     pub skipped: u64,
     /// How many of them came last, one after the other.
@@ -78,6 +84,105 @@ impl TrainState {
         let optimizer = Optimizer::new(rule, parameters.flat());
         let gradient = parameters.flat().zeros_like();
         let previous = parameters.flat().copy();
-        TrainState { parameters, optimizer, gradient, previous, position: Position::default() }
+        TrainState { parameters, optimizer, gradient, previous, best: None, position: Position::default() }
+    }
+
+    /// Notes the epoch that has just been evaluated, and keeps a copy of its weights if it is the best one so far.
+    pub(super) fn note_epoch(&mut self, report: EpochReport) {
+        let position = &mut self.position;
+        let is_best = match &position.best {
+            Some(best) => report.is_better_than(best),
+            // Of the best epoch of an older program the accuracy is all that is left.
+            None => position.last.is_none() || report.validation.accuracy > position.best_validation_accuracy,
+        };
+        if is_best {
+            position.best = Some(report);
+            self.best = Some(self.parameters.copied());
+        }
+        position.best_validation_accuracy = position.best_validation_accuracy.max(report.validation.accuracy);
+        position.last = Some(report);
+    }
+}
+
+impl EpochReport {
+    /// By accuracy on the validation set; of equal ones the smaller loss is better, of equal losses the earlier epoch.
+    pub fn is_better_than(&self, earlier: &EpochReport) -> bool {
+        let (accuracy, before) = (self.validation.accuracy, earlier.validation.accuracy);
+        accuracy > before || (accuracy == before && self.validation.loss < earlier.validation.loss)
+    }
+}
+
+impl Position {
+    /// Whether the weights here are those after the best epoch.
+    pub fn is_best(&self) -> bool {
+        self.best.is_some_and(|best| best.iterations == self.iterations)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Architecture;
+    use crate::types::ImageShape;
+
+    fn report(epoch: u64, accuracy: f64, loss: f64) -> EpochReport {
+        let validation = Metrics { loss, accuracy };
+        EpochReport {
+            epoch,
+            iterations: 10 * (epoch + 1),
+            train: Metrics::default(),
+            validation,
+            seconds: 0.0,
+            images_per_second: 0.0,
+            samples: 0,
+        }
+    }
+
+    fn state() -> TrainState {
+        let architecture = Architecture { conv_filters: vec![2], kernel_size: 3, dense_units: 3 };
+        let input = ImageShape { height: 6, width: 6, channels: 1 };
+        let network = Network::build(&architecture, input, 4).unwrap();
+        TrainState::initialise(&network, Rule::Adam { weight_decay: 0.0 }, Seed(1), Device::Cpu)
+    }
+
+    /// Ends an epoch after changing the weights to their epoch's number.
+    fn end(state: &mut TrainState, report: EpochReport) {
+        let _ = tch::no_grad(|| state.parameters.flat_mut().fill_(report.epoch as f64));
+        state.position.iterations = report.iterations;
+        state.note_epoch(report);
+    }
+
+    fn best(state: &TrainState) -> Option<(u64, f64)> {
+        Some((state.position.best?.epoch, state.best.as_ref()?.flat().double_value(&[0])))
+    }
+
+    #[test]
+    fn the_best_epoch_has_the_highest_accuracy_then_the_smallest_loss_and_is_the_first_of_equals() {
+        let mut state = state();
+        for (accuracy, loss, want) in
+            [(0.0, 9.0, 0), (0.5, 2.0, 1), (0.4, 0.1, 1), (0.5, 2.5, 1), (0.5, 2.0, 1), (0.5, 1.5, 5), (0.6, 9.0, 6)]
+        {
+            let epoch = state.position.last.map_or(0, |last| last.epoch + 1);
+            end(&mut state, report(epoch, accuracy, loss));
+            assert_eq!(best(&state), Some((want, want as f64)), "after epoch {epoch}");
+            assert_eq!(state.position.is_best(), want == epoch);
+        }
+        assert_eq!(state.position.best_validation_accuracy, 0.6);
+        state.position.iterations += 1;
+        assert!(!state.position.is_best(), "a step later");
+    }
+
+    #[test]
+    fn of_a_state_of_an_older_program_only_a_better_epoch_is_known() {
+        let mut state = state();
+        end(&mut state, report(0, 0.5, 1.0));
+        let mut old = serde_json::to_value(state.position).unwrap();
+        assert!(old.as_object_mut().unwrap().remove("best").is_some());
+        state.position = serde_json::from_value(old).unwrap();
+        state.best = None;
+        end(&mut state, report(1, 0.5, 0.5));
+        assert_eq!(best(&state), None);
+        end(&mut state, report(2, 0.6, 0.5));
+        assert_eq!(best(&state), Some((2, 2.0)));
     }
 }

@@ -67,7 +67,7 @@ def test_what_hparams_want_to_know_stands_in_files_of_its_own(logs):
 
 def test_the_result_counts_every_byte_of_the_log(logs):
     log_bytes = json.loads((logs / "fit" / "result.json").read_text())["log_bytes"]
-    written = sum(path.stat().st_size for path in logs.rglob("*")
+    written = sum(path.stat().st_size for path in (logs / "fit").rglob("*")
                   if path.is_file() and ("tfevents" in path.name or "projector" in path.parts))
     assert sum(log_bytes.values()) == written
     assert set(log_bytes) >= {"scalars", "histograms", "images", "text", "graphs", "hparams", "headers"}
