@@ -377,7 +377,7 @@ pub fn snapshots(logdir: &Path, from: Step) -> (Vec<PathBuf>, Vec<PathBuf>) {
 /// The name of the points that the run directory `dir` holds, and the bytes of its files but the event file; none where
 /// there is no configuration of our kind.
 pub(super) fn snapshot(dir: &Path) -> Option<(String, u64)> {
-    let config = File::open(dir.join(CONFIG)).ok()?;
+    let (config, _) = super::inspect::search::open(&dir.join(CONFIG)).ok()?;
     let mut text = String::new();
     config.take(1 << 16).read_to_string(&mut text).ok()?;
     let name = text.lines().find_map(|line| line.trim().strip_prefix("tensor_name: \"")?.strip_suffix('"'))?;
