@@ -22,14 +22,32 @@ pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
-/// A path or a name in printable characters; a byte that is not UTF-8 is shown as `\xff`.
-pub fn printable_path(path: impl AsRef<OsStr>) -> String {
-    let mut shown = String::new();
+/// A path or a name as a text; a byte that is not UTF-8 becomes `\xff`, so that distinct names stay distinct.
+pub fn path_text(path: impl AsRef<OsStr>) -> String {
+    let mut text = String::new();
     for chunk in path.as_ref().as_encoded_bytes().utf8_chunks() {
-        shown.push_str(&printable(chunk.valid()));
-        shown.extend(chunk.invalid().escape_ascii().map(char::from));
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().escape_ascii().map(char::from));
     }
-    shown
+    text
+}
+
+/// A path or a name in printable characters.
+pub fn printable_path(path: impl AsRef<OsStr>) -> String {
+    printable(&path_text(path))
+}
+
+/// The same JSON, with `\u` escapes for what could steer a terminal; line breaks between values stay.
+pub fn safe_json(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        if matches!(c, '\n' | '\'' | '"' | '\\') || c.escape_debug().len() == 1 {
+            safe.push(c);
+        } else {
+            safe.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    safe
 }
 
 /// At most `most` characters; a longer text loses its middle.
@@ -122,6 +140,15 @@ mod tests {
         let name = |bytes| printable_path(OsStr::from_bytes(bytes));
         assert_eq!(name(b"a\xff\xfe/b\n"), r"a\xff\xfe/b\n");
         assert_eq!(name("näm".as_bytes()), "näm");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning() {
+        let text = "a\"b\\\n\u{202e}\u{9b}\u{e0041}é";
+        let json = serde_json::to_string_pretty(&[text]).unwrap();
+        let safe = safe_json(&json);
+        assert_eq!(safe, "[\n  \"a\\\"b\\\\\\n\\u202e\\u009b\\udb40\\udc41é\"\n]");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&safe).unwrap(), [text]);
     }
 
     #[test]

@@ -434,7 +434,7 @@ fn event_files_that_are_none() {
         mistake("inspect run --json", 65, &["run", "length_checksum"]).in_a_place_where(|s| {
             s.write("run/events.out.tfevents.1.host", [7; 100]);
         }),
-        mistake("inspect text", 65, &["text", "damaged"]).in_a_place_where(|s| {
+        mistake("inspect text", 65, &["text, not an event file", "24 of 24 bytes unread"]).in_a_place_where(|s| {
             s.write("text", "not an event file at all");
         }),
     ]);
@@ -506,6 +506,16 @@ fn pictures_that_are_none() {
         file("cut.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF", 65, &["cut.jpg: is cut off"]),
         asking("-", 65, &["stdin: is empty"]),
     ]);
+}
+
+#[test]
+fn a_setting_of_any_length_is_printed() {
+    let sandbox = Sandbox::new();
+    let steps: Vec<String> = (1..20_000u32).map(|step| step.to_string()).collect();
+    let observe = format!("scalars=at:{}", steps.join(","));
+    let printed = finish(&mut sandbox.trainer(["config", "--observe", &observe])).succeeded().stdout;
+    assert!(printed.lines().any(|line| line.len() > 65_536), "{}", printed.len());
+    assert!(printed.lines().filter(|line| line.len() > 200).count() == 1, "one long line widens no other");
 }
 
 #[test]

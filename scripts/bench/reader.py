@@ -10,6 +10,7 @@ from bench.limits import Limit
 TITLE = "Reader"
 PACKAGES = {"peer_python": ["tensorboard", "tensorboard-data-server"]}
 SCALARS = 1_000_000
+EXPORT = "trainer inspect --export csv"
 SERVER, CHECKED = "TensorBoard's data server", "TensorBoard's data server, --checksum"
 PYTHON = {"EventFileLoader in Python": "loader", "EventAccumulator in Python": "accumulator"}
 LIMITS = {"server": Limit("seconds for an event file, to TensorBoard's data server", most=1.5)}
@@ -17,7 +18,7 @@ LIMITS = {"server": Limit("seconds for an event file, to TensorBoard's data serv
 
 def measure(options, _earlier):
     """subject -> seconds for the same file, one number a round."""
-    found = {subject: [] for subject in (US, SERVER, CHECKED, *PYTHON)}
+    found = {subject: [] for subject in (US, EXPORT, SERVER, CHECKED, *PYTHON)}
     with tempfile.TemporaryDirectory(prefix="trainer-") as directory:
         measuring.run(options.keras_python, measuring.PEERS / "scalars_file.py", directory, SCALARS)
         for _, subject in rounds(options, "reader", found):
@@ -28,6 +29,10 @@ def measure(options, _earlier):
 def seconds(options, subject, directory):
     if subject == US:
         return measuring.run(options.trainer, "inspect", directory).seconds
+    if subject == EXPORT:
+        with tempfile.TemporaryDirectory(prefix="trainer-") as rows:
+            output = f"{rows}/points.csv"
+            return measuring.run(options.trainer, "inspect", directory, "--export", "csv", "--output", output).seconds
     if subject in PYTHON:
         command = ["read_python.py", PYTHON[subject], directory, SCALARS - 1]
     else:
@@ -44,7 +49,8 @@ def text(options, found):
     return (
         f"Seconds for one event file of {SCALARS:,} scalars under eight tags, written with TensorFlow and in the page "
         "cache. Nothing is subtracted. `trainer inspect` is measured from its start to its exit, with every checksum "
-        "verified and every point counted. The data server is measured from its start, as TensorBoard starts it, until "
-        "it names the last step over gRPC; it keeps a sample of 1,000 points a tag, and verifies checksums only with "
-        "`--checksum`. The loaders in Python go through all events, without the time of their imports.\n\n"
+        "verified and every point counted, and once more with every point written to a file as a row. The data server "
+        "is measured from its start, as TensorBoard starts it, until it names the last step over gRPC; it keeps a sample "
+        "of 1,000 points a tag, and verifies checksums only with `--checksum`. The loaders in Python go through all "
+        "events, without the time of their imports.\n\n"
         f"{costs('s', found)}\n")

@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub mod draft;
 pub mod fs;
 pub mod sim;
 
+pub use draft::Draft;
 pub use fs::{Disk, Fs};
 
 use crate::exit::{Classify, Exit};
@@ -76,11 +78,16 @@ pub(crate) fn make_temporary_name<T>(
     }
 }
 
-fn put<F: Fs>(fs: &F, path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let dir = match path.parent() {
+/// The directory that holds the name `path`.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
-    };
+    }
+}
+
+fn put<F: Fs>(fs: &F, path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let dir = directory_of(path);
     let (temporary, ()) = make_temporary(dir, |temporary| fs::write_new(fs, temporary, content))?;
     if let Err(error) = fs::again(|| fs.rename(&temporary, path)) {
         let _ = fs::again(|| fs.remove_file(&temporary));

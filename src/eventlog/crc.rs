@@ -14,7 +14,12 @@ pub struct MaskedCrc(pub u32);
 impl MaskedCrc {
     /// The checksum of `bytes`.
     pub fn of(bytes: &[u8]) -> MaskedCrc {
-        MaskedCrc(crc32c::crc32c(bytes).rotate_right(15).wrapping_add(MASK))
+        MaskedCrc::mask(crc32c::crc32c(bytes))
+    }
+
+    /// The masked form of a CRC-32C.
+    pub fn mask(crc: u32) -> MaskedCrc {
+        MaskedCrc(crc.rotate_right(15).wrapping_add(MASK))
     }
 
     /// As it stands in a file.

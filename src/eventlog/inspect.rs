@@ -4,39 +4,41 @@
 //! contain `tfevents`, and of a tag's metadata the first seen counts. Unlike TensorBoard it checks every checksum and
 //! says where one is wrong.
 
+mod content;
+mod file;
+pub(super) mod search;
+mod tag;
 mod text;
 
-use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use self::file::Contents;
+pub use self::file::{Damage, DamageKind, EventFile};
+use self::search::Found;
+pub use self::search::LeftOut;
+pub use self::tag::{Form, Tag};
+use self::tag::{Sample, Series};
+use super::export::Table;
 use super::file::MARK;
-use super::png;
 use super::projector;
-use super::proto::event::What;
-use super::proto::session_log::SessionStatus;
-use super::proto::summary::Value;
-use super::proto::summary::value::Value as Wire;
-use super::proto::{self, Event};
-use super::reader::{EventError, EventReader};
-use super::record::RecordError;
 use super::summary::plugin;
 use crate::exit::{Classify, Exit};
-use crate::files;
-use crate::terminal::printable;
-
-/// Damages of one file that are told one by one; a file may have any number.
-const TOLD: usize = 20;
+use crate::terminal::{path_text, printable_path};
 
 /// What was found at a path. Its `Display` is a text for people, its serialization one for programs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    pub path: PathBuf,
+    /// A byte of a path that is not UTF-8 is shown as `\xff`, here and in the names of runs and files.
+    pub path: String,
     /// By name.
     pub runs: Vec<Run>,
+    /// Event files and directories that could not be read.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// A directory that holds event files.
@@ -50,96 +52,17 @@ pub struct Run {
     pub files: Vec<EventFile>,
 }
 
-/// One series.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Tag {
-    /// The run's own graph has none; it is `__run_graph__`, as within TensorBoard.
-    pub name: String,
-    /// What shows it: `scalars`, `histograms`, `images`, `text`, `graphs`, ...; empty if nothing does.
-    pub plugin: String,
-    /// How it is stored.
-    pub form: Form,
-    pub count: u64,
-    /// Of the point that comes first.
-    pub first_step: i64,
-    /// Of the point that comes last.
-    pub last_step: i64,
-    pub min_step: i64,
-    pub max_step: i64,
-    /// Bytes of the values, without what they share with others of their event.
-    pub bytes: u64,
-}
-
-/// The field of the message that holds a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Form {
-    Tensor,
-    SimpleValue,
-    Image,
-    Histo,
-    Audio,
-    /// A value that holds nothing but its metadata.
-    None,
-    GraphDef,
-    MetaGraphDef,
-    RunMetadata,
-    /// Files beside the event file, not events.
-    Files,
-}
-
-/// One file.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct EventFile {
-    pub name: String,
-    pub bytes: u64,
-    /// Events that could be read.
-    pub records: u64,
-    pub version: Option<String>,
-    /// The program that wrote it, if it says so.
-    pub writer: Option<String>,
-    /// Steps from which a process wrote.
-    pub starts: Vec<i64>,
-    /// Seconds since 1970.
-    pub first_wall_time: Option<f64>,
-    pub last_wall_time: Option<f64>,
-    /// The file ends within a record: it is being written, or its writer was killed. Not damage.
-    pub truncated_at: Option<u64>,
-    /// How many damages there are; at most 20 are told.
-    pub damage_count: u64,
-    pub damages: Vec<Damage>,
-}
-
-/// Something in a file that is not as it was written.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Damage {
-    /// The first byte of the record.
-    pub offset: u64,
-    pub kind: DamageKind,
-    pub message: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DamageKind {
-    LengthChecksum,
-    PayloadChecksum,
-    TooLong,
-    NotAnEvent,
-    /// A picture within a record whose own checksum is right.
-    Picture,
-    Unreadable,
-}
-
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    #[error("no such file or directory: {}", path.display())]
+    #[error("no such file or directory: {}", printable_path(path))]
     Missing { path: PathBuf },
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}", printable_path(path))]
     Read { path: PathBuf, source: io::Error },
-    #[error("no event files in {}: got no file whose name contains `{MARK}`", path.display())]
+    #[error("no event files in {}: got no file whose name contains `{MARK}`", printable_path(path))]
     Nothing { path: PathBuf },
+    #[error("cannot write the rows: {source}")]
+    Write { source: io::Error },
 }
 
 impl Classify for InspectError {
@@ -147,227 +70,94 @@ impl Classify for InspectError {
         match self {
             InspectError::Missing { .. } | InspectError::Nothing { .. } => Exit::NoInput,
             InspectError::Read { source, .. } => Exit::of_input(source),
+            InspectError::Write { .. } => Exit::Io,
         }
     }
 }
 
+/// Called with the name of a run and each of its series, when all its files have been read.
+type Take<'a> = dyn FnMut(&str, &Series) -> io::Result<()> + 'a;
+
 impl Report {
     /// Reads the event file `path`, whatever its name, or all event files in and below the directory `path`.
     pub fn of(path: &Path) -> Result<Report, InspectError> {
-        let metadata = fs::metadata(path).map_err(|source| match source.kind() {
+        Report::read(path, None)
+    }
+
+    /// As [`Report::of`], and puts the points of scalars into a table: those that count as [shown](super::shown), by run
+    /// and tag, in ascending order of their steps. The points of one run are in memory at once.
+    pub fn export(path: &Path, table: &mut Table<impl io::Write>) -> Result<Report, InspectError> {
+        Report::read(path, Some(&mut |run, series| table.put(run, &series.tag.name, &series.points)))
+    }
+
+    fn read(path: &Path, mut take: Option<&mut Take<'_>>) -> Result<Report, InspectError> {
+        let at = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => InspectError::Missing { path: path.to_owned() },
             _ => InspectError::Read { path: path.to_owned(), source },
-        })?;
-        let mut found = BTreeMap::new();
-        if metadata.is_dir() {
-            find(path, ".", &mut HashSet::new(), &mut found)?;
-        } else {
-            found.insert(".".to_owned(), vec![path.to_owned()]);
-        }
-        if found.is_empty() {
+        };
+        let is_dir = fs::metadata(path).map_err(at)?.is_dir();
+        let found = if is_dir { search::search(path) } else { Found::file(path) };
+        let Found { runs: found, mut left_out, .. } = found.map_err(at)?;
+        if found.is_empty() && left_out.is_empty() {
             return Err(InspectError::Nothing { path: path.to_owned() });
         }
         let mut runs = Vec::with_capacity(found.len());
-        for (name, mut files) in found {
-            files.sort();
-            runs.push(Run::of(name, &files)?);
+        for (name, files) in found {
+            runs.extend(Run::of(&name, &files, take.as_deref_mut(), &mut left_out)?);
         }
-        Ok(Report { path: path.to_owned(), runs })
+        Ok(Report { path: path_text(path), runs, left_out })
     }
 
     /// Whether something was read that was not written so. A file that just ends early is not damaged.
     pub fn is_damaged(&self) -> bool {
         self.runs.iter().flat_map(|run| &run.files).any(|file| file.damage_count > 0)
     }
+
+    /// The exit code, if not all of it was there to be read and as it was written: damage first, then permission.
+    pub fn fault(&self) -> Option<Exit> {
+        if self.is_damaged() {
+            return Some(Exit::Data);
+        }
+        let is_forbidden = |left_out: &&LeftOut| left_out.exit == Exit::NoPermission;
+        self.left_out.iter().find(is_forbidden).or(self.left_out.first()).map(|left_out| left_out.exit)
+    }
 }
 
 impl Run {
-    fn of(name: String, paths: &[PathBuf]) -> Result<Run, InspectError> {
-        let mut tags = BTreeMap::new();
+    /// Nothing where not one of its files could be opened.
+    fn of(
+        name: &OsStr,
+        paths: &[PathBuf],
+        mut take: Option<&mut Take<'_>>,
+        left_out: &mut Vec<LeftOut>,
+    ) -> Result<Option<Run>, InspectError> {
+        let mut contents = Contents::new(take.is_some());
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
-            let at = |source| InspectError::Read { path: path.clone(), source };
-            let file = files::open_input(path).map_err(at)?;
-            let bytes = file.metadata().map_err(at)?.len();
-            let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-            files.push(EventFile::of(name, bytes, file, &mut tags));
+            match search::open(path) {
+                Ok((file, bytes)) => {
+                    let name = path.file_name().map_or_else(String::new, path_text);
+                    files.push(EventFile::of(name, bytes, file, &mut contents));
+                }
+                Err(error) if search::is_nothing(&error) => {}
+                Err(error) => left_out.push(LeftOut::new(path, &error)),
+            }
+        }
+        if files.is_empty() {
+            return Ok(None);
         }
         if let Some((snapshot, bytes)) = paths.first().and_then(|path| path.parent()).and_then(projector::snapshot) {
-            Tag::add(&mut tags, &snapshot, plugin::PROJECTOR, Form::Files, 0, bytes);
+            let sample = Sample { step: 0, bytes, number: None, is_read: true, point: None };
+            contents.add(&snapshot, plugin::PROJECTOR, Form::Files, sample);
         }
-        Ok(Run { name, tags: tags.into_values().collect(), files })
-    }
-}
-
-impl EventFile {
-    fn of(name: String, bytes: u64, input: impl io::Read, tags: &mut BTreeMap<String, Tag>) -> EventFile {
-        let mut file = EventFile {
-            name,
-            bytes,
-            records: 0,
-            version: None,
-            writer: None,
-            starts: Vec::new(),
-            first_wall_time: None,
-            last_wall_time: None,
-            truncated_at: None,
-            damage_count: 0,
-            damages: Vec::new(),
-        };
-        for (offset, event) in EventReader::new(input) {
-            match event {
-                Ok(event) => {
-                    file.check_pictures(offset, &event);
-                    file.add(event, tags);
-                }
-                Err(error) if error.is_truncation() => file.truncated_at = Some(offset),
-                Err(error) => file.damaged(Damage::of(&error)),
+        let name = path_text(name);
+        if let Some(take) = &mut take {
+            for series in contents.series.values() {
+                take(&name, series).map_err(|source| InspectError::Write { source })?;
             }
         }
-        file
+        Ok(Some(Run { name, tags: contents.series.into_values().map(Series::finished).collect(), files }))
     }
-
-    fn damaged(&mut self, damage: Damage) {
-        self.damage_count += 1;
-        if self.damages.len() < TOLD {
-            self.damages.push(damage);
-        }
-    }
-
-    fn check_pictures(&mut self, offset: u64, event: &Event) {
-        let Some(What::Summary(summary)) = &event.what else { return };
-        for value in &summary.value {
-            let blobs: &[Vec<u8>] = match &value.value {
-                Some(Wire::Image(image)) => std::slice::from_ref(&image.encoded_image_string),
-                Some(Wire::Tensor(tensor)) if kind(value).0 == plugin::IMAGES => &tensor.string_val,
-                _ => continue,
-            };
-            for error in blobs.iter().filter(|blob| png::is_png(blob)).filter_map(|blob| png::check(blob).err()) {
-                let message =
-                    format!("picture of tag {} in the record at byte {offset}: {error}", printable(&value.tag));
-                self.damaged(Damage { offset, kind: DamageKind::Picture, message });
-            }
-        }
-    }
-
-    fn add(&mut self, event: Event, tags: &mut BTreeMap<String, Tag>) {
-        self.records += 1;
-        self.first_wall_time.get_or_insert(event.wall_time);
-        self.last_wall_time = Some(event.wall_time);
-        if let Some(source) = event.source_metadata {
-            self.writer.get_or_insert(source.writer);
-        }
-        let step = event.step;
-        let mut add = |name: &str, plugin: &str, form, bytes| Tag::add(tags, name, plugin, form, step, bytes as u64);
-        match event.what {
-            Some(What::FileVersion(version)) => {
-                self.version.get_or_insert(version);
-            }
-            Some(What::SessionLog(log)) if log.status() == SessionStatus::Start => self.starts.push(step),
-            Some(What::Summary(summary)) => {
-                for value in &summary.value {
-                    let (plugin, form) = kind(value);
-                    add(&value.tag, plugin, form, prost::Message::encoded_len(value));
-                }
-            }
-            Some(What::GraphDef(graph)) => add("__run_graph__", plugin::GRAPHS, Form::GraphDef, graph.len()),
-            Some(What::MetaGraphDef(graph)) => add("__meta_graph__", "", Form::MetaGraphDef, graph.len()),
-            Some(What::TaggedRunMetadata(tagged)) => {
-                add(&tagged.tag, plugin::RUN_METADATA, Form::RunMetadata, tagged.run_metadata.len());
-            }
-            Some(What::SessionLog(_)) | None => {}
-        }
-    }
-}
-
-impl Tag {
-    fn add(tags: &mut BTreeMap<String, Tag>, name: &str, plugin: &str, form: Form, step: i64, bytes: u64) {
-        // A name is copied once for each tag, not for each point.
-        if let Some(tag) = tags.get_mut(name) {
-            tag.count += 1;
-            tag.last_step = step;
-            tag.min_step = tag.min_step.min(step);
-            tag.max_step = tag.max_step.max(step);
-            tag.bytes += bytes;
-            return;
-        }
-        let tag = Tag {
-            name: name.to_owned(),
-            plugin: plugin.to_owned(),
-            form,
-            count: 1,
-            first_step: step,
-            last_step: step,
-            min_step: step,
-            max_step: step,
-            bytes,
-        };
-        tags.insert(name.to_owned(), tag);
-    }
-
-    fn steps(&self) -> String {
-        if self.min_step == self.max_step {
-            self.min_step.to_string()
-        } else {
-            format!("{}..{}", self.min_step, self.max_step)
-        }
-    }
-}
-
-impl Damage {
-    fn of(error: &EventError) -> Damage {
-        let kind = match error {
-            EventError::Record(RecordError::LengthChecksum { .. }) => DamageKind::LengthChecksum,
-            EventError::Record(RecordError::PayloadChecksum { .. }) => DamageKind::PayloadChecksum,
-            EventError::Record(RecordError::TooLong { .. }) => DamageKind::TooLong,
-            EventError::Record(RecordError::Io { .. } | RecordError::Truncated { .. }) => DamageKind::Unreadable,
-            EventError::Decode { .. } => DamageKind::NotAnEvent,
-        };
-        Damage { offset: error.offset(), kind, message: error.to_string() }
-    }
-}
-
-/// What shows a value, and how it is stored.
-fn kind(value: &Value) -> (&str, Form) {
-    let named = value.metadata.as_ref().and_then(|metadata| metadata.plugin_data.as_ref());
-    let named = named.map_or("", |data| data.plugin_name.as_str());
-    let (usual, form) = match &value.value {
-        Some(Wire::SimpleValue(_)) => (plugin::SCALARS, Form::SimpleValue),
-        Some(Wire::Image(_)) => (plugin::IMAGES, Form::Image),
-        Some(Wire::Histo(_)) => (plugin::HISTOGRAMS, Form::Histo),
-        Some(Wire::Audio(_)) => (plugin::AUDIO, Form::Audio),
-        Some(Wire::Tensor(proto::TensorProto { .. })) => ("", Form::Tensor),
-        None => ("", Form::None),
-    };
-    (if named.is_empty() { usual } else { named }, form)
-}
-
-/// Collects event files in and below `dir`, by run. Links are followed, as TensorBoard does, but not in circles.
-fn find(
-    dir: &Path,
-    run: &str,
-    above: &mut HashSet<PathBuf>,
-    found: &mut BTreeMap<String, Vec<PathBuf>>,
-) -> Result<(), InspectError> {
-    let at = |source| InspectError::Read { path: dir.to_owned(), source };
-    let real = dir.canonicalize().map_err(at)?;
-    if !above.insert(real.clone()) {
-        return Ok(());
-    }
-    for entry in fs::read_dir(dir).map_err(at)? {
-        let path = entry.map_err(at)?.path();
-        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        // A link that leads nowhere is nothing to read.
-        let Ok(metadata) = fs::metadata(&path) else { continue };
-        if metadata.is_dir() {
-            let run = if run == "." { name } else { format!("{run}/{name}") };
-            find(&path, &run, above, found)?;
-        } else if metadata.is_file() && name.contains(MARK) {
-            found.entry(run.to_owned()).or_default().push(path);
-        }
-    }
-    above.remove(&real);
-    Ok(())
 }
 
 #[cfg(test)]
@@ -375,8 +165,15 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
+    use crate::eventlog::Format;
     use crate::eventlog::file::{EventFile as Writer, Origin};
     use crate::eventlog::graph::{Graph, Node};
+    use crate::eventlog::proto::event::What;
+    use crate::eventlog::proto::session_log::SessionStatus;
+    use crate::eventlog::proto::summary::value::Value as Wire;
+    use crate::eventlog::proto::summary_metadata::PluginData;
+    use crate::eventlog::proto::{self, Event, SessionLog, SummaryMetadata};
+    use crate::eventlog::record::{self, TooLong};
     use crate::eventlog::summary::Value;
     use crate::types::{Step, Tag, WallTime};
 
@@ -399,6 +196,174 @@ mod tests {
         path
     }
 
+    fn record(event: &Event) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        record::append(&mut bytes, |buffer| {
+            prost::Message::encode(event, buffer).unwrap();
+            Ok::<(), TooLong>(())
+        })
+        .unwrap();
+        bytes
+    }
+
+    fn version() -> Event {
+        Event { what: Some(What::FileVersion("brain.Event:2".to_owned())), ..Event::default() }
+    }
+
+    fn start(step: i64) -> Event {
+        let log = SessionLog { status: SessionStatus::Start.into(), ..SessionLog::default() };
+        Event { step, what: Some(What::SessionLog(log)), ..Event::default() }
+    }
+
+    /// As TensorFlow 1, PyTorch and tensorboardX write it.
+    fn scalar(tag: &str, step: i64, number: f32) -> Event {
+        let value = Some(Wire::SimpleValue(number));
+        let value = proto::summary::Value { tag: tag.to_owned(), value, ..proto::summary::Value::default() };
+        Event {
+            wall_time: 100.0 + step as f64,
+            step,
+            what: Some(What::Summary(proto::Summary { value: vec![value] })),
+            ..Event::default()
+        }
+    }
+
+    /// Files of events in one run, the rows that are exported, and the report.
+    fn exported(files: &[Vec<Event>]) -> (Vec<String>, Report) {
+        let dir = tempfile::tempdir().unwrap();
+        for (number, events) in files.iter().enumerate() {
+            let bytes: Vec<u8> = events.iter().flat_map(record).collect();
+            fs::write(dir.path().join(format!("events.out.tfevents.{number}.host")), bytes).unwrap();
+        }
+        let mut table = Table::new(Vec::new(), Format::Csv);
+        let report = Report::export(dir.path(), &mut table).unwrap();
+        let (bytes, ..) = table.finish().unwrap();
+        let rows = String::from_utf8(bytes).unwrap();
+        let row = |row: &str| row.strip_prefix(".,").unwrap().to_owned();
+        (rows.lines().skip(1).map(row).collect(), report)
+    }
+
+    fn steps(rows: &[String]) -> Vec<&str> {
+        rows.iter().map(|row| row.split(',').nth(1).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_latest_session_wins() {
+        // A process is killed behind step 2, the next goes on from there, with one of two tags so far.
+        let first = [0, 1, 2, 3, 4].map(|step| scalar("loss", step, 0.5)).into_iter().chain([scalar("rare", 4, 0.5)]);
+        let first = [version(), start(0)].into_iter().chain(first).collect();
+        let second = vec![version(), start(2), scalar("loss", 2, 0.25), scalar("loss", 3, 0.25)];
+        let (rows, report) = exported(&[first, second]);
+        assert_eq!(rows, ["loss,0,100.0,0.5", "loss,1,101.0,0.5", "loss,2,102.0,0.25", "loss,3,103.0,0.25"]);
+        let tags: Vec<_> =
+            report.runs[0].tags.iter().map(|tag| (&*tag.name, tag.count, tag.shown, tag.out_of_order)).collect();
+        assert_eq!(tags, [("loss", 7, 4, 0), ("rare", 1, 0, 0)]);
+    }
+
+    #[test]
+    fn steps_that_go_back_take_back() {
+        let file = [0, 10, 20, 30, 5, 15, 25, 25].map(|step| scalar("loss", step, 0.5));
+        let (rows, report) = exported(&[[version()].into_iter().chain(file).collect()]);
+        assert_eq!(steps(&rows), ["0", "5", "15", "25"]);
+        let note = "note: loss: steps repeat or go back 2 times; TensorBoard shows 4 of 8 points";
+        assert!(report.to_string().contains(note), "{report}");
+    }
+
+    #[test]
+    fn the_first_start_of_a_run_takes_back_nothing() {
+        // tensorboardX writes a start only when it goes on, and its loaders ignore the first.
+        let (rows, _) = exported(&[
+            vec![version(), scalar("loss", 0, 0.5), scalar("loss", 5, 0.5)],
+            vec![version(), start(3), scalar("other", 3, 0.5)],
+        ]);
+        assert_eq!(steps(&rows), ["0", "5", "3"]);
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_counted() {
+        let file = [f32::NAN, 0.5, f32::INFINITY, f32::NAN].into_iter().zip(0..);
+        let (rows, report) = exported(&[file.map(|(number, step)| scalar("loss", step, number)).collect()]);
+        assert_eq!(rows, ["loss,0,100.0,NaN", "loss,1,101.0,0.5", "loss,2,102.0,inf", "loss,3,103.0,NaN"]);
+        assert!(report.to_string().contains("  note: loss: of 4 values, 2 NaN and 1 infinite\n"), "{report}");
+    }
+
+    #[test]
+    fn nothing_is_shown_behind_a_wall_time_that_is_no_number() {
+        let at = |wall_time, step| Event { wall_time, ..scalar("loss", step, 0.5) };
+        let (rows, report) = exported(&[
+            vec![version(), at(1.0, 0), at(f64::INFINITY, 1), at(2.0, 2), at(f64::NAN, 3), at(4.0, 4)],
+            vec![version(), at(5.0, 5)],
+        ]);
+        assert_eq!(steps(&rows), ["0", "2", "5"]);
+        let file = &report.runs[0].files[0];
+        assert_eq!((file.infinite_wall_times, file.nan_wall_time_at, file.records), (1, Some(155), 6));
+        let text = report.to_string();
+        assert!(text.contains("wall time NaN in the record at byte 155: TensorBoard reads no further"), "{text}");
+        assert!(text.contains("1 event with an infinite wall time, not shown by TensorBoard"), "{text}");
+    }
+
+    #[test]
+    fn only_numbers_have_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir.path().join("fit/train"), 0..3);
+        write(&dir.path().join("fit/train"), 2..5);
+        let mut table = Table::new(Vec::new(), Format::Jsonl);
+        Report::export(dir.path(), &mut table).unwrap();
+        let (bytes, rows, series) = table.finish().unwrap();
+        assert_eq!((rows, series), (5, 1), "{}", String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn zeros_behind_the_last_record_have_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), 0..1);
+        let mut bytes = fs::read(&path).unwrap();
+        let whole = bytes.len();
+        bytes.resize(whole + 4096, 0);
+        fs::write(&path, &bytes).unwrap();
+        let report = Report::of(&path).unwrap();
+        let file = &report.runs[0].files[0];
+        assert_eq!((file.damages[0].kind, file.unread_bytes, file.records), (DamageKind::Zeros, 4096, 4));
+        let text = report.to_string();
+        let damage =
+            format!("damaged: nothing but zeros from byte {whole} to the end, as after a crash of the machine");
+        assert!(text.contains(&damage) && text.contains(&format!("4096 of {} bytes unread", bytes.len())), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_and_the_rest_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        write(&dir.path().join("a"), 0..1);
+        let status = std::process::Command::new("mkfifo").arg(dir.path().join("a/tfevents.fifo")).status().unwrap();
+        assert!(status.success());
+        let report = Report::of(dir.path()).unwrap();
+        assert_eq!((report.runs.len(), report.runs[0].files.len(), report.fault()), (1, 1, Some(Exit::NoInput)));
+        let text = report.to_string();
+        let line = format!(
+            "\nleft out {}: it is a named pipe, want a regular file\n",
+            dir.path().join("a/tfevents.fifo").display()
+        );
+        assert!(text.contains(&line) && text.ends_with("; 1 left out\n"), "{text}");
+        let error = Report::of(&dir.path().join("a/tfevents.fifo")).unwrap_err();
+        assert_eq!(error.exit(), Exit::NoInput);
+        // Nor does what describes points of the Projector block.
+        let config = dir.path().join("a/projector_config.pbtxt");
+        assert!(std::process::Command::new("mkfifo").arg(config).status().unwrap().success());
+        assert_eq!(Report::of(dir.path()).unwrap().runs, report.runs);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_not_utf8_are_distinct_runs() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        for name in [&b"a\xff"[..], b"a\xfe"] {
+            write(&dir.path().join(OsStr::from_bytes(name)), 0..1);
+        }
+        let report = Report::of(dir.path()).unwrap();
+        assert_eq!(report.runs.iter().map(|run| &*run.name).collect::<Vec<_>>(), [r"a\xfe", r"a\xff"]);
+        serde_json::to_string(&Report::of(&dir.path().join(OsStr::from_bytes(b"a\xff"))).unwrap()).unwrap();
+    }
+
     #[test]
     fn a_log_directory_as_text() {
         let dir = tempfile::tempdir().unwrap();
@@ -410,18 +375,18 @@ mod tests {
         assert!(!report.is_damaged());
         expect![[r#"
             run fit/train
-              tag                   kind     points  steps      size
-              __run_graph__         graphs        2   0..2      52 B
-              a text\nof two lines  text          6   0..4  12.0 KiB
-              epoch_loss            scalars       6   0..4     234 B
+              tag                   kind     points  shown  steps      size
+              __run_graph__         graphs        2      2   0..2      52 B
+              a text\nof two lines  text          6      5   0..4  12.0 KiB
+              epoch_loss            scalars       6      5   0..4     234 B
               file events.out.tfevents.1700000000.host.7.0.v2: 6.3 KiB, 6 records, 2023-11-14 22:13:20Z to 2023-11-14 22:13:22Z, by trainer, start at step 0
               file events.out.tfevents.1700000001.host.7.0.v2: 6.3 KiB, 6 records, 2023-11-14 22:13:20Z to 2023-11-14 22:13:24Z, by trainer, start at step 2
 
             run fit/validation
-              tag                   kind     points  steps     size
-              __run_graph__         graphs        1      0     26 B
-              a text\nof two lines  text          1      0  2.0 KiB
-              epoch_loss            scalars       1      0     39 B
+              tag                   kind     points  shown  steps     size
+              __run_graph__         graphs        1      1      0     26 B
+              a text\nof two lines  text          1      1      0  2.0 KiB
+              epoch_loss            scalars       1      1      0     39 B
               file events.out.tfevents.1700000000.host.7.0.v2: 2.2 KiB, 4 records, 2023-11-14 22:13:20Z to 2023-11-14 22:13:20Z, by trainer, start at step 0
 
             2 runs, 3 files, 16 records, 14.9 KiB; all checksums are right
@@ -430,13 +395,43 @@ mod tests {
 
     #[test]
     fn no_name_reaches_the_terminal_as_it_is() {
-        let mut tags = BTreeMap::new();
-        super::Tag::add(&mut tags, "a\nb", "\u{1b}[2J", Form::Audio, 0, 1);
-        super::Tag::add(&mut tags, "c", "\u{9b}2J", Form::Tensor, 0, 1);
-        let run = Run { name: "d\u{7}".to_owned(), tags: tags.into_values().collect(), files: Vec::new() };
-        let text = Report { path: PathBuf::new(), runs: vec![run] }.to_string();
-        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
-        assert!(text.contains("\\u{1b}[2J (audio)") && text.contains("run d\\u{7}\n"), "{text}");
+        let steering = ["\u{1b}", "\u{7}", "\u{9b}", "\r", "\u{202e}", "\u{2066}", "\u{200f}"];
+        let dir = tempfile::tempdir().unwrap();
+        for (number, mark) in steering.iter().enumerate() {
+            let tag = format!("a{mark}[2J\nb{number}");
+            let plugin_data = Some(PluginData { plugin_name: format!("p{mark}"), ..PluginData::default() });
+            let metadata = Some(SummaryMetadata { plugin_data, ..SummaryMetadata::default() });
+            let value = proto::summary::Value { tag, metadata, ..proto::summary::Value::default() };
+            let mut bytes = record(&Event {
+                what: Some(What::Summary(proto::Summary { value: vec![value] })),
+                source_metadata: Some(proto::SourceMetadata { writer: format!("w{mark}") }),
+                ..Event::default()
+            });
+            bytes.extend([7; 20]);
+            let run = dir.path().join(format!("r{mark}\n{number}"));
+            fs::create_dir(&run).unwrap();
+            fs::write(run.join(format!("tfevents{mark}")), bytes).unwrap();
+        }
+        let report = Report::of(dir.path()).unwrap();
+        let (text, json) = (report.to_string(), crate::terminal::safe_json(&serde_json::to_string(&report).unwrap()));
+        for mark in steering {
+            assert!(!text.contains(mark) && !json.contains(mark), "{mark:?}: {text:?} {json:?}");
+        }
+        assert!(text.contains("run r\\u{1b}\\n0\n") && text.contains("a\\u{202e}[2J\\nb4"), "{text}");
+        assert!(text.contains("file tfevents\\u{7}: ") && text.contains(", by w\\u{2066}\n"), "{text}");
+    }
+
+    #[test]
+    fn a_long_tag_neither_panics_nor_widens_the_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let values = [Value::scalar(Tag::new("x".repeat(70_000)).unwrap(), 0.5), Value::scalar(Tag::of("loss"), 0.5)];
+        let time = WallTime::from_secs(0.0).unwrap();
+        let mut file = Writer::create(dir.path(), &Origin::new("host", 7), 0, time, None).unwrap();
+        file.write_values(time, Step::ZERO, &values).unwrap();
+        file.close().unwrap();
+        let report = Report::of(dir.path()).unwrap();
+        assert!(report.to_string().lines().all(|line| line.chars().count() < 200), "{report}");
+        assert_eq!(report.runs[0].tags[1].name.len(), 70_000);
     }
 
     #[test]
@@ -456,10 +451,10 @@ mod tests {
         assert!(file.truncated_at.is_some_and(|offset| offset > 400));
         expect![[r#"
             run .
-              tag                   kind     points  steps     size
-              __run_graph__         graphs        1      0     26 B
-              a text\nof two lines  text          1      1  2.0 KiB
-              epoch_loss            scalars       1      1     39 B
+              tag                   kind     points  shown  steps     size
+              __run_graph__         graphs        1      1      0     26 B
+              a text\nof two lines  text          1      1      1  2.0 KiB
+              epoch_loss            scalars       1      1      1     39 B
               file events.out.tfevents.1700000000.host.7.0.v2: 6.3 KiB, 4 records, 2023-11-14 22:13:20Z to 2023-11-14 22:13:21Z, by trainer, start at step 0
                 ends within the record at byte 4365: still being written, or its writer was killed
                 damaged: record at byte 133: payload checksum mismatch: got eed744cc, want 1bfc409e
@@ -480,6 +475,9 @@ mod tests {
                 "first_wall_time": 1700000000.0,
                 "last_wall_time": 1700000001.0,
                 "truncated_at": 4365,
+                "unread_bytes": 2116,
+                "nan_wall_time_at": null,
+                "infinite_wall_times": 0,
                 "damage_count": 1,
                 "damages": [
                   {
@@ -499,12 +497,16 @@ mod tests {
         let points = crate::eventlog::Embeddings::new("dense", 2, vec![0.5; 4]).unwrap();
         let time = WallTime::from_secs(1_700_000_000.0).unwrap();
         points
-            .write(&files::Dir::make(&dir.path().join("projector/epoch_0004")).unwrap(), &Origin::new("host", 7), time)
+            .write(
+                &crate::files::Dir::make(&dir.path().join("projector/epoch_0004")).unwrap(),
+                &Origin::new("host", 7),
+                time,
+            )
             .unwrap();
         expect![[r#"
             run projector/epoch_0004
-              tag    kind       points  steps   size
-              dense  projector       1      0  119 B
+              tag    kind       points  shown  steps   size
+              dense  projector       1      1      0  119 B
               file events.out.tfevents.1700000000.host.7.0.v2: 51 B, 1 record, 2023-11-14 22:13:20Z to 2023-11-14 22:13:20Z, by trainer
 
             1 run, 1 file, 1 record, 51 B; all checksums are right
@@ -518,8 +520,9 @@ mod tests {
         let path = write(dir.path(), 0..1);
         let bytes = fs::read(&path).unwrap();
         for cut in 0..bytes.len() {
-            let file = EventFile::of(String::new(), cut as u64, &bytes[..cut], &mut BTreeMap::new());
+            let file = EventFile::of(String::new(), cut as u64, &bytes[..cut], &mut Contents::default());
             assert_eq!(file.damages, [], "cut at {cut}");
+            assert_eq!(file.unread_bytes, file.truncated_at.map_or(0, |offset| cut as u64 - offset), "cut at {cut}");
         }
     }
 

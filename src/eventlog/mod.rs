@@ -16,10 +16,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod abridged;
 pub mod animation;
 pub mod background;
 pub mod crc;
 pub mod event;
+pub mod export;
 pub mod file;
 pub mod graph;
 pub mod histogram;
@@ -34,6 +36,8 @@ pub mod projector;
 pub mod proto;
 pub mod reader;
 pub mod record;
+pub mod scalar;
+pub mod shown;
 pub mod sink;
 pub mod summary;
 pub mod tally;
@@ -41,6 +45,7 @@ pub mod tally;
 pub use animation::{Animation, AnimationError};
 pub use background::{Background, Limits};
 pub use event::What;
+pub use export::{Format, Table};
 pub use file::{EventFile, Origin};
 pub use graph::{Attr, DType, Graph, Node, Shape};
 pub use histogram::Histogram;

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use prost::Message;
 
+use super::abridged::{self, AbridgeError, Abridged};
 use super::proto::Event;
 use super::record::{RecordError, RecordReader};
 use crate::exit::{Classify, Exit};
@@ -11,11 +12,14 @@ use crate::exit::{Classify, Exit};
 /// The events of a file, each with the byte at which its record begins.
 ///
 /// An event that cannot be read is an error in its place. The iterator goes on after one whose payload is damaged, and
-/// ends after one that hides where the next begins. [`RecordError::Truncated`] is how a file ends that is being
+/// ends after one that hides where the next begins. An event of more than [`DEFAULT_LIMIT`](super::record::DEFAULT_LIMIT)
+/// bytes lacks its large contents. [`RecordError::Truncated`] is how a file ends that is being
 /// written, or whose writer was killed.
 #[derive(Debug)]
 pub struct EventReader<R> {
     records: RecordReader<R>,
+    /// Of the event that was read last, see [`EventReader::omitted`].
+    omitted: Vec<u64>,
 }
 
 /// Why an event could not be read.
@@ -26,6 +30,9 @@ pub enum EventError {
     /// The bytes are those that were written, but no event.
     #[error("record at byte {offset}: the payload of {length} bytes is not an event: {source}")]
     Decode { offset: u64, length: u64, source: prost::DecodeError },
+    /// As [`EventError::Decode`], of a record that was read in pieces.
+    #[error("record at byte {offset}: the payload of {length} bytes is not an event: {source}")]
+    Long { offset: u64, length: u64, source: AbridgeError },
 }
 
 impl EventError {
@@ -33,8 +40,13 @@ impl EventError {
     pub fn offset(&self) -> u64 {
         match self {
             EventError::Record(error) => error.offset(),
-            EventError::Decode { offset, .. } => *offset,
+            EventError::Decode { offset, .. } | EventError::Long { offset, .. } => *offset,
         }
+    }
+
+    /// Whether the payload is as it was written, and yet no event.
+    pub fn is_no_event(&self) -> bool {
+        matches!(self, EventError::Decode { .. } | EventError::Long { .. })
     }
 
     /// Whether the file just ends early, which it may.
@@ -47,7 +59,7 @@ impl Classify for EventError {
     fn exit(&self) -> Exit {
         match self {
             EventError::Record(error) => error.exit(),
-            EventError::Decode { .. } => Exit::Data,
+            EventError::Decode { .. } | EventError::Long { .. } => Exit::Data,
         }
     }
 }
@@ -55,7 +67,24 @@ impl Classify for EventError {
 impl<R: Read> EventReader<R> {
     /// Reads from `input`, which is at its first byte. It is read in large pieces and need not be buffered.
     pub fn new(input: R) -> EventReader<R> {
-        EventReader { records: RecordReader::new(input) }
+        EventReader { records: RecordReader::new(input), omitted: Vec::new() }
+    }
+
+    /// Events longer than `limit` bytes are abridged.
+    #[cfg(test)]
+    pub(super) fn with_limit(input: R, limit: u64) -> EventReader<R> {
+        EventReader { records: RecordReader::with_limit(input, limit), omitted: Vec::new() }
+    }
+
+    /// Bytes that the event read last lacks, for each value of its summary; of an event without a summary, one number.
+    /// Empty for an event that is whole.
+    pub fn omitted(&self) -> &[u64] {
+        &self.omitted
+    }
+
+    /// What is left from the record on at which reading has ended.
+    pub fn into_rest(self) -> impl Read {
+        self.records.into_rest()
     }
 
     /// Where the next record begins; at the end, how many bytes were read.
@@ -64,10 +93,22 @@ impl<R: Read> EventReader<R> {
     }
 }
 
+impl<R: Read> EventReader<R> {
+    /// The event of a record that is too long to be held.
+    fn abridged(&mut self, offset: u64, length: u64) -> Result<Event, EventError> {
+        let read = abridged::read(self.records.long_payload(), length);
+        self.records.finish_long()?;
+        let Abridged { event, omitted } = read.map_err(|source| EventError::Long { offset, length, source })?;
+        self.omitted = omitted;
+        Ok(event)
+    }
+}
+
 impl<R: Read> Iterator for EventReader<R> {
     type Item = (u64, Result<Event, EventError>);
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.omitted.clear();
         match self.records.read() {
             Ok(None) => None,
             Ok(Some((offset, payload))) => {
@@ -77,6 +118,7 @@ impl<R: Read> Iterator for EventReader<R> {
                 });
                 Some((offset, event))
             }
+            Err(RecordError::TooLong { offset, length, .. }) => Some((offset, self.abridged(offset, length))),
             Err(error) => Some((error.offset(), Err(error.into()))),
         }
     }
@@ -137,6 +179,54 @@ mod tests {
         assert!(error.to_string().starts_with("record at byte 0: the payload of 2 bytes is not an event: "), "{error}");
         assert_eq!(error.exit(), Exit::Data);
         assert_eq!((read[1].0, read[1].1.as_ref().unwrap().step), (18, 3));
+    }
+
+    #[test]
+    fn a_long_event_comes_without_its_large_contents() {
+        let time = WallTime::from_secs(1.5).unwrap();
+        let mut file = Vec::new();
+        let values = [
+            Value::scalar(Tag::of("loss"), 0.5),
+            Value::text(Tag::of("text"), "x".repeat(3 << 20)),
+            Value::scalar(Tag::of("accuracy"), 0.25),
+        ];
+        event::append_values(&mut file, time, Step::new(7).unwrap(), &values, &mut Tally::default()).unwrap();
+        event::append_values(&mut file, time, Step::new(8).unwrap(), &values[..1], &mut Tally::default()).unwrap();
+        let mut reader = EventReader::with_limit(file.as_slice(), 1 << 20);
+        let (_, long) = reader.next().unwrap();
+        assert_eq!(reader.omitted(), [0, 3 << 20, 0]);
+        let long = long.unwrap();
+        let Some(What::Summary(summary)) = &long.what else { panic!("{long:?}") };
+        let whole = EventReader::new(file.as_slice()).next().unwrap().1.unwrap();
+        let Some(What::Summary(want)) = &whole.what else { panic!("{whole:?}") };
+        assert_eq!((long.wall_time, long.step, summary.value.len()), (1.5, 7, 3));
+        assert_eq!((&summary.value[0], &summary.value[2]), (&want.value[0], &want.value[2]));
+        assert_eq!((&summary.value[1].tag, &summary.value[1].metadata), (&want.value[1].tag, &want.value[1].metadata));
+        let (offset, next) = reader.next().unwrap();
+        assert_eq!((offset, next.unwrap().step, reader.omitted().len()), (reader.offset() - 64, 8, 0));
+        assert!(reader.next().is_none());
+    }
+
+    #[test]
+    fn a_long_graph_and_a_long_payload_that_is_no_event() {
+        let graph = Event { step: 3, what: Some(What::GraphDef(vec![7; 2 << 20])), ..Event::default() };
+        let mut file = Vec::new();
+        for payload in [graph.encode_to_vec(), vec![0xff; 2 << 20], vec![0; 2 << 20], b"\x10\x05".to_vec()] {
+            record::append(&mut file, |buffer| {
+                buffer.extend_from_slice(&payload);
+                Ok::<(), TooLong>(())
+            })
+            .unwrap();
+        }
+        let mut reader = EventReader::with_limit(file.as_slice(), 1 << 20);
+        let (_, event) = reader.next().unwrap();
+        assert_eq!(event.unwrap(), Event { step: 3, what: Some(What::GraphDef(Vec::new())), ..Event::default() });
+        assert_eq!(reader.omitted(), [2 << 20]);
+        for _ in 0..2 {
+            let error = reader.next().unwrap().1.unwrap_err();
+            assert!(error.to_string().contains("the payload of 2097152 bytes is not an event: "), "{error}");
+        }
+        assert_eq!(reader.next().unwrap().1.unwrap().step, 5);
     }
 
     proptest! {

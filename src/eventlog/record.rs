@@ -17,14 +17,14 @@ pub const HEADER_LEN: usize = 12;
 pub const FOOTER_LEN: usize = 4;
 /// The longest payload written, and the longest that is read unless [`RecordReader::with_limit`] says otherwise.
 pub const DEFAULT_LIMIT: u64 = 64 << 20;
-/// The longest payload that any limit allows: protobuf's own.
+/// The longest payload that any limit lets into memory: protobuf's own.
 pub const HARD_LIMIT: u64 = (1 << 31) - 1;
 /// Bytes asked of a file at once.
 const PIECE: usize = 256 << 10;
 
 /// Reads records, one at a time, from the start of a file.
 ///
-/// Memory is bounded by the limit, and grows with the bytes that are really there, not with what a length field says.
+/// A record longer than the limit is refused, and can be read in pieces. Memory is bounded by the limit, and grows with the bytes that are really there, not with what a length field says.
 #[derive(Debug)]
 pub struct RecordReader<R> {
     input: R,
@@ -36,6 +36,27 @@ pub struct RecordReader<R> {
     buffer: Vec<u8>,
     begin: usize,
     end: usize,
+    /// The record that `read` has refused as too long, as far as it has been read.
+    long: Option<LongRecord>,
+    /// Ended the long record early; told by the next `read`.
+    failed: Option<RecordError>,
+}
+
+/// A record that is longer than the limit and is read in pieces.
+#[derive(Clone, Copy, Debug)]
+struct LongRecord {
+    offset: u64,
+    length: u64,
+    /// Bytes of the payload that are still to come.
+    left: u64,
+    /// Of the bytes before them.
+    crc: u32,
+}
+
+/// Payload of a record that is too long to be held in memory; ends early where the file does.
+#[derive(Debug)]
+pub struct LongPayload<'a, R> {
+    records: &'a mut RecordReader<R>,
 }
 
 /// Why a record could not be read. Offsets are those of the record's first byte.
@@ -95,7 +116,8 @@ impl<R: Read> RecordReader<R> {
     /// Refuses payloads longer than `limit` bytes, or than [`HARD_LIMIT`].
     pub fn with_limit(input: R, limit: u64) -> RecordReader<R> {
         let limit = limit.min(HARD_LIMIT);
-        RecordReader { input, limit, offset: 0, ended: false, buffer: Vec::new(), begin: 0, end: 0 }
+        let (long, failed) = (None, None);
+        RecordReader { input, limit, offset: 0, ended: false, buffer: Vec::new(), begin: 0, end: 0, long, failed }
     }
 
     /// Where the next record begins.
@@ -105,8 +127,11 @@ impl<R: Read> RecordReader<R> {
 
     /// The next payload, and where its record began; `None` at the end.
     ///
-    /// After a payload checksum error the next call gives the next record. After any other error there is no more.
+    /// After a payload checksum error the next call gives the next record. After [`RecordError::TooLong`] it checks what
+    /// [`long_payload`](RecordReader::long_payload) has left of the long one first. After any other error there is no
+    /// more.
     pub fn read(&mut self) -> Result<Option<(u64, &[u8])>, RecordError> {
+        self.finish_long()?;
         if self.ended {
             return Ok(None);
         }
@@ -131,7 +156,10 @@ impl<R: Read> RecordReader<R> {
         }
         let length = u64::from_le_bytes(length);
         if length > self.limit {
+            self.begin += HEADER_LEN;
             self.offset += HEADER_LEN as u64;
+            self.ended = false;
+            self.long = Some(LongRecord { offset, length, left: length, crc: 0 });
             return Err(RecordError::TooLong { offset, length, limit: self.limit });
         }
 
@@ -152,6 +180,65 @@ impl<R: Read> RecordReader<R> {
         Ok(Some((offset, payload)))
     }
 
+    /// The payload of the record that [`read`](RecordReader::read) has just refused as too long; nothing otherwise.
+    pub fn long_payload(&mut self) -> LongPayload<'_, R> {
+        LongPayload { records: self }
+    }
+
+    /// Reads what is left of a record that was too long, and tells if it is not as it was written.
+    pub fn finish_long(&mut self) -> Result<(), RecordError> {
+        while self.failed.is_none() && self.long.is_some_and(|long| long.left > 0) {
+            self.piece(usize::MAX)?;
+        }
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let Some(long) = self.long else { return Ok(()) };
+        if !self.fill(FOOTER_LEN)? {
+            return Err(self.cut_off(long));
+        }
+        self.long = None;
+        let footer = self.buffer.get(self.begin..).and_then(|rest| rest.first_chunk::<FOOTER_LEN>());
+        let Some(&footer) = footer else { return Ok(()) };
+        self.begin += FOOTER_LEN;
+        self.offset += FOOTER_LEN as u64;
+        let (got, want) = (MaskedCrc::mask(long.crc), MaskedCrc::from_le_bytes(footer));
+        if got == want { Ok(()) } else { Err(RecordError::PayloadChecksum { offset: long.offset, got, want }) }
+    }
+
+    /// The next bytes of the long payload, at most `most`; none at its end.
+    fn piece(&mut self, most: usize) -> Result<&[u8], RecordError> {
+        let Some(long) = self.long.filter(|long| long.left > 0 && most > 0) else { return Ok(&[]) };
+        if !self.fill(1)? {
+            return Err(self.cut_off(long));
+        }
+        let left = usize::try_from(long.left).unwrap_or(usize::MAX);
+        let (from, count) = (self.begin, (self.end - self.begin).min(left).min(most));
+        self.begin += count;
+        self.offset += count as u64;
+        let piece = &self.buffer[from..from + count];
+        let crc = crc32c::crc32c_append(long.crc, piece);
+        self.long = Some(LongRecord { left: long.left - count as u64, crc, ..long });
+        Ok(piece)
+    }
+
+    /// The file ends within a long record.
+    fn cut_off(&mut self, long: LongRecord) -> RecordError {
+        self.give_up();
+        (self.long, self.ended) = (None, true);
+        let want = long.length.saturating_add((HEADER_LEN + FOOTER_LEN) as u64);
+        RecordError::Truncated { offset: long.offset, got: self.offset - long.offset, want }
+    }
+
+    /// What is left from the record on at which reading has ended.
+    pub fn into_rest(self) -> impl Read {
+        let mut buffer = self.buffer;
+        buffer.truncate(self.end);
+        let mut begun = io::Cursor::new(buffer);
+        begun.set_position(self.begin as u64);
+        begun.chain(self.input)
+    }
+
     /// Reads until there are `want` bytes to look at; `false` if the file ends before.
     fn fill(&mut self, want: usize) -> Result<bool, RecordError> {
         while self.end - self.begin < want {
@@ -168,8 +255,9 @@ impl<R: Read> RecordReader<R> {
                 Ok(count) => self.end += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => {
-                    let offset = self.offset;
+                    let offset = self.long.map_or(self.offset, |long| long.offset);
                     self.give_up();
+                    (self.long, self.ended) = (None, true);
                     return Err(RecordError::Io { offset, source });
                 }
             }
@@ -183,6 +271,21 @@ impl<R: Read> RecordReader<R> {
         self.begin = self.end;
         self.offset += rest;
         rest
+    }
+}
+
+impl<R: Read> Read for LongPayload<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.records.piece(buffer.len()) {
+            Ok(piece) => {
+                buffer[..piece.len()].copy_from_slice(piece);
+                Ok(piece.len())
+            }
+            Err(error) => {
+                self.records.failed = Some(error);
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+        }
     }
 }
 
@@ -319,13 +422,66 @@ mod tests {
     fn a_length_over_the_limit_is_refused_before_it_is_believed() {
         let mut bytes = u64::MAX.to_le_bytes().to_vec();
         bytes.extend_from_slice(&MaskedCrc::of(&bytes.clone()).to_le_bytes());
-        let text = "record at byte 0: got a payload of 18446744073709551615 bytes, want at most 2147483647";
-        assert_eq!(read_all(&bytes, u64::MAX), [Err(text.to_owned())]);
+        let texts = [
+            "record at byte 0: got a payload of 18446744073709551615 bytes, want at most 2147483647",
+            "record at byte 0: the file ends after 12 of its bytes, want 18446744073709551615",
+        ];
+        assert_eq!(read_all(&bytes, u64::MAX), texts.map(|text| Err(text.to_owned())));
         // Nothing is allocated for bytes that are not there.
         let mut bytes = HARD_LIMIT.to_le_bytes().to_vec();
         bytes.extend_from_slice(&MaskedCrc::of(&bytes.clone()).to_le_bytes());
         let text = "record at byte 0: the file ends after 12 of its bytes, want 2147483663";
         assert_eq!(read_all(&bytes, HARD_LIMIT), [Err(text.to_owned())]);
+    }
+
+    #[test]
+    fn a_record_over_the_limit_is_checked_in_pieces() {
+        let long: Vec<u8> = (0..600_000u32).map(|i| (i % 251) as u8).collect();
+        let good = [record(b"one"), record(&long), record(b"three")].concat();
+        let refused = Err("record at byte 19: got a payload of 600000 bytes, want at most 5".to_owned());
+        let all = read_all(&good, 5);
+        assert_eq!(all, [Ok((0, b"one".to_vec())), refused.clone(), Ok((600_035, b"three".to_vec()))]);
+
+        let mut bytes = good.clone();
+        bytes[500_000] ^= 1;
+        let all = read_all(&bytes, 5);
+        let text = all[2].clone().unwrap_err();
+        assert!(text.starts_with("record at byte 19: payload checksum mismatch: got "), "{text}");
+        assert_eq!((all.len(), all[3].clone()), (4, Ok((600_035, b"three".to_vec()))));
+
+        for cut in [19 + 12, 19 + 13, 400_000, 600_031, 600_034] {
+            let text = format!("record at byte 19: the file ends after {} of its bytes, want 600016", cut - 19);
+            assert_eq!(read_all(&good[..cut], 5)[1..], [refused.clone(), Err(text)], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_long_payload_can_be_read() {
+        let long = vec![7; 600_000];
+        let bytes = [record(&long), record(b"two")].concat();
+        for part in [0, 1, 599_999, 600_000, 700_000] {
+            let mut reader = RecordReader::with_limit(bytes.as_slice(), 5);
+            assert!(matches!(reader.read(), Err(RecordError::TooLong { offset: 0, length: 600_000, .. })));
+            let mut read = Vec::new();
+            reader.long_payload().take(part).read_to_end(&mut read).unwrap();
+            assert_eq!(read, long[..long.len().min(part as usize)]);
+            assert_eq!(reader.read().unwrap(), Some((600_016, &b"two"[..])));
+            assert_eq!(reader.offset(), bytes.len() as u64);
+        }
+        let mut reader = RecordReader::with_limit(&bytes[..1000], 5);
+        assert!(reader.read().is_err() && reader.long_payload().read_to_end(&mut Vec::new()).is_err());
+        assert!(matches!(reader.read(), Err(RecordError::Truncated { offset: 0, got: 1000, .. })));
+        assert!(matches!(reader.read(), Ok(None)));
+    }
+
+    #[test]
+    fn the_rest_begins_with_the_record_that_ended_the_file() {
+        let bytes = [record(b"one"), vec![0; 300_000]].concat();
+        let mut reader = RecordReader::new(bytes.as_slice());
+        assert!(reader.read().is_ok() && reader.read().is_err());
+        let mut rest = Vec::new();
+        reader.into_rest().read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, bytes[19..]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use trainer::config::{ConfigError, Knob, Layers, OBSERVERS, Resolved};
 use trainer::data::{Photo, idx};
 use trainer::eventlog::inspect::Report;
 use trainer::eventlog::reader::EventReader;
+use trainer::eventlog::{Format, Table};
 use trainer::exit::{Classify, Exit};
 use trainer::run_name::{RunName, Template};
 use trainer::trigger::Trigger;
@@ -49,7 +50,15 @@ pub fn event_file(bytes: &[u8], scratch: &Path) -> bool {
     assert!(run.tags.iter().all(|tag| tag.count > 0 && tag.min_step <= tag.max_step) && points <= len);
     let text = report.to_string();
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "a terminal gets no control character: {text:?}");
-    serde_json::to_string(&report).unwrap();
+    let json = serde_json::to_string(&report).unwrap();
+    let mut table = Table::new(Vec::new(), Format::Jsonl);
+    let exported = Report::export(scratch, &mut table).unwrap();
+    assert_eq!(serde_json::to_string(&exported).unwrap(), json);
+    let (rows, count, _) = table.finish().unwrap();
+    let rows = String::from_utf8(rows).unwrap();
+    let shown: u64 = run.tags.iter().filter(|tag| tag.plugin == "scalars").map(|tag| tag.shown).sum();
+    assert!(rows.lines().count() as u64 == count && count <= shown, "{count} rows of {shown} points");
+    assert!(rows.lines().all(|row| serde_json::from_str::<serde_json::Value>(row).is_ok_and(|row| row.is_object())));
     cut + damaged == 0
 }
 

@@ -2,24 +2,34 @@
 
 use std::fmt;
 
-use super::{EventFile, Form, Report, Run};
-use crate::terminal::{Side, columns, printable};
+use super::{Damage, EventFile, Form, LeftOut, Report, Run, Tag};
+use crate::terminal::{Side, columns, printable, shortened};
+
+/// Characters of a tag in a table; the whole name is in the JSON.
+const TAG: usize = 64;
+/// Characters of other names that a file gives.
+const NAME: usize = 32;
+/// Starts of one file that are told one by one.
+const STARTS: usize = 8;
 
 /// A table for each run.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, run) in self.runs.iter().enumerate() {
-            if i > 0 {
-                writeln!(f)?;
-            }
-            run.fmt(f)?;
+        for run in &self.runs {
+            writeln!(f, "{run}")?;
+        }
+        for left_out in &self.left_out {
+            writeln!(f, "{left_out}")?;
+        }
+        if !self.left_out.is_empty() {
+            writeln!(f)?;
         }
         let files: Vec<_> = self.runs.iter().flat_map(|run| &run.files).collect();
         let records: u64 = files.iter().map(|file| file.records).sum();
         let damages: u64 = files.iter().map(|file| file.damage_count).sum();
         write!(
             f,
-            "\n{}, {}, {}, {}",
+            "{}, {}, {}, {}",
             counted(self.runs.len() as u64, "run"),
             counted(files.len() as u64, "file"),
             counted(records, "record"),
@@ -30,36 +40,81 @@ impl fmt::Display for Report {
             _ => write!(f, "; {}", counted(damages, "damage"))?,
         }
         match files.iter().filter(|file| file.truncated_at.is_some()).count() as u64 {
-            0 => writeln!(f),
-            1 => writeln!(f, "; 1 file ends within a record"),
-            cut => writeln!(f, "; {cut} files end within a record"),
+            0 => {}
+            1 => write!(f, "; 1 file ends within a record")?,
+            cut => write!(f, "; {cut} files end within a record")?,
         }
+        match self.left_out.len() {
+            0 => writeln!(f),
+            count => writeln!(f, "; {count} left out"),
+        }
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "left out {}: {}", printable(&self.path), self.reason)
     }
 }
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "run {}", printable(&self.name))?;
-        let mut rows = vec![["tag", "kind", "points", "steps", "size"].map(str::to_owned)];
+        let mut rows = vec![["tag", "kind", "points", "shown", "steps", "size"].map(str::to_owned)];
         for tag in &self.tags {
-            let plugin = if tag.plugin.is_empty() { "-".to_owned() } else { printable(&tag.plugin) };
+            let plugin = if tag.plugin.is_empty() { "-" } else { &shortened(&printable(&tag.plugin), NAME) };
             let kind = match tag.form {
-                Form::Tensor | Form::GraphDef | Form::Files => plugin,
+                Form::Tensor | Form::GraphDef | Form::Files => plugin.to_owned(),
                 form => format!("{plugin} ({})", form.name()),
             };
-            rows.push([printable(&tag.name), kind, tag.count.to_string(), tag.steps(), size(tag.bytes)]);
+            let [points, shown] = [tag.count, tag.shown].map(|count| count.to_string());
+            rows.push([tag.label(), kind, points, shown, tag.steps(), size(tag.bytes)]);
         }
         if self.tags.is_empty() {
             writeln!(f, "  no data")?;
         } else {
-            for line in columns(&rows, &[Side::Left, Side::Left, Side::Right, Side::Right, Side::Right]) {
+            for line in columns(&rows, &SIDES) {
                 writeln!(f, "  {line}")?;
             }
         }
-        for file in &self.files {
-            file.fmt(f)?;
+        for note in self.tags.iter().flat_map(Tag::notes) {
+            writeln!(f, "  {note}")?;
         }
-        Ok(())
+        self.files.iter().try_for_each(|file| file.fmt(f))
+    }
+}
+
+const SIDES: [Side; 6] = [Side::Left, Side::Left, Side::Right, Side::Right, Side::Right, Side::Right];
+
+impl Tag {
+    /// The name in a table.
+    fn label(&self) -> String {
+        shortened(&printable(&self.name), TAG)
+    }
+
+    fn steps(&self) -> String {
+        if self.min_step == self.max_step {
+            self.min_step.to_string()
+        } else {
+            format!("{}..{}", self.min_step, self.max_step)
+        }
+    }
+
+    /// Oddities of the points, a line each.
+    fn notes(&self) -> Vec<String> {
+        let (name, mut notes) = (self.label(), Vec::new());
+        if self.out_of_order > 0 {
+            let (times, points) = (counted(self.out_of_order, "time"), counted(self.count, "point"));
+            notes.push(format!(
+                "note: {name}: steps repeat or go back {times}; TensorBoard shows {} of {points}",
+                self.shown
+            ));
+        }
+        if self.nan > 0 || self.infinite > 0 {
+            let (nan, infinite, values) = (self.nan, self.infinite, counted(self.count, "value"));
+            notes.push(format!("note: {name}: of {values}, {nan} NaN and {infinite} infinite"));
+        }
+        notes
     }
 }
 
@@ -70,22 +125,49 @@ impl fmt::Display for EventFile {
             write!(f, ", {} to {}", time(first), time(last))?;
         }
         if let Some(writer) = &self.writer {
-            write!(f, ", by {}", printable(writer))?;
+            write!(f, ", by {}", shortened(&printable(writer), NAME))?;
         }
-        for start in &self.starts {
+        for start in self.starts.iter().take(STARTS) {
             write!(f, ", start at step {start}")?;
         }
+        if self.starts.len() > STARTS {
+            write!(f, " and {} more", self.starts.len() - STARTS)?;
+        }
         writeln!(f)?;
+        self.faults().iter().try_for_each(|fault| writeln!(f, "    {fault}"))
+    }
+}
+
+impl EventFile {
+    /// Everything that is not as it should be, a line each.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
         if let Some(offset) = self.truncated_at {
-            writeln!(f, "    ends within the record at byte {offset}: still being written, or its writer was killed")?;
+            faults.push(format!(
+                "ends within the record at byte {offset}: still being written, or its writer was killed"
+            ));
         }
-        for damage in &self.damages {
-            writeln!(f, "    damaged: {}", damage.message)?;
+        if let Some(offset) = self.nan_wall_time_at {
+            faults.push(format!("wall time NaN in the record at byte {offset}: TensorBoard reads no further"));
         }
+        if self.infinite_wall_times > 0 {
+            let events = counted(self.infinite_wall_times, "event");
+            faults.push(format!("{events} with an infinite wall time, not shown by TensorBoard"));
+        }
+        faults.extend(self.damages.iter().map(Damage::to_string));
         if self.damage_count > self.damages.len() as u64 {
-            writeln!(f, "    and {} more", self.damage_count - self.damages.len() as u64)?;
+            faults.push(format!("and {} more", self.damage_count - self.damages.len() as u64));
         }
-        Ok(())
+        if self.unread_bytes > 0 && self.truncated_at.is_none() {
+            faults.push(format!("{} of {} bytes unread", self.unread_bytes, self.bytes));
+        }
+        faults
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind.is_another_form() { f.write_str(&self.message) } else { write!(f, "damaged: {}", self.message) }
     }
 }
 

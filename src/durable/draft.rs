@@ -1,0 +1,115 @@
+//! A file in the making: what is written goes beside the file that it will replace, and nowhere if it is not published.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::fs::{Disk, Fs, again};
+use super::{WriteError, directory_of, make_temporary};
+
+/// A file that is written piece by piece. Dropped without [`publish`](Draft::publish), it leaves nothing.
+#[derive(Debug)]
+pub struct Draft {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: File,
+}
+
+impl Draft {
+    /// Begins the file `path`. Whatever stands there stays until the draft is published, and has to be a regular file: a
+    /// link, a pipe or a device is not replaced.
+    pub fn create(path: &Path) -> Result<Draft, WriteError> {
+        let at = |source| WriteError { path: path.to_owned(), source };
+        replaceable(path).map_err(at)?;
+        let (temporary, file) =
+            make_temporary(directory_of(path), |temporary| Disk::default().create(temporary)).map_err(at)?;
+        Ok(Draft { path: path.to_owned(), temporary, file })
+    }
+
+    /// Brings all that was written to the disk and puts it in its place.
+    pub fn publish(self) -> Result<(), WriteError> {
+        let put = || {
+            again(|| Disk::default().sync(&self.file))?;
+            replaceable(&self.path)?;
+            again(|| Disk::default().rename(&self.temporary, &self.path))?;
+            again(|| Disk::default().sync_dir(directory_of(&self.path)))
+        };
+        put().map_err(|source| WriteError { path: self.path.clone(), source })
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Published, it has another name by now.
+        let _ = again(|| Disk::default().remove_file(&self.temporary));
+    }
+}
+
+fn replaceable(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else than a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::{Classify, Exit};
+
+    fn names(dir: &Path) -> Vec<String> {
+        let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    #[test]
+    fn a_draft_replaces_a_file_when_it_is_published() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("points.csv");
+        std::fs::write(&path, "old").unwrap();
+        let mut draft = Draft::create(&path).unwrap();
+        draft.write_all(b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        draft.publish().unwrap();
+        assert_eq!(
+            (std::fs::read(&path).unwrap(), names(dir.path())),
+            (b"new".to_vec(), vec!["points.csv".to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_draft_that_is_given_up_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut draft = Draft::create(&dir.path().join("points.csv")).unwrap();
+        draft.write_all(b"new").unwrap();
+        assert_eq!(names(dir.path()).len(), 1);
+        drop(draft);
+        assert_eq!(names(dir.path()), [""; 0]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_directories_are_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("target"), &link).unwrap();
+        for path in [&link, dir.path()] {
+            let error = Draft::create(path).unwrap_err();
+            let want = format!("cannot write {}: there is something else than a regular file", path.display());
+            assert_eq!((error.to_string(), error.exit()), (want, Exit::CantCreate));
+        }
+        assert_eq!(names(dir.path()), ["link"]);
+    }
+}
