@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 
 use super::fs::{Disk, Fs, again};
 use super::{WriteError, directory_of, make_temporary};
+use crate::files::Dir;
 
 /// A file that is written piece by piece. Dropped without [`publish`](Draft::publish), it leaves nothing.
 #[derive(Debug)]
 pub struct Draft {
+    disk: Disk,
     path: PathBuf,
     temporary: PathBuf,
     file: File,
@@ -20,19 +22,21 @@ impl Draft {
     /// link, a pipe or a device is not replaced.
     pub fn create(path: &Path) -> Result<Draft, WriteError> {
         let at = |source| WriteError { path: path.to_owned(), source };
-        replaceable(path).map_err(at)?;
-        let (temporary, file) =
-            make_temporary(directory_of(path), |temporary| Disk::default().create(temporary)).map_err(at)?;
-        Ok(Draft { path: path.to_owned(), temporary, file })
+        // Before anything is written; the disk asks again where it is replaced.
+        Dir::open(directory_of(path))
+            .and_then(|dir| dir.has_own_file(path.file_name().unwrap_or_default()))
+            .map_err(at)?;
+        let disk = Disk::default();
+        let (temporary, file) = make_temporary(directory_of(path), |temporary| disk.create(temporary)).map_err(at)?;
+        Ok(Draft { disk, path: path.to_owned(), temporary, file })
     }
 
     /// Brings all that was written to the disk and puts it in its place.
     pub fn publish(self) -> Result<(), WriteError> {
         let put = || {
-            again(|| Disk::default().sync(&self.file))?;
-            replaceable(&self.path)?;
-            again(|| Disk::default().rename(&self.temporary, &self.path))?;
-            again(|| Disk::default().sync_dir(directory_of(&self.path)))
+            again(|| self.disk.sync(&self.file))?;
+            again(|| self.disk.rename(&self.temporary, &self.path))?;
+            again(|| self.disk.sync_dir(directory_of(&self.path)))
         };
         put().map_err(|source| WriteError { path: self.path.clone(), source })
     }
@@ -51,16 +55,7 @@ impl Write for Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         // Published, it has another name by now.
-        let _ = again(|| Disk::default().remove_file(&self.temporary));
-    }
-}
-
-fn replaceable(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_file() => Ok(()),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something else than a regular file")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        let _ = again(|| self.disk.remove_file(&self.temporary));
     }
 }
 

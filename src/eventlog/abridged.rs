@@ -10,10 +10,11 @@ use prost::DecodeError;
 
 use super::proto::Event;
 
-/// The longest content of one field that is kept.
-const KEPT: u64 = 1 << 20;
-/// Bytes of one event that are kept; what comes after them is left out.
-const MOST: usize = 32 << 20;
+/// The longest content of one field that is kept: tags and metadata are shorter.
+const KEPT: u64 = 16 << 10;
+/// Bytes of one event that are kept. It would take hundreds of thousands of values in one event to have more; those that
+/// come after them are left out.
+const MOST: usize = 64 << 20;
 
 /// An event, and the bytes that it lacks.
 #[derive(Debug)]

@@ -98,7 +98,6 @@ impl Steps {
     pub fn take_back(&mut self, step: i64) {
         while let Some(last) = self.stretches.last_mut() {
             if last.first < step {
-                // What was a stretch of two or more may come down to one step.
                 if last.count > 1 {
                     let before = (i128::from(step) - 1 - i128::from(last.first)) / last.distance + 1;
                     last.count = last.count.min(u64::try_from(before).unwrap_or(u64::MAX));

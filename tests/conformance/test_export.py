@@ -22,45 +22,41 @@ ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 WRITERS = ["tensorboard_rs", "tensorboardx", "tensorflow", "torch"]
 FIRST_FILE = "events.out.tfevents.1700000000.host.1.0"
-EPOCHS = 32
-# A checkpoint is written after 7.5 of them.
-KILLED_AT = [10, 18, 26]
+KILLS = 3
+EPOCHS = 100
+CHECKPOINT_STEPS = 200  # takes longer than the second after which the log is written
 
 
 @pytest.fixture(scope="module")
 def killed(trainer, tmp_path_factory):
     """A run that was killed a few times behind a checkpoint, and then went on to its end."""
     run = tmp_path_factory.mktemp("killed") / "logs" / "fit"
-    arguments = [*COMMAND, "--epochs", str(EPOCHS), "--checkpoint-every", "60steps", "--update-freq", "1",
+    arguments = [*COMMAND, "--epochs", str(EPOCHS), "--checkpoint-every", f"{CHECKPOINT_STEPS}steps", "--update-freq", "1",
                  "--observe", "none,scalars=every:1epoch,steps=every:1step,texts=start", "--logdir", str(run)]
     program = os.environ.get("TRAINER", ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "trainer")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TRAINER")}
-    for epoch in KILLED_AT:
+    for checkpoints in range(1, KILLS + 1):
         process = subprocess.Popen([program, *arguments], env=environment, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(process, lambda: epochs_of(run) >= epoch)
-        time.sleep(0.1)  # for the log, which is written every 50 ms
+        deadline = time.monotonic() + 120
+        while not has_written_behind(run, checkpoints):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
     trainer(*arguments)
     return run.parent
 
 
-def epochs_of(run):
+def has_written_behind(run, checkpoints):
+    """The log has grown since this many checkpoints were there."""
     try:
-        lines = (run / "metrics.jsonl").read_text().splitlines()
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if line.endswith("}")]
     except FileNotFoundError:
-        return 0
-    return max((json.loads(line)["epoch"] for line in lines if '"kind":"epoch"' in line and line.endswith("}")),
-               default=0)
-
-
-def wait_for(process, condition):
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, "the program ended before it was killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+        return False
+    times = [line["time"] for line in lines if line["kind"] == "checkpoint"]
+    written = max((path.stat().st_mtime for path in run.rglob("*tfevents*")), default=0)
+    return len(times) >= checkpoints and written > times[-1] + 0.2
 
 
 def framed(event):
@@ -222,4 +218,4 @@ def test_the_lines_in_the_document_show_each_point_once(name, killed, trainer, t
 
 
 def test_the_logs_of_a_killed_run_are_several_files(killed):
-    assert all(len(files) == len(KILLED_AT) + 1 for run, files in event_files(killed).items() if run == "fit/train")
+    assert all(len(files) == KILLS + 1 for run, files in event_files(killed).items() if run == "fit/train")

@@ -14,7 +14,7 @@ use crate::files;
 use crate::terminal::path_text;
 
 /// Directories that are looked into; links that lead to each other make any number of paths.
-const MOST_DIRECTORIES: usize = 100_000;
+const MOST_DIRECTORIES: usize = 1_000_000;
 
 /// Something that could not be looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
