@@ -77,8 +77,10 @@ impl Disk {
     /// Both names of something that is renamed within its directory.
     fn places(&self, from: &Path, to: &Path) -> Result<(Dir, OsString, OsString)> {
         let (dir, from_name) = self.place(from)?;
+        // `file` and `./file` are one.
+        let parent = |path: &Path| path.parent().map(|dir| Path::new(".").join(dir));
         match to.file_name() {
-            Some(name) if to.parent() == from.parent() => Ok((dir, from_name, name.to_owned())),
+            Some(name) if parent(to) == parent(from) => Ok((dir, from_name, name.to_owned())),
             _ => Err(ErrorKind::CrossesDevices.into()),
         }
     }
@@ -213,6 +215,18 @@ mod tests {
         remove_all(&disk, &gone, true).unwrap();
         assert!(kept.exists() && !gone.exists());
     }
+    #[test]
+    fn a_file_is_renamed_within_its_directory_alone_however_that_is_written() {
+        let names = |from: &str, to: &str| Disk::default().places(Path::new(from), Path::new(to));
+        for (from, to) in [("./.tmp-1", "trace.json"), (".tmp-1", "./trace.json"), ("/.tmp-1", "/trace.json")] {
+            let (_, old, new) = names(from, to).unwrap();
+            assert_eq!((old.to_str(), new.to_str()), (Some(".tmp-1"), Some("trace.json")));
+        }
+        for (from, to) in [(".tmp-1", "/trace.json"), ("./.tmp-1", "../trace.json"), ("a", "..")] {
+            assert_eq!(names(from, to).unwrap_err().kind(), ErrorKind::CrossesDevices);
+        }
+    }
+
     #[test]
     fn below_a_held_directory_paths_lead_where_it_is_and_through_no_link() {
         let place = tempfile::tempdir().unwrap();

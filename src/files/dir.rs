@@ -107,6 +107,13 @@ impl Dir {
         Ok(Some(there.id == status_of(&self.file)?.id))
     }
 
+    /// The name of the file that `path` leads to, if that is in this directory.
+    pub fn name_in(&self, path: &Path) -> Option<OsString> {
+        let (dir, name) = Dir::above(path).ok()?;
+        let is_this = status_of(&dir.file).ok()?.id == status_of(&self.file).ok()?.id;
+        is_this.then_some(name)
+    }
+
     /// Where it is now, as far as the system tells; none once it is deleted.
     pub fn place_now(&self) -> Option<PathBuf> {
         let status = status_of(&self.file).ok()?;
@@ -374,6 +381,7 @@ mod tests {
         assert_eq!(dir.is_at(&at("a")).unwrap(), Some(false));
         dir.create("file").unwrap();
         assert!(at("b/file").exists());
+        assert_eq!((dir.name_in(&at("b/new")), dir.name_in(&at("a/new"))), (Some("new".into()), None));
         assert_eq!(dir.place_now(), Some(at("b").canonicalize().unwrap()));
         std::fs::remove_dir_all(at("b")).unwrap();
         assert_eq!(dir.place_now(), None);
