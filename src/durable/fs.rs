@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result, Write};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use crate::files::Dir;
 
@@ -61,11 +61,7 @@ impl Disk {
         let Some(root) = &self.root else {
             return Dir::open(if path.as_os_str().is_empty() { Path::new(".") } else { path });
         };
-        let below = path.strip_prefix(root.path()).map_err(|_| ErrorKind::InvalidInput)?;
-        below.components().try_fold(root.clone(), |dir, part| match part {
-            Component::Normal(name) => dir.dir(name),
-            _ => Err(ErrorKind::InvalidInput.into()),
-        })
+        root.dir_at(path)
     }
 
     /// The directory that holds what `path` names, and its name there.

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -76,6 +76,24 @@ impl Dir {
             }
         }
         self.dir(name)
+    }
+
+    /// The directory at a path that begins with this one's: what lies there wherever this one is by now, and through no link.
+    pub fn dir_at(&self, path: &Path) -> Result<Dir> {
+        self.below(path, |dir, name| dir.dir(name))
+    }
+
+    /// As [`dir_at`](Dir::dir_at), where every directory on the way belongs to this user and is made where there is none.
+    pub fn own_dir_at(&self, path: &Path) -> Result<Dir> {
+        self.below(path, |dir, name| dir.own_dir(name))
+    }
+
+    fn below(&self, path: &Path, step: impl Fn(&Dir, &OsStr) -> Result<Dir>) -> Result<Dir> {
+        let below = path.strip_prefix(&self.path).map_err(|_| ErrorKind::InvalidInput)?;
+        below.components().try_fold(self.clone(), |dir, part| match part {
+            Component::Normal(name) => step(&dir, name),
+            _ => Err(ErrorKind::InvalidInput.into()),
+        })
     }
 
     /// Whether a directory of this user has that name. What else has it is an error.
