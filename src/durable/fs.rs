@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result, Write};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use crate::files::Dir;
 
@@ -61,11 +61,7 @@ impl Disk {
         let Some(root) = &self.root else {
             return Dir::open(if path.as_os_str().is_empty() { Path::new(".") } else { path });
         };
-        let below = path.strip_prefix(root.path()).map_err(|_| ErrorKind::InvalidInput)?;
-        below.components().try_fold(root.clone(), |dir, part| match part {
-            Component::Normal(name) => dir.dir(name),
-            _ => Err(ErrorKind::InvalidInput.into()),
-        })
+        root.dir_at(path)
     }
 
     /// The directory that holds what `path` names, and its name there.
@@ -77,8 +73,10 @@ impl Disk {
     /// Both names of something that is renamed within its directory.
     fn places(&self, from: &Path, to: &Path) -> Result<(Dir, OsString, OsString)> {
         let (dir, from_name) = self.place(from)?;
+        // `file` and `./file` are one.
+        let parent = |path: &Path| path.parent().map(|dir| Path::new(".").join(dir));
         match to.file_name() {
-            Some(name) if to.parent() == from.parent() => Ok((dir, from_name, name.to_owned())),
+            Some(name) if parent(to) == parent(from) => Ok((dir, from_name, name.to_owned())),
             _ => Err(ErrorKind::CrossesDevices.into()),
         }
     }
@@ -213,6 +211,18 @@ mod tests {
         remove_all(&disk, &gone, true).unwrap();
         assert!(kept.exists() && !gone.exists());
     }
+    #[test]
+    fn a_file_is_renamed_within_its_directory_alone_however_that_is_written() {
+        let names = |from: &str, to: &str| Disk::default().places(Path::new(from), Path::new(to));
+        for (from, to) in [("./.tmp-1", "trace.json"), (".tmp-1", "./trace.json"), ("/.tmp-1", "/trace.json")] {
+            let (_, old, new) = names(from, to).unwrap();
+            assert_eq!((old.to_str(), new.to_str()), (Some(".tmp-1"), Some("trace.json")));
+        }
+        for (from, to) in [(".tmp-1", "/trace.json"), ("./.tmp-1", "../trace.json"), ("a", "..")] {
+            assert_eq!(names(from, to).unwrap_err().kind(), ErrorKind::CrossesDevices);
+        }
+    }
+
     #[test]
     fn below_a_held_directory_paths_lead_where_it_is_and_through_no_link() {
         let place = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Files that exist whole or not at all.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,6 +12,7 @@ pub use draft::Draft;
 pub use fs::{Disk, Fs};
 
 use crate::exit::{Classify, Exit};
+use crate::files::Dir;
 
 /// How the name of a file or directory begins that is not yet whole, or no longer.
 pub const TEMPORARY: &str = ".tmp-";
@@ -35,6 +36,11 @@ impl Classify for WriteError {
 /// fsync of the directory.
 pub fn write(path: &Path, content: &[u8]) -> Result<(), WriteError> {
     write_on(&Disk::default(), path, content)
+}
+
+/// As [`write()`], in a directory that is held.
+pub fn write_in(dir: &Dir, name: &OsStr, content: &[u8]) -> Result<(), WriteError> {
+    write_on(&Disk::within(dir.clone()), &dir.path().join(name), content)
 }
 
 /// As [`write()`], on any file system.

@@ -171,12 +171,10 @@ impl Root {
 
     /// The directory at a path below it, which is made where there is none: no link is followed on the way.
     fn dir(&self, path: &Path) -> io::Result<Dir> {
-        let root = match self {
-            Root::Path(path) => Dir::make(path)?,
-            Root::Held(dir) => dir.clone(),
-        };
-        let below = path.strip_prefix(self.path()).unwrap_or(path);
-        below.components().try_fold(root, |dir, name| dir.own_dir(name))
+        match self {
+            Root::Path(root) => Dir::make(root)?.own_dir_at(path),
+            Root::Held(root) => root.own_dir_at(path),
+        }
     }
 }
 

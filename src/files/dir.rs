@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -78,6 +78,24 @@ impl Dir {
         self.dir(name)
     }
 
+    /// The directory at a path that begins with this one's: what lies there wherever this one is by now, and through no link.
+    pub fn dir_at(&self, path: &Path) -> Result<Dir> {
+        self.below(path, |dir, name| dir.dir(name))
+    }
+
+    /// As [`dir_at`](Dir::dir_at), where every directory on the way belongs to this user and is made where there is none.
+    pub fn own_dir_at(&self, path: &Path) -> Result<Dir> {
+        self.below(path, |dir, name| dir.own_dir(name))
+    }
+
+    fn below(&self, path: &Path, step: impl Fn(&Dir, &OsStr) -> Result<Dir>) -> Result<Dir> {
+        let below = path.strip_prefix(&self.path).map_err(|_| ErrorKind::InvalidInput)?;
+        below.components().try_fold(self.clone(), |dir, part| match part {
+            Component::Normal(name) => step(&dir, name),
+            _ => Err(ErrorKind::InvalidInput.into()),
+        })
+    }
+
     /// Whether a directory of this user has that name. What else has it is an error.
     pub fn has_own_dir(&self, name: impl AsRef<OsStr>) -> Result<bool> {
         self.has_own(name.as_ref(), Kind::Directory)
@@ -105,6 +123,13 @@ impl Dir {
             there => Status::from(there?),
         };
         Ok(Some(there.id == status_of(&self.file)?.id))
+    }
+
+    /// The name of the file that `path` leads to, if that is in this directory.
+    pub fn name_in(&self, path: &Path) -> Option<OsString> {
+        let (dir, name) = Dir::above(path).ok()?;
+        let is_this = status_of(&dir.file).ok()?.id == status_of(&self.file).ok()?.id;
+        is_this.then_some(name)
     }
 
     /// Where it is now, as far as the system tells; none once it is deleted.
@@ -374,6 +399,7 @@ mod tests {
         assert_eq!(dir.is_at(&at("a")).unwrap(), Some(false));
         dir.create("file").unwrap();
         assert!(at("b/file").exists());
+        assert_eq!((dir.name_in(&at("b/new")), dir.name_in(&at("a/new"))), (Some("new".into()), None));
         assert_eq!(dir.place_now(), Some(at("b").canonicalize().unwrap()));
         std::fs::remove_dir_all(at("b")).unwrap();
         assert_eq!(dir.place_now(), None);

@@ -3,8 +3,10 @@
 //! Exposition format 0.0.4: <https://prometheus.io/docs/instrumenting/exposition_formats/>. A run that fails leaves the
 //! time of the last success as the file has it, so an alert on its age works whatever happens to single runs.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::durable::{self, WriteError};
@@ -23,9 +25,11 @@ const LAST_RUN_SUCCESS: &str = "trainer_last_run_success";
 const LAST_RUN_EXIT_CODE: &str = "trainer_last_run_exit_code";
 
 /// Where figures go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Textfile {
     path: PathBuf,
+    /// The run's directory, and the name there, where the file is in it.
+    held: Option<(Dir, OsString)>,
     /// As they stand behind a name, braces included; empty for none.
     labels: String,
 }
@@ -42,7 +46,7 @@ pub enum TextfileError {
     #[error("metrics textfile {} is a directory; name a file", path.display())]
     Directory { path: PathBuf },
     #[error("metrics textfile {} cannot be replaced: {source}, or name another file", path.display())]
-    Foreign { path: PathBuf, source: std::io::Error },
+    Foreign { path: PathBuf, source: io::Error },
 }
 
 impl Classify for TextfileError {
@@ -112,13 +116,21 @@ impl Textfile {
             .and_then(|(dir, name)| dir.has_own_file(name))
             .map_err(|source| TextfileError::Foreign { path: own(), source })?;
         let labels = run.map_or_else(String::new, |run| format!("{{run=\"{}\"}}", escaped(run)));
-        Ok(Textfile { path: own(), labels })
+        Ok(Textfile { path: own(), held: None, labels })
+    }
+
+    /// Figures within the run's directory go to that one, wherever it is moved.
+    pub fn hold(&mut self, run: &Dir) {
+        self.held = run.name_in(&self.path).map(|name| (run.clone(), name));
     }
 
     /// Replaces the file as a whole.
     pub fn write(&self, figures: &Figures) -> Result<(), WriteError> {
-        let past = Past::read(&self.path);
-        durable::write(&self.path, render(figures, &self.labels, past).as_bytes())
+        let text = |past| render(figures, &self.labels, past);
+        match &self.held {
+            Some((dir, name)) => durable::write_in(dir, name, text(Past::read(dir.open_file(name))).as_bytes()),
+            None => durable::write(&self.path, text(Past::read(files::open(&self.path))).as_bytes()),
+        }
     }
 }
 
@@ -139,13 +151,10 @@ pub(super) struct Past {
 }
 
 impl Past {
-    fn read(path: &Path) -> Past {
-        let read = || {
-            let mut bytes = Vec::new();
-            files::open(path).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
-            Some(bytes)
-        };
-        read().map_or_else(Past::default, |bytes| Past::parse(&bytes))
+    fn read(file: io::Result<File>) -> Past {
+        let mut bytes = Vec::new();
+        let read = file.and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
+        read.map_or_else(|_| Past::default(), |_| Past::parse(&bytes))
     }
 
     pub(super) fn parse(bytes: &[u8]) -> Past {
@@ -465,6 +474,19 @@ mod tests {
         std::fs::create_dir(dir.path().join("a.prom")).unwrap();
         assert_eq!(Textfile::new(&dir.path().join("a.prom"), None).unwrap_err().exit(), Exit::CantCreate);
         Textfile::new(Path::new("trainer.prom"), None).unwrap();
+    }
+
+    #[test]
+    fn figures_in_the_runs_directory_go_where_the_run_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let run = Dir::make(&at("run")).unwrap();
+        let mut textfile = Textfile::new(&at("run/a.prom"), None).unwrap();
+        textfile.hold(&run);
+        std::fs::rename(at("run"), at("moved")).unwrap();
+        std::fs::create_dir(at("run")).unwrap();
+        textfile.write(&Figures::default()).unwrap();
+        assert!(at("moved/a.prom").is_file() && !at("run/a.prom").exists());
     }
 
     #[test]

@@ -41,6 +41,9 @@ impl Notes {
         });
         let attempt = next.max(at_least);
         self.journal = Some(Journal::open_in(dir, JOURNAL, attempt)?);
+        if let Some(textfile) = &mut self.textfile {
+            textfile.hold(dir);
+        }
         Ok(attempt)
     }
 

@@ -110,7 +110,9 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, Run
     }
     let checkpoints = from.join(CHECKPOINTS);
     let store = Store::new(&checkpoints);
-    refuse_other_layers(job, from, &standing::sealed_settings(&store)?.unwrap_or_default())?;
+    if let Some(settings) = standing::sealed_settings(&store)? {
+        refuse_other_layers(job, from, &settings)?;
+    }
     let newest = standing::newest(&store.bounded(state_files::lengths(job.network)), &checkpoints)?;
     let checkpoint = newest.ok_or_else(|| StandingError::NothingToFork { path: from.to_owned() })?;
     let unusable = |source| RunError::State { path: checkpoint.path.clone(), source };

@@ -1,10 +1,11 @@
 //! `--profile`: where the time of a few steps went, in a file for Perfetto and Chrome.
 
 use std::cell::{Cell, OnceCell};
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::durable::{self, Disk};
+use crate::durable;
 use crate::exit::{Classify, Exit};
 use crate::files::{self, Dir};
 use crate::run_dir;
@@ -16,7 +17,7 @@ pub(super) struct Profile {
     trace: Trace,
     is_written: Cell<bool>,
     /// The run's directory, where the file goes there: it goes to that one, wherever it is moved.
-    held: OnceCell<Dir>,
+    held: OnceCell<(Dir, OsString)>,
 }
 
 /// Why a path is no place for a profile.
@@ -60,8 +61,8 @@ impl Profile {
 
     /// Says which directory the run's is, now that it is held.
     pub fn hold(&self, run: &Dir) {
-        if self.path.as_ref().is_some_and(|path| same(parent(path), run.path())) {
-            let _ = self.held.set(run.clone());
+        if let Some(name) = self.path.as_ref().and_then(|path| run.name_in(path)) {
+            let _ = self.held.set((run.clone(), name));
         }
     }
 
@@ -102,11 +103,9 @@ impl Profile {
     fn write(&self) {
         let Some(path) = &self.path else { return };
         let content = self.trace.to_json(std::process::id());
-        let written = match (self.held.get(), path.file_name()) {
-            (Some(dir), Some(name)) => {
-                durable::write_on(&Disk::within(dir.clone()), &dir.path().join(name), content.as_bytes())
-            }
-            _ => durable::write(path, content.as_bytes()),
+        let written = match self.held.get() {
+            Some((dir, name)) => durable::write_in(dir, name, content.as_bytes()),
+            None => durable::write(path, content.as_bytes()),
         };
         match written {
             Ok(()) => self.is_written.set(true),
@@ -227,6 +226,18 @@ mod tests {
             assert!(std::fs::read_to_string(&path).unwrap().starts_with(trace::BEGINNING));
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_profile_in_the_runs_directory_goes_where_the_run_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let profile = Profile::new(Some(&at("run/trace.json")), &at("run"), None).unwrap();
+        profile.hold(&Dir::make(&at("run")).unwrap());
+        std::fs::rename(at("run"), at("moved")).unwrap();
+        std::fs::create_dir(at("run")).unwrap();
+        profile.write();
+        assert!(profile.is_written.get() && at("moved/trace.json").is_file() && !at("run/trace.json").exists());
     }
 
     #[test]

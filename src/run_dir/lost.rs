@@ -18,7 +18,7 @@ pub enum LostDir {
     Deleted { path: PathBuf },
     #[error(
         "log directory {} was emptied while the run trained there; its settings, and what else was removed, are lost: bring \
-         them back from a copy, or run the same command again to begin anew", path.display()
+         them back from a copy, or run the same command again to go on with what is left", path.display()
     )]
     Emptied { path: PathBuf },
     #[error(
