@@ -147,7 +147,7 @@ fn a_run_that_is_stopped_after_any_step_goes_on_as_if_it_had_not_been() {
     let whole = dir.path().join("whole");
     finished(&whole, &[]);
     let want = points(&whole);
-    assert!(want.len() > 100 && want.keys().any(|(_, tag, _)| tag == "embedding/tsne/animation"), "{}", want.len());
+    assert!(want.len() > 100 && want.keys().any(|(_, tag, _)| tag == "features/tsne/animation"), "{}", want.len());
     for step in 1..STEPS {
         let logdir = dir.path().join(format!("after-{step}"));
         stopped(&logdir, &[], step);

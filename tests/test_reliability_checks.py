@@ -109,7 +109,7 @@ def test_a_step_that_is_missing_is_found(reference, run, tmp_path):
     assert "steps batch_loss: steps [3] are missing" in judged(reference, run, tmp_path)
 
 
-@pytest.mark.parametrize("tag", ["batch_loss", "conv2d/kernel/histogram", "filters/conv2d"])
+@pytest.mark.parametrize("tag", ["batch_loss", "conv2d/kernel/histogram", "layers/filters/conv2d"])
 def test_another_value_is_found(reference, run, tmp_path, tag):
     def change(event):
         event = Event.FromString(event.SerializeToString())

@@ -32,8 +32,8 @@ const AXIS: Rgb = [154, 160, 166];
 const SMALL: Style = Style { face: Face::Regular, size: 9, colour: card::GREY };
 const TINY: Style = Style { face: Face::Regular, size: 8, colour: card::GREY };
 
-/// The reliability diagram of the validation images, under `calibration/reliability`, and the expected calibration
-/// error, under `calibration/ece`.
+/// The reliability diagram of the validation images, under `reliability/diagram`, and the expected calibration
+/// error, under `reliability/ece`.
 #[derive(Clone, Copy, Debug)]
 pub struct Calibration;
 
@@ -43,13 +43,13 @@ impl Observer<Findings> for Calibration {
         let calibration = evaluation::Calibration::of(predictions, BINS);
         let error = calibration.expected_error().unwrap_or(f64::NAN);
         let values = vec![
-            Value::scalar(Tag::of("calibration/ece"), error as f32).described(format!(
+            Value::scalar(Tag::of("reliability/ece"), error as f32).described(format!(
                 "Expected calibration error on the validation images (Guo et al. 2017): how far the probability of the \
                  predicted class is from the share of images that are right, in {BINS} bins of that probability, \
                  averaged over the images; 0 to 1, 0 is best. Accuracy and calibration are different things: a network \
                  that goes on training often gets surer faster than better."
             )),
-            Value::images(Tag::of("calibration/reliability"), vec![picture(&calibration, moment.epoch)]).described(
+            Value::images(Tag::of("reliability/diagram"), vec![picture(&calibration, moment.epoch)]).described(
                 "Is the network as often right as it is sure? Validation images by the probability of the predicted \
                  class; a bar is the share of them that are right, the black mark their mean probability, and the gap \
                  between them is red where the network is too sure, violet where it is not sure enough. A well \

@@ -18,8 +18,8 @@ const SCORES: [Score; 3] = [
     ("recall", |score| score.recall, "of the images of the class, the share that are found"),
 ];
 
-/// Of the validation images: `class_f1/<class>`, `class_precision/<class>`, `class_recall/<class>`, their means over
-/// the classes under `macro_average/`, and all of it as a table under `classes/scores`.
+/// Of the validation images: `per_class/f1/<class>`, `per_class/precision/<class>`, `per_class/recall/<class>`, their means over
+/// the classes under `macro_average/`, and all of it as a table under `per_class/scores`.
 #[derive(Clone, Copy, Debug)]
 pub struct Classes;
 
@@ -38,7 +38,7 @@ impl Observer<Findings> for Classes {
             );
             values.push(scalar(format!("macro_average/{tag_name}"), of(&scores.mean), description));
             for (tag, score) in
-                class_tags(&format!("class_{tag_name}"), classes, count).into_iter().zip(&scores.classes)
+                class_tags(&format!("per_class/{tag_name}"), classes, count).into_iter().zip(&scores.classes)
             {
                 let description = format!(
                     "{name} of one class on the validation images, 0 to 1: {what}; 0 where there are none.{}",
@@ -47,7 +47,7 @@ impl Observer<Findings> for Classes {
                 values.push(scalar(tag.as_str(), of(score), description));
             }
         }
-        let table = Value::text(Tag::of("classes/scores"), table(&confusion, &scores, classes)).described(
+        let table = Value::text(Tag::of("per_class/scores"), table(&confusion, &scores, classes)).described(
             "Precision, recall and F1 of every class on the validation images, how many images it has, and what they \
              are most often taken for. The lowest scores are marked.",
         );

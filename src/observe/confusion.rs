@@ -26,8 +26,8 @@ const DIAGONAL: ColourMap = ColourMap::Blues;
 const EMPTY: Rgb = [245, 246, 247];
 const SMALL: Style = Style { face: Face::Regular, size: 9, colour: GREY };
 
-/// The confusion matrix of the validation images, under `confusion/counts` and, as shares of the true class, under
-/// `confusion/normalised`.
+/// The confusion matrix of the validation images, under `errors/confusion` and, as shares of the true class, under
+/// `errors/confusion_normalised`.
 #[derive(Clone, Copy, Debug)]
 pub struct Confusion;
 
@@ -38,13 +38,13 @@ impl Observer<Findings> for Confusion {
         let pictures = [
             (
                 Shown::Counts,
-                "confusion/counts",
+                "errors/confusion",
                 "A cell is the number of images of its row's class that are taken for \
              its column's.",
             ),
             (
                 Shown::Shares,
-                "confusion/normalised",
+                "errors/confusion_normalised",
                 "A cell is the share of its row's class that is taken for its \
              column's, in percent: classes with few images count as much as others, and the diagonal is the recall.",
             ),

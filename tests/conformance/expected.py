@@ -41,13 +41,13 @@ EXPECTED = {
             "epoch_accuracy": EVERY_EPOCH,
             "epoch_learning_rate": EVERY_EPOCH,
             **{
-                f"activation_{number}/{layer}": EVERY_EPOCH
+                f"layers/activation_{number}/{layer}": EVERY_EPOCH
                 for layer in WITH_WEIGHTS for number in ("mean", "deviation", "low", "high")
             },
-            **{f"{share}/{layer}": EVERY_EPOCH for layer in WITH_RELU for share in ("activation_zeros", "dead_units")},
+            **{f"layers/{share}/{layer}": EVERY_EPOCH for layer in WITH_RELU for share in ("activation_zeros", "dead_units")},
             "non_finite/activations": EVERY_EPOCH,
-            "embedding/silhouette_pca": EVERY_EPOCH,
-            "embedding/silhouette_tsne": EVERY_EPOCH,
+            "features/silhouette_pca": EVERY_EPOCH,
+            "features/silhouette_tsne": EVERY_EPOCH,
         },
         "histograms": {
             **{
@@ -58,16 +58,16 @@ EXPECTED = {
         },
         "images": {
             "inputs/image": ONCE,
-            "filters/conv2d": EVERY_EPOCH,
-            **{f"feature_maps/{layer}": EVERY_EPOCH for layer in WITH_FEATURE_MAPS},
+            "layers/filters/conv2d": EVERY_EPOCH,
+            **{f"layers/feature_maps/{layer}": EVERY_EPOCH for layer in WITH_FEATURE_MAPS},
             **{f"grad_cam/{layer}": EVERY_EPOCH for layer in WITH_GRAD_CAM},
             "explanations/conv2d_1": ENDS,
-            **{f"activation_max/{name}": ENDS for name in ("conv2d", "conv2d_1", "classes")},
-            "embedding/pca": EVERY_EPOCH,
-            "embedding/tsne": EVERY_EPOCH,
+            **{f"layers/activation_max/{name}": ENDS for name in ("conv2d", "conv2d_1", "classes")},
+            "features/pca": EVERY_EPOCH,
+            "features/tsne": EVERY_EPOCH,
             # Films stand at the last epoch.
-            "embedding/tsne/animation": EVERY_EPOCH[-1:],
-            "feature_maps/conv2d/animation": EVERY_EPOCH[-1:],
+            "features/tsne/animation": EVERY_EPOCH[-1:],
+            "layers/feature_maps/conv2d/animation": EVERY_EPOCH[-1:],
         },
         "text": {
             "model/summary": ONCE,
@@ -82,17 +82,17 @@ EXPECTED = {
             "epoch_loss": EVERY_EPOCH,
             "epoch_accuracy": EVERY_EPOCH,
             "best/val_accuracy": EVERY_EPOCH,
-            **{f"class_{score}/{name}": EVERY_EPOCH for score in SCORES for name in CLASSES},
+            **{f"per_class/{score}/{name}": EVERY_EPOCH for score in SCORES for name in CLASSES},
             **{f"macro_average/{score}": EVERY_EPOCH for score in SCORES},
-            "calibration/ece": EVERY_EPOCH,
+            "reliability/ece": EVERY_EPOCH,
         },
         "images": {
-            "confusion/counts": EVERY_EPOCH,
-            "confusion/normalised": EVERY_EPOCH,
-            "calibration/reliability": EVERY_EPOCH,
+            "errors/confusion": EVERY_EPOCH,
+            "errors/confusion_normalised": EVERY_EPOCH,
+            "reliability/diagram": EVERY_EPOCH,
             "errors/most_confident": EVERY_EPOCH,
         },
-        "text": {"classes/scores": EVERY_EPOCH},
+        "text": {"per_class/scores": EVERY_EPOCH},
         "pr_curves": {f"pr_curve/{name}": EVERY_EPOCH for name in CLASSES},
     },
     "fit/steps": {
@@ -100,7 +100,7 @@ EXPECTED = {
             "batch_loss": EVERY_UPDATE,
             "batch_accuracy": EVERY_UPDATE,
             "gradient_norm": EVERY_UPDATE,
-            **{f"{what}/{layer}": EVERY_UPDATE for layer in WITH_WEIGHTS for what in ("gradient_norm", "update_ratio")},
+            **{f"layers/{what}/{layer}": EVERY_UPDATE for layer in WITH_WEIGHTS for what in ("gradient_norm", "update_ratio")},
             "non_finite/gradients": EVERY_UPDATE,
             "non_finite/weights": EVERY_UPDATE,
             "images_per_second": EVERY_UPDATE,
