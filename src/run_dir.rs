@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! logs/fit/
-//!   events.out.tfevents.0000000000.session.*.v2   with what it is trained and how it ended, for TensorBoard's HParams
+//!   events.out.tfevents.*                         event files; steps are iterations
+//!   events.out.tfevents.0000000000.session.*.v2   the settings, for TensorBoard's HParams
+//!   events.out.tfevents.*.session-end.v2          the outcome, for HParams
 //!   config.toml          the resolved configuration; `--config` reads it back
 //!   train/               event files; steps are epochs
 //!   validation/          event files; steps are epochs
-//!   steps/               event files; steps are iterations
-//!   projector/epoch_*/   points for the Projector: tables, pictures, an event file
+//!   plugins/             points for the Projector: tables and pictures
+//!   projector/           while a process trains here, an event file that lets TensorBoard see new points
 //!   checkpoints/ckpt-*/  states to go on from, the newest last
 //!   metrics.jsonl        what happened, a line each: for programs
 //!   model.safetensors    trained weights, once the run is finished
@@ -21,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::durable;
-use crate::eventlog::projector;
+use crate::eventlog::snapshots;
 use crate::exit::{Classify, Exit};
 use crate::types::{Run, Step};
 
@@ -39,9 +41,19 @@ const LOCK: &str = "run.lock";
 /// Whoever lists runs holds a lock for a moment to see whether somebody trains: not worth giving up.
 const LOOKS: u32 = 5;
 const LOOK: Duration = Duration::from_millis(20);
-/// Event files of the run's own directory. TensorBoard reads on in the order of their names.
+/// The event file with the run's settings. TensorBoard reads on in the order of names, and reads this one first.
 const SESSION_START: &str = "events.out.tfevents.0000000000.session.0-start.v2";
-const SESSION_END: &str = "events.out.tfevents.0000000000.session.1-end.v2";
+/// The event file with the run's outcome ends so, after the name of the last one before it: TensorBoard reads it then,
+/// and before any that a later process opens.
+const SESSION_END: &str = ".session-end.v2";
+/// The same in runs that kept the curves over iterations in a directory of their own.
+const OLD_SESSION_END: &str = "events.out.tfevents.0000000000.session.1-end.v2";
+/// That directory. A run that began with it goes on with it.
+const OLD_STEPS: &str = "steps";
+/// The event file in the directory above runs with the columns of HParams.
+pub const EXPERIMENT: &str = "events.out.tfevents.0000000000.hparams.v2";
+/// Directories of the run within its own.
+const DIRS: [&str; 6] = ["train", "validation", OLD_STEPS, snapshots::DIRS[0], snapshots::DIRS[1], CHECKPOINTS];
 /// What makes a file an event file, to TensorBoard and to us.
 const MARK: &str = ".tfevents.";
 
@@ -109,7 +121,7 @@ pub fn check(path: &Path) -> Result<(), RunDirError> {
     }
     let mut dirs = vec![existing.clone()];
     if existing == path {
-        for name in [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END] {
+        for name in [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK, SESSION_START] {
             let dir = path.join(name);
             if dir.is_dir() {
                 return Err(RunDirError::Directory { path: path.to_owned(), dir });
@@ -119,7 +131,7 @@ pub fn check(path: &Path) -> Result<(), RunDirError> {
         if let Ok(lock) = File::open(path.join(LOCK)) {
             take(&lock, path)?;
         }
-        for name in Run::ALL.map(Run::dir).into_iter().chain([projector::DIR, CHECKPOINTS]) {
+        for name in DIRS {
             let dir = path.join(name);
             match std::fs::metadata(&dir) {
                 Ok(found) if found.is_dir() => dirs.push(dir),
@@ -137,8 +149,8 @@ pub fn check(path: &Path) -> Result<(), RunDirError> {
 
 /// Whether a run keeps something of its own under this name in its directory.
 pub fn is_own(name: &OsStr) -> bool {
-    let files = [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END, CHECKPOINTS, projector::DIR];
-    files.into_iter().chain(Run::ALL.map(Run::dir)).any(|own| name == own) || name.to_string_lossy().contains(MARK)
+    let files = [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK];
+    files.into_iter().chain(DIRS).any(|own| name == own) || name.to_string_lossy().contains(MARK)
 }
 
 /// The directory in which a run lies beside its siblings: what TensorBoard is to be started on. None above the root's own
@@ -187,7 +199,7 @@ impl RunDir {
         let dir = RunDir { path: path.to_owned(), _lock: lock };
         dir.remove(durable::leftovers(path))?;
         for run in Run::ALL {
-            let dir = path.join(run.dir());
+            let dir = run.within(path);
             std::fs::create_dir_all(&dir).map_err(|source| not_writable(&dir, source))?;
         }
         Ok(dir)
@@ -210,9 +222,12 @@ impl RunDir {
         Ok(durable::write(&self.path.join(SESSION_START), events)?)
     }
 
-    /// An event file that says how the run ended.
+    /// An event file that says how the run ended: the last one in the run's own directory.
     pub fn write_session_end(&self, events: &[u8]) -> Result<(), RunDirError> {
-        Ok(durable::write(&self.path.join(SESSION_END), events)?)
+        let files = event_files(&self.path).into_iter().filter(|path| !is_session_end(path));
+        let names = files.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        let last = names.max().unwrap_or_else(|| SESSION_START.to_owned());
+        Ok(durable::write(&self.path.join(last + SESSION_END), events)?)
     }
 
     /// What marks the run as finished: written last.
@@ -220,9 +235,20 @@ impl RunDir {
         self.path.join(RESULT)
     }
 
-    /// Event files that an unfinished run left here.
+    /// Where the event files of `run` are.
+    pub fn dir_of(&self, run: Run) -> PathBuf {
+        let old = self.path.join(OLD_STEPS);
+        if run == Run::Steps && !event_files(&old).is_empty() { old } else { run.within(&self.path) }
+    }
+
+    /// Curves that an unfinished run left here.
     pub fn has_events(&self) -> bool {
-        Run::ALL.iter().any(|run| !event_files(&self.path.join(run.dir())).is_empty())
+        Run::ALL.iter().flat_map(|&run| event_files(&self.dir_of(run))).any(|path| !is_of_hparams(&path))
+    }
+
+    /// What says how the run ended, if it has.
+    fn session_ends(&self) -> impl Iterator<Item = PathBuf> {
+        event_files(&self.path).into_iter().filter(|path| is_session_end(path))
     }
 
     pub fn checkpoints(&self) -> PathBuf {
@@ -238,9 +264,12 @@ impl RunDir {
     /// removed before, or a crash half-way leaves states to go on from without their curves.
     pub fn clear(&self) -> Result<(), RunDirError> {
         // The result first: a crash half-way leaves an unfinished run, never a finished one without its curves.
-        let names = [RESULT, WEIGHTS, CONFIG, JOURNAL, SESSION_END, SESSION_START];
-        let mut files: Vec<PathBuf> = names.iter().map(|name| self.path.join(name)).collect();
-        files.extend(Run::ALL.iter().flat_map(|run| event_files(&self.path.join(run.dir()))));
+        let mut files: Vec<PathBuf> = [RESULT, WEIGHTS, CONFIG, JOURNAL].map(|name| self.path.join(name)).into();
+        files.extend(self.session_ends());
+        files.extend(Run::ALL.iter().flat_map(|run| event_files(&run.within(&self.path))));
+        files.extend(event_files(&self.path.join(OLD_STEPS)));
+        // The columns of runs that lie in this directory are theirs.
+        files.retain(|path| !path.ends_with(EXPERIMENT));
         self.remove(files)?;
         self.remove_snapshots(Step::ZERO)
     }
@@ -249,18 +278,16 @@ impl RunDir {
     /// curves are, the Projector's points are files and would stay.
     pub fn go_on_at(&self, epoch: Step) -> Result<(), RunDirError> {
         // The weights stay until there are new ones: somebody may use them.
-        self.remove([RESULT, SESSION_END].map(|name| self.path.join(name)))?;
+        self.remove([self.result()].into_iter().chain(self.session_ends()))?;
         self.remove_snapshots(epoch)
     }
 
     fn remove_snapshots(&self, from: Step) -> Result<(), RunDirError> {
-        let (files, dirs) = projector::snapshots(&self.path, from);
-        self.remove(files)?;
-        for dir in dirs {
-            // One that holds something of somebody else stays.
-            let _ = std::fs::remove_dir(dir);
-        }
-        Ok(())
+        snapshots::void(&self.path, from).map_err(|snapshots::VoidError { path: file, source }| RunDirError::Remove {
+            path: self.path.clone(),
+            file,
+            source,
+        })
     }
 
     fn remove(&self, files: impl IntoIterator<Item = PathBuf>) -> Result<(), RunDirError> {
@@ -306,6 +333,16 @@ fn take(lock: &File, path: &Path) -> Result<(), RunDirError> {
 /// Whether a finished run is in `path`. Whatever stands where the result belongs says so, readable or not.
 pub fn is_finished(path: &Path) -> bool {
     std::fs::symlink_metadata(path.join(RESULT)).is_ok()
+}
+
+fn is_session_end(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(SESSION_END) || name == OLD_SESSION_END
+}
+
+/// Whether an event file has no curves, but what HParams knows.
+fn is_of_hparams(path: &Path) -> bool {
+    is_session_end(path) || [SESSION_START, EXPERIMENT].iter().any(|name| path.ends_with(name))
 }
 
 fn event_files(dir: &Path) -> Vec<PathBuf> {
@@ -371,7 +408,7 @@ mod tests {
     #[test]
     fn a_directory_where_the_weights_belong_is_found_before_training() {
         let dir = tempfile::tempdir().unwrap();
-        for name in [CONFIG, WEIGHTS, RESULT, LOCK, SESSION_START, SESSION_END] {
+        for name in [CONFIG, WEIGHTS, RESULT, LOCK, SESSION_START] {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.join(name)).unwrap();
             let error = check(&path).unwrap_err();

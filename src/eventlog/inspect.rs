@@ -16,7 +16,6 @@ use serde::Serialize;
 use self::text::printable;
 use super::file::MARK;
 use super::png;
-use super::projector;
 use super::proto::event::What;
 use super::proto::session_log::SessionStatus;
 use super::proto::summary::Value;
@@ -24,6 +23,7 @@ use super::proto::summary::value::Value as Wire;
 use super::proto::{self, Event};
 use super::reader::{EventError, EventReader};
 use super::record::RecordError;
+use super::snapshots;
 use super::summary::plugin;
 use crate::exit::{Classify, Exit};
 
@@ -191,8 +191,10 @@ impl Run {
             let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             files.push(EventFile::of(name, bytes, file, &mut tags));
         }
-        if let Some((snapshot, bytes)) = paths.first().and_then(|path| path.parent()).and_then(projector::snapshot) {
-            Tag::add(&mut tags, &snapshot, plugin::PROJECTOR, Form::Files, 0, bytes);
+        let dir = paths.first().and_then(|path| path.parent());
+        for (name, epoch, bytes) in dir.map(snapshots::listed).unwrap_or_default() {
+            let step = i64::try_from(epoch).unwrap_or(i64::MAX);
+            Tag::add(&mut tags, &name, plugin::PROJECTOR, Form::Files, step, bytes);
         }
         Ok(Run { name, tags: tags.into_values().collect(), files })
     }
@@ -497,11 +499,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let points = crate::eventlog::Embeddings::new("dense", 2, vec![0.5; 4]).unwrap();
         let time = WallTime::from_secs(1_700_000_000.0).unwrap();
-        points.write(&dir.path().join("projector/epoch_0004"), &Origin::new("host", 7), time).unwrap();
+        Writer::create(dir.path(), &Origin::new("host", 7), 0, time, None).unwrap();
+        for epoch in [0, 4] {
+            snapshots::write(dir.path(), Step::new(epoch).unwrap(), &points).unwrap();
+        }
         expect![[r#"
-            run projector/epoch_0004
+            run .
               tag    kind       points  steps   size
-              dense  projector       1      0  119 B
+              dense  projector       2   0..4  238 B
               file events.out.tfevents.1700000000.host.7.0.v2: 51 B, 1 record, 2023-11-14 22:13:20Z to 2023-11-14 22:13:20Z, by trainer
 
             1 run, 1 file, 1 record, 51 B; all checksums are right

@@ -31,6 +31,7 @@ pub mod png;
 pub mod pr_curve;
 pub mod profile;
 pub mod projector;
+pub mod snapshots;
 pub mod proto;
 pub mod reader;
 pub mod record;

@@ -300,11 +300,13 @@ impl Job<'_> {
         dir.go_on_at(epoch)?;
         // A state that nobody has looked at shows its last step again.
         let next = if position.unseen { position.iterations } else { position.iterations + 1 };
-        let next = if position.iterations == 0 { 0 } else { next };
         let files = LogDir::new(dir.path(), Origin::here())
             .starting_at(Run::Train, epoch)
             .starting_at(Run::Validation, epoch)
-            .starting_at(Run::Steps, Step::new(next).unwrap_or(Step::MAX));
+            // Never 0, at which HParams's settings stand in the same directory: they would be void, too.
+            .starting_at(Run::Steps, Step::new(next).unwrap_or(Step::MAX))
+            .placing(Run::Steps, dir.dir_of(Run::Steps));
+        let files = if config.trigger(Observed::Projector).is_never() { files } else { files.showing_snapshots() };
         let limits = Limits::default();
         let limits = Limits { encoders: limits.encoders.min(threads), ..limits };
         let mut log = Log::new(Background::spawn(files, limits)?, Arc::clone(clock));

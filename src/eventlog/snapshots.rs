@@ -1,0 +1,479 @@
+//! A run's snapshots for TensorBoard's Projector: the points of every epoch that was looked at, beside one configuration.
+//!
+//! ```text
+//! plugins/org_tensorflow_tensorboard_projector/
+//!   projector_config.pbtxt    leads to the points of all epochs
+//!   epoch_0000/, epoch_0004/  points: vectors, labels, pictures
+//! projector/epoch_0004/       an event file that says nothing, while the run is trained
+//! ```
+//!
+//! The first is where TensorBoard looks for files of a run that it lists already; of more than 40 entries in its list none
+//! is selected, so a snapshot should not be one. It looks when the list changes: hence the second, whose name
+//! changes with each snapshot, and which goes at the end. A broken configuration hides the tab for all runs: points stand
+//! whole before the configuration leads to them, and go when it does no longer.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::file::{CreateError, EventFile, MARK, Origin};
+use super::projector::{self, Embeddings};
+use crate::exit::{Classify, Exit};
+use crate::picture::PngError;
+use crate::types::{Step, WallTime};
+
+/// The directories within a run's that hold its snapshots.
+pub const DIRS: [&str; 2] = ["plugins", SIGNS];
+/// Within the first of them.
+const PLUGIN: &str = "org_tensorflow_tensorboard_projector";
+/// Signs to TensorBoard that there is something new, and snapshots of earlier versions, each a run of its own.
+const SIGNS: &str = "projector";
+/// The sign that the run is trained, before the first snapshot.
+const TRAINING: &str = "training";
+/// The file that makes TensorBoard look at a run's points.
+const CONFIG: &str = "projector_config.pbtxt";
+/// How the name of a directory of points begins; the epoch follows.
+const PREFIX: &str = "epoch_";
+/// A file that is not whole yet; `tfevents` must not be in the name.
+const PARTIAL: &str = ".part";
+/// Longer files are no configuration of ours.
+const LONGEST: u64 = 1 << 20;
+
+/// Why a snapshot is not there. A file before the one that failed may be; TensorBoard does not look at it.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    Png { path: PathBuf, source: PngError },
+    #[error(transparent)]
+    Create(#[from] CreateError),
+}
+
+/// Why something of a snapshot that is void is still there.
+#[derive(Debug)]
+pub struct VoidError {
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+impl Classify for SnapshotError {
+    fn exit(&self) -> Exit {
+        match self {
+            SnapshotError::Write { source, .. } => Exit::of_output(source),
+            SnapshotError::Png { .. } => Exit::Software,
+            SnapshotError::Create(error) => error.exit(),
+        }
+    }
+}
+
+/// The points of one epoch, on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Points {
+    epoch: u64,
+    dir: PathBuf,
+    /// Their place in a configuration, by paths from their directory.
+    block: String,
+}
+
+/// Writes the points of an epoch, beside those of the epochs before it, and says how many bytes that took.
+pub(super) fn write(logdir: &Path, epoch: Step, embeddings: &Embeddings) -> Result<u64, SnapshotError> {
+    let root = root(logdir);
+    let dir = root.join(dir_name(epoch.get()));
+    fs::create_dir_all(&dir).map_err(|source| SnapshotError::Write { path: dir.clone(), source })?;
+    let bytes = embeddings.write(&dir)?;
+    let before = fs::metadata(root.join(CONFIG)).map_or(0, |metadata| metadata.len());
+    let config = config(&points(&root));
+    let failed = |source| SnapshotError::Write { path: root.join(CONFIG), source };
+    put(&root, CONFIG, config.as_bytes()).map_err(failed)?;
+    Ok(bytes + (config.len() as u64).saturating_sub(before))
+}
+
+/// Lets a TensorBoard that runs see that there is something new: the points of `epoch`, or, without, a run that is trained.
+pub(super) fn show(logdir: &Path, epoch: Option<Step>, origin: &Origin, now: WallTime) -> Result<(), CreateError> {
+    let name = epoch.map_or_else(|| TRAINING.to_owned(), |epoch| dir_name(epoch.get()));
+    let dir = logdir.join(SIGNS).join(name);
+    if !files(&dir).iter().any(|path| is_event_file(path)) {
+        EventFile::create(&dir, origin, 0, now, None)?;
+    }
+    remove_signs(logdir, Some(&dir));
+    Ok(())
+}
+
+/// Takes back every sign: the run is not trained any more.
+pub(super) fn hide(logdir: &Path) {
+    remove_signs(logdir, None);
+}
+
+/// Removes the points of this epoch and of those after it. What somebody else put among them stays.
+pub fn void(logdir: &Path, from: Step) -> Result<(), VoidError> {
+    let root = root(logdir);
+    let is_void = |path: &PathBuf| epoch_of(path).is_some_and(|epoch| epoch >= from.get());
+    let (void, kept): (Vec<PathBuf>, Vec<PathBuf>) = epochs(&root).into_iter().partition(is_void);
+    let left: Vec<Points> = kept.iter().filter_map(|dir| Points::read(dir)).collect();
+    if left.is_empty() {
+        remove_files(&root)?;
+    } else {
+        // Before anything that it leads to is gone.
+        let (path, config) = (root.join(CONFIG), config(&left));
+        if read(&path).as_ref() != Some(&config) {
+            put(&root, CONFIG, config.as_bytes()).map_err(|source| VoidError { path, source })?;
+        }
+    }
+    for dir in void {
+        remove_files(&dir)?;
+    }
+    // Those that hold something else stay.
+    let _ = fs::remove_dir(&root);
+    let _ = root.parent().map(fs::remove_dir);
+    remove_signs(logdir, None);
+    for dir in epochs(&logdir.join(SIGNS)).iter().filter(|dir| is_void(dir)) {
+        remove_files(dir)?;
+    }
+    let _ = fs::remove_dir(logdir.join(SIGNS));
+    Ok(())
+}
+
+/// Name, epoch and bytes of each set of points that the run directory `dir` leads to; none where there is no
+/// configuration of our kind.
+pub(super) fn listed(dir: &Path) -> Vec<(String, u64, u64)> {
+    let size = |dir: &Path| -> u64 {
+        let files = files(dir).into_iter().filter(|path| !is_event_file(path));
+        files.map(|path| fs::metadata(path).map_or(0, |metadata| metadata.len())).sum()
+    };
+    let points = points(&root(dir));
+    if points.is_empty() {
+        // Of an earlier version, with the points of one epoch beside the configuration.
+        let text = read(&dir.join(CONFIG)).unwrap_or_default();
+        return field(&text, "tensor_name").map(|name| (name.to_owned(), 0, size(dir))).into_iter().collect();
+    }
+    let named = |points: &Points| {
+        let name = field(&points.block, "tensor_name")?;
+        Some((name.to_owned(), points.epoch, size(&points.dir)))
+    };
+    points.iter().filter_map(named).collect()
+}
+
+impl Points {
+    /// What is in `dir`, if it is whole.
+    fn read(dir: &Path) -> Option<Points> {
+        let block = read(&dir.join(projector::BLOCK))?;
+        let is_block = block.starts_with("embeddings {\n") && block.ends_with("\n}\n");
+        let leads = ["tensor_path", "metadata_path", "image_path"].map(|key| field(&block, key));
+        let is_whole = leads.into_iter().flatten().all(|name| dir.join(name).is_file());
+        (is_block && is_whole).then(|| Points { epoch: epoch_of(dir).unwrap_or(0), dir: dir.to_owned(), block })
+    }
+
+    /// Their part of the configuration in the directory above. The Projector sorts points by name and opens the first:
+    /// those of the newest epoch are named after their layer alone, and so come before all others.
+    fn placed(&self, is_newest: bool) -> String {
+        let dir = dir_name(self.epoch);
+        let line =
+            |line: &str| match line.split_once(": \"").and_then(|(key, rest)| Some((key, rest.strip_suffix('"')?))) {
+                Some((key, name)) if key.trim() == "tensor_name" && !is_newest => format!("{key}: \"{name}/{dir}\"\n"),
+                Some((key, path)) if key.ends_with("_path") => format!("{key}: \"{dir}/{path}\"\n"),
+                _ => format!("{line}\n"),
+            };
+        self.block.lines().map(line).collect()
+    }
+}
+
+/// The configuration that leads to all of `points`, the newest first.
+fn config(points: &[Points]) -> String {
+    let newest = points.last().map(|points| points.epoch);
+    points.iter().rev().map(|points| points.placed(Some(points.epoch) == newest)).collect()
+}
+
+/// Removes the signs but `but`: directories with nothing of ours but event files.
+fn remove_signs(logdir: &Path, but: Option<&Path>) {
+    let is_sign = |dir: &PathBuf| epoch_of(dir).is_some() || dir.ends_with(TRAINING);
+    for dir in entries(&logdir.join(SIGNS), |kind| kind.is_dir()) {
+        if is_sign(&dir) && but != Some(&dir) && !dir.join(CONFIG).exists() {
+            // One that stays is an entry more in TensorBoard's list.
+            let _ = remove_files(&dir);
+        }
+    }
+    let _ = fs::remove_dir(logdir.join(SIGNS));
+}
+
+/// Removes our files in a directory, and the directory if nothing else is in it. The configuration goes first: one that
+/// leads nowhere would hide the tab.
+fn remove_files(dir: &Path) -> Result<(), VoidError> {
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let whole = name.strip_prefix('.').and_then(|name| name.strip_suffix(PARTIAL)).unwrap_or(&name);
+        projector::FILES.contains(&whole) || whole == CONFIG || is_event_file(path)
+    };
+    let mut found: Vec<PathBuf> = files(dir).into_iter().filter(is_ours).collect();
+    found.sort_by_key(|path| !path.ends_with(CONFIG));
+    for path in found {
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(VoidError { path, source }),
+            _ => {}
+        }
+    }
+    let _ = fs::remove_dir(dir);
+    Ok(())
+}
+
+/// The points in a directory that are whole, the newest last.
+fn points(root: &Path) -> Vec<Points> {
+    epochs(root).iter().filter_map(|dir| Points::read(dir)).collect()
+}
+
+/// Directories within `dir` that are named for an epoch, the newest last.
+fn epochs(dir: &Path) -> Vec<PathBuf> {
+    let mut found = entries(dir, |kind| kind.is_dir());
+    found.retain(|path| epoch_of(path).is_some());
+    found.sort_by_key(|path| epoch_of(path));
+    found
+}
+
+fn root(logdir: &Path) -> PathBuf {
+    logdir.join(DIRS[0]).join(PLUGIN)
+}
+
+fn dir_name(epoch: u64) -> String {
+    format!("{PREFIX}{epoch:04}")
+}
+
+fn epoch_of(dir: &Path) -> Option<u64> {
+    let epoch = dir.file_name()?.to_str()?.strip_prefix(PREFIX)?.parse().ok()?;
+    dir.ends_with(dir_name(epoch)).then_some(epoch)
+}
+
+/// The text of a field of a configuration.
+fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": \"")?.strip_suffix('"'))
+}
+
+fn read(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+fn is_event_file(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().contains(MARK))
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    entries(dir, |kind| kind.is_file())
+}
+
+/// What is in a directory, by name.
+fn entries(dir: &Path, wanted: impl Fn(fs::FileType) -> bool) -> Vec<PathBuf> {
+    let found = fs::read_dir(dir).into_iter().flatten().flatten();
+    let kept = found.filter(|entry| entry.file_type().is_ok_and(&wanted));
+    let mut paths: Vec<PathBuf> = kept.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Writes a file that stands there whole or not at all, also after a power cut.
+pub(super) fn put(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let partial = dir.join(format!(".{name}{PARTIAL}"));
+    let mut file = File::create(&partial)?;
+    let written = file.write_all(content).and_then(|()| file.sync_data());
+    written.and_then(|()| fs::rename(&partial, dir.join(name))).inspect_err(|_| {
+        // Ours, and of no use; if it cannot be removed the first error is still the one to tell.
+        let _ = fs::remove_file(&partial);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn embeddings(value: f32) -> Embeddings {
+        let labels = [["a"], ["b"]].map(|row| row.map(str::to_owned).to_vec()).to_vec();
+        Embeddings::new("dense", 2, vec![value; 4]).unwrap().labelled(["class"], labels).unwrap()
+    }
+
+    fn write_epoch(logdir: &Path, epoch: u64) -> Result<u64, SnapshotError> {
+        write(logdir, Step::new(epoch).unwrap(), &embeddings(epoch as f32))
+    }
+
+    fn show_epoch(logdir: &Path, epoch: Option<u64>) {
+        let epoch = epoch.map(|epoch| Step::new(epoch).unwrap());
+        show(logdir, epoch, &Origin::new("host", 1), WallTime::from_secs(1.0).unwrap()).unwrap();
+    }
+
+    /// Every file below a directory.
+    fn tree(dir: &Path) -> Vec<String> {
+        let mut found: Vec<String> = files(dir).iter().map(|path| name(path)).collect();
+        for below in entries(dir, |kind| kind.is_dir()) {
+            found.extend(tree(&below).iter().map(|file| format!("{}/{file}", name(&below))));
+        }
+        found
+    }
+
+    fn name(path: &Path) -> String {
+        path.file_name().unwrap().to_string_lossy().into_owned()
+    }
+
+    /// What TensorBoard does with the configuration: every path in it has to be there. Gives the names.
+    fn check(logdir: &Path) -> String {
+        let config = read(&root(logdir).join(CONFIG)).unwrap();
+        for line in config.lines().filter(|line| line.contains("_path")) {
+            let path = line.split('"').nth(1).unwrap();
+            assert!(root(logdir).join(path).is_file(), "{line} in {config}");
+        }
+        let names: Vec<&str> = config.lines().filter(|line| line.contains("tensor_name")).map(str::trim).collect();
+        names.join(", ").replace("tensor_name: ", "")
+    }
+
+    #[test]
+    fn the_newest_snapshot_stands_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = write_epoch(dir.path(), 0).unwrap();
+        assert_eq!(check(dir.path()), r#""dense""#);
+        let second = write_epoch(dir.path(), 4).unwrap();
+        assert_eq!(check(dir.path()), r#""dense", "dense/epoch_0000""#);
+        let root = root(dir.path());
+        let mut want = vec![CONFIG.to_owned()];
+        for epoch in ["epoch_0000", "epoch_0004"] {
+            want.extend(["embedding.pbtxt", "metadata.tsv", "tensors.tsv"].map(|file| format!("{epoch}/{file}")));
+        }
+        assert_eq!(tree(&root), want);
+        let sizes: u64 = want.iter().map(|file| fs::metadata(root.join(file)).unwrap().len()).sum();
+        assert_eq!(first + second, sizes);
+        let points = |epoch: &str| fs::read_to_string(root.join(epoch).join("tensors.tsv")).unwrap();
+        assert_eq!([points("epoch_0000"), points("epoch_0004")], ["0\t0\n0\t0\n", "4\t4\n4\t4\n"]);
+        let listed = listed(dir.path());
+        assert_eq!(
+            listed.iter().map(|(name, epoch, _)| (name.as_str(), *epoch)).collect::<Vec<_>>(),
+            [("dense", 0), ("dense", 4)]
+        );
+        // Once more, over what is there.
+        write_epoch(dir.path(), 4).unwrap();
+        assert_eq!(check(dir.path()), r#""dense", "dense/epoch_0000""#);
+    }
+
+    #[test]
+    fn the_list_of_runs_changes_with_each_snapshot_and_has_none_of_them_in_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let event_file = "events.out.tfevents.0000000001.host.1.0.v2";
+        for (epoch, want) in
+            [(None, "training"), (Some(0), "epoch_0000"), (Some(4), "epoch_0004"), (Some(4), "epoch_0004")]
+        {
+            show_epoch(dir.path(), epoch);
+            assert_eq!(tree(dir.path()), [format!("projector/{want}/{event_file}")]);
+        }
+        hide(dir.path());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_void_goes() {
+        for (from, want) in [
+            (0, None),
+            (1, Some(r#""dense""#)),
+            (3, Some(r#""dense", "dense/epoch_0000""#)),
+            (5, Some(r#""dense", "dense/epoch_0002", "dense/epoch_0000""#)),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            for epoch in [0, 2, 4] {
+                write_epoch(dir.path(), epoch).unwrap();
+                show_epoch(dir.path(), Some(epoch));
+            }
+            void(dir.path(), Step::new(from).unwrap()).unwrap();
+            match want {
+                Some(want) => assert_eq!(check(dir.path()), want),
+                None => assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0),
+            }
+            assert!(!dir.path().join(SIGNS).exists());
+            write_epoch(dir.path(), 6).unwrap();
+            assert!(check(dir.path()).starts_with(r#""dense""#));
+        }
+    }
+
+    #[test]
+    fn a_process_that_dies_on_the_way_leaves_what_can_be_read_and_gone_on_from() {
+        // After some files, after the points, and after a part of what is void was removed.
+        type Death = fn(&Path);
+        let deaths: [Death; 3] = [
+            |dir| fs::write(dir.join("tensors.tsv"), "4\t").unwrap(),
+            |dir| {
+                embeddings(4.0).write(dir).unwrap();
+            },
+            |dir| {
+                embeddings(4.0).write(dir).unwrap();
+                fs::remove_file(dir.join("tensors.tsv")).unwrap();
+            },
+        ];
+        for death in deaths {
+            let dir = tempfile::tempdir().unwrap();
+            for epoch in [0, 2] {
+                write_epoch(dir.path(), epoch).unwrap();
+            }
+            let unfinished = root(dir.path()).join("epoch_0004");
+            fs::create_dir(&unfinished).unwrap();
+            death(&unfinished);
+            let left = r#""dense", "dense/epoch_0000""#;
+            assert_eq!(check(dir.path()), left);
+            void(dir.path(), Step::new(3).unwrap()).unwrap();
+            assert_eq!(check(dir.path()), left);
+            assert!(!unfinished.exists());
+            write_epoch(dir.path(), 4).unwrap();
+            assert_eq!(check(dir.path()), r#""dense", "dense/epoch_0002", "dense/epoch_0000""#);
+        }
+    }
+
+    #[test]
+    fn runs_of_an_earlier_version_stay_until_they_are_void() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = |epoch: u64| dir.path().join(SIGNS).join(dir_name(epoch));
+        for epoch in [0, 2] {
+            fs::create_dir_all(old(epoch)).unwrap();
+            for name in ["tensors.tsv", "events.out.tfevents.1.h.1.0.v2"] {
+                fs::write(old(epoch).join(name), "x").unwrap();
+            }
+            fs::write(old(epoch).join(CONFIG), "embeddings {\n  tensor_name: \"dense\"\n}\n").unwrap();
+        }
+        assert_eq!(listed(&old(0))[0].0, "dense");
+        void(dir.path(), Step::new(1).unwrap()).unwrap();
+        write_epoch(dir.path(), 2).unwrap();
+        show_epoch(dir.path(), Some(2));
+        hide(dir.path());
+        assert!(old(0).join(CONFIG).exists() && !old(2).exists());
+        void(dir.path(), Step::ZERO).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_somebody_else_put_there_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        write_epoch(dir.path(), 0).unwrap();
+        show_epoch(dir.path(), Some(0));
+        let mut foreign = [
+            "plugins/org_tensorflow_tensorboard_projector/epoch_0000/mine",
+            "plugins/org_tensorflow_tensorboard_projector/epoch_12/tensors.tsv",
+            "plugins/profile/x",
+            "projector/epoch_0000/notes.txt",
+            "projector/mine/events.out.tfevents.1.h",
+            "projector/readme",
+        ];
+        for foreign in foreign {
+            let path = dir.path().join(foreign);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "x").unwrap();
+        }
+        fs::write(root(dir.path()).join("epoch_0000/.sprite.png.part"), "half").unwrap();
+        void(dir.path(), Step::ZERO).unwrap();
+        let mut left = tree(dir.path());
+        left.sort();
+        foreign.sort_unstable();
+        assert_eq!(left, foreign);
+    }
+
+    #[test]
+    fn a_failure_leaves_no_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let in_the_way = root(dir.path()).join("epoch_0000/metadata.tsv");
+        fs::create_dir_all(in_the_way.join("in the way")).unwrap();
+        let error = write_epoch(dir.path(), 0).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot write {}", in_the_way.display())), "{error}");
+        assert_eq!(tree(&root(dir.path())), ["epoch_0000/tensors.tsv"]);
+    }
+}
