@@ -42,7 +42,7 @@ const LOCK: &str = "run.lock";
 const LOOKS: u32 = 5;
 const LOOK: Duration = Duration::from_millis(20);
 /// The event file with the run's settings. TensorBoard reads on in the order of names, and reads this one first.
-const SESSION_START: &str = "events.out.tfevents.0000000000.session.0-start.v2";
+pub const SESSION_START: &str = "events.out.tfevents.0000000000.session.0-start.v2";
 /// The event file with the run's outcome ends so, after the name of the last one before it: TensorBoard reads it then,
 /// and before any that a later process opens.
 const SESSION_END: &str = ".session-end.v2";

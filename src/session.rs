@@ -1,23 +1,21 @@
-//! The run as a session of TensorBoard's HParams: with what it is trained, how it ends, and the columns of the table that
-//! it shares with its siblings.
+//! The run as a session of TensorBoard's HParams: its settings, its outcome, and the columns of the table that it shares
+//! with all runs beside it, whoever wrote them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::config::{Knob, Resolved};
+use crate::config::{KNOBS, Knob, Resolved};
 use crate::durable;
 use crate::eventlog::event::EncodeError;
 use crate::eventlog::hparams::{Experiment, Hparam, HparamInfo, HparamKind, MetricInfo, MetricOf};
 use crate::eventlog::hparams::{SessionEnd, SessionStart, Status};
+use crate::eventlog::sweep::{Known, Sweep};
 use crate::optim::Rule;
-use crate::run_dir::{self, RunDir, RunDirError};
+use crate::run_dir::{self, EXPERIMENT, RunDir, RunDirError, SESSION_START};
 use crate::types::{Run, WallTime};
 
-/// The event file in the directory above the run that names the columns.
-const EXPERIMENT: &str = "events.out.tfevents.0000000000.hparams.v2";
-
-/// Knobs that are columns. TensorBoard shows five at first, of those that differ; which do is not known to one run, so the
-/// ones most often varied come first.
+/// Knobs that are columns in any case, the most often varied first: TensorBoard shows five, and they stand in where fewer
+/// differ.
 const COLUMNS: [(&str, HparamKind); 14] = [
     ("learning-rate", HparamKind::Number),
     ("batch-size", HparamKind::Number),
@@ -34,7 +32,10 @@ const COLUMNS: [(&str, HparamKind); 14] = [
     ("limit-train", HparamKind::Number),
     ("limit-validation", HparamKind::Number),
 ];
-const SHOWN_FIRST: usize = 5;
+/// Knobs that never are: places, and what the console shows.
+const NO_COLUMNS: [&str; 7] = ["logdir", "run-name", "data-dir", "metrics-textfile", "profile", "quiet", "log-format"];
+/// Times that columns are written anew because a run came while they were.
+const TRIES: usize = 3;
 
 /// Scalars that are columns.
 const METRICS: [(Run, &str, &str, MetricOf); 5] = [
@@ -64,18 +65,16 @@ enum SessionError {
 }
 
 impl Session<'_> {
-    /// Says with what the run is trained, and, in the directory above it, which columns there are.
-    pub fn begin<'a>(dir: &'a RunDir, resolved: &Resolved, now: WallTime) -> Session<'a> {
+    /// Says with what the run is trained since `started`, and, in the directory above it, which columns there are.
+    pub fn begin<'a>(dir: &'a RunDir, resolved: &Resolved, started: WallTime) -> Session<'a> {
         let mut session = Session { dir, bytes: 0 };
-        let start = SessionStart { hparams: hparams(resolved), group: String::new(), time: now };
+        let start = SessionStart { hparams: hparams(resolved), group: String::new(), time: started };
         session.tell(|| {
             let bytes = start.event_file()?;
             dir.write_session_start(&bytes)?;
             Ok(bytes.len())
         });
-        if let Some(parent) = run_dir::parent(dir.path()) {
-            session.tell(|| write_experiment(parent));
-        }
+        session.name_columns();
         session
     }
 
@@ -87,9 +86,17 @@ impl Session<'_> {
             dir.write_session_end(&bytes)?;
             Ok(bytes.len())
         });
+        // Others may have begun meanwhile.
+        self.name_columns();
     }
 
-    /// Bytes written so far.
+    fn name_columns(&mut self) {
+        if let Some(parent) = run_dir::parent(self.dir.path()) {
+            self.tell(|| write_experiment(parent));
+        }
+    }
+
+    /// Bytes written so far in the run's own directory.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -106,8 +113,10 @@ impl Session<'_> {
 fn hparams(resolved: &Resolved) -> BTreeMap<String, Hparam> {
     let mut hparams = BTreeMap::new();
     for (knob, text, _) in resolved.values() {
-        let Some((_, kind)) = COLUMNS.iter().find(|(key, _)| *key == knob.key) else { continue };
-        let value = match (*kind, knob.key) {
+        if NO_COLUMNS.contains(&knob.key) {
+            continue;
+        }
+        let value = match (kind(knob.key), knob.key) {
             (HparamKind::Number, "weight-decay") => Some(Hparam::Number(weight_decay(&resolved.config.rule()))),
             (HparamKind::Number, _) => text.parse().ok().map(Hparam::Number),
             (HparamKind::Bool, _) => text.parse().ok().map(Hparam::Bool),
@@ -124,12 +133,22 @@ fn weight_decay(rule: &Rule) -> f64 {
     }
 }
 
+/// The kind of a knob's values in HParams. One that is a number or a word, such as `auto`, is a text.
+fn kind(key: &str) -> HparamKind {
+    COLUMNS.iter().find(|(known, _)| *known == key).map_or(HparamKind::Text, |(_, kind)| *kind)
+}
+
+fn column(knob: &Knob) -> HparamInfo {
+    HparamInfo::new(knob.key, kind(knob.key), knob.help.lines().next().unwrap_or_default())
+}
+
+/// The columns of knobs that are only there where runs differ.
+fn more_columns() -> Vec<HparamInfo> {
+    let is_more = |knob: &&Knob| !NO_COLUMNS.contains(&knob.key) && COLUMNS.iter().all(|(key, _)| *key != knob.key);
+    KNOBS.iter().filter(is_more).map(column).collect()
+}
+
 fn experiment() -> Experiment {
-    let column = |(index, &(key, kind)): (usize, &(&str, HparamKind))| {
-        let help = Knob::find(key).map_or("", |knob| knob.help);
-        let differs = index < SHOWN_FIRST;
-        HparamInfo { differs, ..HparamInfo::new(key, kind, help.lines().next().unwrap_or_default()) }
-    };
     let metric = |(run, tag, name, of): (Run, &str, &str, MetricOf)| MetricInfo {
         group: run.dir().to_owned(),
         tag: tag.to_owned(),
@@ -139,23 +158,28 @@ fn experiment() -> Experiment {
     };
     Experiment {
         description: "Runs of trainer, by their settings.".to_owned(),
-        hparams: COLUMNS.iter().enumerate().map(column).collect(),
+        hparams: COLUMNS.iter().filter_map(|(key, _)| Knob::find(key)).map(column).collect(),
         metrics: METRICS.map(metric).to_vec(),
     }
 }
 
-/// Says which columns there are, unless `parent` says so already. The bytes depend on nothing but the program, so runs
-/// that do it at the same time do the same. Gives the bytes written.
+/// Says in `parent` which columns the runs have that lie there, or where TensorBoard may be started above it, unless it says
+/// so already. The bytes depend on those runs alone. Of several processes that do it at a time the last one to write looks
+/// once more, and finds what the others found.
 fn write_experiment(parent: &Path) -> Result<usize, SessionError> {
     let path = parent.join(EXPERIMENT);
-    let bytes = experiment().event_file(WallTime::default())?;
-    let is_there = std::fs::metadata(&path).is_ok_and(|found| found.len() == bytes.len() as u64)
-        && std::fs::read(&path).is_ok_and(|found| found == bytes);
-    if is_there {
-        return Ok(0);
+    let known = Known { start: SESSION_START, experiment: EXPERIMENT, is_own: &run_dir::is_own };
+    for _ in 0..TRIES {
+        let sweep = Sweep::read(parent, known);
+        let bytes = sweep.event_file(&experiment(), &more_columns(), WallTime::default())?;
+        let is_there = std::fs::metadata(&path).is_ok_and(|found| found.len() == bytes.len() as u64)
+            && std::fs::read(&path).is_ok_and(|found| found == bytes);
+        if is_there {
+            break;
+        }
+        durable::write(&path, &bytes)?;
     }
-    durable::write(&path, &bytes)?;
-    Ok(bytes.len())
+    Ok(0)
 }
 
 #[cfg(test)]
@@ -187,7 +211,8 @@ mod tests {
         assert_eq!(values["limit-train"], Hparam::Number(512.0));
         assert_eq!(values["conv-filters"], Hparam::Text("8".to_owned()));
         assert_eq!(values["optimizer"], Hparam::Text("adamw".to_owned()));
-        assert!(!values.contains_key("limit-validation") && !values.contains_key("threads"));
+        assert!(!values.contains_key("limit-validation") && !values.contains_key("logdir"));
+        assert_eq!(values["probes"], Hparam::Text("10".to_owned()));
     }
 
     #[test]
@@ -216,7 +241,7 @@ mod tests {
             assert_eq!(files(&logdir).len(), usize::from(!fresh), "the end is void, with --fresh the start, too");
             let mut again = Session::begin(&run, &resolved(&[]), now);
             again.end(Status::Success, now);
-            assert!(again.bytes() < written, "the columns are there already");
+            assert_eq!(again.bytes(), written, "without those of the columns, which all runs share");
         }
         // Another version's columns are replaced.
         std::fs::write(parent.join(EXPERIMENT), "old").unwrap();
@@ -231,5 +256,39 @@ mod tests {
         let run = RunDir::open(&dir.path().join("fit")).unwrap();
         let session = Session::begin(&run, &resolved(&[]), WallTime::default());
         assert!(session.bytes() > 0);
+    }
+
+    /// The columns that a directory's experiment names, those that are shown first in capitals.
+    fn columns(parent: &Path) -> Vec<String> {
+        use crate::eventlog::EventReader;
+        use crate::eventlog::proto::event::What;
+        use crate::eventlog::proto::hparams_plugin_data::Data;
+        use prost::Message as _;
+        let bytes = std::fs::read(parent.join(EXPERIMENT)).unwrap();
+        let mut columns = Vec::new();
+        for (_, event) in EventReader::new(bytes.as_slice()) {
+            let Some(What::Summary(summary)) = event.unwrap().what else { continue };
+            let content = &summary.value[0].metadata.as_ref().unwrap().plugin_data.as_ref().unwrap().content;
+            let data = crate::eventlog::proto::HparamsPluginData::decode(content.as_slice()).unwrap().data;
+            let Some(Data::Experiment(experiment)) = data else { panic!("{data:?}") };
+            let name = |info: &crate::eventlog::proto::HparamInfo| {
+                if info.differs { info.name.to_uppercase() } else { info.name.clone() }
+            };
+            columns.extend(experiment.hparam_infos.iter().map(name));
+        }
+        columns
+    }
+
+    #[test]
+    fn whatever_differs_between_runs_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs: [&[(&str, &str)]; 3] =
+            [&[("epochs", "1")], &[("limit-train", "9")], &[("epochs", "2"), ("image-freq", "0"), ("on-nan", "skip")]];
+        for (number, flags) in runs.into_iter().enumerate() {
+            let run = RunDir::open(&dir.path().join(number.to_string())).unwrap();
+            let _ = Session::begin(&run, &resolved(flags), WallTime::default());
+        }
+        let shown: Vec<String> = columns(dir.path()).into_iter().filter(|name| *name == name.to_uppercase()).collect();
+        assert_eq!(shown, ["LEARNING-RATE", "EPOCHS", "LIMIT-TRAIN", "IMAGE-FREQ", "ON-NAN"]);
     }
 }

@@ -18,6 +18,10 @@ use super::proto::metric_info::DatasetType;
 use super::summary::plugin;
 use crate::types::WallTime;
 
+/// Tags by which TensorBoard finds columns and sessions.
+pub(super) const EXPERIMENT_TAG: &str = "_hparams_/experiment";
+pub(super) const SESSION_TAG: &str = "_hparams_/session_start_info";
+
 /// The value of one setting. A number that is not finite is left out: TensorBoard has no place for it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Hparam {
@@ -121,7 +125,7 @@ impl Experiment {
             metric_infos: self.metrics.iter().map(MetricInfo::to_wire).collect(),
             ..Default::default()
         };
-        event_file("_hparams_/experiment", Data::Experiment(experiment), now)
+        event_file(EXPERIMENT_TAG, Data::Experiment(experiment), now)
     }
 }
 
@@ -135,7 +139,7 @@ impl SessionStart {
             start_time_secs: self.time.as_secs(),
             ..Default::default()
         };
-        event_file("_hparams_/session_start_info", Data::SessionStartInfo(info), self.time)
+        event_file(SESSION_TAG, Data::SessionStartInfo(info), self.time)
     }
 }
 
@@ -169,7 +173,7 @@ impl HparamInfo {
         HparamInfo { name: name.into(), display_name, description: description.into(), kind, domain, differs: false }
     }
 
-    fn to_wire(&self) -> proto::HparamInfo {
+    pub(super) fn to_wire(&self) -> proto::HparamInfo {
         let kind = match self.kind {
             HparamKind::Number => Type::Float64,
             HparamKind::Text => Type::String,
@@ -197,7 +201,7 @@ impl HparamInfo {
 }
 
 impl MetricInfo {
-    fn to_wire(&self) -> proto::MetricInfo {
+    pub(super) fn to_wire(&self) -> proto::MetricInfo {
         let of = match self.of {
             MetricOf::Training => DatasetType::Training,
             MetricOf::Validation => DatasetType::Validation,
@@ -211,7 +215,7 @@ impl MetricInfo {
     }
 }
 
-fn event_file(tag: &str, data: Data, now: WallTime) -> Result<Vec<u8>, EncodeError> {
+pub(super) fn event_file(tag: &str, data: Data, now: WallTime) -> Result<Vec<u8>, EncodeError> {
     let content = proto::HparamsPluginData { version: 0, data: Some(data) }.encode_to_vec();
     let mut bytes = Vec::new();
     event::append_version(&mut bytes, now, WRITER)?;

@@ -31,12 +31,13 @@ pub mod png;
 pub mod pr_curve;
 pub mod profile;
 pub mod projector;
-pub mod snapshots;
 pub mod proto;
 pub mod reader;
 pub mod record;
 pub mod sink;
+pub mod snapshots;
 pub mod summary;
+pub mod sweep;
 pub mod tally;
 
 pub use animation::{Animation, AnimationError};

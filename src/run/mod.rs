@@ -222,9 +222,9 @@ impl Job<'_> {
         let seconds_before = point.ledger.seconds;
         dir.write_config(&resolved.placed(dir.path()).to_toml())?;
         point.ledger.attempts = notes.borrow_mut().open(&dir.journal(), point.ledger.attempts)?;
-        point.ledger.started.get_or_insert(began.as_secs());
+        let started = *point.ledger.started.get_or_insert(began.as_secs());
         notes.borrow_mut().start(&point.state.position, point.ledger.rollbacks, resolved);
-        let mut session = Session::begin(dir, resolved, clock.now());
+        let mut session = Session::begin(dir, resolved, WallTime::from_secs(started).unwrap_or(began));
         self.announce(&point);
         let mut went_back_before = None;
         let trained = loop {
