@@ -12,7 +12,7 @@ use crate::eventlog::hparams::{SessionEnd, SessionStart, Status};
 use crate::eventlog::sweep::{Known, Sweep};
 use crate::optim::Rule;
 use crate::run_dir::{self, EXPERIMENT, RunDir, RunDirError, SESSION_START};
-use crate::types::{Run, WallTime};
+use crate::types::{Run, Step, WallTime};
 
 /// Knobs that are columns in any case, the most often varied first: TensorBoard shows five, and they stand in where fewer
 /// differ.
@@ -78,11 +78,11 @@ impl Session<'_> {
         session
     }
 
-    /// Says how the run ended. Not for one that was stopped: it may go on.
-    pub fn end(&mut self, status: Status, now: WallTime) {
+    /// Says how the run ended, after its last step. Not for one that was stopped: it may go on.
+    pub fn end(&mut self, status: Status, now: WallTime, step: Step) {
         let dir = self.dir;
         self.tell(|| {
-            let bytes = SessionEnd { status, time: now }.event_file()?;
+            let bytes = SessionEnd { status, time: now, step }.event_file()?;
             dir.write_session_end(&bytes)?;
             Ok(bytes.len())
         });
@@ -164,29 +164,38 @@ fn experiment() -> Experiment {
 }
 
 /// Says in `parent` which columns the runs have that lie there, or where TensorBoard may be started above it, unless it says
-/// so already. The bytes depend on those runs alone. Of several processes that do it at a time the last one to write looks
-/// once more, and finds what the others found.
+/// so already; and where others name columns above it. The bytes depend on those runs alone. Of several processes that do
+/// it at a time the last one to write looks once more, and finds what the others found.
 fn write_experiment(parent: &Path) -> Result<usize, SessionError> {
-    let path = parent.join(EXPERIMENT);
     let known = Known { start: SESSION_START, experiment: EXPERIMENT, is_own: &run_dir::is_own };
     for _ in 0..TRIES {
         let sweep = Sweep::read(parent, known);
         let bytes = sweep.event_file(&experiment(), &more_columns(), WallTime::default())?;
-        let is_there = std::fs::metadata(&path).is_ok_and(|found| found.len() == bytes.len() as u64)
-            && std::fs::read(&path).is_ok_and(|found| found == bytes);
-        if is_there {
+        let mut is_new = false;
+        for dir in sweep.above().chain([parent]) {
+            is_new |= replace(&dir.join(EXPERIMENT), &bytes)?;
+        }
+        if !is_new {
             break;
         }
-        durable::write(&path, &bytes)?;
     }
     Ok(0)
+}
+
+/// Gives a file this content, and says whether it had another one.
+fn replace(path: &Path, bytes: &[u8]) -> Result<bool, durable::WriteError> {
+    let is_there = std::fs::metadata(path).is_ok_and(|found| found.len() == bytes.len() as u64)
+        && std::fs::read(path).is_ok_and(|found| found == bytes);
+    if !is_there {
+        durable::write(path, bytes)?;
+    }
+    Ok(!is_there)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Layers;
-    use crate::types::Step;
 
     fn resolved(flags: &[(&str, &str)]) -> Resolved {
         let mut layers = Layers::new();
@@ -230,7 +239,7 @@ mod tests {
         let run = RunDir::open(&logdir).unwrap();
         let mut session = Session::begin(&run, &resolved(&[]), now);
         assert_eq!((files(&logdir).len(), files(parent)), (1, vec![EXPERIMENT.to_owned()]));
-        session.end(Status::Failure, now);
+        session.end(Status::Failure, now, Step::ZERO);
         assert_eq!(files(&logdir).len(), 2);
         let written = session.bytes();
         drop(run);
@@ -240,7 +249,7 @@ mod tests {
             assert!(!run.has_events(), "a session alone is no unfinished run");
             assert_eq!(files(&logdir).len(), usize::from(!fresh), "the end is void, with --fresh the start, too");
             let mut again = Session::begin(&run, &resolved(&[]), now);
-            again.end(Status::Success, now);
+            again.end(Status::Success, now, Step::ZERO);
             assert_eq!(again.bytes(), written, "without those of the columns, which all runs share");
         }
         // Another version's columns are replaced.

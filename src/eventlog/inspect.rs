@@ -499,9 +499,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let points = crate::eventlog::Embeddings::new("dense", 2, vec![0.5; 4]).unwrap();
         let time = WallTime::from_secs(1_700_000_000.0).unwrap();
-        Writer::create(dir.path(), &Origin::new("host", 7), 0, time, None).unwrap();
+        let origin = Origin::new("host", 7);
         for epoch in [0, 4] {
-            snapshots::write(dir.path(), Step::new(epoch).unwrap(), &points).unwrap();
+            snapshots::write(dir.path(), Step::new(epoch).unwrap(), &points, &origin, time).unwrap();
         }
         expect![[r#"
             run .

@@ -199,7 +199,7 @@ impl Sink for LogDir {
         self.show(None, wall_time);
         if let What::Embeddings(embeddings) = what {
             // Not kept for another try: a snapshot is large, and the next one tells as much.
-            return match snapshots::write(&self.root, step, embeddings) {
+            return match snapshots::write(&self.root, step, embeddings, &self.origin, wall_time) {
                 Ok(bytes) => {
                     self.tally.add(Kind::Projector, bytes);
                     self.show(Some(step), wall_time);

@@ -77,16 +77,27 @@ struct Points {
 }
 
 /// Writes the points of an epoch, beside those of the epochs before it, and says how many bytes that took.
-pub(super) fn write(logdir: &Path, epoch: Step, embeddings: &Embeddings) -> Result<u64, SnapshotError> {
+pub(super) fn write(
+    logdir: &Path,
+    epoch: Step,
+    embeddings: &Embeddings,
+    origin: &Origin,
+    now: WallTime,
+) -> Result<u64, SnapshotError> {
     let root = root(logdir);
     let dir = root.join(dir_name(epoch.get()));
     fs::create_dir_all(&dir).map_err(|source| SnapshotError::Write { path: dir.clone(), source })?;
-    let bytes = embeddings.write(&dir)?;
+    let mut bytes = embeddings.write(&dir)?;
     let before = fs::metadata(root.join(CONFIG)).map_or(0, |metadata| metadata.len());
     let config = config(&points(&root));
     let failed = |source| SnapshotError::Write { path: root.join(CONFIG), source };
     put(&root, CONFIG, config.as_bytes()).map_err(failed)?;
-    Ok(bytes + (config.len() as u64).saturating_sub(before))
+    bytes += (config.len() as u64).saturating_sub(before);
+    if !files(logdir).iter().any(|path| is_event_file(path)) {
+        // TensorBoard looks in directories that are runs.
+        bytes += EventFile::create(logdir, origin, 0, now, None)?.written_bytes();
+    }
+    Ok(bytes)
 }
 
 /// Lets a TensorBoard that runs see that there is something new: the points of `epoch`, or, without, a run that is trained.
@@ -291,7 +302,22 @@ mod tests {
     }
 
     fn write_epoch(logdir: &Path, epoch: u64) -> Result<u64, SnapshotError> {
-        write(logdir, Step::new(epoch).unwrap(), &embeddings(epoch as f32))
+        // As a run has one before its first snapshot.
+        fs::write(logdir.join("a.tfevents.b"), "").unwrap();
+        let now = WallTime::from_secs(1.0).unwrap();
+        let written = write(logdir, Step::new(epoch).unwrap(), &embeddings(epoch as f32), &Origin::new("host", 1), now);
+        fs::remove_file(logdir.join("a.tfevents.b")).unwrap();
+        written
+    }
+
+    #[test]
+    fn a_directory_with_points_is_a_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = WallTime::from_secs(1.0).unwrap();
+        for epoch in [0, 1] {
+            write(dir.path(), Step::new(epoch).unwrap(), &embeddings(0.0), &Origin::new("host", 1), now).unwrap();
+        }
+        assert_eq!(files(dir.path()), [dir.path().join("events.out.tfevents.0000000001.host.1.0.v2")]);
     }
 
     fn show_epoch(logdir: &Path, epoch: Option<u64>) {

@@ -26,7 +26,7 @@ use super::proto::summary::value::Value as Wire;
 use super::proto::{self, Event, HparamsPluginData};
 use super::record::{FOOTER_LEN, HEADER_LEN};
 use super::summary::plugin;
-use crate::types::WallTime;
+use crate::types::{Step, WallTime};
 
 /// Directories below the one that is read.
 const DEEPEST: usize = 8;
@@ -63,6 +63,8 @@ pub struct Known<'a> {
 pub struct Sweep {
     sessions: BTreeMap<PathBuf, Session>,
     experiments: Vec<proto::HparamsExperiment>,
+    /// Directories above that have one, which wins where TensorBoard is started there.
+    above: BTreeSet<PathBuf>,
     /// Directories with scalars, and their tags, of all but known runs.
     scalars: BTreeMap<PathBuf, BTreeSet<String>>,
 }
@@ -96,6 +98,7 @@ impl Sweep {
             near.walk(vec![above.to_owned()], NEAR_DEPTH, known, &mut budget);
         }
         near.sessions.retain(|_, session| !session.is_known);
+        sweep.above = near.above.into_iter().filter(|dir| root.starts_with(dir)).collect();
         if !near.sessions.is_empty() {
             sweep.sessions.extend(near.sessions);
             sweep.experiments.extend(near.experiments);
@@ -178,7 +181,10 @@ impl Sweep {
 
     fn take_hparams(&mut self, dir: &Path, tag: &str, content: &[u8], is_known: bool) {
         match HparamsPluginData::decode(content).ok().and_then(|data| data.data) {
-            Some(Data::Experiment(experiment)) if tag == EXPERIMENT_TAG => self.experiments.push(experiment),
+            Some(Data::Experiment(experiment)) if tag == EXPERIMENT_TAG => {
+                self.experiments.push(experiment);
+                self.above.insert(dir.to_owned());
+            }
             Some(Data::SessionStartInfo(info)) if tag == SESSION_TAG => {
                 let hparams = info.hparams.into_iter().collect();
                 // As TensorBoard, which believes the first.
@@ -195,10 +201,15 @@ impl Sweep {
         }
     }
 
+    /// Directories above the one that was read in which others named columns: ours have to stand there, too.
+    pub fn above(&self) -> impl Iterator<Item = &Path> {
+        self.above.iter().map(PathBuf::as_path)
+    }
+
     /// The content of an event file with the columns of all runs: `own` in any case, of `more` those in which known runs
     /// differ, then those of others.
     pub fn event_file(&self, own: &Experiment, more: &[HparamInfo], now: WallTime) -> Result<Vec<u8>, EncodeError> {
-        hparams::event_file(EXPERIMENT_TAG, Data::Experiment(self.experiment(own, more)), now)
+        hparams::event_file(EXPERIMENT_TAG, Data::Experiment(self.experiment(own, more)), now, Step::ZERO)
     }
 
     fn experiment(&self, own: &Experiment, more: &[HparamInfo]) -> proto::HparamsExperiment {
@@ -338,7 +349,7 @@ mod tests {
     use crate::eventlog::record::{self, TooLong};
     use crate::eventlog::summary::Value;
     use crate::eventlog::tally::Tally;
-    use crate::types::{Step, Tag};
+    use crate::types::Tag;
 
     const START: &str = "events.out.tfevents.0.start";
     const COLUMNS: &str = "events.out.tfevents.0.columns";

@@ -28,6 +28,7 @@ use crate::observe::Log;
 use crate::operators;
 use crate::records::{self, RunResult, Textfile};
 use crate::run_dir::{self, JOURNAL, RunDir, RunDirError};
+use crate::run_name;
 use crate::session::Session;
 use crate::train::{self, Fit, FitError, OnNonFinite, Outcome, Progress};
 use crate::types::{Clock, Run, Step, SystemClock, WallTime};
@@ -263,10 +264,14 @@ impl Job<'_> {
             let blake3 = weights::save(&dir.weights(), &point.state.parameters)?;
             Ok((outcome, ledger, blake3))
         });
+        let last = |iterations| Step::new(iterations).unwrap_or(Step::MAX);
         match &trained {
-            Ok(_) => session.end(Status::Success, clock.now()),
+            Ok((outcome, ..)) => session.end(Status::Success, clock.now(), last(outcome.iterations)),
             Err(RunError::Fit(FitError::Stopped { .. })) => {}
-            Err(_) => session.end(Status::Failure, clock.now()),
+            Err(RunError::Fit(FitError::Diverged(diverged))) => {
+                session.end(Status::Failure, clock.now(), last(diverged.iterations));
+            }
+            Err(_) => session.end(Status::Failure, clock.now(), last(point.state.position.iterations)),
         }
         let (outcome, mut ledger, weights_blake3) = trained?;
         ledger.log_bytes.add(Kind::Hparams, session.bytes());
@@ -373,6 +378,13 @@ impl Job<'_> {
     fn announce(&self, point: &Point) {
         let Job { resolved, dir, dataset, network, device, threads, .. } = *self;
         let config = &resolved.config;
+        if let Some(mark) = run_name::unshown(dir.path()) {
+            tracing::warn!(
+                "log directory {:?}: TensorBoard 2.21 shows no pictures of a run with {mark} in its path; choose another \
+                 --logdir or --run-name",
+                dir.path()
+            );
+        }
         let epochs = if config.epochs == 1 { "1 epoch".to_owned() } else { format!("{} epochs", config.epochs) };
         let (on, logdir) = (device_text(device, threads), dir.path().display());
         let position = point.state.position;

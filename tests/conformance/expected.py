@@ -95,7 +95,7 @@ EXPECTED = {
         "text": {"per_class/scores": EVERY_EPOCH},
         "pr_curves": {f"pr_curve/{name}": EVERY_EPOCH for name in CLASSES},
     },
-    "fit/steps": {
+    "fit": {
         "scalars": {
             "batch_loss": EVERY_UPDATE,
             "batch_accuracy": EVERY_UPDATE,
@@ -122,14 +122,23 @@ SERVED = {
     for run, plugins in EXPECTED.items()
 }
 
-# run -> tags that tell TensorBoard's HParams of the run, a file each; nothing else is in these runs.
+# run -> tags that tell TensorBoard's HParams of the run, a file each.
 HPARAMS = {
     ".": ["_hparams_/experiment"],
     "fit": ["_hparams_/session_start_info", "_hparams_/session_end_info"],
 }
 
-# Snapshots for the Projector: runs of files beside an event file that says nothing.
-SNAPSHOTS = [f"fit/projector/epoch_{epoch:04}" for epoch in (0, EPOCHS - 1)]
+# Entries of TensorBoard's list of runs.
+RUNS = sorted({*EXPECTED, *HPARAMS})
+
+# Snapshots for the Projector, the one that it opens first.
+PROJECTOR_RUN = "fit"
+SNAPSHOTS = ["dense", "dense/epoch_0000"]
+PROJECTOR_POINTS = VALIDATION_SAMPLES
+
+# What somebody who opens a tab sees without a click, in TensorBoard's order of tags: the groups that it opens.
+FIRST_SCALARS = ["batch_accuracy", "batch_loss", "best/val_accuracy", "epoch_accuracy", "epoch_learning_rate", "epoch_loss"]
+FIRST_IMAGES = ["errors/confusion", "errors/confusion_normalised", "errors/most_confident", "explanations/conv2d_1"]
 
 # The run whose event file holds the model as a TensorFlow graph; the tab calls it "Default".
 GRAPH_RUN = "fit/train"
