@@ -129,8 +129,10 @@ fn pictures_and_the_projector_show_the_same_points() {
         let (label, predicted) = (sample.predictions.label(point), sample.predictions.predicted(point));
         let name = |class: usize| subject.dataset.classes[class].clone();
         let answer = if label == predicted { "right" } else { "wrong" };
-        assert_eq!(cells[..3], [name(label), name(predicted), answer.to_owned()], "point {point}");
-        let index: usize = cells[4].parse().unwrap();
+        let shown =
+            if label == predicted { name(label) } else { format!("{} predicted as {}", name(label), name(predicted)) };
+        assert_eq!(cells[..4], [shown, name(label), name(predicted), answer.to_owned()], "point {point}");
+        let index: usize = cells[5].parse().unwrap();
         assert_eq!(usize::from(subject.dataset.validation.label(index)), label, "point {point}");
     }
     // And the scores are those of layouts of these vectors.

@@ -39,7 +39,7 @@ const ALL_BYTES: u64 = 16 << 20;
 const FILE_RECORDS: usize = 1_000;
 /// Levels above it on which TensorBoard may be started, and what is read there.
 const LEVELS: usize = 2;
-const NEAR_DEPTH: usize = 2;
+const NEAR_DEPTH: usize = 4;
 const NEAR_ENTRIES: usize = 2_000;
 const NEAR_BYTES: u64 = 1 << 20;
 /// Columns of one kind, at most. TensorBoard draws each of them for each run.

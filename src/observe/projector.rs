@@ -46,9 +46,12 @@ fn embeddings(sample: &Sample, classes: &[String]) -> Result<Embeddings, Embeddi
     let (predictions, images) = (&sample.predictions, &sample.images);
     let row = |&image: &usize| {
         let (label, predicted) = (predictions.label(image), predictions.predicted(image));
+        let [class, answer] = [label, predicted].map(|class| card::class_name(classes, class));
+        let shown = if class == answer { class.clone() } else { format!("{class} predicted as {answer}") };
         vec![
-            card::class_name(classes, label),
-            card::class_name(classes, predicted),
+            shown,
+            class,
+            answer,
             if label == predicted { "right" } else { "wrong" }.to_owned(),
             format!("{:.3}", predictions.confidence(image)),
             images.indices()[image].to_string(),
@@ -61,7 +64,8 @@ fn embeddings(sample: &Sample, classes: &[String]) -> Result<Embeddings, Embeddi
     };
     let cells: Vec<Picture> = kept.iter().map(tile).collect();
     Embeddings::new(sample.layer.clone(), points.dims(), points.rows().flatten().copied().collect())?
-        .labelled(["class", "predicted", "answer", "confidence", "index"], kept.iter().map(row).collect())?
+        // The Projector labels points by the first column that has texts: names of classes may be numbers.
+        .labelled(["label", "class", "predicted", "answer", "confidence", "index"], kept.iter().map(row).collect())?
         .pictured(Sprite::of(&cells))
 }
 
