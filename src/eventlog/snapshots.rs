@@ -176,15 +176,18 @@ impl Points {
     }
 
     /// Their part of the configuration in the directory above. The Projector sorts points by name and opens the first:
-    /// those of the newest epoch are named after their layer alone, and so come before all others.
+    /// the names of the newest begin so that they are. And TensorBoard knows points that it has read by their name, so
+    /// each epoch's have another.
     fn placed(&self, is_newest: bool) -> String {
-        let dir = dir_name(self.epoch);
-        let line =
-            |line: &str| match line.split_once(": \"").and_then(|(key, rest)| Some((key, rest.strip_suffix('"')?))) {
-                Some((key, name)) if key.trim() == "tensor_name" && !is_newest => format!("{key}: \"{name}/{dir}\"\n"),
+        let (dir, newest) = (dir_name(self.epoch), if is_newest { "at_" } else { "" });
+        let line = |line: &str| {
+            let text = line.split_once(": \"").and_then(|(key, rest)| Some((key, rest.strip_suffix('"')?)));
+            match text {
+                Some((key, name)) if key.trim() == "tensor_name" => format!("{key}: \"{name}/{newest}{dir}\"\n"),
                 Some((key, path)) if key.ends_with("_path") => format!("{key}: \"{dir}/{path}\"\n"),
                 _ => format!("{line}\n"),
-            };
+            }
+        };
         self.block.lines().map(line).collect()
     }
 }
@@ -353,9 +356,9 @@ mod tests {
     fn the_newest_snapshot_stands_first() {
         let dir = tempfile::tempdir().unwrap();
         let first = write_epoch(dir.path(), 0).unwrap();
-        assert_eq!(check(dir.path()), r#""dense""#);
+        assert_eq!(check(dir.path()), r#""dense/at_epoch_0000""#);
         let second = write_epoch(dir.path(), 4).unwrap();
-        assert_eq!(check(dir.path()), r#""dense", "dense/epoch_0000""#);
+        assert_eq!(check(dir.path()), r#""dense/at_epoch_0004", "dense/epoch_0000""#);
         let root = root(dir.path());
         let mut want = vec![CONFIG.to_owned()];
         for epoch in ["epoch_0000", "epoch_0004"] {
@@ -373,7 +376,7 @@ mod tests {
         );
         // Once more, over what is there.
         write_epoch(dir.path(), 4).unwrap();
-        assert_eq!(check(dir.path()), r#""dense", "dense/epoch_0000""#);
+        assert_eq!(check(dir.path()), r#""dense/at_epoch_0004", "dense/epoch_0000""#);
     }
 
     #[test]
@@ -394,9 +397,9 @@ mod tests {
     fn what_is_void_goes() {
         for (from, want) in [
             (0, None),
-            (1, Some(r#""dense""#)),
-            (3, Some(r#""dense", "dense/epoch_0000""#)),
-            (5, Some(r#""dense", "dense/epoch_0002", "dense/epoch_0000""#)),
+            (1, Some(r#""dense/at_epoch_0000""#)),
+            (3, Some(r#""dense/at_epoch_0002", "dense/epoch_0000""#)),
+            (5, Some(r#""dense/at_epoch_0004", "dense/epoch_0002", "dense/epoch_0000""#)),
         ] {
             let dir = tempfile::tempdir().unwrap();
             for epoch in [0, 2, 4] {
@@ -410,7 +413,7 @@ mod tests {
             }
             assert!(!dir.path().join(SIGNS).exists());
             write_epoch(dir.path(), 6).unwrap();
-            assert!(check(dir.path()).starts_with(r#""dense""#));
+            assert!(check(dir.path()).starts_with(r#""dense/at_epoch_0006""#));
         }
     }
 
@@ -436,13 +439,13 @@ mod tests {
             let unfinished = root(dir.path()).join("epoch_0004");
             fs::create_dir(&unfinished).unwrap();
             death(&unfinished);
-            let left = r#""dense", "dense/epoch_0000""#;
+            let left = r#""dense/at_epoch_0002", "dense/epoch_0000""#;
             assert_eq!(check(dir.path()), left);
             void(dir.path(), Step::new(3).unwrap()).unwrap();
             assert_eq!(check(dir.path()), left);
             assert!(!unfinished.exists());
             write_epoch(dir.path(), 4).unwrap();
-            assert_eq!(check(dir.path()), r#""dense", "dense/epoch_0002", "dense/epoch_0000""#);
+            assert_eq!(check(dir.path()), r#""dense/at_epoch_0004", "dense/epoch_0002", "dense/epoch_0000""#);
         }
     }
 

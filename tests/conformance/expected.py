@@ -133,7 +133,7 @@ RUNS = sorted({*EXPECTED, *HPARAMS})
 
 # Snapshots for the Projector, the one that it opens first.
 PROJECTOR_RUN = "fit"
-SNAPSHOTS = ["dense", "dense/epoch_0000"]
+SNAPSHOTS = [f"dense/at_epoch_{EPOCHS - 1:04}", "dense/epoch_0000"]
 PROJECTOR_POINTS = VALIDATION_SAMPLES
 
 # What somebody who opens a tab sees without a click, in TensorBoard's order of tags: the groups that it opens.

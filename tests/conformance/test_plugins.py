@@ -103,7 +103,7 @@ def test_the_profile_joins_the_graph(plugins):
 
 
 def test_snapshots_of_embeddings_are_tensors_of_one_run(plugins, plugin_logs):
-    snapshots = ["circle/epoch_0000", "circle"]
+    snapshots = ["circle/epoch_0000", "circle/at_epoch_0001"]
     run = "all"
     plugins.wait_for(lambda: plugins.json("plugins_listing")["projector"]["enabled"], "the projector's tab")
     assert plugins.json("plugin/projector/runs") == [run]
