@@ -200,14 +200,9 @@ def content_height(browser):
     """)
 
 
-def shoot(browser, url, tab, options):
-    set_height(browser, options.width, options.height)
-    browser.get("about:blank")
-    browser.get(address(url, tab, options))
-    time.sleep(options.wait)
-    if options.first_screen:
-        pass
-    elif tab == "graphs-conceptual":
+def reveal(browser, tab, options):
+    """Choose, open and scroll until everything in a tab is drawn."""
+    if tab == "graphs-conceptual":
         choose_conceptual_graph(browser)
         time.sleep(options.wait / 2)
     if tab == "graphs-profile":
@@ -215,9 +210,7 @@ def shoot(browser, url, tab, options):
         time.sleep(options.wait / 2)
         colour_by_time(browser)
         time.sleep(options.wait / 3)
-    if options.first_screen:
-        pass
-    elif tab.startswith("graphs"):
+    if tab.startswith("graphs"):
         expand_scopes(browser, [scope for scope in options.expand.split(",") if scope])
     else:
         open_groups(browser)
@@ -234,6 +227,15 @@ def shoot(browser, url, tab, options):
             set_height(browser, options.width, wanted)
             time.sleep(options.wait / 3)
         time.sleep(options.wait / 3)
+
+
+def shoot(browser, url, tab, options):
+    set_height(browser, options.width, options.height)
+    browser.get("about:blank")
+    browser.get(address(url, tab, options))
+    time.sleep(options.wait)
+    if not options.first_screen:
+        reveal(browser, tab, options)
     path = options.out / f"{tab}.png"
     browser.save_screenshot(str(path))
     print(f"{path}: {options.width} x {browser.execute_script('return window.innerHeight')}", flush=True)

@@ -271,6 +271,7 @@ impl RunDir {
         // The columns of runs that lie in this directory are theirs.
         files.retain(|path| !path.ends_with(EXPERIMENT));
         self.remove(files)?;
+        let _ = std::fs::remove_dir(self.path.join(OLD_STEPS));
         self.remove_snapshots(Step::ZERO)
     }
 
@@ -464,6 +465,50 @@ mod tests {
             run.go_on_at(Step::new(from).unwrap()).unwrap();
             assert!(foreign.exists() && !run.has_events());
             assert_eq!(snapshots.iter().filter(|snapshot| !snapshot.exists()).count(), gone);
+        }
+    }
+
+    #[test]
+    fn a_run_that_began_with_a_directory_for_steps_goes_on_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fit");
+        let run = RunDir::open(&path).unwrap();
+        run.write_session_start(b"x").unwrap();
+        assert_eq!((run.dir_of(Run::Steps), run.has_events()), (path.clone(), false));
+        std::fs::create_dir(path.join(OLD_STEPS)).unwrap();
+        assert_eq!(run.dir_of(Run::Steps), path);
+        std::fs::write(path.join("steps/events.out.tfevents.1.h.1.0.v2"), "x").unwrap();
+        std::fs::write(path.join(OLD_SESSION_END), "x").unwrap();
+        assert_eq!((run.dir_of(Run::Steps), run.has_events()), (path.join(OLD_STEPS), true));
+        run.go_on_at(Step::ZERO).unwrap();
+        assert!(!path.join(OLD_SESSION_END).exists());
+        run.clear().unwrap();
+        assert!(!path.join(OLD_STEPS).exists() && run.dir_of(Run::Steps) == path);
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_the_last_file_and_gone_when_the_run_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fit");
+        let run = RunDir::open(&path).unwrap();
+        run.write_session_start(b"x").unwrap();
+        let names = || -> Vec<String> {
+            let mut files = event_files(&path);
+            files.sort();
+            files.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+        };
+        let curves = "events.out.tfevents.9999999998.host.1.0.v2";
+        for file in [None, Some(curves)] {
+            if let Some(file) = file {
+                std::fs::write(path.join(file), "x").unwrap();
+            }
+            let before = names();
+            run.write_session_end(b"x").unwrap();
+            assert_eq!(names().len(), before.len() + 1);
+            assert_eq!(names()[..before.len()], before);
+            assert_eq!(run.has_events(), file.is_some());
+            run.go_on_at(Step::ZERO).unwrap();
+            assert_eq!(names(), before);
         }
     }
 
