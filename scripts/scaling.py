@@ -36,7 +36,7 @@ def step_of(options, batch, threads):
             directory, argparse.Namespace(trainer=options.trainer, threads=threads), "--epochs", 2, "--batch-size", batch,
             "--limit-train", options.images, "--limit-validation", SHARD, "--observe", "none,steps=every:1epoch",
             "--checkpoint-every", "off").epochs
-        events = EventAccumulator(f"{directory}/logs/fit/steps", size_guidance={"tensors": 0})
+        events = EventAccumulator(f"{directory}/logs/fit", size_guidance={"tensors": 0})
         events.Reload()
         step = 1000 * batch / epochs[-1]["images_per_second"]
         parts = {part: step * float(make_ndarray(events.Tensors(f"time/{part}")[-1].tensor_proto)) for part in PARTS}

@@ -3,8 +3,9 @@
 
     screenshots.py --logdir logs --out target/screenshots [--tabs images,graphs] [--run fit/train] [--tag grad_cam]
 
-One PNG a tab: groups are opened, the page is made as tall as its content up to --max-height. --tag filters the tags of
-the tabs that have a tag filter; images are shown in their full size with --actual-size.
+One PNG a tab: groups are opened, the page is made as tall as its content up to --max-height. With --first-screen a tab is
+left as it opens. --tag filters the tags of the tabs that have a tag filter; images are shown in their full size with
+--actual-size.
 """
 
 import argparse
@@ -46,6 +47,7 @@ def arguments():
     parser.add_argument("--tabs", default=",".join(TABS), help=f"comma-separated, of: {', '.join(TABS)}")
     parser.add_argument("--run", default="fit/train", help="the run whose graph is shown")
     parser.add_argument("--tag", default="", help="regular expression for the tag filter")
+    parser.add_argument("--first-screen", action="store_true", help="what a person sees before the first click")
     parser.add_argument("--actual-size", action="store_true", help="show images pixel by pixel")
     parser.add_argument("--expand", default="", help="comma-separated graph scopes to open, by name")
     parser.add_argument("--width", type=int, default=1600)
@@ -198,11 +200,8 @@ def content_height(browser):
     """)
 
 
-def shoot(browser, url, tab, options):
-    set_height(browser, options.width, options.height)
-    browser.get("about:blank")
-    browser.get(address(url, tab, options))
-    time.sleep(options.wait)
+def reveal(browser, tab, options):
+    """Choose, open and scroll until everything in a tab is drawn."""
     if tab == "graphs-conceptual":
         choose_conceptual_graph(browser)
         time.sleep(options.wait / 2)
@@ -228,6 +227,15 @@ def shoot(browser, url, tab, options):
             set_height(browser, options.width, wanted)
             time.sleep(options.wait / 3)
         time.sleep(options.wait / 3)
+
+
+def shoot(browser, url, tab, options):
+    set_height(browser, options.width, options.height)
+    browser.get("about:blank")
+    browser.get(address(url, tab, options))
+    time.sleep(options.wait)
+    if not options.first_screen:
+        reveal(browser, tab, options)
     path = options.out / f"{tab}.png"
     browser.save_screenshot(str(path))
     print(f"{path}: {options.width} x {browser.execute_script('return window.innerHeight')}", flush=True)

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! logs/fit/
-//!   events.out.tfevents.0000000000.session.*.v2   with what it is trained and how it ended, for TensorBoard's HParams
+//!   events.out.tfevents.*                         event files; steps are iterations
+//!   events.out.tfevents.0000000000.session.*.v2   the settings, for TensorBoard's HParams
+//!   events.out.tfevents.*.session-end.v2          the outcome, for HParams
 //!   config.toml          the resolved configuration; `--config` reads it back
 //!   train/               event files; steps are epochs
 //!   validation/          event files; steps are epochs
-//!   steps/               event files; steps are iterations
-//!   projector/epoch_*/   points for the Projector: tables, pictures, an event file
+//!   plugins/             points for the Projector: tables and pictures
+//!   projector/           while a process trains here, an event file that lets TensorBoard see new points
 //!   checkpoints/ckpt-*/  states to go on from, the newest last
 //!   metrics.jsonl        what happened, a line each: for programs
 //!   model.safetensors    trained weights, once the run is finished
@@ -25,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 use crate::durable::fs::Fs;
 use crate::durable::{self, Disk};
-use crate::eventlog::projector;
+use crate::eventlog::snapshots;
 use crate::exit::{Classify, Exit};
 use crate::files::{Dir, Kind};
 use crate::types::{Run, Step};
@@ -47,9 +49,17 @@ pub const RESULT: &str = "result.json";
 pub const JOURNAL: &str = "metrics.jsonl";
 /// Where the checkpoints are.
 pub const CHECKPOINTS: &str = "checkpoints";
-/// Event files of the run's own directory. TensorBoard reads on in the order of their names.
-const SESSION_START: &str = "events.out.tfevents.0000000000.session.0-start.v2";
-const SESSION_END: &str = "events.out.tfevents.0000000000.session.1-end.v2";
+/// The event file with the run's settings. TensorBoard reads on in the order of names, and reads this one first.
+pub const SESSION_START: &str = "events.out.tfevents.0000000000.session.0-start.v2";
+/// The event file with the run's outcome ends so, after the name of the last one before it: TensorBoard reads it then,
+/// and before any that a later process opens.
+const SESSION_END: &str = ".session-end.v2";
+/// The same in runs that kept the curves over iterations in a directory of their own.
+const OLD_SESSION_END: &str = "events.out.tfevents.0000000000.session.1-end.v2";
+/// That directory. A run that began with it goes on with it.
+const OLD_STEPS: &str = "steps";
+/// The event file in the directory above runs with the columns of HParams.
+pub const EXPERIMENT: &str = "events.out.tfevents.0000000000.hparams.v2";
 /// What makes a file an event file, to TensorBoard and to us.
 const MARK: &str = ".tfevents.";
 
@@ -112,9 +122,9 @@ pub struct RunDir {
 }
 
 /// Files of a run in its own directory.
-const FILES: [&str; 8] = [CONFIG, WEIGHTS, BEST, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END];
-/// Directories of a run that hold no event files of curves.
-const OTHER_DIRS: [&str; 2] = [projector::DIR, CHECKPOINTS];
+const FILES: [&str; 7] = [CONFIG, WEIGHTS, BEST, RESULT, JOURNAL, LOCK, SESSION_START];
+/// Directories of the run within its own.
+const DIRS: [&str; 6] = ["train", "validation", OLD_STEPS, snapshots::DIRS[0], snapshots::DIRS[1], CHECKPOINTS];
 
 /// Looks, without writing anything, whether a run could start at `path`: before data is read, so that a wrong path costs
 /// no time and leaves no trace.
@@ -154,7 +164,7 @@ fn own_dirs(dir: &Dir) -> Result<Vec<PathBuf>, RunDirError> {
         };
     }
     let mut dirs = Vec::new();
-    for name in Run::ALL.map(Run::dir).into_iter().chain(OTHER_DIRS) {
+    for name in DIRS {
         match dir.has_own_dir(name) {
             Ok(is_there) => dirs.extend(is_there.then(|| path.join(name))),
             Err(_) if matches!(dir.kind(name), Ok(Some(Kind::File))) => {
@@ -182,8 +192,7 @@ fn unlocked(path: &Path, error: LockError) -> RunDirError {
 
 /// Whether a run keeps something of its own under this name in its directory.
 pub fn is_own(name: &OsStr) -> bool {
-    FILES.into_iter().chain(OTHER_DIRS).chain(Run::ALL.map(Run::dir)).any(|own| name == own)
-        || name.to_string_lossy().contains(MARK)
+    FILES.into_iter().chain(DIRS).any(|own| name == own) || name.to_string_lossy().contains(MARK)
 }
 
 /// The directory in which a run lies beside its siblings: what TensorBoard is to be started on. None above the root's own
@@ -223,7 +232,8 @@ impl RunDir {
         let dir = RunDir { path: path.to_owned(), disk: Disk::within(dir.clone()), dir, lock };
         dir.remove(durable::leftovers(path))?;
         for run in Run::ALL {
-            dir.dir.own_dir(run.dir()).map_err(|source| not_writable(path, &path.join(run.dir()), source))?;
+            let made = if run.dir().is_empty() { Ok(dir.dir.clone()) } else { dir.dir.own_dir(run.dir()) };
+            made.map_err(|source| not_writable(path, &run.within(path), source))?;
         }
         Ok(dir)
     }
@@ -286,9 +296,12 @@ impl RunDir {
         Ok(durable::write_on(&self.disk, &self.path.join(SESSION_START), events)?)
     }
 
-    /// An event file that says how the run ended.
+    /// An event file that says how the run ended: the last one in the run's own directory.
     pub fn write_session_end(&self, events: &[u8]) -> Result<(), RunDirError> {
-        Ok(durable::write_on(&self.disk, &self.path.join(SESSION_END), events)?)
+        let files = event_files(&self.path).into_iter().filter(|path| !is_session_end(path));
+        let names = files.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        let last = names.max().unwrap_or_else(|| SESSION_START.to_owned());
+        Ok(durable::write_on(&self.disk, &self.path.join(last + SESSION_END), events)?)
     }
 
     /// What marks the run as finished: written last.
@@ -296,9 +309,20 @@ impl RunDir {
         self.path.join(RESULT)
     }
 
-    /// Event files that an unfinished run left here.
+    /// Where the event files of `run` are.
+    pub fn dir_of(&self, run: Run) -> PathBuf {
+        let old = self.path.join(OLD_STEPS);
+        if run == Run::Steps && !event_files(&old).is_empty() { old } else { run.within(&self.path) }
+    }
+
+    /// Curves that an unfinished run left here.
     pub fn has_events(&self) -> bool {
-        Run::ALL.iter().any(|run| !event_files(&self.path.join(run.dir())).is_empty())
+        Run::ALL.iter().flat_map(|&run| event_files(&self.dir_of(run))).any(|path| !is_of_hparams(&path))
+    }
+
+    /// What says how the run ended, if it has.
+    fn session_ends(&self) -> impl Iterator<Item = PathBuf> {
+        event_files(&self.path).into_iter().filter(|path| is_session_end(path))
     }
 
     pub fn checkpoints(&self) -> PathBuf {
@@ -314,10 +338,14 @@ impl RunDir {
     /// removed before, or a crash half-way leaves states to go on from without their curves.
     pub fn clear(&self) -> Result<(), RunDirError> {
         // The result first: a crash half-way leaves an unfinished run, never a finished one without its curves.
-        let names = [RESULT, WEIGHTS, BEST, CONFIG, JOURNAL, SESSION_END, SESSION_START];
-        let mut files: Vec<PathBuf> = names.iter().map(|name| self.path.join(name)).collect();
-        files.extend(Run::ALL.iter().flat_map(|run| event_files(&self.path.join(run.dir()))));
+        let mut files: Vec<PathBuf> = [RESULT, WEIGHTS, BEST, CONFIG, JOURNAL].map(|name| self.path.join(name)).into();
+        files.extend(self.session_ends());
+        files.extend(Run::ALL.iter().flat_map(|run| event_files(&run.within(&self.path))));
+        files.extend(event_files(&self.path.join(OLD_STEPS)));
+        // The columns of runs that lie in this directory are theirs.
+        files.retain(|path| !path.ends_with(EXPERIMENT));
         self.remove(files)?;
+        let _ = self.disk.remove_dir(&self.path.join(OLD_STEPS));
         self.remove_snapshots(Step::ZERO)
     }
 
@@ -325,18 +353,16 @@ impl RunDir {
     /// curves are, the Projector's points are files and would stay.
     pub fn go_on_at(&self, epoch: Step) -> Result<(), RunDirError> {
         // The weights stay until there are new ones: somebody may use them.
-        self.remove([RESULT, SESSION_END].map(|name| self.path.join(name)))?;
+        self.remove([self.result()].into_iter().chain(self.session_ends()))?;
         self.remove_snapshots(epoch)
     }
 
     fn remove_snapshots(&self, from: Step) -> Result<(), RunDirError> {
-        let (files, dirs) = projector::snapshots(&self.path, from);
-        self.remove(files)?;
-        for dir in dirs {
-            // One that holds something of somebody else stays.
-            let _ = self.disk.remove_dir(&dir);
-        }
-        Ok(())
+        snapshots::void(&self.dir, from).map_err(|snapshots::VoidError { path: file, source }| RunDirError::Remove {
+            path: self.path.clone(),
+            file,
+            source,
+        })
     }
 
     fn remove(&self, files: impl IntoIterator<Item = PathBuf>) -> Result<(), RunDirError> {
@@ -355,6 +381,16 @@ impl RunDir {
 /// Whether a finished run is in `path`. Whatever stands where the result belongs says so, readable or not.
 pub fn is_finished(path: &Path) -> bool {
     std::fs::symlink_metadata(path.join(RESULT)).is_ok()
+}
+
+fn is_session_end(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(SESSION_END) || name == OLD_SESSION_END
+}
+
+/// Whether an event file has no curves, but what HParams knows.
+fn is_of_hparams(path: &Path) -> bool {
+    is_session_end(path) || [SESSION_START, EXPERIMENT].iter().any(|name| path.ends_with(name))
 }
 
 fn event_files(dir: &Path) -> Vec<PathBuf> {
@@ -420,7 +456,7 @@ mod tests {
     #[test]
     fn a_directory_where_the_weights_belong_is_found_before_training() {
         let dir = tempfile::tempdir().unwrap();
-        for name in [CONFIG, WEIGHTS, BEST, RESULT, LOCK, SESSION_START, SESSION_END] {
+        for name in [CONFIG, WEIGHTS, BEST, RESULT, LOCK, SESSION_START] {
             let path = dir.path().join(name);
             std::fs::create_dir_all(path.join(name)).unwrap();
             let error = check(&path).unwrap_err();
@@ -480,6 +516,50 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_began_with_a_directory_for_steps_goes_on_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fit");
+        let run = RunDir::open(&path).unwrap();
+        run.write_session_start(b"x").unwrap();
+        assert_eq!((run.dir_of(Run::Steps), run.has_events()), (path.clone(), false));
+        std::fs::create_dir(path.join(OLD_STEPS)).unwrap();
+        assert_eq!(run.dir_of(Run::Steps), path);
+        std::fs::write(path.join("steps/events.out.tfevents.1.h.1.0.v2"), "x").unwrap();
+        std::fs::write(path.join(OLD_SESSION_END), "x").unwrap();
+        assert_eq!((run.dir_of(Run::Steps), run.has_events()), (path.join(OLD_STEPS), true));
+        run.go_on_at(Step::ZERO).unwrap();
+        assert!(!path.join(OLD_SESSION_END).exists());
+        run.clear().unwrap();
+        assert!(!path.join(OLD_STEPS).exists() && run.dir_of(Run::Steps) == path);
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_the_last_file_and_gone_when_the_run_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fit");
+        let run = RunDir::open(&path).unwrap();
+        run.write_session_start(b"x").unwrap();
+        let names = || -> Vec<String> {
+            let mut files = event_files(&path);
+            files.sort();
+            files.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+        };
+        let curves = "events.out.tfevents.9999999998.host.1.0.v2";
+        for file in [None, Some(curves)] {
+            if let Some(file) = file {
+                std::fs::write(path.join(file), "x").unwrap();
+            }
+            let before = names();
+            run.write_session_end(b"x").unwrap();
+            assert_eq!(names().len(), before.len() + 1);
+            assert_eq!(names()[..before.len()], before);
+            assert_eq!(run.has_events(), file.is_some());
+            run.go_on_at(Step::ZERO).unwrap();
+            assert_eq!(names(), before);
+        }
+    }
+
+    #[test]
     fn a_result_that_cannot_be_read_still_marks_a_finished_run() {
         let dir = tempfile::tempdir().unwrap();
         assert!(!is_finished(dir.path()));
@@ -526,7 +606,7 @@ mod tests {
             rustix::fs::mknodat(rustix::fs::CWD, path.join(name), rustix::fs::FileType::Fifo, mode, 0).unwrap();
             refused(name, "a named pipe, want a regular file");
         }
-        for name in Run::ALL.map(Run::dir).into_iter().chain(OTHER_DIRS) {
+        for name in DIRS {
             std::os::unix::fs::symlink("../elsewhere", path.join(name)).unwrap();
             refused(name, "a symbolic link, want a directory");
         }

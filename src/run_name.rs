@@ -324,6 +324,14 @@ impl TemplateError {
     }
 }
 
+/// The character in a run's path for which TensorBoard 2.21 shows none of its pictures: it asks for them by the path, and
+/// does not escape it.
+pub fn unshown(path: &Path) -> Option<&'static str> {
+    let marks = [('"', "a quotation mark"), ('\\', "a backslash"), ('\n', "a line break")];
+    let path = path.to_string_lossy();
+    marks.into_iter().find(|(mark, _)| path.contains(*mark)).map(|(_, name)| name)
+}
+
 fn fits(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
@@ -546,6 +554,18 @@ mod tests {
             let error = RunName::new("a").unwrap().within(&logdir).unwrap_err();
             assert!(error.to_string().contains("with --run-name name the directory above it"), "{error}");
             assert_eq!(error.exit(), Exit::CantCreate);
+        }
+    }
+
+    #[test]
+    fn paths_are_told_whose_pictures_tensorboard_does_not_show() {
+        for (path, want) in [
+            ("logs/a\"b", Some("a quotation mark")),
+            ("logs/a\\b/fit", Some("a backslash")),
+            ("logs/a\nb", Some("a line break")),
+            ("logs/lr=1e-3, größe 'x' #1%&", None),
+        ] {
+            assert_eq!(unshown(Path::new(path)), want, "{path}");
         }
     }
 }

@@ -1,24 +1,22 @@
-//! The run as a session of TensorBoard's HParams: with what it is trained, how it ends, and the columns of the table that
-//! it shares with its siblings.
+//! The run as a session of TensorBoard's HParams: its settings, its outcome, and the columns of the table that it shares
+//! with all runs beside it, whoever wrote them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::config::{Knob, Resolved};
+use crate::config::{KNOBS, Knob, Resolved};
 use crate::durable;
 use crate::eventlog::event::EncodeError;
 use crate::eventlog::hparams::{Experiment, Hparam, HparamInfo, HparamKind, MetricInfo, MetricOf};
 use crate::eventlog::hparams::{SessionEnd, SessionStart, Status};
+use crate::eventlog::sweep::{Known, Sweep};
 use crate::files;
 use crate::optim::Rule;
-use crate::run_dir::{self, RunDir, RunDirError};
-use crate::types::{Run, WallTime};
+use crate::run_dir::{self, EXPERIMENT, RunDir, RunDirError, SESSION_START};
+use crate::types::{Run, Step, WallTime};
 
-/// The event file in the directory above the run that names the columns.
-const EXPERIMENT: &str = "events.out.tfevents.0000000000.hparams.v2";
-
-/// Knobs that are columns. TensorBoard shows five at first, of those that differ; which do is not known to one run, so the
-/// ones most often varied come first.
+/// Knobs that are columns in any case, the most often varied first: TensorBoard shows five, and they stand in where fewer
+/// differ.
 const COLUMNS: [(&str, HparamKind); 14] = [
     ("learning-rate", HparamKind::Number),
     ("batch-size", HparamKind::Number),
@@ -35,7 +33,10 @@ const COLUMNS: [(&str, HparamKind); 14] = [
     ("limit-train", HparamKind::Number),
     ("limit-validation", HparamKind::Number),
 ];
-const SHOWN_FIRST: usize = 5;
+/// Knobs that never are: places, and what the console shows.
+const NO_COLUMNS: [&str; 7] = ["logdir", "run-name", "data-dir", "metrics-textfile", "profile", "quiet", "log-format"];
+/// Times that columns are written anew because a run came while they were.
+const TRIES: usize = 3;
 
 /// Scalars that are columns.
 const METRICS: [(Run, &str, &str, MetricOf); 5] = [
@@ -65,33 +66,38 @@ enum SessionError {
 }
 
 impl Session<'_> {
-    /// Says with what the run is trained, and, in the directory above it, which columns there are.
-    pub fn begin<'a>(dir: &'a RunDir, resolved: &Resolved, now: WallTime) -> Session<'a> {
+    /// Says with what the run is trained since `started`, and, in the directory above it, which columns there are.
+    pub fn begin<'a>(dir: &'a RunDir, resolved: &Resolved, started: WallTime) -> Session<'a> {
         let mut session = Session { dir, bytes: 0 };
-        let start = SessionStart { hparams: hparams(resolved), group: String::new(), time: now };
+        let start = SessionStart { hparams: hparams(resolved), group: String::new(), time: started };
         session.tell(|| {
             let bytes = start.event_file()?;
             dir.write_session_start(&bytes)?;
             Ok(bytes.len())
         });
-        if let Some(parent) = run_dir::parent(dir.path()) {
-            // The columns are not the run's own: whichever run comes first writes them.
-            session.tell(|| write_experiment(parent).map(|()| 0));
-        }
+        session.name_columns();
         session
     }
 
-    /// Says how the run ended. Not for one that was stopped: it may go on.
-    pub fn end(&mut self, status: Status, now: WallTime) {
+    /// Says how the run ended, after its last step. Not for one that was stopped: it may go on.
+    pub fn end(&mut self, status: Status, now: WallTime, step: Step) {
         let dir = self.dir;
         self.tell(|| {
-            let bytes = SessionEnd { status, time: now }.event_file()?;
+            let bytes = SessionEnd { status, time: now, step }.event_file()?;
             dir.write_session_end(&bytes)?;
             Ok(bytes.len())
         });
+        // Others may have begun meanwhile.
+        self.name_columns();
     }
 
-    /// Bytes written so far into the run's own directory.
+    fn name_columns(&mut self) {
+        if let Some(parent) = run_dir::parent(self.dir.path()) {
+            self.tell(|| write_experiment(parent));
+        }
+    }
+
+    /// Bytes written so far in the run's own directory.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -108,8 +114,10 @@ impl Session<'_> {
 fn hparams(resolved: &Resolved) -> BTreeMap<String, Hparam> {
     let mut hparams = BTreeMap::new();
     for (knob, text, _) in resolved.values() {
-        let Some((_, kind)) = COLUMNS.iter().find(|(key, _)| *key == knob.key) else { continue };
-        let value = match (*kind, knob.key) {
+        if NO_COLUMNS.contains(&knob.key) {
+            continue;
+        }
+        let value = match (kind(knob.key), knob.key) {
             (HparamKind::Number, "weight-decay") => Some(Hparam::Number(weight_decay(&resolved.config.rule()))),
             (HparamKind::Number, _) => text.parse().ok().map(Hparam::Number),
             (HparamKind::Bool, _) => text.parse().ok().map(Hparam::Bool),
@@ -126,12 +134,22 @@ fn weight_decay(rule: &Rule) -> f64 {
     }
 }
 
+/// The kind of a knob's values in HParams. One that is a number or a word, such as `auto`, is a text.
+fn kind(key: &str) -> HparamKind {
+    COLUMNS.iter().find(|(known, _)| *known == key).map_or(HparamKind::Text, |(_, kind)| *kind)
+}
+
+fn column(knob: &Knob) -> HparamInfo {
+    HparamInfo::new(knob.key, kind(knob.key), knob.help.lines().next().unwrap_or_default())
+}
+
+/// The columns of knobs that are only there where runs differ.
+fn more_columns() -> Vec<HparamInfo> {
+    let is_more = |knob: &&Knob| !NO_COLUMNS.contains(&knob.key) && COLUMNS.iter().all(|(key, _)| *key != knob.key);
+    KNOBS.iter().filter(is_more).map(column).collect()
+}
+
 fn experiment() -> Experiment {
-    let column = |(index, &(key, kind)): (usize, &(&str, HparamKind))| {
-        let help = Knob::find(key).map_or("", |knob| knob.help);
-        let differs = index < SHOWN_FIRST;
-        HparamInfo { differs, ..HparamInfo::new(key, kind, help.lines().next().unwrap_or_default()) }
-    };
     let metric = |(run, tag, name, of): (Run, &str, &str, MetricOf)| MetricInfo {
         group: run.dir().to_owned(),
         tag: tag.to_owned(),
@@ -141,27 +159,43 @@ fn experiment() -> Experiment {
     };
     Experiment {
         description: "Runs of trainer, by their settings.".to_owned(),
-        hparams: COLUMNS.iter().enumerate().map(column).collect(),
+        hparams: COLUMNS.iter().filter_map(|(key, _)| Knob::find(key)).map(column).collect(),
         metrics: METRICS.map(metric).to_vec(),
     }
 }
 
-/// Says which columns there are, unless `parent` says so already. The bytes depend on nothing but the program, so runs
-/// that do it at the same time do the same.
-fn write_experiment(parent: &Path) -> Result<(), SessionError> {
-    let path = parent.join(EXPERIMENT);
-    let bytes = experiment().event_file(WallTime::default())?;
-    if files::read(&path, bytes.len() as u64).is_ok_and(|found| found == bytes) {
-        return Ok(());
+/// Says in `parent` which columns the runs have that lie there, or where TensorBoard may be started above it, unless it says
+/// so already; and where others name columns above it. The bytes depend on those runs alone. Of several processes that do
+/// it at a time the last one to write looks once more, and finds what the others found.
+fn write_experiment(parent: &Path) -> Result<usize, SessionError> {
+    let known = Known { start: SESSION_START, experiment: EXPERIMENT, is_own: &run_dir::is_own };
+    for _ in 0..TRIES {
+        let sweep = Sweep::read(parent, known);
+        let bytes = sweep.event_file(&experiment(), &more_columns(), WallTime::default())?;
+        let mut is_new = false;
+        for dir in sweep.above().chain([parent]) {
+            is_new |= replace(&dir.join(EXPERIMENT), &bytes)?;
+        }
+        if !is_new {
+            break;
+        }
     }
-    Ok(durable::write(&path, &bytes)?)
+    Ok(0)
+}
+
+/// Gives a file this content, and says whether it had another one.
+fn replace(path: &Path, bytes: &[u8]) -> Result<bool, durable::WriteError> {
+    let is_there = files::read(path, bytes.len() as u64).is_ok_and(|found| found == bytes);
+    if !is_there {
+        durable::write(path, bytes)?;
+    }
+    Ok(!is_there)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Layers;
-    use crate::types::Step;
 
     fn resolved(flags: &[(&str, &str)]) -> Resolved {
         let mut layers = Layers::new();
@@ -186,7 +220,8 @@ mod tests {
         assert_eq!(values["limit-train"], Hparam::Number(512.0));
         assert_eq!(values["conv-filters"], Hparam::Text("8".to_owned()));
         assert_eq!(values["optimizer"], Hparam::Text("adamw".to_owned()));
-        assert!(!values.contains_key("limit-validation") && !values.contains_key("threads"));
+        assert!(!values.contains_key("limit-validation") && !values.contains_key("logdir"));
+        assert_eq!(values["probes"], Hparam::Text("10".to_owned()));
     }
 
     #[test]
@@ -204,7 +239,7 @@ mod tests {
         let run = RunDir::open(&logdir).unwrap();
         let mut session = Session::begin(&run, &resolved(&[]), now);
         assert_eq!((files(&logdir).len(), files(parent)), (1, vec![EXPERIMENT.to_owned()]));
-        session.end(Status::Failure, now);
+        session.end(Status::Failure, now, Step::ZERO);
         assert_eq!(files(&logdir).len(), 2);
         let written = session.bytes();
         let sizes = std::fs::read_dir(&logdir).unwrap().map(|entry| entry.unwrap());
@@ -217,8 +252,8 @@ mod tests {
             assert!(!run.has_events(), "a session alone is no unfinished run");
             assert_eq!(files(&logdir).len(), usize::from(!fresh), "the end is void, with --fresh the start, too");
             let mut again = Session::begin(&run, &resolved(&[]), now);
-            again.end(Status::Success, now);
-            assert_eq!(again.bytes(), written, "the columns are nobody's");
+            again.end(Status::Success, now, Step::ZERO);
+            assert_eq!(again.bytes(), written, "without those of the columns, which all runs share");
         }
         // Another version's columns are replaced.
         std::fs::write(parent.join(EXPERIMENT), "old").unwrap();
@@ -233,5 +268,39 @@ mod tests {
         let run = RunDir::open(&dir.path().join("fit")).unwrap();
         let session = Session::begin(&run, &resolved(&[]), WallTime::default());
         assert!(session.bytes() > 0);
+    }
+
+    /// The columns that a directory's experiment names, those that are shown first in capitals.
+    fn columns(parent: &Path) -> Vec<String> {
+        use crate::eventlog::EventReader;
+        use crate::eventlog::proto::event::What;
+        use crate::eventlog::proto::hparams_plugin_data::Data;
+        use prost::Message as _;
+        let bytes = std::fs::read(parent.join(EXPERIMENT)).unwrap();
+        let mut columns = Vec::new();
+        for (_, event) in EventReader::new(bytes.as_slice()) {
+            let Some(What::Summary(summary)) = event.unwrap().what else { continue };
+            let content = &summary.value[0].metadata.as_ref().unwrap().plugin_data.as_ref().unwrap().content;
+            let data = crate::eventlog::proto::HparamsPluginData::decode(content.as_slice()).unwrap().data;
+            let Some(Data::Experiment(experiment)) = data else { panic!("{data:?}") };
+            let name = |info: &crate::eventlog::proto::HparamInfo| {
+                if info.differs { info.name.to_uppercase() } else { info.name.clone() }
+            };
+            columns.extend(experiment.hparam_infos.iter().map(name));
+        }
+        columns
+    }
+
+    #[test]
+    fn whatever_differs_between_runs_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs: [&[(&str, &str)]; 3] =
+            [&[("epochs", "1")], &[("limit-train", "9")], &[("epochs", "2"), ("image-freq", "0"), ("on-nan", "skip")]];
+        for (number, flags) in runs.into_iter().enumerate() {
+            let run = RunDir::open(&dir.path().join(number.to_string())).unwrap();
+            let _ = Session::begin(&run, &resolved(flags), WallTime::default());
+        }
+        let shown: Vec<String> = columns(dir.path()).into_iter().filter(|name| *name == name.to_uppercase()).collect();
+        assert_eq!(shown, ["LEARNING-RATE", "EPOCHS", "LIMIT-TRAIN", "IMAGE-FREQ", "ON-NAN"]);
     }
 }

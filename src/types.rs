@@ -1,6 +1,7 @@
 //! Values that cannot be wrong: each is checked once, where it enters, and carried as proof from there.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The position of a data point in its series: an epoch or an iteration, by the run directory it is in.
@@ -123,27 +124,32 @@ impl fmt::Display for Tag {
     }
 }
 
-/// A run directory below the log directory. TensorBoard's run name is its path.
+/// One of a training run's series of points, with a directory of its own. TensorBoard calls each a run, by its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Run {
     /// Steps are epochs; training metrics, weights, pictures, the graph.
     Train,
     /// Steps are epochs; metrics on the validation set.
     Validation,
-    /// Steps are iterations of the optimizer.
+    /// Steps are iterations of the optimizer. In the training run's own directory, which TensorBoard lists in any case.
     Steps,
 }
 
 impl Run {
     pub const ALL: [Run; 3] = [Run::Train, Run::Validation, Run::Steps];
 
-    /// The directory's name.
+    /// The directory's name below the training run's; empty for that one itself.
     pub fn dir(self) -> &'static str {
         match self {
             Run::Train => "train",
             Run::Validation => "validation",
-            Run::Steps => "steps",
+            Run::Steps => "",
         }
+    }
+
+    /// The directory of a training run in `root`.
+    pub fn within(self, root: &Path) -> PathBuf {
+        if self.dir().is_empty() { root.to_owned() } else { root.join(self.dir()) }
     }
 }
 

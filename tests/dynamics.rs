@@ -117,10 +117,10 @@ fn pytorch_gets_the_same_norms_and_ratios() {
     for (tag, want) in want {
         assert_close(&tag, got[&tag], want);
     }
-    for (tag, want) in golden().iter().filter(|(tag, _)| tag.starts_with("update_ratio/")) {
+    for (tag, want) in golden().iter().filter(|(tag, _)| tag.starts_with("layers/update_ratio/")) {
         assert_close(tag, got[tag], *want);
         // Of plain SGD the ratio is the learning rate times |gradient| / |weights|, to what `f32` can resolve.
-        let layer = tag.trim_start_matches("update_ratio/");
+        let layer = tag.trim_start_matches("layers/update_ratio/");
         let kernel = network.parameters().iter().position(|spec| spec.layer == layer).unwrap();
         let norm = |flat: &Tensor| state.parameters.views_of(flat)[kernel].norm().double_value(&[]);
         let ratio = LEARNING_RATE * norm(&state.gradient) / norm(&previous);
@@ -148,11 +148,14 @@ fn pytorch_gets_the_same_activations() {
             got.extend([("activation_zeros", numbers.zeros), ("dead_units", numbers.dead)]);
         }
         for (what, got) in got {
-            let tag = format!("{what}/{name}");
+            let tag = format!("layers/{what}/{name}");
             assert_close(&tag, got, golden[&tag]);
         }
     }
-    assert!(golden["dead_units/conv2d"] >= 0.25 && golden["dead_units/dense"] >= 0.125, "or this proves little");
+    assert!(
+        golden["layers/dead_units/conv2d"] >= 0.25 && golden["layers/dead_units/dense"] >= 0.125,
+        "or this proves little"
+    );
 }
 
 #[test]
@@ -164,9 +167,9 @@ fn what_is_not_finite_is_counted_and_stays_out_of_the_histograms() {
     let flat = state.parameters.flat();
     let updates = scalars(&observe(&mut Updates::default(), &network, &state.parameters, &state.gradient, flat));
     assert_eq!((updates["non_finite/gradients"], updates["non_finite/weights"]), (1.0, 27.0));
-    assert!(updates["gradient_norm"].is_nan() && updates["gradient_norm/conv2d"].is_nan());
-    assert_eq!(updates["gradient_norm/dense"], 0.0);
-    assert!(!updates.contains_key("update_ratio/dense"), "a ruined step has no ratio");
+    assert!(updates["gradient_norm"].is_nan() && updates["layers/gradient_norm/conv2d"].is_nan());
+    assert_eq!(updates["layers/gradient_norm/dense"], 0.0);
+    assert!(!updates.contains_key("layers/update_ratio/dense"), "a ruined step has no ratio");
 
     let count = |values: &[Value], tag: &str| {
         let value = values.iter().find(|value| value.tag.as_str() == tag).unwrap();
@@ -182,8 +185,8 @@ fn what_is_not_finite_is_counted_and_stays_out_of_the_histograms() {
     // One of four channels in 20 images, and all that comes after it; zeros are not in the histogram.
     let channel = 12.0 * 10.0 * 20.0;
     assert_eq!(numbers["conv2d/activation_non_finite"], channel);
-    let shown = 4.0 * channel * (1.0 - numbers["activation_zeros/conv2d"]) - channel;
+    let shown = 4.0 * channel * (1.0 - numbers["layers/activation_zeros/conv2d"]) - channel;
     assert!((count(&activations, "conv2d/activation") - shown).abs() < 0.5 && shown > 0.0);
-    assert!(numbers["activation_mean/conv2d"].is_finite() && numbers["activation_mean/dense_1"].is_nan());
+    assert!(numbers["layers/activation_mean/conv2d"].is_finite() && numbers["layers/activation_mean/dense_1"].is_nan());
     assert!(numbers["non_finite/activations"] > numbers["conv2d/activation_non_finite"]);
 }

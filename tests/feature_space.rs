@@ -129,8 +129,10 @@ fn pictures_and_the_projector_show_the_same_points() {
         let (label, predicted) = (sample.predictions.label(point), sample.predictions.predicted(point));
         let name = |class: usize| subject.dataset.classes[class].clone();
         let answer = if label == predicted { "right" } else { "wrong" };
-        assert_eq!(cells[..3], [name(label), name(predicted), answer.to_owned()], "point {point}");
-        let index: usize = cells[4].parse().unwrap();
+        let shown =
+            if label == predicted { name(label) } else { format!("{} predicted as {}", name(label), name(predicted)) };
+        assert_eq!(cells[..4], [shown, name(label), name(predicted), answer.to_owned()], "point {point}");
+        let index: usize = cells[5].parse().unwrap();
         assert_eq!(usize::from(subject.dataset.validation.label(index)), label, "point {point}");
     }
     // And the scores are those of layouts of these vectors.
@@ -138,7 +140,7 @@ fn pictures_and_the_projector_show_the_same_points() {
     let labels: Vec<usize> = (0..400).map(|point| sample.predictions.label(point)).collect();
     let plane = embedding::pca(&points).layout;
     let spread = embedding::tsne(&points, embedding::Start::Rough(&plane));
-    for (tag, layout) in [("embedding/silhouette_pca", plane), ("embedding/silhouette_tsne", spread)] {
+    for (tag, layout) in [("features/silhouette_pca", plane), ("features/silhouette_tsne", spread)] {
         assert_eq!(scalar(&values, tag), silhouette(&layout, &labels).map(|score| score as f32), "{tag}");
     }
 }
@@ -147,14 +149,14 @@ fn pictures_and_the_projector_show_the_same_points() {
 fn every_epoch_has_its_pictures_and_the_last_one_a_film() {
     let subject = Subject::new(60, 5, 8);
     let (values, snapshots) = subject.watch_all(2);
-    let each = ["embedding/pca", "embedding/silhouette_pca", "embedding/tsne", "embedding/silhouette_tsne"];
-    assert_eq!(tags(&values), [&each[..], &each[..3], &["embedding/tsne/animation"], &each[3..]].concat());
+    let each = ["features/pca", "features/silhouette_pca", "features/tsne", "features/silhouette_tsne"];
+    assert_eq!(tags(&values), [&each[..], &each[..3], &["features/tsne/animation"], &each[3..]].concat());
     assert!(values.iter().all(|value| value.description.is_some()));
     assert_eq!(snapshots.len(), 2);
     assert_eq!(subject.watch_all(2).0, values, "the same points give the same pictures");
 
     let (values, _) = subject.watch(vec![Box::new(FeatureMaps::new(2, Seed(0)))], 2);
-    let film = values.iter().find(|value| value.tag.as_str() == "feature_maps/conv2d/animation");
+    let film = values.iter().find(|value| value.tag.as_str() == "layers/feature_maps/conv2d/animation");
     assert!(matches!(&film.unwrap().summary, Summary::Animation(film) if film.frames().len() >= 2));
 }
 
@@ -186,7 +188,7 @@ fn pictures_are_drawn_whatever_the_features() {
             assert_eq!(image.height(), images[0].height(), "{name}");
             assert!(image.height() < 600 && image.png().unwrap().len() < 150_000, "{name}");
         }
-        for tag in ["embedding/silhouette_pca", "embedding/silhouette_tsne"] {
+        for tag in ["features/silhouette_pca", "features/silhouette_tsne"] {
             let score = scalar(&values, tag);
             assert_eq!(score.is_some(), scored, "{name}: {tag} is {score:?}");
             assert!(score.is_none_or(|score| (-1.0..=1.0).contains(&score)), "{name}: {score:?}");

@@ -115,7 +115,7 @@ fn observe_with(
         }
     });
     let pictures = values.filter(|(_, _, value)| matches!(value.summary, Summary::Images(_)));
-    let groups = ["confusion/", "calibration/", "errors/"];
+    let groups = ["errors/", "reliability/"];
     pictures
         .map(|(run, step, value)| {
             let of_predictions = groups.iter().any(|group| value.tag.as_str().starts_with(group));
@@ -146,19 +146,19 @@ fn every_layer_has_its_pictures() {
         values.iter().map(|(step, value)| (value.tag.as_str(), *step, pictures(value).len())).collect();
     let want = [
         ("inputs/image", 0, 1),
-        ("filters/conv2d", 7, 1),
-        ("feature_maps/conv2d", 7, 3),
-        ("feature_maps/max_pooling2d", 7, 3),
-        ("feature_maps/conv2d_1", 7, 3),
-        ("feature_maps/max_pooling2d_1", 7, 3),
+        ("layers/filters/conv2d", 7, 1),
+        ("layers/feature_maps/conv2d", 7, 3),
+        ("layers/feature_maps/max_pooling2d", 7, 3),
+        ("layers/feature_maps/conv2d_1", 7, 3),
+        ("layers/feature_maps/max_pooling2d_1", 7, 3),
         ("grad_cam/conv2d_1", 7, 10),
         ("explanations/conv2d_1", 7, 4),
-        ("activation_max/conv2d", 7, 1),
-        ("activation_max/conv2d_1", 7, 1),
-        ("activation_max/classes", 7, 1),
-        ("confusion/counts", 7, 1),
-        ("confusion/normalised", 7, 1),
-        ("calibration/reliability", 7, 1),
+        ("layers/activation_max/conv2d", 7, 1),
+        ("layers/activation_max/conv2d_1", 7, 1),
+        ("layers/activation_max/classes", 7, 1),
+        ("errors/confusion", 7, 1),
+        ("errors/confusion_normalised", 7, 1),
+        ("reliability/diagram", 7, 1),
         ("errors/most_confident", 7, 1),
     ];
     assert_eq!(found, want);
@@ -201,7 +201,7 @@ fn pictures_fit_the_images_tab_whatever_the_network() {
                 assert!(picture.height() <= 1024, "{tag} of {shape} is {} pixels high", picture.height());
                 let bytes = picture.png().unwrap().len();
                 // The optima of untrained filters are noise, which is as dear as a picture can be, most of all in colour.
-                let limit = if tag.as_str().starts_with("activation_max/") { 300_000 } else { 150_000 };
+                let limit = if tag.as_str().starts_with("layers/activation_max/") { 300_000 } else { 150_000 };
                 assert!(bytes < limit, "{tag} of {shape} takes {bytes} bytes");
             }
         }
@@ -216,7 +216,7 @@ fn a_diverged_network_is_drawn() {
         let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
         let _ = parameters.flat().shallow_clone().fill_(wrong);
         let values = observe(&network, &parameters, &dataset, 0);
-        let (_, filters) = values.iter().find(|(_, value)| value.tag.as_str() == "filters/conv2d").unwrap();
+        let (_, filters) = values.iter().find(|(_, value)| value.tag.as_str() == "layers/filters/conv2d").unwrap();
         let magenta = pictures(filters)[0].pixels().iter().filter(|&&pixel| pixel == [255, 0, 255]).count();
         assert!(magenta > 1000, "values that are not finite stand out");
     }

@@ -53,7 +53,7 @@ def judged(reference, run, tmp_path):
 
 
 def event_file(run, of):
-    (path,) = (run / of).glob("*tfevents*")
+    (path,) = reading.curve_files(run)[of]
     return path
 
 
@@ -80,7 +80,7 @@ def test_a_run_that_was_not_interrupted_is_like_itself(reference, run, tmp_path)
 
 def test_an_event_file_that_a_second_process_appended_to_is_found(reference, run, tmp_path):
     """What the data server makes of it: a torn tail, then everything the second process wrote is lost."""
-    path = event_file(run, "steps")
+    path = event_file(run, ".")
     records = list(reading.records(path))
     content = path.read_bytes()
     middle = records[len(records) // 2].offset
@@ -90,7 +90,7 @@ def test_an_event_file_that_a_second_process_appended_to_is_found(reference, run
 
 def test_a_whole_file_appended_to_a_whole_file_is_found(reference, run, tmp_path):
     """Without a torn tail both loaders read on: the steps that were done again are there twice."""
-    path = event_file(run, "steps")
+    path = event_file(run, ".")
     events = reading.events(path)
     again = [event for event in events if not event.HasField("session_log") and event.step >= 5]
     path.write_bytes(path.read_bytes() + b"".join(framed(event.SerializeToString()) for event in again))
@@ -99,17 +99,17 @@ def test_a_whole_file_appended_to_a_whole_file_is_found(reference, run, tmp_path
 
 def test_a_step_that_is_there_twice_is_found(reference, run, tmp_path):
     twice = lambda event: [event] * (2 if has(event, "batch_loss") and event.step == 3 else 1)  # noqa: E731
-    rewrite(event_file(run, "steps"), twice)
+    rewrite(event_file(run, "."), twice)
     said = judged(reference, run, tmp_path)
-    assert "slow loader: steps batch_loss: steps [3] are there more than once" in said
+    assert "slow loader: . batch_loss: steps [3] are there more than once" in said
 
 
 def test_a_step_that_is_missing_is_found(reference, run, tmp_path):
-    rewrite(event_file(run, "steps"), lambda event: [] if has(event, "batch_loss") and event.step == 3 else [event])
-    assert "steps batch_loss: steps [3] are missing" in judged(reference, run, tmp_path)
+    rewrite(event_file(run, "."), lambda event: [] if has(event, "batch_loss") and event.step == 3 else [event])
+    assert ". batch_loss: steps [3] are missing" in judged(reference, run, tmp_path)
 
 
-@pytest.mark.parametrize("tag", ["batch_loss", "conv2d/kernel/histogram", "filters/conv2d"])
+@pytest.mark.parametrize("tag", ["batch_loss", "conv2d/kernel/histogram", "layers/filters/conv2d"])
 def test_another_value_is_found(reference, run, tmp_path, tag):
     def change(event):
         event = Event.FromString(event.SerializeToString())
@@ -123,7 +123,7 @@ def test_another_value_is_found(reference, run, tmp_path, tag):
                     last = value.tensor.tensor_content
                     value.tensor.tensor_content = last[:-2] + bytes([last[-2] ^ 1]) + last[-1:]
         return [event]
-    rewrite(event_file(run, "steps" if tag == "batch_loss" else "train"), change)
+    rewrite(event_file(run, "." if tag == "batch_loss" else "train"), change)
     assert f"{tag}: other values at steps" in judged(reference, run, tmp_path)
 
 
@@ -169,9 +169,9 @@ def test_other_weights_another_result_and_a_lost_snapshot_are_found(reference, r
     journal = run / "metrics.jsonl"
     lines = journal.read_text().splitlines(True)
     journal.write_text("".join(line for line in lines if '"epoch":1,"seconds' not in line))
-    shutil.rmtree(next((run / "projector").iterdir()))
+    shutil.rmtree(next((run / "plugins").iterdir()))
     said = "; ".join(reference.file_faults(run))
-    assert "model.safetensors has other bytes" in said and "result.iterations: 9" in said and "projector/" in said
+    assert "model.safetensors has other bytes" in said and "result.iterations: 9" in said and "plugins/" in said
     assert "metrics.jsonl.epoch 1: None" in said
 
 
@@ -208,8 +208,8 @@ def test_a_durable_trace_passes(recorded):
     ("was never synced", lambda line: "fsync" in line and "/checkpoints>" in line),
     ("before this is durable", lambda line: "fsync" in line and "/checkpoints/.tmp-" in line and "." not in
      line.rpartition("/.tmp-")[2]),
-    ("before the log of its steps is durable", lambda line: "fdatasync" in line and "/steps/" in line),
-    ("before the log of its steps is durable", lambda line: "fsync" in line and "/steps>" in line),
+    ("before the log of its steps is durable", lambda line: "fdatasync" in line and "/train/" in line),
+    ("before the log of its steps is durable", lambda line: "fsync" in line and "/train>" in line),
     ("mkdir of", lambda line: "fsync" in line and line.partition("<")[2].partition(">")[0].endswith("/recorded-1")),
     ("no checkpoint was published", lambda line: "rename" in line and "/ckpt-" in line),
 ])

@@ -47,7 +47,7 @@ def measure(options, _earlier):
             found["logged"].append(sum(result["log_bytes"].values()) / 2**20)
             found["shares"].append(result["observers_share"])
             for layout, values in found["silhouettes"].items():
-                values.append(last_scalar(run / "train", f"embedding/silhouette_{layout}"))
+                values.append(last_scalar(run / "train", f"features/silhouette_{layout}"))
     return found
 
 

@@ -111,7 +111,7 @@ def audit(calls, logdir):
             for path in [path for path in awaiting if os.path.dirname(path) == call.path]:
                 del awaiting[path]
     faults += [f"{path} was renamed into its place, and its directory was never synced"
-               for path in awaiting if "/projector/" not in path]
+               for path in awaiting if "/plugins/" not in path]
     faults += [f"the name could be lost for ever, its directory was never synced: {why}"
                for path, why in disk.unnamed.items() if matters(path, logdir)]
     if not any(is_checkpoint(call) for call in mine):
@@ -140,4 +140,4 @@ def events_at_risk(disk, logdir):
 
 def matters(path, logdir):
     """Whether a run would be lost with this name: the directories of what is gone on from."""
-    return path in (logdir, f"{logdir}/checkpoints", f"{logdir}/train", f"{logdir}/steps", f"{logdir}/validation")
+    return path in (logdir, f"{logdir}/checkpoints", f"{logdir}/train", f"{logdir}/validation")

@@ -2,12 +2,16 @@
 
 import re
 import shutil
+import sys
 import time
 
 from reliability.comparison import checkpoints
 from reliability.faults import stop_in_the_middle
-from reliability.job import SHORT
+from reliability.job import ROOT, SHORT
 from reliability.tally import Tally
+
+sys.path.append(str(ROOT / "tests" / "conformance"))
+import reading  # noqa: E402
 
 NAME = re.compile(r"events\.out\.tfevents\.(\d+)\.")
 DAY = 86400
@@ -26,17 +30,17 @@ def prove(bench):
         logdir = bench.fresh("R8")
         shutil.copytree(stopped, logdir)
         renamed = {}
-        for path in sorted(logdir.glob("*/*tfevents*")):
-            if path.parent.name in ("train", "validation", "steps"):
+        for run, paths in reading.curve_files(logdir).items():
+            for path in paths if run in (".", "train", "validation") else []:
                 later = path.with_name(NAME.sub(f"events.out.tfevents.{stamp:010}.", path.name))
                 path.rename(later)
-                renamed.setdefault(path.parent.name, []).append(later.name)
+                renamed.setdefault(run, []).append(later.name)
         command = bench.trainer.command(logdir, SHORT)
         tally.add()
         ended = bench.trainer.run(command)
         faults = [] if ended.code == 0 else [f"cannot be finished: {ended}"]
         for run, names in renamed.items():
-            new = sorted({path.name for path in (logdir / run).glob("*tfevents*")} - set(names))
+            new = sorted({path.name for path in reading.curve_files(logdir)[run]} - set(names))
             if new and new[0] <= max(names):
                 faults.append(f"{run}: {new[0]} sorts before {max(names)}")
         if faults:

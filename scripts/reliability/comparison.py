@@ -96,7 +96,7 @@ class Reference:
         found, ours = [], files(logdir)
         for name in sorted(self.files.keys() | ours.keys()):
             if name not in ours:
-                if not (lost and name.startswith("projector/")):
+                if not (lost and name.startswith("plugins/")):
                     found.append(f"{name} is missing")
             elif name not in self.files:
                 found.append(f"{name} is not there in a run that was not interrupted")
@@ -126,7 +126,7 @@ def files(logdir):
     """What has to be there with the same bytes: weights, the newest checkpoint's state, the projector's files."""
     logdir = Path(logdir)
     found = {}
-    for path in [logdir / "model.safetensors", *sorted(logdir.glob("projector/*/*"))]:
+    for path in [logdir / "model.safetensors", *sorted(logdir.glob("plugins/**/*"))]:
         if path.is_file() and "tfevents" not in path.name:
             found[path.relative_to(logdir).as_posix()] = path.read_bytes()
     newest = list(checkpoints(logdir).items())[-1:]

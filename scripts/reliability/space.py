@@ -61,7 +61,7 @@ def full(bench):
     weights = (bench.reference(CALM).logdir / "model.safetensors").read_bytes()
     states = bench.states(CALM)
     losses = []
-    for run in ("train", "validation", "steps", "projector"):
+    for run in ("train", "validation", "plugins"):
         with Mounts() as mounts:
             logdir = bench.fresh("R11")
             (logdir / run).mkdir(parents=True)

@@ -18,11 +18,11 @@ BATCH = 250
 def prove(bench):
     tally = Tally("R6", "an event file cut at every byte of its last 3 records (pictures: 1 byte in 997), then resumed")
     reference = bench.reference(CALM)
-    for number, run in enumerate(("steps", "validation", "train")):
+    for number, run in enumerate((".", "validation", "train")):
         logdir = bench.fresh("R6")
         back_to(bench, logdir, CALM, 6)
-        (torn,) = (logdir / run).glob("*tfevents*")
-        cuts = list(cuts_of(torn, bench.of(97, 1) if run == "steps" else bench.of(49_999, 997)))
+        (torn,) = reading.curve_files(logdir)[run]
+        cuts = list(cuts_of(torn, bench.of(97, 1) if run == "." else bench.of(49_999, 997)))
         chance = bench.chance("R6", number)
         # For real: cut, and gone on by a process.
         batch = bench.batch(tally)
@@ -34,7 +34,7 @@ def prove(bench):
             command = bench.trainer.command(attempt, CALM)
             ended = bench.trainer.run(command)
             tally.add()
-            what, commands = f"{run} cut at byte {cut}", [bench.again("R6", number), command]
+            what, commands = f"{torn.relative_to(logdir)} cut at byte {cut}", [bench.again("R6", number), command]
             if ended.code != 0:
                 batch.fail(attempt, what, [f"cannot be finished: {ended}"], commands)
             elif path.stat().st_size != cut:

@@ -147,6 +147,7 @@ fn append_summaries(
 pub(super) fn append_metadata(
     buffer: &mut Vec<u8>,
     wall_time: WallTime,
+    step: Step,
     tag: &str,
     plugin: &str,
     content: Vec<u8>,
@@ -162,7 +163,7 @@ pub(super) fn append_metadata(
         value: Some(proto::summary::value::Value::Tensor(tensor)),
         ..Default::default()
     };
-    append(buffer, &event(wall_time, Step::ZERO, Wire::Summary(proto::Summary { value: vec![value] })))
+    append(buffer, &event(wall_time, step, Wire::Summary(proto::Summary { value: vec![value] })))
 }
 
 /// Appends the record that every file begins with; it also tells readers how to treat steps that come twice.

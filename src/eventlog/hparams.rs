@@ -16,7 +16,11 @@ use super::proto::hparam_value::Kind as WireValue;
 use super::proto::hparams_plugin_data::Data;
 use super::proto::metric_info::DatasetType;
 use super::summary::plugin;
-use crate::types::WallTime;
+use crate::types::{Step, WallTime};
+
+/// Tags by which TensorBoard finds columns and sessions.
+pub(super) const EXPERIMENT_TAG: &str = "_hparams_/experiment";
+pub(super) const SESSION_TAG: &str = "_hparams_/session_start_info";
 
 /// The value of one setting. A number that is not finite is left out: TensorBoard has no place for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,6 +108,8 @@ pub struct SessionStart {
 pub struct SessionEnd {
     pub status: Status,
     pub time: WallTime,
+    /// The last one of the directory's curves, since steps only grow.
+    pub step: Step,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +127,7 @@ impl Experiment {
             metric_infos: self.metrics.iter().map(MetricInfo::to_wire).collect(),
             ..Default::default()
         };
-        event_file("_hparams_/experiment", Data::Experiment(experiment), now)
+        event_file(EXPERIMENT_TAG, Data::Experiment(experiment), now, Step::ZERO)
     }
 }
 
@@ -135,7 +141,7 @@ impl SessionStart {
             start_time_secs: self.time.as_secs(),
             ..Default::default()
         };
-        event_file("_hparams_/session_start_info", Data::SessionStartInfo(info), self.time)
+        event_file(SESSION_TAG, Data::SessionStartInfo(info), self.time, Step::ZERO)
     }
 }
 
@@ -147,7 +153,7 @@ impl SessionEnd {
             Status::Failure => proto::session_end_info::Status::Failure,
         };
         let info = proto::SessionEndInfo { status: status.into(), end_time_secs: self.time.as_secs() };
-        event_file("_hparams_/session_end_info", Data::SessionEndInfo(info), self.time)
+        event_file("_hparams_/session_end_info", Data::SessionEndInfo(info), self.time, self.step)
     }
 }
 
@@ -169,7 +175,7 @@ impl HparamInfo {
         HparamInfo { name: name.into(), display_name, description: description.into(), kind, domain, differs: false }
     }
 
-    fn to_wire(&self) -> proto::HparamInfo {
+    pub(super) fn to_wire(&self) -> proto::HparamInfo {
         let kind = match self.kind {
             HparamKind::Number => Type::Float64,
             HparamKind::Text => Type::String,
@@ -197,7 +203,7 @@ impl HparamInfo {
 }
 
 impl MetricInfo {
-    fn to_wire(&self) -> proto::MetricInfo {
+    pub(super) fn to_wire(&self) -> proto::MetricInfo {
         let of = match self.of {
             MetricOf::Training => DatasetType::Training,
             MetricOf::Validation => DatasetType::Validation,
@@ -211,11 +217,11 @@ impl MetricInfo {
     }
 }
 
-fn event_file(tag: &str, data: Data, now: WallTime) -> Result<Vec<u8>, EncodeError> {
+pub(super) fn event_file(tag: &str, data: Data, now: WallTime, step: Step) -> Result<Vec<u8>, EncodeError> {
     let content = proto::HparamsPluginData { version: 0, data: Some(data) }.encode_to_vec();
     let mut bytes = Vec::new();
     event::append_version(&mut bytes, now, WRITER)?;
-    event::append_metadata(&mut bytes, now, tag, plugin::HPARAMS, content)?;
+    event::append_metadata(&mut bytes, now, step, tag, plugin::HPARAMS, content)?;
     Ok(bytes)
 }
 
@@ -266,7 +272,7 @@ mod tests {
     #[test]
     fn a_session_ends_well_or_not() {
         for (status, want) in [(Status::Success, 1), (Status::Failure, 2)] {
-            let (tag, data) = read(&SessionEnd { status, time: time(9.0) }.event_file().unwrap());
+            let (tag, data) = read(&SessionEnd { status, time: time(9.0), step: Step::ZERO }.event_file().unwrap());
             assert_eq!(tag, "_hparams_/session_end_info");
             assert_eq!(data, Data::SessionEndInfo(proto::SessionEndInfo { status: want, end_time_secs: 9.0 }));
         }

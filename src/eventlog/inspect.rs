@@ -25,7 +25,7 @@ pub use self::tag::{Form, Tag};
 use self::tag::{Sample, Series};
 use super::export::Table;
 use super::file::MARK;
-use super::projector;
+use super::snapshots;
 use super::summary::plugin;
 use crate::exit::{Classify, Exit};
 use crate::terminal::{path_text, printable_path};
@@ -146,9 +146,11 @@ impl Run {
         if files.is_empty() {
             return Ok(None);
         }
-        if let Some((snapshot, bytes)) = paths.first().and_then(|path| path.parent()).and_then(projector::snapshot) {
-            let sample = Sample { step: 0, bytes, number: None, is_read: true, point: None };
-            contents.add(&snapshot, plugin::PROJECTOR, Form::Files, sample);
+        let dir = paths.first().and_then(|path| crate::files::Dir::open(path.parent()?).ok());
+        for (name, epoch, bytes) in dir.map(|dir| snapshots::listed(&dir)).unwrap_or_default() {
+            let step = i64::try_from(epoch).unwrap_or(i64::MAX);
+            let sample = Sample { step, bytes, number: None, is_read: true, point: None };
+            contents.add(&name, plugin::PROJECTOR, Form::Files, sample);
         }
         let name = path_text(name);
         if let Some(take) = &mut take {
@@ -496,17 +498,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let points = crate::eventlog::Embeddings::new("dense", 2, vec![0.5; 4]).unwrap();
         let time = WallTime::from_secs(1_700_000_000.0).unwrap();
-        points
-            .write(
-                &crate::files::Dir::make(&dir.path().join("projector/epoch_0004")).unwrap(),
-                &Origin::new("host", 7),
+        let origin = Origin::new("host", 7);
+        for epoch in [0, 4] {
+            snapshots::write(
+                &crate::files::Dir::open(dir.path()).unwrap(),
+                Step::new(epoch).unwrap(),
+                &points,
+                &origin,
                 time,
             )
             .unwrap();
+        }
         expect![[r#"
-            run projector/epoch_0004
+            run .
               tag    kind       points  shown  steps   size
-              dense  projector       1      1      0  119 B
+              dense  projector       2      2   0..4  238 B
               file events.out.tfevents.1700000000.host.7.0.v2: 51 B, 1 record, 2023-11-14 22:13:20Z to 2023-11-14 22:13:20Z, by trainer
 
             1 run, 1 file, 1 record, 51 B; all checksums are right

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::event::What;
 use super::file::{Backlog, CreateError, EventFile, Origin, WriteError};
-use super::projector::{self, SnapshotError};
 use super::sink::{Cause, Entry, Sink, SinkError};
+use super::snapshots::{self, SnapshotError};
 use super::tally::{Kind, Tally};
 use crate::files::Dir;
 use crate::types::{Run, Step, WallTime};
@@ -29,7 +29,11 @@ pub struct LogDir {
     root: Root,
     origin: Origin,
     starts: BTreeMap<Run, Step>,
+    /// Of runs that do not have their usual one.
+    dirs: BTreeMap<Run, PathBuf>,
     lanes: BTreeMap<Run, Lane>,
+    /// A TensorBoard that runs is shown each snapshot for the Projector.
+    shows: Option<Shown>,
     retry: Duration,
     opened: u64,
     lost: u64,
@@ -58,6 +62,13 @@ struct Lane {
     /// file do not go back and equal entries give equal bytes.
     latest: Option<WallTime>,
     failed: Option<Instant>,
+}
+
+/// The state of the signs that there are snapshots.
+#[derive(Clone, Copy, PartialEq)]
+enum Shown {
+    Nothing,
+    Something,
 }
 
 /// How far an entry has to get.
@@ -89,7 +100,9 @@ impl LogDir {
             root,
             origin,
             starts: BTreeMap::new(),
+            dirs: BTreeMap::new(),
             lanes: BTreeMap::new(),
+            shows: None,
             retry: RETRY,
             opened: 0,
             lost: 0,
@@ -105,13 +118,40 @@ impl LogDir {
         self
     }
 
+    /// Puts the files of `run` into `dir`.
+    #[must_use]
+    pub fn placing(mut self, run: Run, dir: impl Into<PathBuf>) -> LogDir {
+        self.dirs.insert(run, dir.into());
+        self
+    }
+
+    /// Shows snapshots for the Projector to a TensorBoard that runs as they come, from the first entry to the last.
+    #[must_use]
+    pub fn showing_snapshots(mut self) -> LogDir {
+        self.shows = Some(Shown::Nothing);
+        self
+    }
+
+    fn show(&mut self, snapshot: Option<Step>, now: WallTime) {
+        if self.shows.is_none() || (snapshot.is_none() && self.shows == Some(Shown::Something)) {
+            return;
+        }
+        self.shows = Some(Shown::Something);
+        // The points themselves are there, and the next TensorBoard that starts finds them.
+        let root = self.root.open();
+        let root = root.map_err(|source| CreateError::Directory { dir: self.root.path().to_owned(), source });
+        if let Err(error) = root.and_then(|root| snapshots::show(&root, snapshot, &self.origin, now)) {
+            tracing::debug!("TensorBoard is not told of a snapshot: {error}");
+        }
+    }
+
     /// Opens the file of `run` if it has none and the time has come.
     fn open(&mut self, run: Run, force: bool) -> Result<(), Cause> {
         let lane = self.lanes.entry(run).or_default();
         let due = force || lane.failed.is_none_or(|at| at.elapsed() >= self.retry);
         let (None, Some(now), true) = (&lane.file, lane.latest, due) else { return Ok(()) };
         let start = (!lane.started).then(|| self.starts.get(&run).copied().unwrap_or(Step::ZERO));
-        let path = self.root.path().join(run.dir());
+        let path = place(&self.dirs, self.root.path(), run);
         let dir = self.root.dir(&path).map_err(|source| CreateError::Directory { dir: path, source });
         match dir.and_then(|dir| EventFile::create_in(&dir, &self.origin, self.opened, now, start)) {
             Ok(mut file) => {
@@ -149,7 +189,7 @@ impl LogDir {
             }
             let events = lane.backlog.records();
             if result.is_ok() && events > 0 {
-                result = Err(Cause::Waiting { dir: self.root.path().join(run.dir()), events });
+                result = Err(Cause::Waiting { dir: place(&self.dirs, self.root.path(), run), events });
             }
             lost += if last { events } else { 0 };
             self.lost += lost;
@@ -176,6 +216,15 @@ impl Root {
             Root::Held(root) => root.own_dir_at(path),
         }
     }
+
+    fn open(&self) -> io::Result<Dir> {
+        self.dir(self.path())
+    }
+}
+
+/// The directory of a run's files.
+fn place(dirs: &BTreeMap<Run, PathBuf>, root: &Path, run: Run) -> PathBuf {
+    dirs.get(&run).cloned().unwrap_or_else(|| run.within(root))
 }
 
 impl Lane {
@@ -196,13 +245,15 @@ impl Sink for LogDir {
             return Err(SinkError::new(1, Cause::Closed));
         }
         let Entry { run, wall_time, step, ref what } = entry;
+        self.show(None, wall_time);
         if let What::Embeddings(embeddings) = what {
             // Not kept for another try: a snapshot is large, and the next one tells as much.
-            let path = projector::snapshot_dir(self.root.path(), step);
-            let dir = self.root.dir(&path).map_err(|source| SnapshotError::Write { path, source });
-            return match dir.and_then(|dir| embeddings.write(&dir, &self.origin, wall_time)) {
+            let root = self.root.open();
+            let root = root.map_err(|source| SnapshotError::Write { path: self.root.path().to_owned(), source });
+            return match root.and_then(|root| snapshots::write(&root, step, embeddings, &self.origin, wall_time)) {
                 Ok(bytes) => {
                     self.tally.add(Kind::Projector, bytes);
+                    self.show(Some(step), wall_time);
                     Ok(())
                 }
                 Err(error) => {
@@ -225,7 +276,7 @@ impl Sink for LogDir {
                 }
             },
             None if lane.backlog.bytes.len() >= BACKLOG => {
-                (1, Err(Cause::Full { dir: self.root.path().join(run.dir()), bytes: lane.backlog.bytes.len() }))
+                (1, Err(Cause::Full { dir: place(&self.dirs, self.root.path(), run), bytes: lane.backlog.bytes.len() }))
             }
             None => match lane.backlog.push(wall_time, step, what) {
                 Ok(()) => (0, Ok(())),
@@ -249,6 +300,11 @@ impl Sink for LogDir {
             return Ok(());
         }
         self.closed = true;
+        if self.shows == Some(Shown::Something)
+            && let Ok(root) = self.root.open()
+        {
+            snapshots::hide(&root);
+        }
         let result = self.push(Reach::File, true);
         self.tally = self.tally();
         self.lanes.clear();
@@ -282,7 +338,6 @@ impl Drop for LogDir {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, OpenOptions};
-    use std::path::Path;
     use std::sync::Arc;
 
     use super::*;
@@ -308,7 +363,8 @@ mod tests {
 
     /// Steps of summaries, and steps of starts, of all files of a run in order.
     fn read(root: &Path, run: Run) -> (Vec<i64>, Vec<i64>) {
-        let mut paths: Vec<_> = fs::read_dir(root.join(run.dir())).unwrap().map(|e| e.unwrap().path()).collect();
+        let mut paths: Vec<_> = fs::read_dir(run.within(root)).unwrap().map(|e| e.unwrap().path()).collect();
+        paths.retain(|path| path.is_file());
         paths.sort();
         let (mut steps, mut starts) = (Vec::new(), Vec::new());
         for path in paths {
@@ -454,11 +510,14 @@ mod tests {
         log.write(Entry { what: points, ..entry(Run::Train, 1) }).unwrap();
         log.close().unwrap();
         let size = |name: &str| -> u64 {
-            fs::read_dir(dir.path().join(name)).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum()
+            let found = fs::read_dir(dir.path().join(name)).unwrap().map(|e| e.unwrap().metadata().unwrap());
+            found.filter(fs::Metadata::is_file).map(|metadata| metadata.len()).sum()
         };
         let tally = log.tally();
-        assert_eq!(tally.of(Kind::Projector), size("projector/epoch_0001"));
-        assert_eq!(tally.total(), size("train") + size("steps") + size("projector/epoch_0001"));
+        let points = "plugins/org_tensorflow_tensorboard_projector";
+        let snapshot = size(points) + size(&format!("{points}/epoch_0001"));
+        assert_eq!(tally.of(Kind::Projector), snapshot);
+        assert_eq!(tally.total(), size("train") + size("") + snapshot);
         let kinds: Vec<Kind> = tally.kinds().into_iter().map(|(kind, _)| kind).collect();
         assert_eq!(kinds, [Kind::Text, Kind::Projector, Kind::Headers, Kind::Scalars]);
     }
@@ -476,19 +535,23 @@ mod tests {
     }
 
     #[test]
-    fn embeddings_are_a_run_of_their_own_and_what_cannot_be_written_is_lost() {
+    fn embeddings_are_files_and_what_cannot_be_written_is_lost() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = log(dir.path());
+        let points = dir.path().join("plugins/org_tensorflow_tensorboard_projector");
+        let mut log = log(dir.path()).showing_snapshots();
         let embeddings = Arc::new(Embeddings::new("dense", 2, vec![0.5; 4]).unwrap());
         let snapshot = |step| Entry { what: What::Embeddings(Arc::clone(&embeddings)), ..entry(Run::Train, step) };
+        log.write(entry(Run::Train, 0)).unwrap();
+        assert!(dir.path().join("projector/training").exists());
         log.write(snapshot(3)).unwrap();
-        assert!(dir.path().join("projector/epoch_0003/tensors.tsv").exists() && !dir.path().join("train").exists());
-        fs::write(dir.path().join("projector/epoch_0004"), b"in the way").unwrap();
+        assert!(points.join("epoch_0003/tensors.tsv").exists() && dir.path().join("projector/epoch_0003").exists());
+        fs::write(points.join("epoch_0004"), b"in the way").unwrap();
         let error = log.write(snapshot(4)).unwrap_err();
         assert!(error.to_string().starts_with("event log: 1 entry is lost: cannot write "), "{error}");
         assert_eq!(log.lost(), 1);
-        log.write(entry(Run::Train, 0)).unwrap();
+        log.write(entry(Run::Train, 1)).unwrap();
         log.close().unwrap();
+        assert!(!dir.path().join("projector").exists() && points.join("projector_config.pbtxt").exists());
     }
 
     #[test]

@@ -39,7 +39,9 @@ pub mod record;
 pub mod scalar;
 pub mod shown;
 pub mod sink;
+pub mod snapshots;
 pub mod summary;
+pub mod sweep;
 pub mod tally;
 
 pub use animation::{Animation, AnimationError};

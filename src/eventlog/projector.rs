@@ -1,33 +1,20 @@
-//! Points in a space of many dimensions, for TensorBoard's Projector: files beside an event file, not events.
-//!
-//! TensorBoard reads a run's `projector_config.pbtxt` once, when the run appears, and a broken one hides the tab for all
-//! runs. So every snapshot is a run directory of its own, in which each file stands whole before the one that leads to
-//! it: vectors, labels and pictures, then the configuration, then the event file that makes it a run.
+//! Points in a space of many dimensions, for TensorBoard's Projector: files, not events.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use super::file::{CreateError, EventFile, MARK, Origin};
+use super::snapshots::{SnapshotError, put};
 use crate::exit::{Classify, Exit};
-use crate::files::{self, Dir};
+use crate::files::Dir;
 use crate::picture::{Picture, PngError};
-use crate::types::{Step, WallTime};
 
-/// The directory below the log directory that holds the snapshots.
-pub const DIR: &str = "projector";
-/// The file that makes TensorBoard look at a run's snapshot.
-pub const CONFIG: &str = "projector_config.pbtxt";
 const TENSORS: &str = "tensors.tsv";
 const METADATA: &str = "metadata.tsv";
 const SPRITE: &str = "sprite.png";
-/// How the name of a snapshot's directory begins; a number follows.
-const PREFIX: &str = "epoch_";
-/// A file that is not whole yet; `tfevents` must not be in the name.
-const PARTIAL: &str = ".part";
-
+/// The files' place in a configuration, by paths from their own directory.
+pub(super) const BLOCK: &str = "embedding.pbtxt";
+/// Files of one set of points, the one that leads to the others first.
+pub(super) const FILES: [&str; 4] = [BLOCK, TENSORS, METADATA, SPRITE];
 /// Points that a browser loads.
 pub const MAX_POINTS: usize = 100_000;
 /// Pixels of a sheet's side that a browser takes.
@@ -92,30 +79,9 @@ pub enum EmbeddingsError {
     Sheet { name: String, width: u32, height: u32, cell: [u32; 2], points: usize },
 }
 
-/// Why a snapshot is not there. A file before the one that failed may be; TensorBoard does not look at it.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    #[error("cannot write {}: {source}", path.display())]
-    Write { path: PathBuf, source: io::Error },
-    #[error("{}: {source}", path.display())]
-    Png { path: PathBuf, source: PngError },
-    #[error(transparent)]
-    Create(#[from] CreateError),
-}
-
 impl Classify for EmbeddingsError {
     fn exit(&self) -> Exit {
         Exit::Software
-    }
-}
-
-impl Classify for SnapshotError {
-    fn exit(&self) -> Exit {
-        match self {
-            SnapshotError::Write { source, .. } => Exit::of_output(source),
-            SnapshotError::Png { .. } => Exit::Software,
-            SnapshotError::Create(error) => error.exit(),
-        }
     }
 }
 
@@ -248,7 +214,7 @@ impl Embeddings {
         text
     }
 
-    fn config_pbtxt(&self) -> String {
+    fn pbtxt(&self) -> String {
         let mut text = String::from("embeddings {\n");
         let _ = writeln!(text, "  tensor_name: \"{}\"\n  tensor_path: \"{TENSORS}\"", self.name);
         let _ = writeln!(text, "  tensor_shape: {}\n  tensor_shape: {}", self.points(), self.dimensions);
@@ -277,8 +243,8 @@ impl Embeddings {
         self.sprite.as_ref().map(|sprite| sprite.sheet.png()).transpose()
     }
 
-    /// Writes the run directory `dir` and says how many bytes that took.
-    pub(super) fn write(&self, dir: &Dir, origin: &Origin, now: WallTime) -> Result<u64, SnapshotError> {
+    /// Writes the files into `dir`, each whole before the one that leads to it, and says how many bytes they have.
+    pub(super) fn write(&self, dir: &Dir) -> Result<u64, SnapshotError> {
         let mut bytes = 0;
         let mut put = |name: &str, content: &[u8]| {
             bytes += content.len() as u64;
@@ -301,11 +267,7 @@ impl Embeddings {
         if let Some(png) = sheet {
             put(SPRITE, png)?;
         }
-        put(CONFIG, self.config_pbtxt().as_bytes())?;
-        // What was there before is a run already.
-        if files_in(dir.path()).iter().all(|path| !is_event_file(path)) {
-            bytes += EventFile::create_in(dir, origin, 0, now, None)?.written_bytes();
-        }
+        put(BLOCK, self.pbtxt().as_bytes())?;
         Ok(bytes)
     }
 }
@@ -345,83 +307,6 @@ impl Sprite {
     pub fn cell(&self) -> [u32; 2] {
         self.cell
     }
-}
-
-/// The directory of the snapshot of an epoch.
-pub(super) fn snapshot_dir(logdir: &Path, epoch: Step) -> PathBuf {
-    logdir.join(DIR).join(format!("{PREFIX}{:04}", epoch.get()))
-}
-
-/// Every file of every snapshot below `logdir` from this epoch on, then the directories that held them, deepest first. What somebody else
-/// put there is not among them.
-pub fn snapshots(logdir: &Path, from: Step) -> (Vec<PathBuf>, Vec<PathBuf>) {
-    let root = logdir.join(DIR);
-    let is_ours = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let number =
-            name.strip_prefix(PREFIX).filter(|rest| rest.len() >= 4 && rest.bytes().all(|b| b.is_ascii_digit()));
-        number.is_some_and(|number| number.parse().map_or(true, |epoch: u64| epoch >= from.get()))
-    };
-    let mut dirs: Vec<PathBuf> = entries(&root, |kind| kind.is_dir()).into_iter().filter(is_ours).collect();
-    let known = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let whole = name.strip_prefix('.').and_then(|name| name.strip_suffix(PARTIAL)).unwrap_or(&name);
-        [TENSORS, METADATA, SPRITE, CONFIG].contains(&whole) || is_event_file(path)
-    };
-    // The configuration first: one that leads nowhere would hide the tab.
-    let mut found: Vec<PathBuf> = dirs.iter().flat_map(|dir| files_in(dir)).filter(known).collect();
-    found.sort_by_key(|path| !path.ends_with(CONFIG));
-    dirs.push(root);
-    (found, dirs)
-}
-
-/// The name of the points that the run directory `dir` holds, and the bytes of its files but the event file; none where
-/// there is no configuration of our kind.
-pub(super) fn snapshot(dir: &Path) -> Option<(String, u64)> {
-    let config = files::open(&dir.join(CONFIG)).ok()?;
-    let mut text = String::new();
-    config.take(1 << 16).read_to_string(&mut text).ok()?;
-    let name = text.lines().find_map(|line| line.trim().strip_prefix("tensor_name: \"")?.strip_suffix('"'))?;
-    let sizes = files_in(dir)
-        .into_iter()
-        .filter(|path| !is_event_file(path))
-        .map(|path| fs::metadata(path).map_or(0, |m| m.len()));
-    Some((name.to_owned(), sizes.sum()))
-}
-
-fn is_event_file(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().contains(MARK))
-}
-
-fn files_in(dir: &Path) -> Vec<PathBuf> {
-    entries(dir, |kind| kind.is_file())
-}
-
-/// What is in a directory, by name.
-fn entries(dir: &Path, wanted: impl Fn(fs::FileType) -> bool) -> Vec<PathBuf> {
-    let found = fs::read_dir(dir).into_iter().flatten().flatten();
-    let kept = found.filter(|entry| entry.file_type().is_ok_and(&wanted));
-    let mut paths: Vec<PathBuf> = kept.map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
-}
-
-/// Writes a file that stands there whole or not at all, also after a power cut.
-fn put(dir: &Dir, name: &str, content: &[u8]) -> io::Result<()> {
-    let partial = format!(".{name}{PARTIAL}");
-    let mut file = match dir.create(&partial) {
-        // What a killed process left, or somebody has put there, is not written to.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            dir.remove_file(&partial)?;
-            dir.create(&partial)?
-        }
-        file => file?,
-    };
-    let written = file.write_all(content).and_then(|()| file.sync_data());
-    written.and_then(|()| dir.rename(&partial, name)).inspect_err(|_| {
-        // Ours, and of no use; if it cannot be removed the first error is still the one to tell.
-        let _ = dir.remove_file(&partial);
-    })
 }
 
 /// A finite number with five significant digits, in the shorter of the two notations: a projection shows no more.
@@ -495,6 +380,8 @@ fn five_digits(value: f32) -> (u32, i32) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -544,9 +431,8 @@ mod tests {
         let points = two().labelled(["label"], labels).unwrap().pictured(sheet).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let written = |points: &Embeddings, name: &str| {
-            let now = WallTime::from_secs(1.0).unwrap();
-            points.write(&Dir::make(&dir.path().join(name)).unwrap(), &Origin::new("host", 1), now).unwrap();
-            [TENSORS, METADATA, SPRITE, CONFIG].map(|file| fs::read(dir.path().join(name).join(file)).unwrap())
+            points.write(&Dir::make(&dir.path().join(name)).unwrap()).unwrap();
+            FILES.map(|file| fs::read(dir.path().join(name).join(file)).unwrap())
         };
         let made = points.clone();
         rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap().install(|| made.make());
@@ -560,10 +446,6 @@ mod tests {
 
     fn rows(cells: &[&[&str]]) -> Vec<Vec<String>> {
         cells.iter().map(|row| row.iter().map(|cell| (*cell).to_owned()).collect()).collect()
-    }
-
-    fn write(dir: &Path, embeddings: &Embeddings) -> Result<u64, SnapshotError> {
-        embeddings.write(&Dir::make(dir).unwrap(), &Origin::new("host", 1), WallTime::from_secs(1.0).unwrap())
     }
 
     #[test]
@@ -590,23 +472,15 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_a_run_of_its_own() {
+    fn the_files_have_their_place_in_a_configuration() {
         let dir = tempfile::tempdir().unwrap();
-        let logdir = dir.path();
         let sprite = Sprite::of(&[Picture::filled(3, 2, [9; 3]), Picture::filled(3, 2, [7; 3])]);
         assert_eq!((sprite.sheet().width(), sprite.sheet().height(), sprite.cell()), (6, 4, [3, 2]));
         assert_eq!([sprite.sheet().get(2, 1), sprite.sheet().get(3, 0)], [Some([9; 3]), Some([7; 3])]);
         let whole = two().labelled(["class"], rows(&[&["a"], &["b"]])).unwrap().pictured(sprite).unwrap();
-        let snapshot = snapshot_dir(logdir, Step::new(4).unwrap());
-        assert!(snapshot.ends_with("projector/epoch_0004"));
-        let bytes = write(&snapshot, &whole).unwrap();
-        let names = || -> Vec<String> {
-            files_in(&snapshot).iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
-        };
-        let want = ["events.out.tfevents.0000000001.host.1.0.v2", METADATA, CONFIG, SPRITE, TENSORS];
-        assert_eq!(names(), want);
-        let sizes: u64 = files_in(&snapshot).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
-        assert_eq!(bytes, sizes);
+        let bytes = whole.write(&Dir::open(dir.path()).unwrap()).unwrap();
+        let sizes: u64 = FILES.iter().map(|name| fs::metadata(dir.path().join(name)).unwrap().len()).sum();
+        assert_eq!((bytes, fs::read_dir(dir.path()).unwrap().count()), (sizes, FILES.len()));
         expect_test::expect![[r#"
             embeddings {
               tensor_name: "dense"
@@ -621,42 +495,7 @@ mod tests {
               }
             }
         "#]]
-        .assert_eq(&fs::read_to_string(snapshot.join(CONFIG)).unwrap());
-        // Once more, over what is there.
-        write(&snapshot, &whole).unwrap();
-        assert_eq!(names(), want);
-    }
-
-    #[test]
-    fn what_is_found_is_ours_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join(DIR);
-        write(&snapshot_dir(dir.path(), Step::ZERO), &two()).unwrap();
-        for foreign in ["epoch_0000/notes.txt", "epoch_12/tensors.tsv", "mine/projector_config.pbtxt", "readme"] {
-            fs::create_dir_all(root.join(foreign).parent().unwrap()).unwrap();
-            fs::write(root.join(foreign), "x").unwrap();
-        }
-        fs::write(root.join("epoch_0000/.sprite.png.part"), "half").unwrap();
-        let (files, dirs) = snapshots(dir.path(), Step::ZERO);
-        let names: Vec<_> = files.iter().map(|path| path.file_name().unwrap().to_string_lossy()).collect();
-        let event_file = "events.out.tfevents.0000000001.host.1.0.v2";
-        assert_eq!(names, [CONFIG, ".sprite.png.part", event_file, TENSORS]);
-        assert_eq!(dirs, [root.join("epoch_0000"), root.clone()]);
-    }
-
-    #[test]
-    fn a_failure_leaves_no_configuration() {
-        let dir = tempfile::tempdir().unwrap();
-        let snapshot = snapshot_dir(dir.path(), Step::ZERO);
-        fs::create_dir_all(snapshot.join(METADATA).join("in the way")).unwrap();
-        let labelled = two().labelled(["class"], rows(&[&["a"], &["b"]])).unwrap();
-        let error = write(&snapshot, &labelled).unwrap_err();
-        assert!(
-            error.to_string().starts_with(&format!("cannot write {}", snapshot.join(METADATA).display())),
-            "{error}"
-        );
-        let left: Vec<_> = files_in(&snapshot).into_iter().map(|path| path.file_name().unwrap().to_owned()).collect();
-        assert_eq!(left, [TENSORS]);
+        .assert_eq(&fs::read_to_string(dir.path().join(BLOCK)).unwrap());
     }
 
     #[test]

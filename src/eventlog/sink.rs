@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::event::{EncodeError, What};
 use super::file::{CreateError, WriteError};
-use super::projector::SnapshotError;
+use super::snapshots::SnapshotError;
 use super::tally::Tally;
 use crate::exit::{Classify, Exit};
 use crate::types::{Run, Step, WallTime};

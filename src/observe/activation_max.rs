@@ -26,8 +26,8 @@ const LEAST_CONTRAST: f32 = 0.2;
 const BAR: Rgb = [66, 133, 244];
 const SMALL: Style = Style { face: Face::Regular, size: 9, colour: GREY };
 
-/// The images that maximise the filters of each convolution, under `activation_max/<layer>`, and the logits of the
-/// classes, under `activation_max/classes`.
+/// The images that maximise the filters of each convolution, under `layers/activation_max/<layer>`, and the logits of the
+/// classes, under `layers/activation_max/classes`.
 #[derive(Clone, Copy, Debug)]
 pub struct ActivationMax {
     seed: Seed,
@@ -62,7 +62,7 @@ fn filter_value(moment: &Moment<'_>, layer: usize, name: &str, filters: usize, s
     let target = Target::Channels { layer, channels: &channels };
     let optima = explain::maximise(moment.network, moment.parameters.views(), target, &settings);
     let picture = filter_picture(name, moment.epoch, filters, &optima);
-    Value::images(Tag::of(format!("activation_max/{name}")), vec![picture]).described(format!(
+    Value::images(Tag::of(format!("layers/activation_max/{name}")), vec![picture]).described(format!(
         "What each filter of `{name}` looks for: the texture that it answers most to, found by gradient ascent on the image \
          from grey noise (activation maximisation, Erhan et al. 2009; jitter, blur and total variation after Olah et al. \
          2017). Before training the tiles look alike; edges and strokes appear as filters form, and a tile that no longer \
@@ -85,7 +85,7 @@ fn class_value(moment: &Moment<'_>, settings: Ascent) -> Option<Value> {
         return None;
     }
     let picture = class_picture(&moment.dataset.classes, moment.epoch, count, &optima);
-    Some(Value::images(Tag::of("activation_max/classes"), vec![picture]).described(
+    Some(Value::images(Tag::of("layers/activation_max/classes"), vec![picture]).described(
         "What the network takes for the essence of each class: the image with the largest logit, found by gradient ascent \
          from noise around the mean brightness of the training images (Simonyan et al. 2013). Below it the class's \
          name, its probability as the network sees it, and the logit. Strokes that belong to a class stand out; a network that is \

@@ -103,7 +103,7 @@ fn values(moment: &Moment<'_>, images_nchw: &Tensor) -> Vec<Value> {
             shown.len(),
             if rectified {
                 format!(
-                    "Zeros are left out: `activation_zeros/{name}` is their share. A distribution that shrinks towards 0 \
+                    "Zeros are left out: `layers/activation_zeros/{name}` is their share. A distribution that shrinks towards 0 \
                      from layer to layer loses the signal; one that grows without end explodes."
                 )
             } else {
@@ -160,7 +160,7 @@ fn moments(name: &str, what: &str, images: usize, numbers: &ActivationStatistics
             format!("Mean and one standard deviation {of}: the upper edge of a band."),
         ),
     ]
-    .map(|(tag, value, description)| scalar(format!("{tag}/{name}"), value, description))
+    .map(|(tag, value, description)| scalar(format!("layers/{tag}/{name}"), value, description))
 }
 
 fn silence(name: &str, units: &str, images: usize, numbers: &ActivationStatistics) -> [Value; 2] {
@@ -174,7 +174,7 @@ fn silence(name: &str, units: &str, images: usize, numbers: &ActivationStatistic
          Half or more is usual; near 1 little gets through."
     );
     [("dead_units", numbers.dead, dead), ("activation_zeros", numbers.zeros, zeros)]
-        .map(|(tag, value, description)| scalar(format!("{tag}/{name}"), value, description))
+        .map(|(tag, value, description)| scalar(format!("layers/{tag}/{name}"), value, description))
 }
 
 #[cfg(test)]
@@ -232,8 +232,10 @@ mod tests {
         let scalars = ["activation_mean", "activation_deviation", "activation_low", "activation_high"];
         let of_layer = |name: &str, relu: bool| -> Vec<String> {
             let mut tags = vec![format!("{name}/activation")];
-            tags.extend(scalars.map(|tag| format!("{tag}/{name}")));
-            tags.extend(["dead_units", "activation_zeros"].iter().filter(|_| relu).map(|tag| format!("{tag}/{name}")));
+            tags.extend(scalars.map(|tag| format!("layers/{tag}/{name}")));
+            tags.extend(
+                ["dead_units", "activation_zeros"].iter().filter(|_| relu).map(|tag| format!("layers/{tag}/{name}")),
+            );
             tags
         };
         let mut want = [of_layer("conv2d", true), of_layer("dense", true), of_layer("dense_1", false)].concat();
@@ -243,8 +245,8 @@ mod tests {
             assert_eq!(now.iter().map(|seen| seen.tag.as_str()).collect::<Vec<_>>(), want);
             assert!(now.iter().all(|seen| seen.run == Run::Train && seen.described));
             let value = |tag: &str| now.iter().find(|seen| seen.tag == tag).unwrap().scalar();
-            let band = value("activation_high/conv2d") - value("activation_low/conv2d");
-            assert!((band - 2.0 * value("activation_deviation/conv2d")).abs() < 1e-6 && band > 0.0);
+            let band = value("layers/activation_high/conv2d") - value("layers/activation_low/conv2d");
+            assert!((band - 2.0 * value("layers/activation_deviation/conv2d")).abs() < 1e-6 && band > 0.0);
         }
     }
 

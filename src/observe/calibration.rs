@@ -1,4 +1,4 @@
-//! Whether the network is as often right as it is sure: the reliability diagram and the expected calibration error.
+//! Calibration: the reliability diagram and the expected calibration error.
 
 use super::card::{self, BODY, INK, LINE, LINES, MARGIN, NOTE, PAPER, RED, RIGHT};
 use super::{Findings, epoch_step};
@@ -26,14 +26,14 @@ const TALLEST: f64 = 44.0;
 
 const BAR: Rgb = [138, 180, 248];
 /// Where the bar ends below the confidence, and where it ends above.
-const TOO_SURE: Rgb = [242, 184, 181];
-const NOT_SURE_ENOUGH: Rgb = [215, 174, 251];
+const OVERCONFIDENT: Rgb = [242, 184, 181];
+const UNDERCONFIDENT: Rgb = [215, 174, 251];
 const AXIS: Rgb = [154, 160, 166];
 const SMALL: Style = Style { face: Face::Regular, size: 9, colour: card::GREY };
 const TINY: Style = Style { face: Face::Regular, size: 8, colour: card::GREY };
 
-/// The reliability diagram of the validation images, under `calibration/reliability`, and the expected calibration
-/// error, under `calibration/ece`.
+/// The reliability diagram of the validation images, under `reliability/diagram`, and the expected calibration
+/// error, under `reliability/ece`.
 #[derive(Clone, Copy, Debug)]
 pub struct Calibration;
 
@@ -43,19 +43,19 @@ impl Observer<Findings> for Calibration {
         let calibration = evaluation::Calibration::of(predictions, BINS);
         let error = calibration.expected_error().unwrap_or(f64::NAN);
         let values = vec![
-            Value::scalar(Tag::of("calibration/ece"), error as f32).described(format!(
-                "Expected calibration error on the validation images (Guo et al. 2017): how far the probability of the \
-                 predicted class is from the share of images that are right, in {BINS} bins of that probability, \
-                 averaged over the images; 0 to 1, 0 is best. Accuracy and calibration are different things: a network \
-                 that goes on training often gets surer faster than better."
+            Value::scalar(Tag::of("reliability/ece"), error as f32).described(format!(
+                "Expected calibration error (ECE) of the validation images (Guo et al. 2017): the gap between confidence, \
+                 the probability of the predicted class, and accuracy in {BINS} bins of confidence, averaged over the \
+                 images; 0 to 1, 0 is best. Accuracy is another thing: networks often become overconfident while it \
+                 still improves."
             )),
-            Value::images(Tag::of("calibration/reliability"), vec![picture(&calibration, moment.epoch)]).described(
-                "Is the network as often right as it is sure? Validation images by the probability of the predicted \
-                 class; a bar is the share of them that are right, the black mark their mean probability, and the gap \
-                 between them is red where the network is too sure, violet where it is not sure enough. A well \
-                 calibrated network's bars end at the dashed diagonal. The thin line is where the bar would end with \
-                 more images, with 95 % confidence (Wilson 1927): a long one says that there are too few to tell. \
-                 Below, how many images are in each bin; heights are logarithmic.",
+            Value::images(Tag::of("reliability/diagram"), vec![picture(&calibration, moment.epoch)]).described(
+                "Reliability diagram of the validation images by confidence, the probability of the predicted class: a bar \
+                 is the accuracy of its bin, the black mark its mean confidence, and the gap between them red where the \
+                 network is overconfident, violet where it is underconfident. Bars of a calibrated network end at the \
+                 dashed diagonal. The thin line is the 95 % confidence interval of the accuracy (Wilson 1927): a long \
+                 one means that there are too few images to tell. Below, the images of each bin; heights are \
+                 logarithmic.",
             ),
         ];
         out.push(Run::Validation, epoch_step(moment.epoch), values);
@@ -63,7 +63,7 @@ impl Observer<Findings> for Calibration {
 }
 
 fn picture(calibration: &evaluation::Calibration, epoch: u64) -> Picture {
-    let mut canvas = card::card(HEIGHT, MARGIN, "Calibration", &card::moment(epoch));
+    let mut canvas = card::card(HEIGHT, MARGIN, "Reliability diagram", &card::moment(epoch));
     notes(&mut canvas, calibration);
     axes(&mut canvas);
     for (index, bin) in calibration.bins.iter().enumerate() {
@@ -89,16 +89,16 @@ fn notes(canvas: &mut Canvas, calibration: &evaluation::Calibration) {
         return;
     };
     let (error, largest) = (calibration.expected_error(), calibration.maximum_error());
-    let x = canvas.text(MARGIN, LINES[1], &format!("{} right", percent(accuracy)), BODY);
-    let x = canvas.text(x, LINES[1], &format!(", {} sure", percent(confidence)), BODY);
+    let x = canvas.text(MARGIN, LINES[1], &format!("accuracy {}", percent(accuracy)), BODY);
+    let x = canvas.text(x, LINES[1], &format!(", confidence {}", percent(confidence)), BODY);
     let verdict = match accuracy - confidence {
         gap if gap.abs() < 0.0005 => "",
-        gap if gap < 0.0 => " · too sure",
-        _ => " · not sure enough",
+        gap if gap < 0.0 => " · overconfident",
+        _ => " · underconfident",
     };
     card::line(canvas, x, LINES[1], RIGHT, verdict, NOTE);
     let number = |error: Option<f64>| format!("{:.2} %", error.unwrap_or(0.0) * 100.0);
-    let mut text = format!("calibration error {}, largest of a bin {}", number(error), number(largest));
+    let mut text = format!("ECE {}, maximum of a bin {}", number(error), number(largest));
     if calibration.not_finite > 0 {
         text += &format!("; not finite: {}", calibration.not_finite);
     }
@@ -118,9 +118,9 @@ fn axes(canvas: &mut Canvas) {
     canvas.fill((LEFT, TOP), (1, BASE - TOP + 1), AXIS);
     canvas.fill((LEFT, COUNTS), (right - LEFT, 1), AXIS);
     let middle = |text: &str, from: u32, to: u32| (from + to + width(text, NOTE)) / 2;
-    canvas.text_up(MARGIN + 3, middle("right, %", TOP, BASE), "right, %", NOTE);
+    canvas.text_up(MARGIN + 3, middle("accuracy, %", TOP, BASE), "accuracy, %", NOTE);
     canvas.text_up(MARGIN + 3, middle("images", BASE, COUNTS), "images", NOTE);
-    canvas.text_centred((LEFT + right) / 2, COUNTS + 27, "probability of the predicted class, %", NOTE);
+    canvas.text_centred((LEFT + right) / 2, COUNTS + 27, "confidence, %", NOTE);
 }
 
 /// The y coordinate of an accuracy.
@@ -134,7 +134,7 @@ fn accuracy(canvas: &mut Canvas, x: u32, bin: &evaluation::Bin) {
     let (right, sure) = (height(accuracy), height(confidence));
     let wide = BIN - GAP;
     canvas.fill((x, right), (wide, BASE - right), BAR);
-    let colour = if accuracy < confidence { TOO_SURE } else { NOT_SURE_ENOUGH };
+    let colour = if accuracy < confidence { OVERCONFIDENT } else { UNDERCONFIDENT };
     canvas.fill((x, right.min(sure)), (wide, right.abs_diff(sure)), colour);
 }
 
@@ -173,10 +173,13 @@ fn counts(canvas: &mut Canvas, calibration: &evaluation::Calibration) {
 
 fn legend(canvas: &mut Canvas) {
     let baseline = HEIGHT - MARGIN;
-    let mut x = LEFT;
-    for (colour, height, text) in
-        [(BAR, 8, "right"), (TOO_SURE, 8, "too sure"), (NOT_SURE_ENOUGH, 8, "not sure enough"), (INK, 2, "probability")]
-    {
+    let mut x = MARGIN;
+    for (colour, height, text) in [
+        (BAR, 8, "accuracy"),
+        (OVERCONFIDENT, 8, "overconfident"),
+        (UNDERCONFIDENT, 8, "underconfident"),
+        (INK, 2, "confidence"),
+    ] {
         canvas.fill((x, baseline - height - (8 - height) / 2), (8, height), colour);
         x = canvas.text(x + 12, baseline, text, SMALL) + 12;
     }

@@ -14,12 +14,12 @@ type Score = (&'static str, fn(&ClassScore) -> f64, &'static str);
 
 const SCORES: [Score; 3] = [
     ("F1", |score| score.f1, "harmonic mean of precision and recall"),
-    ("precision", |score| score.precision, "of the images that are taken for the class, the share that belong to it"),
-    ("recall", |score| score.recall, "of the images of the class, the share that are found"),
+    ("precision", |score| score.precision, "of the images predicted as the class, the share that belong to it"),
+    ("recall", |score| score.recall, "of the images of the class, the share predicted as it"),
 ];
 
-/// Of the validation images: `class_f1/<class>`, `class_precision/<class>`, `class_recall/<class>`, their means over
-/// the classes under `macro_average/`, and all of it as a table under `classes/scores`.
+/// Of the validation images: `per_class/f1/<class>`, `per_class/precision/<class>`, `per_class/recall/<class>`, their means over
+/// the classes under `macro_average/`, and all of it as a table under `per_class/scores`.
 #[derive(Clone, Copy, Debug)]
 pub struct Classes;
 
@@ -33,12 +33,12 @@ impl Observer<Findings> for Classes {
         for (name, of, what) in SCORES {
             let tag_name = name.to_lowercase();
             let description = format!(
-                "Mean over the classes of the {name} of each ({what}), 0 to 1, on the validation images: a rare class \
-                 counts as much as a frequent one. A class that has no image and that none is taken for does not count."
+                "Macro average of the {name} ({what}), 0 to 1, over the classes of the validation images: a rare class \
+                 counts as much as a frequent one. A class without images and without predictions does not count."
             );
             values.push(scalar(format!("macro_average/{tag_name}"), of(&scores.mean), description));
             for (tag, score) in
-                class_tags(&format!("class_{tag_name}"), classes, count).into_iter().zip(&scores.classes)
+                class_tags(&format!("per_class/{tag_name}"), classes, count).into_iter().zip(&scores.classes)
             {
                 let description = format!(
                     "{name} of one class on the validation images, 0 to 1: {what}; 0 where there are none.{}",
@@ -47,9 +47,9 @@ impl Observer<Findings> for Classes {
                 values.push(scalar(tag.as_str(), of(score), description));
             }
         }
-        let table = Value::text(Tag::of("classes/scores"), table(&confusion, &scores, classes)).described(
-            "Precision, recall and F1 of every class on the validation images, how many images it has, and what they \
-             are most often taken for. The lowest scores are marked.",
+        let table = Value::text(Tag::of("per_class/scores"), table(&confusion, &scores, classes)).described(
+            "Precision, recall and F1 of every class on the validation images, its number of images, and its most \
+             frequent confusion. The lowest scores are marked.",
         );
         values.push(table);
         out.push(Run::Validation, epoch_step(moment.epoch), values);
@@ -78,7 +78,7 @@ fn table(confusion: &Confusion, scores: &Scores, classes: &[String]) -> String {
         let support = grouped(score.support as usize);
         [mark, card::class_name(classes, class), precision, recall, f1, support, taken.unwrap_or_default()]
     };
-    let headings = ["", "class", "precision", "recall", "F1", "images", "most often taken for"];
+    let headings = ["", "class", "precision", "recall", "F1", "images", "most often predicted as"];
     Table { headings, rows: scores.classes.iter().enumerate().map(row).collect() }.markdown()
 }
 
@@ -95,7 +95,7 @@ mod tests {
         let predictions = Predictions::new(4, probabilities, samples.iter().map(|&(label, _)| label).collect());
         let confusion = Confusion::of(&predictions);
         let classes = ["cat", "a|b", "dog", "none"].map(str::to_owned);
-        let want = "|  | class | precision | recall | F1 | images | most often taken for |\n\
+        let want = "|  | class | precision | recall | F1 | images | most often predicted as |\n\
                     | --- | --- | --- | --- | --- | --- | --- |\n\
                     | **lowest precision** | `cat` | `0.6667` | `1.0000` | `0.8000` | `2` |  |\n\
                     | **lowest F1, recall** | `a|b` | `1.0000` | `0.5000` | `0.6667` | `2` | `cat (1 image)` |\n\

@@ -1,4 +1,4 @@
-//! Which class the network takes for which: the confusion matrix as pictures.
+//! The confusion matrix of the validation images, as pictures.
 
 use super::card::{self, BODY, GREEN, GREY, INK, LINE, LINES, MARGIN, NOTE, PAPER, RIGHT, WIDTH};
 use super::{Findings, epoch_step};
@@ -26,8 +26,8 @@ const DIAGONAL: ColourMap = ColourMap::Blues;
 const EMPTY: Rgb = [245, 246, 247];
 const SMALL: Style = Style { face: Face::Regular, size: 9, colour: GREY };
 
-/// The confusion matrix of the validation images, under `confusion/counts` and, as shares of the true class, under
-/// `confusion/normalised`.
+/// The confusion matrix of the validation images, under `errors/confusion` and, as shares of the true class, under
+/// `errors/confusion_normalised`.
 #[derive(Clone, Copy, Debug)]
 pub struct Confusion;
 
@@ -36,26 +36,20 @@ impl Observer<Findings> for Confusion {
         let Some(predictions) = moment.predictions else { return };
         let confusion = evaluation::Confusion::of(predictions);
         let pictures = [
-            (
-                Shown::Counts,
-                "confusion/counts",
-                "A cell is the number of images of its row's class that are taken for \
-             its column's.",
-            ),
+            (Shown::Counts, "errors/confusion", "Cells are counts of images."),
             (
                 Shown::Shares,
-                "confusion/normalised",
-                "A cell is the share of its row's class that is taken for its \
-             column's, in percent: classes with few images count as much as others, and the diagonal is the recall.",
+                "errors/confusion_normalised",
+                "Cells are percentages of the true class: rows add up to 100, the diagonal is the recall.",
             ),
         ];
         let values = pictures.map(|(shown, tag, what)| {
             let matrix = Matrix { confusion: &confusion, classes: &moment.dataset.classes, shown };
             Value::images(Tag::of(tag), vec![matrix.picture(moment.epoch)]).described(format!(
-                "Which class the validation images belong to (rows) and which one the network takes them for \
-                 (columns). {what} Mistakes are red, on a scale of their own, so that the right answers on the \
-                 diagonal, blue, do not drown them; the most frequent ones are listed below. Where cells are too small \
-                 for names, classes are counted from 0."
+                "Confusion matrix of the validation images: true classes in rows, predicted ones in columns. {what} \
+                 Misclassified images are red, on a colour scale of their own, so that correct predictions on the \
+                 diagonal, blue, do not hide them; the most frequent confusions are listed below. Where cells are too \
+                 small for names, classes are numbered from 0."
             ))
         });
         out.push(Run::Validation, epoch_step(moment.epoch), values.into());
@@ -96,15 +90,15 @@ impl Matrix<'_> {
         let list = bottom + 12;
         let lines = mistakes.len().clamp(1, LISTED) as u32;
         let title = match self.shown {
-            Shown::Counts => "Confusion, images",
-            Shown::Shares => "Confusion, % of true class",
+            Shown::Counts => "Confusion matrix",
+            Shown::Shares => "Confusion matrix, % of class",
         };
         let mut canvas = card::card(list + lines * LIST_LINE + MARGIN, MARGIN, title, &card::moment(epoch));
         let (samples, wrong) =
             (self.confusion.samples(), self.confusion.samples().saturating_sub(self.confusion.right()));
         let share = if samples > 0 { wrong as f64 / samples as f64 * 100.0 } else { 0.0 };
         let note = format!(
-            "{} of {} are wrong ({share:.2} %)",
+            "{} of {} misclassified ({share:.2} %)",
             grouped(wrong as usize),
             card::counted(samples as usize, "image")
         );
@@ -271,7 +265,7 @@ impl Matrix<'_> {
     fn list(&self, canvas: &mut Canvas, y: u32, mistakes: &[evaluation::Mistake]) {
         let across = WIDTH - 2 * MARGIN;
         let Some(longest) = mistakes.first() else {
-            let text = if self.confusion.samples() == 0 { "no images" } else { "✓ nothing is taken for another" };
+            let text = if self.confusion.samples() == 0 { "no images" } else { "✓ no misclassified image" };
             canvas.text(MARGIN, y + 12, text, Style { colour: GREEN, ..BODY });
             return;
         };
@@ -291,7 +285,7 @@ impl Matrix<'_> {
             canvas.text_right(RIGHT - 4, y + 12, &amount, BODY);
             let end = RIGHT - 4 - width(&amount, BODY) - MARGIN;
             let name = |class| card::class_name(self.classes, class);
-            let text = format!("{} taken for {}", name(mistake.label), name(mistake.predicted));
+            let text = format!("{} predicted as {}", name(mistake.label), name(mistake.predicted));
             card::line(canvas, MARGIN + 4, y + 12, end, &text, BODY);
         }
     }

@@ -1,4 +1,4 @@
-//! The validation images that the network gets wrong and is surest about, with what it saw in them.
+//! The misclassified validation images of the highest confidence, with Grad-CAM.
 
 use super::card::{self, BODY, GREEN, GREY, INK, LINES, MARGIN, NOTE, RED, RIGHT, STRONG};
 use super::{Findings, epoch_step};
@@ -26,7 +26,7 @@ const TRUE_BAR: Rgb = [168, 218, 181];
 const BAR_HEIGHT: u32 = 16;
 const SMALL: Style = Style { face: Face::Regular, size: 9, colour: GREY };
 
-/// A row for each of the surest errors among the validation images, under `errors/most_confident`: the image, and
+/// A row for each of the most confident errors among the validation images, under `errors/most_confident`: the image, and
 /// Grad-CAM of the last convolution for the predicted and for the true class over it.
 #[derive(Clone, Copy, Debug)]
 pub struct Errors;
@@ -37,12 +37,12 @@ impl Observer<Findings> for Errors {
         let errors = evaluation::Errors::of(predictions, SHOWN);
         let picture = Gallery::new(moment, predictions, &errors).picture(moment.epoch);
         let value = Value::images(Tag::of("errors/most_confident"), vec![picture]).described(
-            "The validation images that the network gets wrong and is surest about: a mislabelled image, an odd one, \
-             or something that it has not understood. From left to right the image, and over it where the last \
-             convolution finds what speaks for the predicted and for the true class (Grad-CAM, Selvaraju et al. 2017), \
-             from blue, little, to red, most, each on a scale of its own, and without colours where nothing speaks for \
-             it; a network without convolutions has the image alone. Bars are as long as the probability; \
-             the number is the image's position in the validation data, from 0.",
+            "Misclassified validation images, those of the highest confidence first: label errors, outliers, or classes \
+             that the network does not separate. From left to right the image, and Grad-CAM (Selvaraju et al. 2017) of \
+             the last convolution for the predicted and for the true class over it, from blue, low, to red, high, each \
+             on a scale of its own, and without colours where nothing supports the class; a network without \
+             convolutions has the image alone. Bars show the probability; the number is the image's index in the \
+             validation set, from 0.",
         );
         out.push(Run::Validation, epoch_step(moment.epoch), vec![value]);
     }
@@ -70,8 +70,8 @@ impl<'a> Gallery<'a> {
         let top = LINES[2] + 8;
         let rows = self.errors.ranked.len() as u32;
         let height = if rows == 0 { 120 } else { top + rows * pitch };
-        let mut canvas = card::card(height, MARGIN, "Surest errors", &card::moment(epoch));
-        let mut note = format!("{} of {} are wrong", grouped(self.errors.count), self.images());
+        let mut canvas = card::card(height, MARGIN, "Most confident errors", &card::moment(epoch));
+        let mut note = format!("{} of {} misclassified", grouped(self.errors.count), self.images());
         if self.errors.not_finite > 0 {
             note += &format!("; not finite: {}", self.errors.not_finite);
         }
@@ -133,7 +133,7 @@ impl<'a> Gallery<'a> {
         let (text, below, colour) = match (self.errors.not_finite, self.predictions.is_empty()) {
             (1.., _) => ("✗ nothing can be said", "the network's probabilities are not finite".to_owned(), RED),
             (0, true) => ("no images", "there is nothing to get wrong".to_owned(), INK),
-            (0, false) => ("✓ no errors", format!("all of {} are right", self.images()), GREEN),
+            (0, false) => ("✓ no errors", format!("all of {} predicted correctly", self.images()), GREEN),
         };
         let middle = card::WIDTH / 2;
         canvas.text_centred(middle, 78, text, Style { face: Face::Bold, size: 15, colour });

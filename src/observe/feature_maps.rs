@@ -25,7 +25,7 @@ const BRIGHTEST: f64 = 0.99;
 const MEMORY: &str = "feature-maps";
 const COLOURS: ColourMap = ColourMap::Magma;
 
-/// The maps of every convolution and pooling, under `feature_maps/<layer>`, one picture for each probe image; at the end
+/// The maps of every convolution and pooling, under `layers/feature_maps/<layer>`, one picture for each probe image; at the end
 /// a film of the first layer's answer to the first image.
 #[derive(Clone, Debug)]
 pub struct FeatureMaps {
@@ -79,7 +79,7 @@ fn values(moment: &Moment<'_>, probes: &Probes) -> Vec<Value> {
             let class = card::class_name(&moment.dataset.classes, label);
             picture(name, moment.epoch, &render::image(pixels, probes.shape()), &class, maps)
         });
-        Value::images(Tag::of(format!("feature_maps/{name}")), pictures.collect()).described(format!(
+        Value::images(Tag::of(format!("layers/feature_maps/{name}")), pictures.collect()).described(format!(
             "What `{name}` answers to {}, one picture each: a tile is a channel, the brighter the stronger its answer \
              there. All tiles of a picture share the scale above them, which ends where 99 % of the positive values do; \
              numbers at the left count channels; silent channels are 0 everywhere.",

@@ -12,7 +12,7 @@ use crate::types::Tag;
 /// Kernels shown at most.
 const SHOWN: usize = 64;
 
-/// The kernels of the first convolution as tiles, under `filters/<layer>`.
+/// The kernels of the first convolution as tiles, under `layers/filters/<layer>`.
 #[derive(Clone, Copy, Debug)]
 pub struct Filters;
 
@@ -29,7 +29,7 @@ fn value(moment: &Moment<'_>) -> Option<Value> {
     let layer = layers.iter().find(|layer| matches!(layer.kind, LayerKind::Conv2d { .. }))?;
     let kernels = Kernels::of(&layer.name, moment.parameters)?;
     let picture = kernels.picture(&layer.name, moment.epoch);
-    Some(Value::images(Tag::of(format!("filters/{}", layer.name)), vec![picture]).described(format!(
+    Some(Value::images(Tag::of(format!("layers/filters/{}", layer.name)), vec![picture]).described(format!(
         "Kernels of the first convolution, `{}`: the patterns it looks for. Blue weights are negative, white ones 0, red \
          ones positive; kernels over red, green and blue are shown in these colours, with 0 as middle grey. All share one \
          scale.",

@@ -23,45 +23,50 @@ impl Observer<Findings> for CustomScalars {
 fn layout(network: &Network) -> Layout {
     let tag = Pattern::tag;
     let band = |layer: &Layer| {
-        let tag = |what: &str| Tag::of(format!("{what}/{}", layer.name));
+        let tag = |what: &str| Tag::of(format!("layers/{what}/{}", layer.name));
         let margin =
             Margin { value: tag("activation_mean"), lower: tag("activation_low"), upper: tag("activation_high") };
-        Chart::margins(format!("activations of {}: mean ± deviation", layer.name), [margin])
+        Chart::margins(format!("activations of {}: mean ± standard deviation", layer.name), [margin])
     };
+    // TensorBoard 2.21 shows charts with margins in reverse order.
+    let bands: Vec<Chart> = explain::activation_layers(network).map(band).collect();
     Layout::new([
         Category::new(
             "Learning",
             [
                 Chart::lines("loss, train and validation", [tag("epoch_loss")]),
                 Chart::lines("accuracy, train and validation", [tag("epoch_accuracy")]),
-                Chart::lines("loss against steps", [tag("batch_loss"), tag("evaluation_loss_vs_iterations")]),
-                Chart::lines("precision, recall, F1: means over the classes", [Pattern::prefix("macro_average/")]),
-                Chart::lines("F1 of each class", [Pattern::prefix("class_f1/")]),
-                Chart::lines("calibration error", [tag("calibration/ece")]),
+                Chart::lines("loss per iteration", [tag("batch_loss"), tag("evaluation_loss_vs_iterations")]),
+                Chart::lines("precision, recall, F1: macro averages", [Pattern::prefix("macro_average/")]),
+                Chart::lines("F1 per class", [Pattern::prefix("per_class/f1/")]),
+                Chart::lines("expected calibration error", [tag("reliability/ece")]),
             ],
         ),
         Category::new(
             "Gradients and updates",
             [
-                Chart::lines("gradient norm, of all and of each layer", [Pattern::prefix("gradient_norm")]),
-                Chart::lines("size of an update as a share of the weights", [Pattern::prefix("update_ratio/")]),
-                Chart::lines("values that are not finite", [Pattern::prefix("non_finite/")]),
+                Chart::lines(
+                    "gradient norm, total and per layer",
+                    [tag("gradient_norm"), Pattern::prefix("layers/gradient_norm/")],
+                ),
+                Chart::lines("update-to-weight ratio per layer", [Pattern::prefix("layers/update_ratio/")]),
+                Chart::lines("non-finite values", [Pattern::prefix("non_finite/")]),
             ],
         ),
         Category::new(
             "Activations",
             [
-                Chart::lines("share of dead units", [Pattern::prefix("dead_units/")]),
-                Chart::lines("share of zeros", [Pattern::prefix("activation_zeros/")]),
+                Chart::lines("dead units per layer, share", [Pattern::prefix("layers/dead_units/")]),
+                Chart::lines("zero activations per layer, share", [Pattern::prefix("layers/activation_zeros/")]),
             ]
             .into_iter()
-            .chain(explain::activation_layers(network).map(band)),
+            .chain(bands.into_iter().rev()),
         ),
         Category::new(
             "Speed",
             [
-                Chart::lines("training images a second", [tag("images_per_second")]),
-                Chart::lines("where the time goes", [Pattern::prefix("time/")]),
+                Chart::lines("training images per second", [tag("images_per_second")]),
+                Chart::lines("time per phase, share", [Pattern::prefix("time/")]),
             ],
         ),
     ])

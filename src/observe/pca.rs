@@ -14,7 +14,7 @@ pub(super) const POINTS: usize = 400;
 /// The name of what is remembered.
 const MEMORY: &str = "pca";
 
-/// Principal components of the last hidden layer, under `embedding/pca`, and how well they tell classes apart.
+/// Principal components of the last hidden layer, under `features/pca`, and how well they tell classes apart.
 #[derive(Clone, Debug)]
 pub struct PcaPlane {
     space: FeatureSpace,
@@ -50,7 +50,7 @@ impl Observer<Findings> for PcaPlane {
             silhouette,
         }
         .picture();
-        let image = Value::images(Tag::of("embedding/pca"), vec![picture]).described(format!(
+        let image = Value::images(Tag::of("features/pca"), vec![picture]).described(format!(
             "The outputs of `{}`, from which the last layer decides, for {} spread over the classes, on the plane on which \
              they differ most (principal component analysis). A point is an image, its colour the true class, a ring a \
              wrong answer. The plane is a straight view of the space: distances that it shows are there, but classes that \
@@ -61,8 +61,8 @@ impl Observer<Findings> for PcaPlane {
             card::counted(sample.points.len(), "validation image"),
         ));
         let score = silhouette.map(|score| {
-            Value::scalar(Tag::of("embedding/silhouette_pca"), score as f32).described(
-                "How well classes lie apart on the plane of `embedding/pca`: the mean silhouette (Rousseeuw 1987), from \
+            Value::scalar(Tag::of("features/silhouette_pca"), score as f32).described(
+                "How well classes lie apart on the plane of `features/pca`: the mean silhouette (Rousseeuw 1987), from \
                  -1 over 0, overlapping, to 1, far apart.",
             )
         });

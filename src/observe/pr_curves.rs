@@ -1,4 +1,4 @@
-//! Precision against recall of each class, for TensorBoard's own tab.
+//! Precision-recall curves of each class, for TensorBoard's own tab.
 
 use super::class_tags::{self, class_tags};
 use super::{Findings, card, epoch_step};
@@ -26,10 +26,10 @@ impl Observer<Findings> for PrCurves {
             };
             match PrCurve::of_counts(&counts) {
                 Ok(curve) => values.push(Value::pr_curve(tag, curve).described(format!(
-                    "{} against all other classes on the validation images. Where the network takes an image for the \
-                     class only if its probability is at least a threshold: which share of those belong to it \
-                     (precision), and which share of its images they are (recall), for thresholds from 0 to 1. The \
-                     nearer to the upper right corner, the better.{}",
+                    "Precision-recall curve of {} against all other classes on the validation images, over thresholds from 0 \
+                     to 1 on its probability. Precision is the share of the images at or above the threshold that belong \
+                     to the class, recall the share of the images of the class that are. Better curves are nearer to the \
+                     upper right corner.{}",
                     card::class_name(classes, class),
                     class_tags::note(count)
                 ))),

@@ -7,7 +7,7 @@ use super::card;
 use super::feature_space::{FeatureSpace, Sample};
 use crate::eventlog::{Embeddings, EmbeddingsError, Sprite};
 use crate::picture::Picture;
-use crate::render::{self, Canvas, Zoom};
+use crate::render::{self, Canvas, Rgb, Zoom, scatter};
 use crate::train::{Moment, Observer};
 
 /// Images in a snapshot, at most.
@@ -46,19 +46,37 @@ fn embeddings(sample: &Sample, classes: &[String]) -> Result<Embeddings, Embeddi
     let (predictions, images) = (&sample.predictions, &sample.images);
     let row = |&image: &usize| {
         let (label, predicted) = (predictions.label(image), predictions.predicted(image));
+        let [class, answer] = [label, predicted].map(|class| card::class_name(classes, class));
+        let shown = if class == answer { class.clone() } else { format!("{class} predicted as {answer}") };
         vec![
-            card::class_name(classes, label),
-            card::class_name(classes, predicted),
+            shown,
+            class,
+            answer,
             if label == predicted { "right" } else { "wrong" }.to_owned(),
             format!("{:.3}", predictions.confidence(image)),
             images.indices()[image].to_string(),
         ]
     };
     let pixels: Vec<&[u8]> = images.images().collect();
-    let cells: Vec<Picture> = kept.iter().map(|&image| cell(&render::image(pixels[image], images.shape()))).collect();
+    let tile = |&image: &usize| {
+        let (_, colour) = scatter::class_mark(predictions.label(image));
+        cell(&tinted(&render::image(pixels[image], images.shape()), colour))
+    };
+    let cells: Vec<Picture> = kept.iter().map(tile).collect();
     Embeddings::new(sample.layer.clone(), points.dims(), points.rows().flatten().copied().collect())?
-        .labelled(["class", "predicted", "answer", "confidence", "index"], kept.iter().map(row).collect())?
+        // The Projector labels points by the first column that has texts: names of classes may be numbers.
+        .labelled(["label", "class", "predicted", "answer", "confidence", "index"], kept.iter().map(row).collect())?
         .pictured(Sprite::of(&cells))
+}
+
+/// A picture whose dark parts have the colour of its class. The Projector opens without a colour map and cannot be told
+/// otherwise, but shows pictures as they are; whatever it is asked to colour them by later is seen in the bright parts.
+fn tinted(image: &Picture, colour: Rgb) -> Picture {
+    let screen = |value: u8, tint: u8| 255 - (u16::from(255 - value) * u16::from(255 - tint) / 255) as u8;
+    Picture::painted(image.width(), image.height(), |index| {
+        let pixel = image.pixels().get(index).copied().unwrap_or(card::PAPER);
+        std::array::from_fn(|channel| screen(pixel[channel], colour[channel]))
+    })
 }
 
 fn cell(image: &Picture) -> Picture {
@@ -70,4 +88,16 @@ fn cell(image: &Picture) -> Picture {
     let mut canvas = Canvas::new(side(image.width()), side(image.height()), card::PAPER);
     canvas.place((0, 0), image, zoom);
     canvas.into_picture()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dark_parts_have_the_colour_of_the_class_and_bright_ones_stay() {
+        let image = Picture::painted(3, 1, |index| [0, 255, 128][index..=index].repeat(3).try_into().unwrap());
+        let tinted = tinted(&image, [200, 0, 100]);
+        assert_eq!(tinted.pixels(), [[200, 0, 100], [255; 3], [228, 128, 178]]);
+    }
 }

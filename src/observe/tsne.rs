@@ -13,7 +13,7 @@ use crate::types::Tag;
 /// The name of what is remembered.
 const MEMORY: &str = "tsne";
 
-/// t-SNE of the last hidden layer, under `embedding/tsne`, and how well it tells classes apart. Each layout starts from
+/// t-SNE of the last hidden layer, under `features/tsne`, and how well it tells classes apart. Each layout starts from
 /// the one before, so that clusters can be followed.
 #[derive(Clone, Debug)]
 pub struct TsnePlane {
@@ -51,7 +51,7 @@ impl Observer<Findings> for TsnePlane {
         }
         .picture();
         keep_frame(&mut self.frames, &picture);
-        let image = Value::images(Tag::of("embedding/tsne"), vec![picture]).described(format!(
+        let image = Value::images(Tag::of("features/tsne"), vec![picture]).described(format!(
             "The outputs of `{}`, from which the last layer decides, for {} spread over the classes, laid out by t-SNE \
              (van der Maaten and Hinton 2008, perplexity 30) so that images with similar features are neighbours. A \
              point is an image, its colour the true class, a ring a wrong answer.\n\n\
@@ -64,15 +64,15 @@ impl Observer<Findings> for TsnePlane {
             card::counted(sample.points.len(), "validation image"),
         ));
         let score = silhouette.map(|score| {
-            Value::scalar(Tag::of("embedding/silhouette_tsne"), score as f32).described(
-                "How well classes lie apart on the plane of `embedding/tsne`: the mean silhouette (Rousseeuw 1987), from \
+            Value::scalar(Tag::of("features/silhouette_tsne"), score as f32).described(
+                "How well classes lie apart on the plane of `features/tsne`: the mean silhouette (Rousseeuw 1987), from \
                  -1 over 0, overlapping, to 1, far apart.",
             )
         });
         let film = || {
             let text =
-                "The pictures of `embedding/tsne`, one after the other: how clusters part while the network learns.";
-            film("embedding/tsne/animation".to_owned(), &self.frames, text.to_owned())
+                "The pictures of `features/tsne`, one after the other: how clusters part while the network learns.";
+            film("features/tsne/animation".to_owned(), &self.frames, text.to_owned())
         };
         let film = if moment.last { film() } else { None };
         let (run, step) = moment.place();

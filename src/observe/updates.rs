@@ -66,7 +66,11 @@ fn values(moment: &Moment<'_>) -> Vec<Value> {
              vanish on the way back, far above that they explode.",
             layer.name
         );
-        scalar(format!("gradient_norm/{}", layer.name), length(own.map(|(_, norms)| norms.gradient)), description)
+        scalar(
+            format!("layers/gradient_norm/{}", layer.name),
+            length(own.map(|(_, norms)| norms.gradient)),
+            description,
+        )
     }));
     for ((spec, _), norms) in changes().zip(&norms) {
         // A bias starts at 0: what it is divided by says nothing. And a step that ends the run is not taken.
@@ -77,7 +81,11 @@ fn values(moment: &Moment<'_>) -> Vec<Value> {
                  larger; above 0.01, training may be unstable. A logarithmic axis shows it best.",
                 spec.layer
             );
-            values.push(scalar(format!("update_ratio/{}", spec.layer), norms.step / norms.previous, description));
+            values.push(scalar(
+                format!("layers/update_ratio/{}", spec.layer),
+                norms.step / norms.previous,
+                description,
+            ));
         }
     }
     // Counted only where a norm says that there is something to count.
@@ -181,12 +189,12 @@ mod tests {
             assert!(seen.iter().all(|seen| seen.run == Run::Steps && seen.described));
             let tags = [
                 "gradient_norm",
-                "gradient_norm/conv2d",
-                "gradient_norm/dense",
-                "gradient_norm/dense_1",
-                "update_ratio/conv2d",
-                "update_ratio/dense",
-                "update_ratio/dense_1",
+                "layers/gradient_norm/conv2d",
+                "layers/gradient_norm/dense",
+                "layers/gradient_norm/dense_1",
+                "layers/update_ratio/conv2d",
+                "layers/update_ratio/dense",
+                "layers/update_ratio/dense_1",
                 "non_finite/gradients",
                 "non_finite/weights",
             ];

@@ -29,6 +29,7 @@ use crate::observe::Log;
 use crate::operators;
 use crate::records::{self, BestEpoch, Journal, RunResult, Textfile};
 use crate::run_dir::{self, JOURNAL, RunDir, RunDirError};
+use crate::run_name;
 use crate::session::Session;
 use crate::train::{self, Fit, FitError, OnNonFinite, Outcome, Progress};
 use crate::types::{Clock, Run, Step, SystemClock, WallTime};
@@ -233,9 +234,9 @@ impl Job<'_> {
         let seconds_before = point.ledger.seconds;
         dir.write_config(&resolved.placed(dir.path()).to_toml())?;
         point.ledger.attempts = notes.borrow_mut().open(dir.held(), point.ledger.attempts)?;
-        point.ledger.started.get_or_insert(began.as_secs());
+        let started = *point.ledger.started.get_or_insert(began.as_secs());
         notes.borrow_mut().start(&point.state.position, point.ledger.rollbacks, resolved);
-        let mut session = Session::begin(dir, resolved, clock.now());
+        let mut session = Session::begin(dir, resolved, WallTime::from_secs(started).unwrap_or(began));
         self.announce(&point);
         let mut went_back_before = None;
         let trained = loop {
@@ -284,10 +285,14 @@ impl Job<'_> {
             let best = best::save(dir, &point.state, &blake3)?;
             Ok((outcome, ledger, blake3, best))
         });
+        let last = |iterations| Step::new(iterations).unwrap_or(Step::MAX);
         match &trained {
-            Ok(_) => session.end(Status::Success, clock.now()),
+            Ok((outcome, ..)) => session.end(Status::Success, clock.now(), last(outcome.iterations)),
             Err(RunError::Fit(FitError::Stopped { .. })) => {}
-            Err(_) => session.end(Status::Failure, clock.now()),
+            Err(RunError::Fit(FitError::Diverged(diverged))) => {
+                session.end(Status::Failure, clock.now(), last(diverged.iterations));
+            }
+            Err(_) => session.end(Status::Failure, clock.now(), last(point.state.position.iterations)),
         }
         let (outcome, mut ledger, weights_blake3, best) = trained?;
         ledger.log_bytes.add(Kind::Hparams, session.bytes());
@@ -324,11 +329,13 @@ impl Job<'_> {
         dir.go_on_at(epoch)?;
         // A state that nobody has looked at shows its last step again.
         let next = if position.unseen { position.iterations } else { position.iterations + 1 };
-        let next = if position.iterations == 0 { 0 } else { next };
         let files = LogDir::within(dir.held().clone(), Origin::here())
             .starting_at(Run::Train, epoch)
             .starting_at(Run::Validation, epoch)
-            .starting_at(Run::Steps, Step::new(next).unwrap_or(Step::MAX));
+            // Never 0, at which HParams's settings stand in the same directory: they would be void, too.
+            .starting_at(Run::Steps, Step::new(next).unwrap_or(Step::MAX))
+            .placing(Run::Steps, dir.dir_of(Run::Steps));
+        let files = if config.trigger(Observed::Projector).is_never() { files } else { files.showing_snapshots() };
         let limits = Limits::default();
         let limits = Limits { encoders: limits.encoders.min(threads), ..limits };
         let mut log = Log::new(Background::spawn(files, limits)?, Arc::clone(clock));
@@ -397,6 +404,13 @@ impl Job<'_> {
     fn announce(&self, point: &Point) {
         let Job { resolved, dir, dataset, network, device, threads, .. } = *self;
         let config = &resolved.config;
+        if let Some(mark) = run_name::unshown(dir.path()) {
+            tracing::warn!(
+                "log directory {:?}: TensorBoard 2.21 shows no pictures of a run with {mark} in its path; choose another \
+                 --logdir or --run-name",
+                dir.path()
+            );
+        }
         let epochs = if config.epochs == 1 { "1 epoch".to_owned() } else { format!("{} epochs", config.epochs) };
         let (on, logdir) = (device_text(device, threads), dir.path().display());
         let position = point.state.position;

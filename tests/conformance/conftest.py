@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import reading
-from expected import COMMAND, HPARAMS, SERVED, SNAPSHOTS
+from expected import COMMAND, SERVED
 from serving import TensorBoard, served_series, steps_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ def logs(trainer, tmp_path_factory):
 @pytest.fixture(scope="session")
 def contents(logs):
     """run -> [Event] of the runs that hold series, read by the independent reader."""
-    return {run: events for run, events in reading.contents(logs).items() if run not in [*HPARAMS, *SNAPSHOTS]}
+    return reading.contents(logs)
 
 
 @pytest.fixture(scope="session", params=["true", "false"], ids=["data-server", "python-loader"])

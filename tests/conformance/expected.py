@@ -41,13 +41,13 @@ EXPECTED = {
             "epoch_accuracy": EVERY_EPOCH,
             "epoch_learning_rate": EVERY_EPOCH,
             **{
-                f"activation_{number}/{layer}": EVERY_EPOCH
+                f"layers/activation_{number}/{layer}": EVERY_EPOCH
                 for layer in WITH_WEIGHTS for number in ("mean", "deviation", "low", "high")
             },
-            **{f"{share}/{layer}": EVERY_EPOCH for layer in WITH_RELU for share in ("activation_zeros", "dead_units")},
+            **{f"layers/{share}/{layer}": EVERY_EPOCH for layer in WITH_RELU for share in ("activation_zeros", "dead_units")},
             "non_finite/activations": EVERY_EPOCH,
-            "embedding/silhouette_pca": EVERY_EPOCH,
-            "embedding/silhouette_tsne": EVERY_EPOCH,
+            "features/silhouette_pca": EVERY_EPOCH,
+            "features/silhouette_tsne": EVERY_EPOCH,
         },
         "histograms": {
             **{
@@ -58,16 +58,16 @@ EXPECTED = {
         },
         "images": {
             "inputs/image": ONCE,
-            "filters/conv2d": EVERY_EPOCH,
-            **{f"feature_maps/{layer}": EVERY_EPOCH for layer in WITH_FEATURE_MAPS},
+            "layers/filters/conv2d": EVERY_EPOCH,
+            **{f"layers/feature_maps/{layer}": EVERY_EPOCH for layer in WITH_FEATURE_MAPS},
             **{f"grad_cam/{layer}": EVERY_EPOCH for layer in WITH_GRAD_CAM},
             "explanations/conv2d_1": ENDS,
-            **{f"activation_max/{name}": ENDS for name in ("conv2d", "conv2d_1", "classes")},
-            "embedding/pca": EVERY_EPOCH,
-            "embedding/tsne": EVERY_EPOCH,
+            **{f"layers/activation_max/{name}": ENDS for name in ("conv2d", "conv2d_1", "classes")},
+            "features/pca": EVERY_EPOCH,
+            "features/tsne": EVERY_EPOCH,
             # Films stand at the last epoch.
-            "embedding/tsne/animation": EVERY_EPOCH[-1:],
-            "feature_maps/conv2d/animation": EVERY_EPOCH[-1:],
+            "features/tsne/animation": EVERY_EPOCH[-1:],
+            "layers/feature_maps/conv2d/animation": EVERY_EPOCH[-1:],
         },
         "text": {
             "model/summary": ONCE,
@@ -82,25 +82,25 @@ EXPECTED = {
             "epoch_loss": EVERY_EPOCH,
             "epoch_accuracy": EVERY_EPOCH,
             "best/val_accuracy": EVERY_EPOCH,
-            **{f"class_{score}/{name}": EVERY_EPOCH for score in SCORES for name in CLASSES},
+            **{f"per_class/{score}/{name}": EVERY_EPOCH for score in SCORES for name in CLASSES},
             **{f"macro_average/{score}": EVERY_EPOCH for score in SCORES},
-            "calibration/ece": EVERY_EPOCH,
+            "reliability/ece": EVERY_EPOCH,
         },
         "images": {
-            "confusion/counts": EVERY_EPOCH,
-            "confusion/normalised": EVERY_EPOCH,
-            "calibration/reliability": EVERY_EPOCH,
+            "errors/confusion": EVERY_EPOCH,
+            "errors/confusion_normalised": EVERY_EPOCH,
+            "reliability/diagram": EVERY_EPOCH,
             "errors/most_confident": EVERY_EPOCH,
         },
-        "text": {"classes/scores": EVERY_EPOCH},
+        "text": {"per_class/scores": EVERY_EPOCH},
         "pr_curves": {f"pr_curve/{name}": EVERY_EPOCH for name in CLASSES},
     },
-    "fit/steps": {
+    "fit": {
         "scalars": {
             "batch_loss": EVERY_UPDATE,
             "batch_accuracy": EVERY_UPDATE,
             "gradient_norm": EVERY_UPDATE,
-            **{f"{what}/{layer}": EVERY_UPDATE for layer in WITH_WEIGHTS for what in ("gradient_norm", "update_ratio")},
+            **{f"layers/{what}/{layer}": EVERY_UPDATE for layer in WITH_WEIGHTS for what in ("gradient_norm", "update_ratio")},
             "non_finite/gradients": EVERY_UPDATE,
             "non_finite/weights": EVERY_UPDATE,
             "images_per_second": EVERY_UPDATE,
@@ -122,14 +122,23 @@ SERVED = {
     for run, plugins in EXPECTED.items()
 }
 
-# run -> tags that tell TensorBoard's HParams of the run, a file each; nothing else is in these runs.
+# run -> tags that tell TensorBoard's HParams of the run, a file each.
 HPARAMS = {
     ".": ["_hparams_/experiment"],
     "fit": ["_hparams_/session_start_info", "_hparams_/session_end_info"],
 }
 
-# Snapshots for the Projector: runs of files beside an event file that says nothing.
-SNAPSHOTS = [f"fit/projector/epoch_{epoch:04}" for epoch in (0, EPOCHS - 1)]
+# Entries of TensorBoard's list of runs.
+RUNS = sorted({*EXPECTED, *HPARAMS})
+
+# Snapshots for the Projector, the one that it opens first.
+PROJECTOR_RUN = "fit"
+SNAPSHOTS = [f"dense/at_epoch_{EPOCHS - 1:04}", "dense/epoch_0000"]
+PROJECTOR_POINTS = VALIDATION_SAMPLES
+
+# What somebody who opens a tab sees without a click, in TensorBoard's order of tags: the groups that it opens.
+FIRST_SCALARS = ["batch_accuracy", "batch_loss", "best/val_accuracy", "epoch_accuracy", "epoch_learning_rate", "epoch_loss"]
+FIRST_IMAGES = ["errors/confusion", "errors/confusion_normalised", "errors/most_confident", "explanations/conv2d_1"]
 
 # The run whose event file holds the model as a TensorFlow graph; the tab calls it "Default".
 GRAPH_RUN = "fit/train"

@@ -1,5 +1,6 @@
 """A reader of event files that shares no code with the writer, nor its framing with TensorBoard."""
 
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +82,18 @@ def event_files(logdir):
     return runs
 
 
+def curve_files(logdir):
+    """run -> its event files but for those that only HParams reads; runs without any are left out."""
+    runs = {}
+    for run, paths in event_files(logdir).items():
+        if curves := [path for path in paths if not re.search(r"\.hparams\.|session", path.name)]:
+            runs[run] = curves
+    return runs
+
+
 def contents(logdir):
-    """run -> [Event], over all files of the run."""
-    return {run: [event for path in paths for event in events(path)] for run, paths in event_files(logdir).items()}
+    """run -> [Event], over all files of the run with curves."""
+    return {run: [event for path in paths for event in events(path)] for run, paths in curve_files(logdir).items()}
 
 
 PLUGINS = {"graph_keras_model": "graphs"}

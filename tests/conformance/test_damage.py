@@ -18,7 +18,7 @@ def damaged(request, logs, tmp_path_factory):
     """A copy of the log directory with one payload byte of one file changed, and the offset of the record it is in."""
     copy = tmp_path_factory.mktemp("damaged") / "logs"
     shutil.copytree(logs, copy)
-    (path,) = reading.event_files(copy)[request.param]
+    (path,) = reading.curve_files(copy)[request.param]
     # The last value of a scalar: flipped in its lowest bit it still is a number, so only checksums can tell.
     record = [record for record in reading.records(path) if ends_with_a_scalar(record)][-1]
     data = bytearray(path.read_bytes())

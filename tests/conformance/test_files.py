@@ -7,7 +7,8 @@ import sys
 
 import pytest
 import reading
-from expected import EPOCHS, EXPECTED, GRAPH_RUN, HPARAMS, LAYERS, LEAST_ACCURACY, SNAPSHOTS
+from expected import EPOCHS, EXPECTED, GRAPH_RUN, HPARAMS, ITERATIONS, LAYERS, LEAST_ACCURACY
+from expected import RUNS as ENTRIES
 from serving import COMPLAINT, steps_of
 from tbparse import SummaryReader
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
@@ -24,8 +25,8 @@ def test_the_checksum_is_the_published_one():
 
 
 def test_a_run_is_a_directory_with_one_event_file(logs):
-    files = reading.event_files(logs)
-    assert sorted(files) == sorted([*RUNS, *HPARAMS, *SNAPSHOTS])
+    assert sorted(reading.event_files(logs)) == ENTRIES
+    files = reading.curve_files(logs)
     for run in RUNS:
         paths = files[run]
         assert len(paths) == 1, f"{run}: {paths}"
@@ -47,7 +48,7 @@ def test_tensorboard_reads_every_record(logs, contents):
 
 
 def check_raw_loader(logdir, counts):
-    for run, paths in reading.event_files(logdir).items():
+    for run, paths in reading.curve_files(logdir).items():
         if run not in counts:
             continue
         read = sum(1 for path in paths for _ in RawEventFileLoader(str(path)).Load())
@@ -56,19 +57,26 @@ def check_raw_loader(logdir, counts):
 
 def test_what_hparams_want_to_know_stands_in_files_of_its_own(logs):
     for run, tags in HPARAMS.items():
-        paths = reading.event_files(logs)[run]
+        paths = [path for path in reading.event_files(logs)[run] if path not in reading.curve_files(logs).get(run, [])]
         assert len(paths) == len(tags)
         for path, tag in zip(paths, tags, strict=True):
             version, event = reading.events(path)
             assert version.file_version == "brain.Event:2"
             (value,) = event.summary.value
-            assert (value.tag, value.metadata.plugin_data.plugin_name, event.step) == (tag, "hparams", 0)
+            step = ITERATIONS if tag.endswith("end_info") else 0
+            assert (value.tag, value.metadata.plugin_data.plugin_name, event.step) == (tag, "hparams", step)
+
+
+def test_the_end_of_a_session_is_read_last(logs):
+    """TensorBoard's own loader goes on from file to file in the order of their names, and never back."""
+    first, curves, last = reading.event_files(logs)["fit"]
+    assert "session.0-start" in first.name and "session" not in curves.name and last.name.endswith(".session-end.v2")
 
 
 def test_the_result_counts_every_byte_of_the_log(logs):
     log_bytes = json.loads((logs / "fit" / "result.json").read_text())["log_bytes"]
     written = sum(path.stat().st_size for path in (logs / "fit").rglob("*")
-                  if path.is_file() and ("tfevents" in path.name or "projector" in path.parts))
+                  if path.is_file() and ("tfevents" in path.name or "plugins" in path.parts))
     assert sum(log_bytes.values()) == written
     assert set(log_bytes) >= {"scalars", "histograms", "images", "text", "graphs", "hparams", "headers"}
 
@@ -78,7 +86,8 @@ def test_a_file_opens_with_its_version_and_the_start_of_a_session(contents, run)
     first, second = contents[run][:2]
     assert first.file_version == "brain.Event:2"
     assert 0 < len(first.source_metadata.writer) <= 128
-    assert (second.session_log.status, second.step) == (SessionLog.START, 0)
+    # At step 0 the settings for HParams stand in the run's own directory, and a start there would void them.
+    assert (second.session_log.status, second.step) == (SessionLog.START, 1 if run == "fit" else 0)
     assert sum(event.HasField("file_version") for event in contents[run]) == 1
 
 
@@ -160,7 +169,12 @@ def test_inspect_reads_the_files_without_complaint(logs):
         assert f"{logs / run}" in done.stdout
         for tag in tags_of(run):
             assert re.search(rf"^ +{re.escape(tag)}$", done.stdout, re.MULTILINE), f"{tag}:\n{done.stdout}"
-    assert set(re.findall(r"outoforder_steps +(.*)", done.stdout)) == {"[]"}
+    # It reads the files of a directory in no order, and `fit` has three.
+    of_runs = re.split(r"^Event statistics for ", done.stdout, flags=re.MULTILINE)[1:]
+    assert len(of_runs) >= len(RUNS)
+    for said in of_runs:
+        if not said.startswith(f"{logs / 'fit'}:"):
+            assert set(re.findall(r"outoforder_steps +(.*)", said)) == {"[]"}, said
 
 
 def tags_of(run):

@@ -1,16 +1,21 @@
 """A sweep of six trials as stock TensorBoard's HParams shows it, by both of its loaders."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 
 import pytest
 import reading
 from serving import TensorBoard
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 RATES = ["0.0003", "0.001", "0.003", "0.01", "0.03", "100"]
 DIVERGES = "100"
-# TensorBoard sorts each of the two by name, and shows five columns until it is asked for more.
+# TensorBoard sorts each of the two by name, and shows five columns until it is asked for more: those that differ, which is
+# the learning rate alone, and those that usually do.
 SHOWN_FIRST = ["batch-size", "conv-filters", "dense-units", "learning-rate", "optimizer"]
 COLUMNS = [*SHOWN_FIRST, "dataset", "epochs", "kernel-size", "limit-train", "limit-validation", "momentum",
            "precision", "seed", "weight-decay"]
@@ -121,11 +126,125 @@ def test_a_trial_that_ran_again_has_one_row_with_its_new_values(trainer, sweep, 
     """And the same with a finished run, whose directory is refused without `--fresh`."""
     before = {path: path.read_bytes() for path in sweep.iterdir() if path.is_file()}
     again = RATES[1]
-    old = reading.event_files(sweep)[f"lr={again}"]
+    old = len(reading.event_files(sweep)[f"lr={again}"])
     trial(trainer, sweep, again, "--fresh")
-    assert reading.event_files(sweep)[f"lr={again}"] == old
+    assert len(reading.event_files(sweep)[f"lr={again}"]) == old
     assert {path: path.read_bytes() for path in sweep.iterdir() if path.is_file()} == before, "written once"
     for fast in ("true", "false"):
         with TensorBoard(sweep, tmp_path / fast, f"--load_fast={fast}") as board:
             board.wait_for(lambda: complete(board), "all sessions")
             check(board)
+
+
+QUICK = ("--dataset", "synthetic", "--limit-validation", "100", "--conv-filters", "4", "--dense-units", "16",
+         "--observe", "none,scalars=every:1epoch", "--quiet")
+
+
+def start_time(logdir):
+    (path,) = [path for path in logdir.glob("*tfevents*") if path.name.endswith("session.0-start.v2")]
+    (value,) = reading.events(path)[1].summary.value
+    return metadata.parse_session_start_info_plugin_data(value.metadata.plugin_data.content).start_time_secs
+
+
+def test_a_resumed_run_began_when_its_first_process_did(trainer, tmp_path):
+    logdir = tmp_path / "fit"
+    trainer("--logdir", logdir, *QUICK, "--limit-train", "128", "--epochs", "1")
+    began = start_time(logdir)
+    time.sleep(1.1)
+    trainer("--logdir", logdir, *QUICK, "--limit-train", "128", "--epochs", "2")
+    assert start_time(logdir) == began
+    ends = [path for path in logdir.glob("*tfevents*") if "session-end" in path.name]
+    assert len(ends) == 1, "the first end is void"
+
+
+def test_all_settings_that_differ_are_shown_first(trainer, tmp_path):
+    """Whatever they are: five stand in the table before the first click."""
+    sweep = tmp_path / "sweep"
+    for number, flags in enumerate([("--epochs", 2), ("--epochs", 1, "--threads", 1), ("--epochs", 1, "--seed", 3)]):
+        trainer("--logdir", sweep / f"r{number}", *QUICK, "--limit-train", 128 * (number + 1), *flags)
+    with TensorBoard(sweep, tmp_path / "stderr") as board:
+        board.wait_for(lambda: experiment(board).get("hparamInfos"), "the columns")
+        columns = experiment(board)["hparamInfos"]
+    first = [info["name"] for info in columns if info.get("differs")]
+    assert first == ["epochs", "learning-rate", "limit-train", "seed", "threads"], "and one that usually differs"
+
+
+def hparams_value(tag, content):
+    value = summary_pb2.Summary.Value(tag=tag)
+    value.metadata.plugin_data.plugin_name = "hparams"
+    value.metadata.plugin_data.content = content.SerializeToString()
+    value.tensor.CopyFrom(metadata.NULL_TENSOR)
+    return value
+
+
+def foreign(logdir, settings=None, columns=None, metrics=(), scalars=()):
+    """An event file of somebody else: a session's settings, an experiment's columns, scalars."""
+    values = []
+    if columns is not None:
+        data = plugin_data_pb2.HParamsPluginData()
+        for name in columns:
+            data.experiment.hparam_infos.add(name=name, type=api_pb2.DATA_TYPE_STRING)
+        for tag in metrics:
+            data.experiment.metric_infos.add(name=api_pb2.MetricName(tag=tag))
+        values.append(hparams_value(metadata.EXPERIMENT_TAG, data))
+    if settings is not None:
+        data = plugin_data_pb2.HParamsPluginData()
+        for name, value in settings.items():
+            kind = "string_value" if isinstance(value, str) else "number_value"
+            setattr(data.session_start_info.hparams[name], kind, value)
+        values.append(hparams_value(metadata.SESSION_START_INFO_TAG, data))
+    values += [summary_pb2.Summary.Value(tag=tag, simple_value=0.5) for tag in scalars]
+    writer = EventFileWriter(str(logdir))
+    writer.add_event(event_pb2.Event(wall_time=100, file_version="brain.Event:2"))
+    writer.add_event(event_pb2.Event(wall_time=100, summary=summary_pb2.Summary(value=values)))
+    writer.close()
+
+
+# How other writers tell HParams of their runs: as TensorFlow's and Keras's callbacks with an experiment above all runs, as
+# PyTorch's and tensorboardX's `add_hparams` with one in every run, and with none.
+def as_tensorflow(logs):
+    foreign(logs, columns=["units"], metrics=["top5"])
+    for units in (16, 32):
+        foreign(logs / f"keras{units}", {"units": str(units)}, scalars=["top5", "unnamed"])
+
+
+def as_pytorch(logs):
+    for units in (16, 32):
+        foreign(logs / "torch" / f"17000000{units}.5", {"units": str(units)}, ["units"], ["top5"], ["top5", "unnamed"])
+
+
+def without_an_experiment(logs):
+    for units in (16, 32):
+        foreign(logs / "deep" / "er" / f"run{units}", {"units": float(units)}, scalars=["top5"])
+        foreign(logs / "deep" / "er" / f"run{units}" / "validation", scalars=["f1"])
+
+
+@pytest.mark.parametrize("place", ["fit", "nested/fit"])
+@pytest.mark.parametrize("write", [as_tensorflow, as_pytorch, without_an_experiment])
+def test_runs_of_other_writers_keep_their_columns(trainer, tmp_path, write, place):
+    logs = tmp_path / "logs"
+    write(logs)
+    trainer("--logdir", logs / place, *QUICK, "--limit-train", "128", "--epochs", "1")
+    inferred = write is without_an_experiment
+    for fast in ("true", "false"):
+        with TensorBoard(logs, tmp_path / fast, f"--load_fast={fast}") as board:
+            board.wait_for(lambda: len(found(board)) == 3, "three sessions")
+            columns = experiment(board)
+            if write is as_pytorch and (fast == "true" or place != "fit"):
+                # Every run of theirs has an experiment, and the data server takes any: with theirs alone it is the same.
+                assert "units" in {info["name"] for info in columns["hparamInfos"]}
+                continue
+            names = {info["name"] for info in columns["hparamInfos"]}
+            assert names == {*COLUMNS, "units"}
+            metrics = {(info["name"].get("group", ""), info["name"]["tag"]) for info in columns["metricInfos"]}
+            assert metrics == {*METRICS, ("", "top5"), *([("validation", "f1")] if inferred else [])}
+            theirs = [row for name, row in found(board).items() if name != place]
+            assert sorted(float(row["hparams"]["units"]) for row in theirs) == [16, 32]
+            assert found(board)[place]["hparams"]["learning-rate"] == 0.001
+
+
+def found(board):
+    try:
+        return rows(board)
+    except urllib.error.HTTPError:
+        return {}

@@ -102,27 +102,28 @@ def test_the_profile_joins_the_graph(plugins):
     assert [dim.size for dim in output.tensor_description.shape.dim] == [64, 10]
 
 
-def test_each_snapshot_of_embeddings_is_a_run_of_the_projector(plugins, plugin_logs):
-    snapshots = ["all/projector/epoch_0000", "all/projector/epoch_0001"]
-    assert set(snapshots) < set(plugins.json("runs"))
+def test_snapshots_of_embeddings_are_tensors_of_one_run(plugins, plugin_logs):
+    snapshots = ["circle/epoch_0000", "circle/at_epoch_0001"]
+    run = "all"
     plugins.wait_for(lambda: plugins.json("plugins_listing")["projector"]["enabled"], "the projector's tab")
-    assert sorted(plugins.json("plugin/projector/runs")) == snapshots
-    for run in snapshots:
-        (embedding,) = plugins.json("plugin/projector/info", run=run)["embeddings"]
-        assert (embedding["tensorName"], embedding["tensorShape"]) == ("circle", [7, 3])
-        assert embedding["sprite"]["singleImageDim"] == [5, 4]
-        body, _ = plugins.get("plugin/projector/tensor", run=run, name="circle", num_rows=100)
+    assert plugins.json("plugin/projector/runs") == [run]
+    embeddings = {found["tensorName"]: found for found in plugins.json("plugin/projector/info", run=run)["embeddings"]}
+    assert sorted(embeddings) == sorted(snapshots)
+    for step, name in enumerate(snapshots):
+        assert embeddings[name]["tensorShape"] == [7, 3]
+        assert embeddings[name]["sprite"]["singleImageDim"] == [5, 4]
+        body, _ = plugins.get("plugin/projector/tensor", run=run, name=name, num_rows=100)
         points = list(struct.iter_unpack("<3f", body))
-        step = snapshots.index(run)
         want = [(math.sin(angle), math.cos(angle), 0) for angle in (i / 7 * math.tau + step for i in range(7))]
         assert points == [pytest.approx(point, rel=1e-4, abs=1e-6) for point in want]
-        labels, _ = plugins.get("plugin/projector/metadata", run=run, name="circle", num_rows=100)
+        labels, _ = plugins.get("plugin/projector/metadata", run=run, name=name, num_rows=100)
         assert labels.decode().split("\n") == [
             "name\tclass", *(f"point {i}\t{i % 2}" for i in range(7)), ""]
-        sheet, content_type = plugins.get("plugin/projector/sprite_image", run=run, name="circle")
+        sheet, content_type = plugins.get("plugin/projector/sprite_image", run=run, name=name)
         assert content_type == "image/png"
         assert decode_png(sheet) == (15, 12)
-        assert sheet == (plugin_logs / run / "sprite.png").read_bytes()
+        points = plugin_logs / run / "plugins" / "org_tensorflow_tensorboard_projector" / f"epoch_{step:04}"
+        assert sheet == (points / "sprite.png").read_bytes()
 
 
 def test_an_animation_is_served_as_a_gif(plugins, written):
@@ -142,7 +143,7 @@ def test_inspect_names_every_kind(trainer, plugin_logs):
     assert kinds["pr_curve/three"] == "pr_curves"
     assert kinds["custom_scalars__config__"] == "custom_scalars"
     assert kinds["profile/one_step"] == "graph_run_metadata"
-    (points,) = runs["all/projector/epoch_0001"]["tags"]
+    (points,) = [tag for tag in runs["all"]["tags"] if tag["plugin"] == "projector"]
     assert (points["name"], points["plugin"], points["form"]) == ("circle", "projector", "files")
     assert points["bytes"] > 0
 

@@ -83,16 +83,16 @@ def test_scores_are_those_of_the_predictions(known):
         for k, name in enumerate(NAMES):
             right, found = ((predicted == k) & (labels == k)).sum(), (predicted == k).sum()
             support = (labels == k).sum()
-            want[f"class_precision/{name}"] = right / max(found, 1)
-            want[f"class_recall/{name}"] = right / max(support, 1)
-            want[f"class_f1/{name}"] = 2 * right / max(found + support, 1)
+            want[f"per_class/precision/{name}"] = right / max(found, 1)
+            want[f"per_class/recall/{name}"] = right / max(support, 1)
+            want[f"per_class/f1/{name}"] = 2 * right / max(found + support, 1)
         # The last class has no image, and none is taken for it.
         for score in ("precision", "recall", "f1"):
-            want[f"macro_average/{score}"] = np.mean([want[f"class_{score}/{name}"] for name in NAMES[:5]])
+            want[f"macro_average/{score}"] = np.mean([want[f"per_class/{score}/{name}"] for name in NAMES[:5]])
         confidence = probabilities.max(axis=1).astype(float)
         bins = np.ceil(confidence * BINS)
         right = predicted == labels
-        want["calibration/ece"] = sum(
+        want["reliability/ece"] = sum(
             abs(right[bins == m].sum() - confidence[bins == m].sum()) for m in np.unique(bins)) / SAMPLES
         assert scalars.keys() == want.keys()
         got = {tag: points[epoch][2] for tag, points in scalars.items()}
@@ -101,7 +101,7 @@ def test_scores_are_those_of_the_predictions(known):
 
 
 def test_the_table_survives_odd_names(known):
-    for _, _, html in served_series(known)[RUN]["text"]["classes/scores"]:
+    for _, _, html in served_series(known)[RUN]["text"]["per_class/scores"]:
         rows = html.split("<tr>")[2:]
         assert len(rows) == CLASSES, html
         for row, name in zip(rows, ["T-shirt/top", "Ankle boot", "a|b", "größe", "no image", "never"], strict=True):

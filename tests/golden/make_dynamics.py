@@ -46,13 +46,13 @@ with torch.no_grad():
             continue
         flat = x.double().flatten()
         units = x.transpose(0, 1).flatten(1)
-        golden[f"activation_mean/{name}"] = flat.mean().item()
-        golden[f"activation_deviation/{name}"] = flat.std(correction=0).item()
-        golden[f"activation_low/{name}"] = (flat.mean() - flat.std(correction=0)).item()
-        golden[f"activation_high/{name}"] = (flat.mean() + flat.std(correction=0)).item()
+        golden[f"layers/activation_mean/{name}"] = flat.mean().item()
+        golden[f"layers/activation_deviation/{name}"] = flat.std(correction=0).item()
+        golden[f"layers/activation_low/{name}"] = (flat.mean() - flat.std(correction=0)).item()
+        golden[f"layers/activation_high/{name}"] = (flat.mean() + flat.std(correction=0)).item()
         if name != "dense_1":
-            golden[f"activation_zeros/{name}"] = (flat == 0).double().mean().item()
-            golden[f"dead_units/{name}"] = (units == 0).all(dim=1).double().mean().item()
+            golden[f"layers/activation_zeros/{name}"] = (flat == 0).double().mean().item()
+            golden[f"layers/dead_units/{name}"] = (units == 0).all(dim=1).double().mean().item()
 
 before = {name: layer.state_dict() for name, layer in layers.items() if name in with_weights}
 before = {name: {key: value.clone() for key, value in state.items()} for name, state in before.items()}
@@ -62,8 +62,8 @@ optimizer.step()
 golden["gradient_norm"] = torch.cat([p.grad.double().flatten() for p in model.parameters()]).norm().item()
 for name in with_weights:
     gradients = [p.grad.double().flatten() for p in layers[name].parameters()]
-    golden[f"gradient_norm/{name}"] = torch.cat(gradients).norm().item()
+    golden[f"layers/gradient_norm/{name}"] = torch.cat(gradients).norm().item()
     (key,) = [key for key in before[name] if key.endswith("weight")]
     old, new = before[name][key], layers[name].state_dict()[key]
-    golden[f"update_ratio/{name}"] = ((new - old).double().norm() / old.double().norm()).item()
+    golden[f"layers/update_ratio/{name}"] = ((new - old).double().norm() / old.double().norm()).item()
 print(json.dumps({name: float(f"{value:.8g}") for name, value in golden.items()}, indent=0))
