@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches};
 
 use super::{Failure, option};
 use crate::data::photo::Photo;
-use crate::data::{Inversion, Look, Specimen, change};
+use crate::data::{Doubt, Inversion, Look, Specimen, change, doubt};
 use crate::exit::Exit;
 use crate::run;
 use crate::saved::SavedRun;
@@ -62,9 +62,16 @@ fn read_one(file: &str, look: &Look, inversion: Inversion) -> Result<Specimen, F
     };
     let specimen = Specimen::of_photo(name, photo?, look, inversion)?;
     if !specimen.changes.is_empty() {
-        tracing::warn!("{name}: {}", change::sentence(&specimen.changes));
+        tracing::info!("{name}: {}", change::sentence(&specimen.changes));
     }
     Ok(specimen)
+}
+
+/// Says which answers are to be doubted, and why.
+pub(super) fn doubted(name: &str, doubts: &[Doubt]) {
+    if !doubts.is_empty() {
+        tracing::warn!("{name}: the answer is doubtful: {}", doubt::sentence(doubts));
+    }
 }
 
 /// Says all failures but one, which is for `main` to say; the exit code is that of the first one.

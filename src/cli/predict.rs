@@ -4,8 +4,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::pictures::{self, text, wrong};
 use super::{Failure, flags, option, print};
-use crate::data::{Change, Specimen};
+use crate::data::{Change, Doubt, Specimen};
 use crate::exit::Exit;
+use crate::saved::Answer;
 use crate::telemetry::Console;
 
 /// More classes than this are no classes of ours.
@@ -21,11 +22,12 @@ pub(super) fn command() -> Command {
         .about("Ask a trained network what pictures show")
         .long_about(
             "Ask a trained network what pictures show.\n\nA picture of any size and colour is made to look like the \
-             images that the network has learned from, and what was done to it is said on stderr. A picture that cannot \
-             be used does not stop the others; the exit code is that of the first one.\n\nWith --format json each \
+             images that the network has learned from, and what was done to it is said on stderr. An answer that is to be \
+             doubted has a warning: several figures, one that is cut off or on its side, or an answer that changes when \
+             the picture is prepared a little differently. A picture that cannot be used does not stop the others; the exit code is that of the first one.\n\nWith --format json each \
              picture is one line with one object: `file`, `class`, `class_index`, `probability`, `probabilities` (of \
-             every class by name, in the order of the data set) and `prepared` (a list of what was done to the \
-             picture).",
+             every class by name, in the order of the data set), `doubts` (a list of reasons to doubt the answer, mostly \
+             empty) and `prepared` (a list of what was done to the picture).",
         )
         .args(pictures::flags())
         .arg(option("format", "FORMAT", "Form of what is printed: `table` or `json` [default: table]"))
@@ -56,12 +58,12 @@ pub(super) fn predict(matches: &ArgMatches) -> Result<(), Failure> {
     let saved = pictures::saved_run(matches, &resolved.config)?;
     let files = matches.get_many::<String>("file").into_iter().flatten();
     let (specimens, failures) = pictures::read(files, &saved.look(), inversion);
-    let images: Vec<&[u8]> = specimens.iter().map(|specimen| specimen.pixels.as_slice()).collect();
     let rows: Vec<Prediction<'_>> = specimens
         .iter()
-        .zip(saved.probabilities(&images))
-        .map(|(specimen, probabilities)| Prediction::new(specimen, probabilities))
+        .zip(saved.answers(&specimens))
+        .map(|(specimen, answer)| Prediction::new(specimen, answer))
         .collect::<Result<_, _>>()?;
+    rows.iter().for_each(|row| pictures::doubted(&row.specimen.name, &row.doubts));
     if !rows.is_empty() {
         let lines: Vec<String> = match json {
             true => rows.iter().map(|row| row.json(&saved.classes).to_string()).collect(),
@@ -79,10 +81,12 @@ struct Prediction<'a> {
     probabilities: Vec<f32>,
     /// Classes, the most probable first.
     ranked: Vec<usize>,
+    doubts: Vec<Doubt>,
 }
 
 impl<'a> Prediction<'a> {
-    fn new(specimen: &'a Specimen, probabilities: Vec<f32>) -> Result<Prediction<'a>, Failure> {
+    fn new(specimen: &'a Specimen, answer: Answer) -> Result<Prediction<'a>, Failure> {
+        let Answer { probabilities, doubts } = answer;
         if !probabilities.iter().all(|p| p.is_finite()) {
             let name = &specimen.name;
             return Err(Failure::new(
@@ -93,7 +97,7 @@ impl<'a> Prediction<'a> {
         let mut ranked: Vec<usize> = (0..probabilities.len()).collect();
         // Stable, so that equal ones keep the order of their classes.
         ranked.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        Ok(Prediction { specimen, probabilities, ranked })
+        Ok(Prediction { specimen, probabilities, ranked, doubts })
     }
 
     fn json(&self, classes: &[String]) -> serde_json::Value {
@@ -106,6 +110,7 @@ impl<'a> Prediction<'a> {
             "class_index": best,
             "probability": self.probabilities.get(best),
             "probabilities": by_name,
+            "doubts": self.doubts.iter().map(Doubt::to_string).collect::<Vec<_>>(),
             "prepared": self.specimen.changes.iter().map(Change::to_string).collect::<Vec<_>>(),
         })
     }
@@ -156,7 +161,11 @@ mod tests {
     use super::*;
 
     fn specimen(name: &str, changes: Vec<Change>) -> Specimen {
-        Specimen { name: name.to_owned(), pixels: vec![0], label: None, changes }
+        Specimen { name: name.to_owned(), pixels: vec![0], label: None, changes, doubts: vec![], variants: vec![] }
+    }
+
+    fn answer(probabilities: Vec<f32>) -> Answer {
+        Answer { probabilities, doubts: vec![] }
     }
 
     fn classes() -> Vec<String> {
@@ -167,8 +176,8 @@ mod tests {
     fn a_table_is_read_at_a_glance() {
         let (one, two) = (specimen("three.png", vec![]), specimen("a much longer name\n.png", vec![]));
         let rows = [
-            Prediction::new(&one, vec![0.001, 0.998, 0.001]).unwrap(),
-            Prediction::new(&two, vec![0.25, 0.25, 0.5]).unwrap(),
+            Prediction::new(&one, answer(vec![0.001, 0.998, 0.001])).unwrap(),
+            Prediction::new(&two, answer(vec![0.25, 0.25, 0.5])).unwrap(),
         ];
         assert_eq!(
             table(&rows, &classes(), 2),
@@ -193,17 +202,18 @@ mod tests {
     #[test]
     fn keys_are_stable() {
         let one = specimen("three.png", vec![Change::Grey, Change::EightBit]);
-        let row = Prediction::new(&one, vec![0.25, 0.5, 0.25]).unwrap();
+        let answer = Answer { probabilities: vec![0.25, 0.5, 0.25], doubts: vec![Doubt::CutOff] };
+        let row = Prediction::new(&one, answer).unwrap();
         assert_eq!(
             row.json(&classes()).to_string(),
-            r#"{"file":"three.png","class":"horizontal bars","class_index":1,"probability":0.5,"probabilities":{"a":0.25,"horizontal bars":0.5,"c":0.25},"prepared":["colours turned to grey","reduced from 16 to 8 bits a channel"]}"#
+            r#"{"file":"three.png","class":"horizontal bars","class_index":1,"probability":0.5,"probabilities":{"a":0.25,"horizontal bars":0.5,"c":0.25},"doubts":["the figure runs out of the picture"],"prepared":["colours turned to grey","reduced from 16 to 8 bits a channel"]}"#
         );
     }
 
     #[test]
     fn an_answer_that_is_none_is_refused() {
         let one = specimen("three.png", vec![]);
-        let failure = Prediction::new(&one, vec![f32::NAN; 3]).err().unwrap();
+        let failure = Prediction::new(&one, answer(vec![f32::NAN; 3])).err().unwrap();
         assert_eq!((failure.exit, failure.message.starts_with("three.png: ")), (Exit::Data, true));
     }
 }

@@ -1,0 +1,164 @@
+//! Strokes against their local ground: a morphological closing gives the ground, and strokes are what it fills.
+//!
+//! The closing fills whatever is narrower than its window and darker than its surroundings (the black-hat transform).
+//! Tables, a scanner's lid and shadows are wider than that: they stay in the ground, with sharp edges.
+
+use std::collections::VecDeque;
+
+use image::{DynamicImage, ImageBuffer, Luma, imageops};
+
+use super::figure::Shades;
+use super::look::Ground;
+
+/// Values of 0 to 1, rows from the top.
+pub(super) type Plane = ImageBuffer<Luma<f32>, Vec<f32>>;
+
+/// A ground that is darker than this share of the lightest one counts as this light: noise on a dark table is no stroke.
+const DARKEST: f32 = 0.3;
+/// Noise reaches this many standard deviations.
+const NOISE: f32 = 4.0;
+/// A smaller relief than this is none.
+const LEAST: f32 = 0.035;
+
+/// In smaller pictures every pixel counts.
+const COARSE: u32 = 100;
+
+/// Strokes of one polarity.
+pub(super) struct Ink {
+    /// The share of its ground's light that a pixel is missing.
+    pub relief: Plane,
+    /// The light of the ground, negative if the ground is dark.
+    pub ground: Plane,
+    /// Relief that noise does not reach.
+    pub floor: f32,
+}
+
+impl Ink {
+    /// Strokes on `ground`, narrower than the share `window` of the picture's shorter side.
+    pub fn of(image: &DynamicImage, ground: Ground, window: f32) -> Ink {
+        let shorter = image.width().min(image.height()) as f32;
+        let radius = ((shorter * window / 2.0).round() as usize).max(1);
+        let light = light(image);
+        let layers: Vec<(Plane, Plane)> =
+            channels(image, ground, light.as_ref()).into_iter().map(|channel| layer(channel, radius)).collect();
+        // The channel in which the pen stands out: red ink does not in red light.
+        let mut relief = layers[0].0.clone();
+        for (other, _) in &layers[1..] {
+            relief.iter_mut().zip(other.iter()).for_each(|(most, value)| *most = most.max(*value));
+        }
+        let mut mean = layers[0].1.clone();
+        for (i, value) in mean.iter_mut().enumerate() {
+            *value = layers.iter().map(|(_, ground)| ground.as_raw()[i]).sum::<f32>() / layers.len() as f32;
+        }
+        let offset = median(relief.iter().copied());
+        relief.iter_mut().for_each(|value| *value = (*value - offset).max(0.0));
+        // What lies below the median is noise alone.
+        let deviation = 1.4826 * median(relief.iter().copied().filter(|value| *value > 0.0 && *value < 0.15));
+        Ink { relief, ground: mean, floor: (NOISE * deviation.min(0.05)).max(LEAST) }
+    }
+}
+
+/// The ground and the relief on it of one channel.
+fn layer(channel: Plane, radius: usize) -> (Plane, Plane) {
+    let soft = smoothed(&channel);
+    let ground = closed(&soft, radius);
+    let brightest = quantile(ground.iter().copied(), 0.95).max(0.05);
+    let mut relief = soft;
+    for (value, ground) in relief.iter_mut().zip(ground.iter()) {
+        *value = ((ground - *value) / ground.max(DARKEST * brightest)).clamp(0.0, 1.0);
+    }
+    (relief, ground)
+}
+
+/// How the light falls on a picture, 1 where it is brightest, if all of it is one ground.
+fn light(image: &DynamicImage) -> Option<Plane> {
+    let grey = image.to_luma8();
+    let shades = Shades::new(grey.width() as usize, grey.height() as usize, grey.as_raw());
+    let light = shades.light()?;
+    ImageBuffer::from_raw(image.width(), image.height(), light)
+}
+
+/// Light of each channel, reversed if the ground is dark, so that strokes are darker than it.
+fn channels(image: &DynamicImage, ground: Ground, light: Option<&Plane>) -> Vec<Plane> {
+    let plane = |pixel: &dyn Fn(u32, u32) -> u8| {
+        ImageBuffer::from_fn(image.width(), image.height(), |x, y| {
+            let fall = light.map_or(1.0, |light| light.get_pixel(x, y).0[0]);
+            let value = (f32::from(pixel(x, y)) / 255.0 / fall).min(1.0);
+            Luma([if ground == Ground::Light { value } else { 1.0 - value }])
+        })
+    };
+    match image {
+        DynamicImage::ImageRgb8(rgb) => (0..3).map(|channel| plane(&|x, y| rgb.get_pixel(x, y).0[channel])).collect(),
+        other => {
+            let grey = other.to_luma8();
+            vec![plane(&|x, y| grey.get_pixel(x, y).0[0])]
+        }
+    }
+}
+
+/// The mean of each pixel and its neighbours, nearer ones counted twice, without what single pixels of noise add.
+fn smoothed(plane: &Plane) -> Plane {
+    if plane.width().min(plane.height()) < COARSE {
+        return plane.clone();
+    }
+    let across = |plane: &Plane| {
+        let width = plane.width() as usize;
+        let mut soft = plane.clone();
+        for (from, to) in plane.chunks_exact(width).zip(soft.chunks_exact_mut(width)) {
+            for x in 0..width {
+                to[x] = 0.25 * from[x.saturating_sub(1)] + 0.5 * from[x] + 0.25 * from[(x + 1).min(width - 1)];
+            }
+        }
+        soft
+    };
+    imageops::rotate270(&across(&imageops::rotate90(&across(plane))))
+}
+
+/// What is left when everything dark that is narrower than `2 radius + 1` is filled.
+fn closed(plane: &Plane, radius: usize) -> Plane {
+    let reach = |plane: &Plane, better: fn(f32, f32) -> bool| {
+        let across = rows(plane, radius, better);
+        imageops::rotate270(&rows(&imageops::rotate90(&across), radius, better))
+    };
+    reach(&reach(plane, |a, b| a >= b), |a, b| a <= b)
+}
+
+/// The best value within `radius` of each pixel of its row.
+fn rows(plane: &Plane, radius: usize, better: fn(f32, f32) -> bool) -> Plane {
+    let width = plane.width() as usize;
+    let mut found = plane.clone();
+    let mut best: VecDeque<usize> = VecDeque::new();
+    for (from, to) in plane.chunks_exact(width).zip(found.chunks_exact_mut(width)) {
+        best.clear();
+        for next in 0..width + radius {
+            if next < width {
+                while best.back().is_some_and(|&last| better(from[next], from[last])) {
+                    best.pop_back();
+                }
+                best.push_back(next);
+            }
+            if next >= radius {
+                let at = next - radius;
+                while best.front().is_some_and(|&first| first + radius < at) {
+                    best.pop_front();
+                }
+                to[at] = best.front().map_or(from[at], |&first| from[first]);
+            }
+        }
+    }
+    found
+}
+
+fn median(values: impl Iterator<Item = f32>) -> f32 {
+    quantile(values, 0.5)
+}
+
+/// 0 for no values.
+pub(super) fn quantile(values: impl Iterator<Item = f32>, share: f32) -> f32 {
+    let mut values: Vec<f32> = values.collect();
+    if values.is_empty() {
+        return 0.0;
+    }
+    let rank = ((values.len() - 1) as f32 * share) as usize;
+    *values.select_nth_unstable_by(rank, f32::total_cmp).1
+}
