@@ -162,3 +162,56 @@ pub(super) fn quantile(values: impl Iterator<Item = f32>, share: f32) -> f32 {
     let rank = ((values.len() - 1) as f32 * share) as usize;
     *values.select_nth_unstable_by(rank, f32::total_cmp).1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::GrayImage;
+
+    fn ink(shade: impl Fn(u32, u32) -> u8, ground: Ground) -> Ink {
+        let image = DynamicImage::ImageLuma8(GrayImage::from_fn(160, 120, |x, y| Luma([shade(x, y)])));
+        Ink::of(&image, ground, 0.3)
+    }
+
+    fn stroke(x: u32, y: u32) -> bool {
+        (70..80).contains(&x) && (30..90).contains(&y)
+    }
+
+    #[test]
+    fn strokes_stand_out_from_paper_and_a_table_does_not() {
+        let sheet = |x: u32, y: u32| if (20..150).contains(&x) && y < 105 { 200 } else { 40 };
+        let found = ink(|x, y| if stroke(x, y) { 50 } else { sheet(x, y) }, Ground::Light);
+        let at = |x, y| found.relief.get_pixel(x, y).0[0];
+        assert!((at(75, 60) - 0.75).abs() < 0.02, "{}", at(75, 60));
+        assert!([(50, 60), (120, 90), (21, 50), (149, 104)].iter().all(|&(x, y)| at(x, y) < 0.1));
+        // Far from the paper, the table is its own ground.
+        assert!(at(5, 112) < 0.1 && at(80, 112) < 0.1);
+    }
+
+    #[test]
+    fn light_strokes_stand_out_from_a_board() {
+        let found = ink(|x, y| if stroke(x, y) { 220 } else { 30 }, Ground::Dark);
+        assert!(found.relief.get_pixel(75, 60).0[0] > 0.7 && found.relief.get_pixel(50, 60).0[0] < 0.05);
+    }
+
+    #[test]
+    fn a_pen_stands_out_in_the_channel_that_shows_it() {
+        let image =
+            image::RgbImage::from_fn(160, 120, |x, y| image::Rgb(if stroke(x, y) { [240, 230, 40] } else { [240; 3] }));
+        let found = Ink::of(&DynamicImage::ImageRgb8(image), Ground::Light, 0.3);
+        assert!(found.relief.get_pixel(75, 60).0[0] > 0.8);
+    }
+
+    #[test]
+    fn the_best_of_a_window_is_that_of_a_search() {
+        let values: Plane = ImageBuffer::from_fn(23, 2, |x, y| Luma([((x * 7 + y * 5) % 11) as f32]));
+        for radius in [1, 3, 30] {
+            let found = rows(&values, radius, |a, b| a >= b);
+            for (x, y, pixel) in found.enumerate_pixels() {
+                let near = x.saturating_sub(radius as u32)..=(x + radius as u32).min(22);
+                let want = near.map(|x| values.get_pixel(x, y).0[0]).fold(0.0, f32::max);
+                assert_eq!(pixel.0[0], want, "{x}, {y} within {radius}");
+            }
+        }
+    }
+}

@@ -251,3 +251,75 @@ fn thickened(mask: &Mask) -> Mask {
     let near = |i: usize| set[i] || (i >= w && set[i - w]) || (i + w < set.len() && set[i + w]);
     Mask { width: w, height: mask.height, set: (0..set.len()).map(near).collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ImageBuffer, Luma};
+
+    const WIDTH: u32 = 200;
+    const HEIGHT: u32 = 150;
+
+    /// What is left of strokes and lines, and how many lines were removed; lines have half the relief of strokes.
+    fn left(stroke: impl Fn(u32, u32) -> bool, line: impl Fn(u32, u32) -> bool) -> (Vec<bool>, usize) {
+        let relief: Plane = ImageBuffer::from_fn(WIDTH, HEIGHT, |x, y| {
+            Luma([if stroke(x, y) {
+                0.8
+            } else if line(x, y) {
+                0.5
+            } else {
+                0.0
+            }])
+        });
+        let (rest, lines) = without_lines(&Mask::of(&relief, 0.3), &relief);
+        (rest.set, lines)
+    }
+
+    fn pixels(stroke: impl Fn(u32, u32) -> bool) -> Vec<bool> {
+        (0..WIDTH * HEIGHT).map(|i| stroke(i % WIDTH, i / WIDTH)).collect()
+    }
+
+    /// A four: an upright, a bar that it crosses, and what joins them.
+    fn four(x: u32, y: u32) -> bool {
+        let upright = (110..118).contains(&x) && (30..120).contains(&y);
+        let bar = (70..130).contains(&x) && (80..88).contains(&y);
+        let slant = y < 88 && y >= 30 && (70 + (88 - y) * 2 / 3..78 + (88 - y) * 2 / 3).contains(&x);
+        upright || bar || slant
+    }
+
+    #[test]
+    fn rules_go_and_strokes_that_cross_them_stay() {
+        let ruled = |x: u32, y: u32| (y + x / 20) % 40 < 2;
+        let (rest, lines) = left(four, ruled);
+        assert!((3..=4).contains(&lines), "{lines}");
+        let wrong = rest.iter().zip(pixels(four)).filter(|(a, b)| **a != *b).count();
+        assert!(wrong < 60, "{wrong} of {}", pixels(four).iter().filter(|set| **set).count());
+        let (rest, lines) = left(four, |x, y| x % 30 < 2 || y % 30 < 2);
+        assert!(lines >= 9, "{lines}");
+        let wrong = rest.iter().zip(pixels(four)).filter(|(a, b)| **a != *b).count();
+        assert!(wrong < 150, "{wrong}");
+    }
+
+    #[test]
+    fn a_box_goes() {
+        let outer =
+            |by: u32| move |x: u32, y: u32| (50 + by..150 - by).contains(&x) && (15 + by..140 - by).contains(&y);
+        let (rest, lines) = left(|x, y| four(x, y) || (outer(0)(x, y) && !outer(5)(x, y)), |_, _| false);
+        assert_eq!(lines, 4);
+        assert!(rest == pixels(four));
+    }
+
+    #[test]
+    fn strokes_are_no_lines() {
+        let one = |x: u32, y: u32| (95..103).contains(&x) && (10..140).contains(&y);
+        let with_foot = move |x: u32, y: u32| one(x, y) || ((70..130).contains(&x) && (132..140).contains(&y));
+        let seven = |x: u32, y: u32| {
+            let top = (60..130).contains(&x) && (20..28).contains(&y);
+            top || ((28..130).contains(&y) && (122 - (y - 28) / 2..130 - (y - 28) / 2).contains(&x))
+        };
+        assert!(left(four, |_, _| false) == (pixels(four), 0), "four");
+        assert!(left(one, |_, _| false) == (pixels(one), 0), "one");
+        assert!(left(with_foot, |_, _| false) == (pixels(with_foot), 0), "one with a foot");
+        assert!(left(seven, |_, _| false) == (pixels(seven), 0), "seven");
+    }
+}

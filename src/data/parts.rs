@@ -207,3 +207,59 @@ fn is_like(a: &Frame, b: &Frame) -> bool {
     let overlap = (a.right.min(b.right) + 1).saturating_sub(a.left.max(b.left));
     near(a.top, b.top, 4) && near(a.bottom, b.bottom, 4) && overlap * 5 <= a.width().min(b.width())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ImageBuffer, Luma};
+
+    fn choice(set: impl Fn(u32, u32) -> bool) -> Option<Choice> {
+        let relief: Plane = ImageBuffer::from_fn(100, 80, |x, y| Luma([if set(x, y) { 1.0 } else { 0.0 }]));
+        Mask::of(&relief, 0.5).choice(&relief)
+    }
+
+    fn within(x: u32, y: u32, (left, top, right, bottom): (u32, u32, u32, u32)) -> bool {
+        (left..=right).contains(&x) && (top..=bottom).contains(&y)
+    }
+
+    fn frame((left, top, right, bottom): (usize, usize, usize, usize)) -> Frame {
+        Frame { left, top, right, bottom }
+    }
+
+    #[test]
+    fn a_figure_may_have_parts_and_dirt_is_none() {
+        let found =
+            choice(|x, y| within(x, y, (40, 20, 46, 60)) || within(x, y, (50, 20, 62, 26)) || (x == 10 && y == 10));
+        let found = found.unwrap();
+        assert_eq!((found.parts.len(), found.frame, found.others), (2, frame((40, 20, 62, 60)), 0));
+        assert!(choice(|_, _| false).is_none());
+    }
+
+    #[test]
+    fn what_lies_at_the_edge_or_round_the_figure_is_left_out() {
+        let figure = |x, y| within(x, y, (40, 25, 48, 55));
+        let band = choice(|x, y| figure(x, y) || x < 12).unwrap();
+        assert_eq!((band.frame, band.others), (frame((40, 25, 48, 55)), 0));
+        let ring = |x, y| within(x, y, (20, 10, 70, 70)) && !within(x, y, (24, 14, 66, 66));
+        assert_eq!(choice(|x, y| figure(x, y) || ring(x, y)).unwrap().frame, frame((40, 25, 48, 55)));
+        // Unless nothing else is there.
+        assert_eq!(choice(|x, y| within(x, y, (0, 20, 30, 60))).unwrap().parts[0].contact, [41, 0, 0, 0]);
+        assert_eq!(choice(ring).unwrap().frame, frame((20, 10, 70, 70)));
+    }
+
+    #[test]
+    fn digits_side_by_side_are_counted() {
+        let number = |x: u32, y: u32| within(x % 25, y, (8, 20, 16, 50));
+        let found = choice(number).unwrap();
+        assert_eq!((found.parts.len(), found.others), (1, 3));
+    }
+
+    #[test]
+    fn a_stroke_has_its_width() {
+        let stroke = |x: u32, y: u32| within(x, y, (20, 30, 79, 39));
+        let relief: Plane = ImageBuffer::from_fn(100, 80, |x, y| Luma([if stroke(x, y) { 1.0 } else { 0.0 }]));
+        let mask = Mask::of(&relief, 0.5);
+        let width = mask.choice(&relief).unwrap().stroke_width(&mask);
+        assert!((8.0..13.0).contains(&width), "{width}");
+    }
+}
