@@ -295,8 +295,14 @@ impl Drawing {
             let (low, high) = (before / step - half, half - after / step);
             if low <= high { 0.0_f32.clamp(low, high) } else { (low + high) / 2.0 }
         };
-        let move_x = inside(half_w, mass_x - extent.0, extent.2 - mass_x) + layout.shift.0;
-        let move_y = inside(half_h, mass_y - extent.1, extent.3 - mass_y) + layout.shift.1;
+        // In whole pixels, as in MNIST: an edge that is sharp stays so.
+        let aligned = |half: f32, before: f32, moved: f32| {
+            let edge = half + moved - before / step;
+            moved + edge.round() - edge
+        };
+        let move_x = aligned(half_w, mass_x - extent.0, inside(half_w, mass_x - extent.0, extent.2 - mass_x));
+        let move_y = aligned(half_h, mass_y - extent.1, inside(half_h, mass_y - extent.1, extent.3 - mass_y));
+        let (move_x, move_y) = (move_x + layout.shift.0, move_y + layout.shift.1);
         const FINER: usize = 4;
         let mut field = Vec::with_capacity((width * height) as usize);
         for y in 0..height {

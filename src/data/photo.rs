@@ -423,7 +423,8 @@ mod tests {
 
     #[test]
     fn rows_that_are_there_are_the_right_ones() {
-        let noise = |x: u32, y: u32| image::Rgb([(x * 37 + y * 91) as u8, (x * y) as u8, (y * 3) as u8]);
+        let value = |n: u32| n.wrapping_mul(0x9e37_79b9).rotate_left(13).wrapping_mul(0x85eb_ca6b).rotate_left(7) as u8;
+        let noise = |x: u32, y: u32| image::Rgb([0, 1, 2].map(|channel| value(x + 64 * y + 10_240 * channel)));
         let image = DynamicImage::ImageRgb8(RgbImage::from_fn(64, 160, noise));
         for format in [ImageFormat::Png, ImageFormat::Jpeg] {
             let whole = encoded(&image, format);

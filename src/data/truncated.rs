@@ -20,8 +20,8 @@ pub(super) enum Missing {
     Differs(Vec<u8>),
 }
 
-/// Image data that take the place of what is missing in a JPEG file: enough for the part that may be.
-const SUBSTITUTE: usize = 1 << 20;
+/// Image data that take the place of what is missing in a JPEG file: enough for the first of the blocks.
+const SUBSTITUTE: usize = 1 << 12;
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// Decompressed PNG data of more bytes than this are not looked at.
 const MOST: u64 = 1 << 29;
@@ -34,7 +34,7 @@ pub(super) fn jpeg(bytes: &[u8]) -> Option<Ended> {
     // The first byte of a marker, or of a stuffed pair.
     let kept = bytes.strip_suffix(&[0xff]).unwrap_or(bytes);
     let with = |substitute: &[u8]| [kept, substitute, &[0xff, 0xd9]].concat();
-    Some(Ended { bytes: with(&[]), missing: Missing::Differs(with(&vec![0; SUBSTITUTE])) })
+    Some(Ended { bytes: with(&[]), missing: Missing::Differs(with(&[0; SUBSTITUTE])) })
 }
 
 /// The place at which a JPEG file ends.
