@@ -79,6 +79,10 @@ explanations: data build ## Compare explanations with pytorch-grad-cam and Captu
 	@$(step) 'reference libraries' $(PYTHON) scripts/venv.py .deps/peers $(PEERS)
 	.deps/peers/bin/python scripts/explanations.py --trainer $(TRAINER) $(ARGS)
 
+.PHONY: photos
+photos: data build ## Draw photographs of digits, ask a network about them, write docs/photos.md (about 5 minutes).
+	$(VENV)/bin/python scripts/photos --trainer $(TRAINER) $(ARGS)
+
 .PHONY: parity
 parity: data build ## Compare accuracy with the same model in PyTorch, seeds 0, 1, 2 (about 10 minutes).
 	@$(step) 'PyTorch environment' $(PYTHON) scripts/venv.py .deps/peers $(PEERS)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use crate::data::{Specimen, images_nchw};
+use crate::data::{Doubt, Specimen, doubt, images_nchw};
 use crate::durable;
 use crate::evaluation::most_probable;
 use crate::eventlog::event::EncodeError;
@@ -19,7 +19,7 @@ use crate::observe::{Question, sheet, tile};
 use crate::picture::{Picture, PngError};
 use crate::render::{self, Zoom};
 use crate::run_dir;
-use crate::saved::SavedRun;
+use crate::saved::{Answer, SavedRun};
 use crate::types::{ImageShape, Step, Tag, WallTime};
 
 /// Images that are asked about at once: what the methods keep of them stays in few megabytes.
@@ -47,6 +47,8 @@ pub struct Reply {
     pub target: usize,
     /// Its probability, 0 to 1.
     pub probability: f32,
+    /// Reasons to doubt what it says.
+    pub doubts: Vec<Doubt>,
     /// In the order of the methods; those that the network has no layer for are left out.
     pub explanations: Vec<Explanation>,
 }
@@ -85,14 +87,13 @@ impl Classify for InquiryError {
 impl Inquiry {
     /// One reply for each image, in their order.
     pub fn ask(&self, saved: &SavedRun, specimens: Vec<Specimen>) -> Vec<Reply> {
-        let images: Vec<&[u8]> = specimens.iter().map(|specimen| specimen.pixels.as_slice()).collect();
-        let probabilities = saved.probabilities(&images);
+        let answers = saved.answers(&specimens);
         let mut replies: Vec<Reply> = specimens
             .into_iter()
-            .zip(&probabilities)
-            .map(|(specimen, row)| {
-                let target = self.target.unwrap_or_else(|| most_probable(row));
-                Reply { specimen, target, probability: row[target], explanations: Vec::new() }
+            .zip(answers)
+            .map(|(specimen, Answer { probabilities, doubts })| {
+                let target = self.target.unwrap_or_else(|| most_probable(&probabilities));
+                Reply { specimen, target, probability: probabilities[target], doubts, explanations: Vec::new() }
             })
             .collect();
         for batch in replies.chunks_mut(BATCH) {
@@ -215,8 +216,12 @@ fn description(saved: &SavedRun, reply: &Reply) -> String {
         .iter()
         .map(|e| format!("- **{}** ({}): {}", e.method.title(), e.method.source(), e.method.reading()))
         .collect();
+    let doubts = match reply.doubts.as_slice() {
+        [] => String::new(),
+        doubts => format!(" To be doubted: {}.", doubt::sentence(doubts)),
+    };
     format!(
-        "Why the network of `{}` ({}) might see class {class} in `{}`.\n\n{}",
+        "Why the network of `{}` ({}) might see class {class} in `{}`.{doubts}\n\n{}",
         saved.dir.display(),
         saved.origin,
         reply.specimen.name,
@@ -265,8 +270,15 @@ mod tests {
     use super::*;
 
     fn reply(name: &str) -> Reply {
-        let specimen = Specimen { name: name.to_owned(), pixels: vec![0], label: None, changes: vec![] };
-        Reply { specimen, target: 0, probability: 1.0, explanations: vec![] }
+        let specimen = Specimen {
+            name: name.to_owned(),
+            pixels: vec![0],
+            label: None,
+            changes: vec![],
+            doubts: vec![],
+            variants: vec![],
+        };
+        Reply { specimen, target: 0, probability: 1.0, doubts: vec![], explanations: vec![] }
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
 use crate::config::{Config, ConfigError, Layers};
-use crate::data::{Look, images_nchw};
+use crate::data::{Doubt, Look, Specimen, images_nchw};
+use crate::evaluation::most_probable;
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, Parameters, ShapeError, host_values};
 use crate::records::{BestEpoch, RunResult};
@@ -40,6 +41,18 @@ pub struct Origin {
     pub epochs: Option<u64>,
     /// From 0 to 1, after that epoch.
     pub validation_accuracy: Option<f64>,
+}
+
+/// An answer is doubted if its probability, over all ways to prepare the picture, is less than this on average.
+const STABLE: f32 = 0.85;
+
+/// A network's answer about one image.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// By class.
+    pub probabilities: Vec<f32>,
+    /// Reasons to doubt it.
+    pub doubts: Vec<Doubt>,
 }
 
 /// A network with its weights, and how it was trained.
@@ -162,6 +175,18 @@ impl SavedRun {
         self.config.dataset.look()
     }
 
+    /// An answer for each image, doubted where other ways to prepare its picture lead elsewhere.
+    pub fn answers(&self, specimens: &[Specimen]) -> Vec<Answer> {
+        let images: Vec<&[u8]> = specimens.iter().map(|specimen| specimen.pixels.as_slice()).collect();
+        let answer = |(specimen, probabilities): (&Specimen, Vec<f32>)| {
+            let variants: Vec<&[u8]> = specimen.variants.iter().map(Vec::as_slice).collect();
+            let mut doubts = specimen.doubts.clone();
+            doubts.extend(unstable(&probabilities, &self.probabilities(&variants)));
+            Answer { probabilities, doubts }
+        };
+        specimens.iter().zip(self.probabilities(&images)).map(answer).collect()
+    }
+
     /// The probability of every class, by label, for each image of `H x W x C` bytes.
     ///
     /// # Panics
@@ -220,6 +245,15 @@ impl fmt::Display for Origin {
     }
 }
 
+/// The doubt that follows from what the network says of other ways to prepare the same picture.
+fn unstable(answer: &[f32], others: &[Vec<f32>]) -> Option<Doubt> {
+    let class = most_probable(answer);
+    let sum: f32 = [answer].into_iter().chain(others.iter().map(Vec::as_slice)).map(|of| of[class]).sum();
+    let differ = others.iter().filter(|other| most_probable(other) != class).count();
+    let is_stable = others.is_empty() || sum >= STABLE * (others.len() + 1) as f32;
+    (!is_stable).then_some(Doubt::Unstable { differ, of: others.len() })
+}
+
 fn is_missing(path: &Path) -> bool {
     std::fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
@@ -256,6 +290,16 @@ pub(crate) mod tests {
     }
 
     const SMALL: &str = "dataset = \"synthetic\"\nconv-filters = [3]\ndense-units = 4\nlogdir = \"elsewhere\"\n";
+
+    #[test]
+    fn an_answer_that_other_preparations_do_not_share_is_doubted() {
+        let answer = [0.9, 0.1];
+        let doubt = |others: &[[f32; 2]]| unstable(&answer, &others.iter().map(|row| row.to_vec()).collect::<Vec<_>>());
+        assert_eq!(doubt(&[]), None);
+        assert_eq!(doubt(&[[0.9, 0.1], [0.8, 0.2], [1.0, 0.0]]), None);
+        assert_eq!(doubt(&[[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]]), Some(Doubt::Unstable { differ: 2, of: 3 }));
+        assert_eq!(doubt(&[[0.6, 0.4], [0.6, 0.4]]), Some(Doubt::Unstable { differ: 0, of: 2 }));
+    }
 
     #[test]
     fn a_run_answers_as_its_network_does() {

@@ -95,7 +95,7 @@ fn inverted_enlarged_and_coloured_is_the_same_shape_and_what_was_done_is_said() 
         let outcome = sandbox.run("predict --run run --format json plain.png photo.jpg").succeeded();
         let done =
             "colours turned to grey, inverted from dark on light to light on dark, resized from 280x280 to 28x28";
-        assert_eq!(outcome.stderr, format!("warning: photo.jpg: {done}\n"));
+        assert_eq!(outcome.stderr, format!("photo.jpg: {done}\n"), "information, no warning");
         let objects = objects(&outcome);
         let prepared: Vec<&str> =
             objects[1]["prepared"].as_array().unwrap().iter().map(|p| p.as_str().unwrap()).collect();
@@ -106,6 +106,33 @@ fn inverted_enlarged_and_coloured_is_the_same_shape_and_what_was_done_is_said() 
         }
     }
     assert!(asked >= 10 && same + 1 >= asked, "{same} of {asked}");
+}
+
+#[test]
+fn only_doubts_are_warnings_and_they_stand_out_when_it_is_quiet() {
+    let sandbox = sandbox();
+    let large = shape(0).resize(280, 280, FilterType::Triangle);
+    sandbox.write("good.png", encoded(&large, ImageFormat::Png));
+    sandbox.write("blank.png", encoded(&DynamicImage::new_luma8(50, 40), ImageFormat::Png));
+    let jpeg = encoded(&large, ImageFormat::Jpeg);
+    sandbox.write("cut.jpg", &jpeg[..jpeg.len() - 40]);
+    let outcome = sandbox.run("predict --run run --quiet --format json good.png blank.png cut.jpg").succeeded();
+    let objects = objects(&outcome);
+    let doubts: Vec<Vec<&str>> = objects
+        .iter()
+        .map(|object| object["doubts"].as_array().unwrap().iter().map(|doubt| doubt.as_str().unwrap()).collect())
+        .collect();
+    assert_eq!(doubts[..2], [vec![], vec!["nothing stands out in it"]]);
+    assert!(doubts[2].len() == 1 && doubts[2][0].starts_with("its file ends early: the lowest "), "{doubts:?}");
+    let want = format!(
+        "warning: blank.png: the answer is doubtful: nothing stands out in it\n\
+         warning: cut.jpg: the answer is doubtful: {}\n",
+        doubts[2][0]
+    );
+    assert_eq!(outcome.stderr, want);
+    let mut command = sandbox.trainer(["explain", "--run", "run", "--quiet", "--method", "gradcam", "--out", "why"]);
+    let outcome = finish(command.args(["--image", "good.png", "blank.png", "cut.jpg"])).succeeded();
+    assert_eq!(outcome.stderr, want);
 }
 
 #[test]

@@ -76,6 +76,7 @@ pub(super) fn explain(matches: &ArgMatches) -> Result<(), Failure> {
     let Question { saved, specimens, failures, inquiry, out } = Question::of(matches, &resolved)?;
     if !specimens.is_empty() {
         let replies = inquiry.ask(&saved, specimens);
+        replies.iter().for_each(|reply| pictures::doubted(&reply.specimen.name, &reply.doubts));
         let sheets = inquiry::write(&out, &saved, &replies, matches.get_flag("raw"), SystemClock.now())?;
         let lines = replies.iter().zip(&sheets).map(|(reply, sheet)| line(&saved.classes, reply, sheet));
         let lines = iter::once(format!("weights: {}", saved.origin)).chain(lines);

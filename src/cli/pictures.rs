@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches};
 
 use super::{Failure, option};
 use crate::data::photo::Photo;
-use crate::data::{Inversion, Look, PhotoError, Specimen, change};
+use crate::data::{Doubt, Inversion, Look, PhotoError, Specimen, change, doubt};
 use crate::exit::Exit;
 use crate::run;
 use crate::saved::{Epoch, SavedRun};
@@ -78,9 +78,16 @@ fn read_one(file: &Path, look: &Look, inversion: Inversion) -> Result<Specimen, 
     let photo = photo.map_err(|error| PhotoError { name: shown.clone(), ..error })?;
     let specimen = Specimen::of_photo(&name, photo, look, inversion)?;
     if !specimen.changes.is_empty() {
-        tracing::warn!("{shown}: {}", change::sentence(&specimen.changes));
+        tracing::info!("{shown}: {}", change::sentence(&specimen.changes));
     }
     Ok(specimen)
+}
+
+/// Says which answers are to be doubted, and why.
+pub(super) fn doubted(name: &str, doubts: &[Doubt]) {
+    if !doubts.is_empty() {
+        tracing::warn!("{}: the answer is doubtful: {}", printable(name), doubt::sentence(doubts));
+    }
 }
 
 /// Says all failures but one, which is for `main` to say; the exit code is that of the first one.

@@ -7,9 +7,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::pictures::{self, text, wrong};
 use super::{Failure, flags, option, print};
-use crate::data::{Change, Specimen};
+use crate::data::{Change, Doubt, Specimen};
 use crate::exit::Exit;
-use crate::saved::Origin;
+use crate::saved::{Answer, Origin};
 use crate::telemetry::Console;
 use crate::terminal::{columns, printable};
 
@@ -27,12 +27,13 @@ pub(super) fn command() -> Command {
         .about("Ask a trained network what pictures show")
         .long_about(
             "Ask a trained network what pictures show.\n\nA picture of any size and colour is made to look like the \
-             images that the network has learned from, and what was done to it is said on stderr. A picture that cannot \
-             be used does not stop the others; the exit code is that of the first one.\n\nWith --format json each \
+             images that the network has learned from, and what was done to it is said on stderr. An answer that is to be \
+             doubted has a warning: several figures, one that is cut off or on its side, or an answer that changes when \
+             the picture is prepared a little differently. A picture that cannot be used does not stop the others; the exit code is that of the first one.\n\nWith --format json each \
              picture is one line with one object: `file`, `class`, `class_index`, `probability`, `probabilities` (of \
-             every class by name, in the order of the data set), `prepared` (a list of what was done to the \
-             picture), `weights` (the file with the weights that answer) and `epoch` (after which they were). Bytes of a \
-             name that are not UTF-8 are written as `\\xff`.",
+             every class by name, in the order of the data set), `doubts` (a list of reasons to doubt the answer, mostly \
+             empty), `prepared` (a list of what was done to the picture), `weights` (the file with the weights that \
+             answer) and `epoch` (after which they were). Bytes of a name that are not UTF-8 are written as `\\xff`.",
         )
         .args(pictures::flags())
         .arg(option("format", "FORMAT", "Form of what is printed: `table` or `json` [default: table]"))
@@ -63,14 +64,14 @@ pub(super) fn predict(matches: &ArgMatches) -> Result<(), Failure> {
     let saved = pictures::saved_run(matches, &resolved.config)?;
     let files = matches.get_many::<PathBuf>("file").into_iter().flatten();
     let (specimens, mut failures) = pictures::read(files, &saved.look(), inversion);
-    let images: Vec<&[u8]> = specimens.iter().map(|specimen| specimen.pixels.as_slice()).collect();
     let mut rows = Vec::new();
-    for (specimen, probabilities) in specimens.iter().zip(saved.probabilities(&images)) {
-        match Prediction::new(specimen, probabilities) {
+    for (specimen, answer) in specimens.iter().zip(saved.answers(&specimens)) {
+        match Prediction::new(specimen, answer) {
             Ok(row) => rows.push(row),
             Err(failure) => failures.push(failure),
         }
     }
+    rows.iter().for_each(|row| pictures::doubted(&row.specimen.name, &row.doubts));
     if !rows.is_empty() {
         let lines: Vec<String> = match json {
             true => rows.iter().map(|row| row.json(&saved.classes, &saved.origin).to_string()).collect(),
@@ -90,10 +91,12 @@ struct Prediction<'a> {
     probabilities: Vec<f32>,
     /// Classes, the most probable first.
     ranked: Vec<usize>,
+    doubts: Vec<Doubt>,
 }
 
 impl<'a> Prediction<'a> {
-    fn new(specimen: &'a Specimen, probabilities: Vec<f32>) -> Result<Prediction<'a>, Failure> {
+    fn new(specimen: &'a Specimen, answer: Answer) -> Result<Prediction<'a>, Failure> {
+        let Answer { probabilities, doubts } = answer;
         if !probabilities.iter().all(|p| p.is_finite()) {
             let name = printable(&specimen.name);
             return Err(Failure::new(
@@ -104,7 +107,7 @@ impl<'a> Prediction<'a> {
         let mut ranked: Vec<usize> = (0..probabilities.len()).collect();
         // Stable, so that equal ones keep the order of their classes.
         ranked.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        Ok(Prediction { specimen, probabilities, ranked })
+        Ok(Prediction { specimen, probabilities, ranked, doubts })
     }
 
     fn json(&self, classes: &[String], origin: &Origin) -> serde_json::Value {
@@ -117,6 +120,7 @@ impl<'a> Prediction<'a> {
             "class_index": best,
             "probability": self.probabilities.get(best),
             "probabilities": by_name,
+            "doubts": self.doubts.iter().map(Doubt::to_string).collect::<Vec<_>>(),
             "prepared": self.specimen.changes.iter().map(Change::to_string).collect::<Vec<_>>(),
             "weights": origin.file,
             "epoch": origin.epoch,
@@ -162,7 +166,11 @@ mod tests {
     use super::*;
 
     fn specimen(name: &str, changes: Vec<Change>) -> Specimen {
-        Specimen { name: name.to_owned(), pixels: vec![0], label: None, changes }
+        Specimen { name: name.to_owned(), pixels: vec![0], label: None, changes, doubts: vec![], variants: vec![] }
+    }
+
+    fn answer(probabilities: Vec<f32>) -> Answer {
+        Answer { probabilities, doubts: vec![] }
     }
 
     fn classes() -> Vec<String> {
@@ -173,8 +181,8 @@ mod tests {
     fn a_table_is_read_at_a_glance() {
         let (one, two) = (specimen("three.png", vec![]), specimen("a much longer name\n.png", vec![]));
         let rows = [
-            Prediction::new(&one, vec![0.001, 0.998, 0.001]).unwrap(),
-            Prediction::new(&two, vec![0.25, 0.25, 0.5]).unwrap(),
+            Prediction::new(&one, answer(vec![0.001, 0.998, 0.001])).unwrap(),
+            Prediction::new(&two, answer(vec![0.25, 0.25, 0.5])).unwrap(),
         ];
         assert_eq!(
             table(&rows, &classes(), 2),
@@ -199,7 +207,8 @@ mod tests {
     #[test]
     fn keys_are_stable() {
         let one = specimen("three.png", vec![Change::Grey, Change::EightBit]);
-        let row = Prediction::new(&one, vec![0.25, 0.5, 0.25]).unwrap();
+        let answer = Answer { probabilities: vec![0.25, 0.5, 0.25], doubts: vec![Doubt::CutOff] };
+        let row = Prediction::new(&one, answer).unwrap();
         let origin = Origin {
             file: "best.safetensors".to_owned(),
             epoch: Some(4),
@@ -209,14 +218,14 @@ mod tests {
         assert_eq!(origin.to_string(), "best.safetensors, epoch 4 of 5, validation accuracy 99.20 %");
         assert_eq!(
             row.json(&classes(), &origin).to_string(),
-            r#"{"file":"three.png","class":"horizontal bars","class_index":1,"probability":0.5,"probabilities":{"a":0.25,"horizontal bars":0.5,"c":0.25},"prepared":["colours turned to grey","reduced from 16 to 8 bits a channel"],"weights":"best.safetensors","epoch":4}"#
+            r#"{"file":"three.png","class":"horizontal bars","class_index":1,"probability":0.5,"probabilities":{"a":0.25,"horizontal bars":0.5,"c":0.25},"doubts":["the figure runs out of the picture"],"prepared":["colours turned to grey","reduced from 16 to 8 bits a channel"],"weights":"best.safetensors","epoch":4}"#
         );
     }
 
     #[test]
     fn an_answer_that_is_none_is_refused() {
         let one = specimen("three.png", vec![]);
-        let failure = Prediction::new(&one, vec![f32::NAN; 3]).err().unwrap();
+        let failure = Prediction::new(&one, answer(vec![f32::NAN; 3])).err().unwrap();
         assert_eq!((failure.exit, failure.message.starts_with("three.png: ")), (Exit::Data, true));
     }
 }

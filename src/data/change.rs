@@ -11,6 +11,10 @@ pub enum Change {
     Turned,
     /// 16 bits a channel became 8.
     EightBit,
+    /// Fewer bits than the file has room for became all: `bits` are used.
+    Stretched { bits: u32 },
+    /// The alpha channel says that nothing is to be seen, so it was left aside.
+    Opaque,
     /// What was transparent shows this ground now.
     Flattened(Ground),
     /// Colours became brightness.
@@ -19,10 +23,14 @@ pub enum Change {
     Inverted { from: Ground, to: Ground },
     /// Nothing stands out from the ground, so there is nothing to cut out.
     Blank,
+    /// Ruled lines, or the sides of a box.
+    LinesRemoved { lines: usize },
     /// Only what stands out from its ground was kept: `width` x `height` pixels with the upper left corner at `x`, `y`.
     Cut { x: u32, y: u32, width: u32, height: u32 },
     /// Width and height, before and after.
     Resized { from: (u32, u32), to: (u32, u32) },
+    /// Thin strokes became as wide as the data set's.
+    Thickened,
     /// The lightest pixel became the lightest there is.
     Brightened,
     /// Ground was added around it; the width and height that it has now.
@@ -36,18 +44,23 @@ impl fmt::Display for Change {
         match self {
             Change::Turned => f.write_str("turned upright as its EXIF orientation says"),
             Change::EightBit => f.write_str("reduced from 16 to 8 bits a channel"),
+            Change::Stretched { bits } => write!(f, "stretched from {bits} bits a channel"),
+            Change::Opaque => f.write_str("taken as opaque, as all of it is transparent"),
             Change::Flattened(Ground::Light) => f.write_str("transparency laid over white"),
             Change::Flattened(Ground::Dark) => f.write_str("transparency laid over black"),
             Change::Grey => f.write_str("colours turned to grey"),
             Change::Inverted { from: Ground::Light, .. } => f.write_str("inverted from dark on light to light on dark"),
             Change::Inverted { from: Ground::Dark, .. } => f.write_str("inverted from light on dark to dark on light"),
             Change::Blank => f.write_str("nothing stands out in it, so all of it is taken"),
+            Change::LinesRemoved { lines: 1 } => f.write_str("freed of a line"),
+            Change::LinesRemoved { lines } => write!(f, "freed of {lines} lines"),
             Change::Cut { x, y, width, height } => {
                 write!(f, "cut to the {width}x{height} pixels at {x},{y} that stand out")
             }
             Change::Resized { from, to } => {
                 write!(f, "resized from {}x{} to {}x{}", from.0, from.1, to.0, to.1)
             }
+            Change::Thickened => f.write_str("its strokes drawn wider"),
             Change::Brightened => f.write_str("brightened to full contrast"),
             Change::Padded { to } => write!(f, "padded to {}x{}", to.0, to.1),
             Change::Balanced { to } => write!(f, "centred by its mass in {}x{}", to.0, to.1),

@@ -66,6 +66,19 @@ impl Shades {
         }
     }
 
+    /// The light that falls on each pixel, 1 where there is most, if the picture has one ground.
+    pub fn light(&self) -> Option<Vec<f32>> {
+        let surface = self.surface();
+        let reach = surface.floor(NOISE);
+        let near = self.above(&surface).filter(|above| above.abs() <= reach).count();
+        if near * 5 < self.values.len() * 3 {
+            return None;
+        }
+        let light: Vec<f32> = (0..self.values.len()).map(|i| surface.at(self.place(i))).collect();
+        let most = light.iter().copied().fold(0.0, f32::max);
+        (most > 0.0).then(|| light.iter().map(|value| (value / most).max(0.05)).collect())
+    }
+
     /// The brightness along the edge: half of the pixels there are darker.
     pub fn edge(&self) -> f32 {
         median(self.edge_pixels().map(|i| self.values[i]).collect())

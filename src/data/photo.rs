@@ -8,7 +8,9 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage, Rgba, RgbaImage};
 
 use super::change::Change;
+use super::doubt::Doubt;
 use super::look::Ground;
+use super::truncated::{self, JpegEnd, Missing};
 use crate::exit::{Classify, Exit};
 use crate::files;
 
@@ -18,6 +20,8 @@ const MAX_FILE: u64 = 64 << 20;
 const MAX_PIXELS: u64 = 1 << 26;
 /// What a decoder may allocate, in bytes: that many pixels of the widest kind, 16-bit RGBA.
 const MAX_DECODED: u64 = MAX_PIXELS * 8;
+/// A picture of which more than this share of the rows is missing is refused.
+const MISSING: u32 = 8;
 /// The formats that are read.
 const FORMATS: [ImageFormat; 3] = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Bmp];
 
@@ -27,6 +31,7 @@ pub struct Photo {
     /// `ImageLuma8` or `ImageRgb8`, both sides at least 1.
     image: DynamicImage,
     changes: Vec<Change>,
+    doubts: Vec<Doubt>,
 }
 
 /// A picture that cannot be used, and why.
@@ -110,8 +115,8 @@ impl Photo {
     }
 
     /// `ImageLuma8` or `ImageRgb8`.
-    pub(super) fn into_parts(self) -> (DynamicImage, Vec<Change>) {
-        (self.image, self.changes)
+    pub(super) fn into_parts(self) -> (DynamicImage, Vec<Change>, Vec<Doubt>) {
+        (self.image, self.changes, self.doubts)
     }
 }
 
@@ -131,10 +136,64 @@ fn decode(bytes: &[u8]) -> Result<Photo, Fault> {
     let Some(format) = format.filter(|format| FORMATS.contains(format)) else {
         return Err(Fault::Format(foreign(bytes, format)));
     };
-    // The decoder fills what is missing with grey.
-    if format == ImageFormat::Jpeg && !has_end_of_image(bytes) {
-        return Err(Fault::CutOff);
+    let (mut image, orientation, missing) = read(bytes, format)?;
+    let (mut changes, mut doubts) = (Vec::new(), Vec::new());
+    if missing > 0 {
+        let of = image.height();
+        if missing > of / MISSING {
+            return Err(Fault::CutOff);
+        }
+        image = image.crop_imm(0, 0, image.width(), of - missing);
+        doubts.push(Doubt::Truncated { rows: missing, of });
     }
+    if orientation != Orientation::NoTransforms {
+        image.apply_orientation(orientation);
+        changes.push(Change::Turned);
+    }
+    if image.color().bytes_per_pixel() > image.color().channel_count() {
+        changes.extend(stretch(&mut image).map(|bits| Change::Stretched { bits }));
+        changes.push(Change::EightBit);
+    }
+    if image.color().has_alpha() {
+        let (opaque, change) = flatten(image.into_rgba8());
+        image = opaque;
+        changes.extend(change);
+    }
+    let image = match image.color().channel_count() {
+        1 => DynamicImage::ImageLuma8(image.into_luma8()),
+        _ => DynamicImage::ImageRgb8(image.into_rgb8()),
+    };
+    Ok(Photo { image, changes, doubts })
+}
+
+/// A picture as its file has it, with the rows that are missing at its lower edge.
+fn read(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientation, u32), Fault> {
+    let ended = match format {
+        // The decoder fills what is missing with grey.
+        ImageFormat::Jpeg if truncated::jpeg_end(bytes) != JpegEnd::Marker => {
+            Some(truncated::jpeg(bytes).ok_or(Fault::CutOff)?)
+        }
+        ImageFormat::Png => truncated::png(bytes),
+        _ => None,
+    };
+    let Some(ended) = ended else {
+        let (image, orientation) = read_whole(bytes, format)?;
+        return Ok((image, orientation, 0));
+    };
+    let (image, orientation) = read_whole(&ended.bytes, format)?;
+    let missing = match ended.missing {
+        Missing::Rows(rows) => rows,
+        Missing::Differs(other) => {
+            let (other, _) = read_whole(&other, format).map_err(|_| Fault::CutOff)?;
+            let row = image.as_bytes().len() / image.height() as usize;
+            let rows = image.as_bytes().chunks_exact(row).zip(other.as_bytes().chunks_exact(row));
+            image.height() - rows.take_while(|(row, other)| row == other).count() as u32
+        }
+    };
+    Ok((image, orientation, missing))
+}
+
+fn read_whole(bytes: &[u8], format: ImageFormat) -> Result<(DynamicImage, Orientation), Fault> {
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_DECODED);
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
@@ -149,32 +208,40 @@ fn decode(bytes: &[u8]) -> Result<Photo, Fault> {
     }
     // A picture whose EXIF part is damaged is still a picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(fault)?;
+    Ok((DynamicImage::from_decoder(decoder).map_err(fault)?, orientation))
+}
 
-    let mut changes = Vec::new();
-    if orientation != Orientation::NoTransforms {
-        image.apply_orientation(orientation);
-        changes.push(Change::Turned);
-    }
-    if image.color().bytes_per_pixel() > image.color().channel_count() {
-        changes.push(Change::EightBit);
-    }
-    if image.color().has_alpha() {
-        let (opaque, ground) = flatten(image.into_rgba8());
-        image = opaque;
-        changes.extend(ground.map(Change::Flattened));
-    }
-    let image = match image.color().channel_count() {
-        1 => DynamicImage::ImageLuma8(image.into_luma8()),
-        _ => DynamicImage::ImageRgb8(image.into_rgb8()),
+/// Makes full use of 16 bits where a camera or a scanner left the highest ones empty; the bits that it used.
+fn stretch(image: &mut DynamicImage) -> Option<u32> {
+    let colours = usize::from(image.color().channel_count()) - usize::from(image.color().has_alpha());
+    let channels = usize::from(image.color().channel_count());
+    let values: &mut [u16] = match image {
+        DynamicImage::ImageLuma16(image) => image,
+        DynamicImage::ImageLumaA16(image) => image,
+        DynamicImage::ImageRgb16(image) => image,
+        DynamicImage::ImageRgba16(image) => image,
+        _ => return None,
     };
-    Ok(Photo { image, changes })
+    let most =
+        values.chunks_exact(channels).flat_map(|pixel| &pixel[..colours]).copied().max().filter(|most| *most > 0)?;
+    let bits = [8, 10, 12, 14].into_iter().find(|bits| u32::from(most) < 1 << bits)?;
+    let full = (1_u32 << bits) - 1;
+    for value in values.chunks_exact_mut(channels).flat_map(|pixel| &mut pixel[..colours]) {
+        *value = ((u32::from(*value) * 65_535 + full / 2) / full) as u16;
+    }
+    Some(bits)
 }
 
 /// What the picture shows on a ground that sets it off, if any of it is transparent.
-fn flatten(image: RgbaImage) -> (DynamicImage, Option<Ground>) {
+fn flatten(image: RgbaImage) -> (DynamicImage, Option<Change>) {
+    let opaque = |image| DynamicImage::ImageRgb8(DynamicImage::ImageRgba8(image).into_rgb8());
     if image.pixels().all(|pixel| pixel.0[3] == 255) {
-        return (DynamicImage::ImageRgb8(DynamicImage::ImageRgba8(image).into_rgb8()), None);
+        return (opaque(image), None);
+    }
+    // Writers of BMP files leave the channel empty that readers may take for alpha.
+    let first = image.get_pixel(0, 0).0;
+    if image.pixels().all(|pixel| pixel.0[3] == 0) && image.pixels().any(|pixel| pixel.0 != first) {
+        return (opaque(image), Some(Change::Opaque));
     }
     let (mut shade, mut cover) = (0.0, 0.0);
     for Rgba([r, g, b, alpha]) in image.pixels() {
@@ -190,7 +257,7 @@ fn flatten(image: RgbaImage) -> (DynamicImage, Option<Ground>) {
         let cover = f32::from(*alpha) / 255.0;
         to.0 = [*r, *g, *b].map(|value| (f32::from(value) * cover + under * (1.0 - cover)).round() as u8);
     }
-    (DynamicImage::ImageRgb8(opaque), Some(ground))
+    (DynamicImage::ImageRgb8(opaque), Some(Change::Flattened(ground)))
 }
 
 fn fault(error: ImageError) -> Fault {
@@ -212,28 +279,6 @@ fn foreign(bytes: &[u8], guess: Option<ImageFormat>) -> Option<&'static str> {
         _ if bytes.starts_with(b"%PDF") => Some("PDF"),
         _ if bytes.starts_with(b"<svg") || bytes.starts_with(b"<?xml") => Some("SVG or XML"),
         _ => None,
-    }
-}
-
-/// Whether a JPEG file goes on to its marker EOI (ITU-T T.81, annex B): segments have a length, and within the data of a
-/// scan `FF` is followed by `00` or a restart marker.
-fn has_end_of_image(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    loop {
-        while bytes.get(at).is_some_and(|byte| *byte != 0xff) {
-            at += 1;
-        }
-        match (bytes.get(at), bytes.get(at + 1)) {
-            (Some(0xff), Some(0xd9)) => return true,
-            // Stuffing, a marker without a segment, or a byte of fill.
-            (Some(0xff), Some(0x00 | 0x01 | 0xd0..=0xd8)) => at += 2,
-            (Some(0xff), Some(0xff)) => at += 1,
-            (Some(0xff), Some(_)) => match bytes.get(at + 2..at + 4) {
-                Some(&[high, low]) => at += 2 + usize::from(u16::from_be_bytes([high, low])),
-                _ => return false,
-            },
-            _ => return false,
-        }
     }
 }
 
@@ -264,7 +309,7 @@ mod tests {
     #[test]
     fn three_formats_are_read_whatever_they_are_called() {
         for format in FORMATS {
-            let (image, changes) = Photo::read("x", &encoded(&colours(4, 3), format)[..]).unwrap().into_parts();
+            let (image, changes, _) = Photo::read("x", &encoded(&colours(4, 3), format)[..]).unwrap().into_parts();
             assert_eq!((image.width(), image.height(), image.color()), (4, 3, image::ColorType::Rgb8));
             assert!(changes.is_empty());
             if format != ImageFormat::Jpeg {
@@ -279,7 +324,7 @@ mod tests {
         let values: Vec<u8> = [0_u16, 0x8000, 0xffff, 0x1234].iter().flat_map(|value| value.to_ne_bytes()).collect();
         let encoder = image::codecs::png::PngEncoder::new(&mut bytes);
         encoder.write_image(&values, 2, 2, ExtendedColorType::L16).unwrap();
-        let (image, changes) = Photo::read("x", &bytes[..]).unwrap().into_parts();
+        let (image, changes, _) = Photo::read("x", &bytes[..]).unwrap().into_parts();
         assert_eq!(image.as_luma8().unwrap().as_raw(), &[0, 128, 255, 0x12]);
         assert_eq!(changes, [Change::EightBit]);
     }
@@ -288,15 +333,16 @@ mod tests {
     fn what_is_transparent_shows_a_ground_that_sets_off_the_rest() {
         let with = |ink: u8| {
             let image = RgbaImage::from_fn(3, 1, |x, _| Rgba([ink, ink, ink, [0, 128, 255][x as usize]]));
-            let (image, changes) = Photo::read("x", &encoded(&DynamicImage::ImageRgba8(image), ImageFormat::Png)[..])
-                .unwrap()
-                .into_parts();
+            let (image, changes, _) =
+                Photo::read("x", &encoded(&DynamicImage::ImageRgba8(image), ImageFormat::Png)[..])
+                    .unwrap()
+                    .into_parts();
             (image.into_luma8().into_raw(), changes)
         };
         assert_eq!(with(10), (vec![255, 132, 10], vec![Change::Flattened(Ground::Light)]));
         assert_eq!(with(240), (vec![0, 120, 240], vec![Change::Flattened(Ground::Dark)]));
         let opaque = encoded(&DynamicImage::ImageRgba8(colours(2, 2).into_rgba8()), ImageFormat::Png);
-        let (image, changes) = Photo::read("x", &opaque[..]).unwrap().into_parts();
+        let (image, changes, _) = Photo::read("x", &opaque[..]).unwrap().into_parts();
         assert_eq!((image, changes), (colours(2, 2), vec![]));
     }
 
@@ -310,7 +356,7 @@ mod tests {
         turned.extend((exif.len() as u16 + 2).to_be_bytes());
         turned.extend_from_slice(exif);
         turned.extend_from_slice(&jpeg[2..]);
-        let (image, changes) = Photo::read("x", &turned[..]).unwrap().into_parts();
+        let (image, changes, _) = Photo::read("x", &turned[..]).unwrap().into_parts();
         assert_eq!((image.width(), image.height()), (3, 4));
         assert_eq!(changes, [Change::Turned]);
         assert_eq!(image, decode(&jpeg).unwrap().into_parts().0.rotate90());
@@ -339,16 +385,85 @@ mod tests {
         assert!(matches!(bounded(io::repeat(7), 1000), Err(Fault::TooLong { limit: 1000 })));
     }
 
+    fn doubts_of(bytes: &[u8]) -> Result<Vec<Doubt>, PhotoError> {
+        Photo::read("x", bytes).map(|photo| photo.doubts)
+    }
+
     #[test]
-    fn a_picture_that_is_cut_off_anywhere_is_refused() {
+    fn a_picture_that_is_cut_off_is_refused_unless_little_of_it_is_missing() {
         for format in FORMATS {
-            let whole = encoded(&colours(40, 30), format);
+            let whole = encoded(&colours(40, 64), format);
+            let mut read = 0;
             for len in (1..whole.len()).step_by(7).chain([whole.len() - 1]) {
-                // The last twelve bytes of a PNG file hold no pixels, and some decoders do not ask for them.
-                let spared = format == ImageFormat::Png && len + 16 > whole.len();
-                assert!(spared || Photo::read("x", &whole[..len]).is_err(), "{format:?}: {len} of {}", whole.len());
+                match doubts_of(&whole[..len]).as_deref() {
+                    Err(_) | Ok([]) => {}
+                    Ok([Doubt::Truncated { rows: 1..=8, of: 64 }]) => read += 1,
+                    Ok(other) => panic!("{format:?}, {len} of {}: {other:?}", whole.len()),
+                }
+            }
+            assert_eq!(read > 0, format != ImageFormat::Bmp, "{format:?}: {read}");
+        }
+    }
+
+    #[test]
+    fn a_picture_without_the_end_of_its_file_is_whole() {
+        let jpeg = encoded(&colours(40, 30), ImageFormat::Jpeg);
+        let without = Photo::read("x", &jpeg[..jpeg.len() - 2]).unwrap();
+        assert_eq!((&without.image, without.doubts.len()), (&decode(&jpeg).unwrap().image, 0));
+        for image in [colours(40, 30), DynamicImage::ImageLumaA8(colours(3, 200).into_luma_alpha8())] {
+            let png = encoded(&image, ImageFormat::Png);
+            // IEND, and with it the checksum of the pixels' chunk, and of the pixels.
+            for cut in [1, 12, 14, 16, 18, 20] {
+                let without = Photo::read("x", &png[..png.len() - cut]).unwrap();
+                assert_eq!((&without.image, without.doubts.len()), (&decode(&png).unwrap().image, 0), "{cut}");
             }
         }
+    }
+
+    #[test]
+    fn rows_that_are_there_are_the_right_ones() {
+        let value = |n: u32| n.wrapping_mul(0x9e37_79b9).rotate_left(13).wrapping_mul(0x85eb_ca6b).rotate_left(7) as u8;
+        let noise = |x: u32, y: u32| image::Rgb([0, 1, 2].map(|channel| value(x + 64 * y + 10_240 * channel)));
+        let image = DynamicImage::ImageRgb8(RgbImage::from_fn(64, 160, noise));
+        for format in [ImageFormat::Png, ImageFormat::Jpeg] {
+            let whole = encoded(&image, format);
+            let cut = Photo::read("x", &whole[..whole.len() * 19 / 20]).unwrap();
+            let [Doubt::Truncated { rows, of: 160 }] = cut.doubts[..] else { panic!("{format:?}: {:?}", cut.doubts) };
+            assert!((1..=20).contains(&rows), "{format:?}: {rows}");
+            let want = decode(&whole).unwrap().image.crop_imm(0, 0, 64, 160 - rows);
+            assert_eq!(cut.image, want, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn bits_that_are_not_used_are_no_darkness() {
+        for bits in [8, 10, 12, 14_u32] {
+            let full = (1_u16 << bits) - 1;
+            let image = image::ImageBuffer::from_raw(3, 1, vec![0_u16, full / 2, full]).unwrap();
+            let png = encoded(&DynamicImage::ImageLuma16(image), ImageFormat::Png);
+            let (image, changes, _) = Photo::read("x", &png[..]).unwrap().into_parts();
+            assert_eq!(changes, [Change::Stretched { bits }, Change::EightBit]);
+            assert_eq!(image.as_luma8().unwrap().as_raw(), &[0, 127, 255], "{bits}");
+        }
+        // Alpha has a range of its own.
+        let image = image::ImageBuffer::from_raw(2, 1, vec![4095_u16, 65_535, 0, 65_535]).unwrap();
+        let png = encoded(&DynamicImage::ImageLumaA16(image), ImageFormat::Png);
+        let (image, changes, _) = Photo::read("x", &png[..]).unwrap().into_parts();
+        assert_eq!((image.into_luma8().into_raw(), changes.len()), (vec![255, 0], 2));
+    }
+
+    #[test]
+    fn what_is_transparent_everywhere_is_opaque() {
+        let image = RgbaImage::from_fn(3, 1, |x, _| Rgba([[10, 200, 90][x as usize], 0, 0, 0]));
+        for format in [ImageFormat::Png, ImageFormat::Bmp] {
+            let bytes = encoded(&DynamicImage::ImageRgba8(image.clone()), format);
+            let (image, changes, _) = Photo::read("x", &bytes[..]).unwrap().into_parts();
+            assert_eq!(changes, [Change::Opaque], "{format:?}");
+            assert_eq!(image.into_rgb8().into_raw(), [10, 0, 0, 200, 0, 0, 90, 0, 0], "{format:?}");
+        }
+        // Unless nothing is drawn there either.
+        let empty = encoded(&DynamicImage::ImageRgba8(RgbaImage::new(3, 1)), ImageFormat::Png);
+        assert_eq!(Photo::read("x", &empty[..]).unwrap().into_parts().1, [Change::Flattened(Ground::Light)]);
     }
 
     #[test]
