@@ -18,7 +18,7 @@ use crate::observe::{Question, sheet, tile};
 use crate::picture::{Picture, PngError};
 use crate::render::{self, Zoom};
 use crate::run_dir;
-use crate::saved::SavedRun;
+use crate::saved::{NotFinite, SavedRun};
 use crate::types::{ImageShape, Step, Tag, WallTime};
 
 /// Images that are asked about at once: what the methods keep of them stays in few megabytes.
@@ -83,9 +83,11 @@ impl Classify for InquiryError {
 
 impl Inquiry {
     /// One reply for each image, in their order.
-    pub fn ask(&self, saved: &SavedRun, specimens: Vec<Specimen>) -> Vec<Reply> {
-        let images: Vec<&[u8]> = specimens.iter().map(|specimen| specimen.pixels.as_slice()).collect();
-        let probabilities = saved.probabilities(&images);
+    ///
+    /// # Errors
+    /// When the network has no answer to one of them.
+    pub fn ask(&self, saved: &SavedRun, specimens: Vec<Specimen>) -> Result<Vec<Reply>, NotFinite> {
+        let probabilities = saved.answers(&specimens)?;
         let mut replies: Vec<Reply> = specimens
             .into_iter()
             .zip(&probabilities)
@@ -97,7 +99,7 @@ impl Inquiry {
         for batch in replies.chunks_mut(BATCH) {
             self.explain(saved, batch);
         }
-        replies
+        Ok(replies)
     }
 
     fn explain(&self, saved: &SavedRun, replies: &mut [Reply]) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
 use crate::config::{Config, ConfigError, Layers};
-use crate::data::{Look, images_nchw};
+use crate::data::{Look, Specimen, images_nchw};
 use crate::exit::{Classify, Exit};
 use crate::model::{Network, Parameters, ShapeError, host_values};
 use crate::records::RunResult;
@@ -73,6 +73,20 @@ impl Classify for SavedRunError {
     }
 }
 
+/// No class can be told from an answer that is infinite or NaN.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: the network's answer is not finite: it has diverged")]
+pub struct NotFinite {
+    /// Of the picture.
+    pub name: String,
+}
+
+impl Classify for NotFinite {
+    fn exit(&self) -> Exit {
+        Exit::Data
+    }
+}
+
 impl SavedRun {
     /// Reads configuration and weights. Neither the data set nor the environment is looked at, and nothing is written.
     pub fn open(dir: &Path, device: Device) -> Result<SavedRun, SavedRunError> {
@@ -113,6 +127,20 @@ impl SavedRun {
         self.config.dataset.look()
     }
 
+    /// The probability of every class, by label, for each picture.
+    ///
+    /// # Errors
+    /// When one of them is infinite or NaN: weights may be finite and what they add up to is not.
+    pub fn answers(&self, specimens: &[Specimen]) -> Result<Vec<Vec<f32>>, NotFinite> {
+        let images: Vec<&[u8]> = specimens.iter().map(|specimen| specimen.pixels.as_slice()).collect();
+        let answers = self.probabilities(&images);
+        let is_finite = |answer: &Vec<f32>| answer.iter().all(|probability| probability.is_finite());
+        match specimens.iter().zip(&answers).find(|(_, answer)| !is_finite(answer)) {
+            Some((specimen, _)) => Err(NotFinite { name: specimen.name.clone() }),
+            None => Ok(answers),
+        }
+    }
+
     /// The probability of every class, by label, for each image of `H x W x C` bytes.
     ///
     /// # Panics
@@ -148,6 +176,7 @@ fn near(dir: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::data::Split;
     use crate::types::Seed;
 
     /// The weights that training begins with, for the configuration in `dir`.
@@ -243,6 +272,23 @@ pub(crate) mod tests {
         assert_eq!(exit(&dir, "do not fit this network: `conv2d.weight`"), Exit::Data);
         std::fs::write(dir.path().join(WEIGHTS), "not weights").unwrap();
         assert_eq!(exit(&dir, "is no safetensors file"), Exit::Data);
+    }
+
+    #[test]
+    fn an_answer_that_is_no_number_is_refused() {
+        let dir = run(SMALL);
+        write_weights(dir.path());
+        let saved = SavedRun::open(dir.path(), Device::Cpu).unwrap();
+        let split = Split::new(saved.network.input(), 10, [vec![0; 784], vec![255; 784]].concat(), vec![0, 1]).unwrap();
+        let specimens = [0, 1].map(|index| Specimen::of_split(&split, index).unwrap());
+        assert_eq!(saved.answers(&specimens).unwrap().len(), 2);
+        // Every weight is finite, sums of them are not, and nothing adds up where the image is black.
+        for view in saved.parameters.views() {
+            let _ = view.shallow_clone().fill_(if view.dim() == 1 { 0.0 } else { f64::from(f32::MAX) });
+        }
+        let error = saved.answers(&specimens).unwrap_err();
+        assert_eq!(error.to_string(), "validation 1: the network's answer is not finite: it has diverged");
+        assert_eq!(error.exit(), Exit::Data);
     }
 
     #[test]

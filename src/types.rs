@@ -176,9 +176,34 @@ impl fmt::Display for ImageShape {
     }
 }
 
+/// A probability, 0 to 1, as people read it: in percent with one decimal, where none below 1 reads as certain and none above
+/// 0 as impossible.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Percent(pub f32);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            p if p > 0.0 && p < 0.0005 => f.pad("<0.1 %"),
+            p if (0.9995..1.0).contains(&p) => f.pad(">99.9 %"),
+            p => f.pad(&format!("{:.1} %", p * 100.0)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_probability_reads_as_certain_or_impossible_that_is_not() {
+        let percent = |probability: f32| Percent(probability).to_string();
+        assert_eq!([0.0, 1e-38, 0.00049, 0.0005].map(percent), ["0.0 %", "<0.1 %", "<0.1 %", "0.1 %"]);
+        assert_eq!([0.998, 0.99949, 0.9995, 1.0].map(percent), ["99.8 %", "99.9 %", ">99.9 %", "100.0 %"]);
+        assert_eq!(percent(1.0_f32.next_down()), ">99.9 %");
+        assert_eq!(format!("[{:>8}]", Percent(0.5)), "[  50.0 %]");
+        assert_eq!(percent(f32::NAN), "NaN %");
+    }
 
     #[test]
     fn a_step_fits_a_javascript_number() {

@@ -15,7 +15,7 @@ use crate::model::Shape;
 use crate::run;
 use crate::saved::SavedRun;
 use crate::telemetry::Console;
-use crate::types::{Clock, SystemClock};
+use crate::types::{Clock, Percent, SystemClock};
 
 /// Images that are explained at once, at most.
 const MOST: usize = 1_000;
@@ -72,7 +72,7 @@ pub(super) fn explain(matches: &ArgMatches) -> Result<(), Failure> {
     Console::start(resolved.config.quiet, resolved.config.log_format);
     let Question { saved, specimens, failures, inquiry, out } = Question::of(matches, &resolved)?;
     if !specimens.is_empty() {
-        let replies = inquiry.ask(&saved, specimens);
+        let replies = inquiry.ask(&saved, specimens)?;
         let sheets = inquiry::write(&out, &saved, &replies, matches.get_flag("raw"), SystemClock.now())?;
         let lines = replies.iter().zip(&sheets).map(|(reply, sheet)| line(&saved.classes, reply, sheet));
         print(&lines.collect::<Vec<_>>().join("\n"))?;
@@ -86,7 +86,7 @@ fn line(classes: &[String], reply: &Reply, sheet: &Path) -> String {
         Some(label) if label != reply.target => format!(", but it is {}", classes[label]),
         _ => String::new(),
     };
-    format!("{}: why {} ({:.1} %{truth})", sheet.display(), classes[reply.target], reply.probability * 100.0)
+    format!("{}: why {} ({}{truth})", sheet.display(), classes[reply.target], Percent(reply.probability))
 }
 
 impl Question {

@@ -36,23 +36,43 @@ pub struct Explanation {
     pub completeness_gap: Option<f32>,
 }
 
+/// The spread of a map's values, as a share of the largest magnitude, up to which the map is [uniform](Content::Uniform):
+/// less than colours show on a scale that begins at 0.
+const UNIFORM: f32 = 0.05;
+
 /// What there is to see in a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
+    /// Some places count more than others.
     Values,
     /// Every value is 0: a defined answer, nothing in this place speaks for the class.
     Zero,
+    /// All places count alike, or nearly so: of a blank image, or where a layer has a single place.
+    Uniform,
     /// So many values are infinite or NaN: the network has diverged.
     NotFinite(usize),
 }
 
+impl Content {
+    pub fn of(map: &Map) -> Content {
+        match (map.non_finite(), Map::range([map])) {
+            (0, None | Some((0.0, 0.0))) => Content::Zero,
+            // Halved, so that no difference overflows.
+            (0, Some((low, high))) if high / 2.0 - low / 2.0 <= high.max(-low) / 2.0 * UNIFORM => Content::Uniform,
+            (0, Some(_)) => Content::Values,
+            (count, _) => Content::NotFinite(count),
+        }
+    }
+
+    /// Whether the map's colours tell places apart.
+    pub fn is_drawn(self) -> bool {
+        matches!(self, Content::Values | Content::NotFinite(_))
+    }
+}
+
 impl Explanation {
     pub fn content(&self) -> Content {
-        match self.map.non_finite() {
-            0 if self.map.values().iter().all(|&value| value == 0.0) => Content::Zero,
-            0 => Content::Values,
-            count => Content::NotFinite(count),
-        }
+        Content::of(&self.map)
     }
 
     /// The map enlarged bilinearly to `height` x `width` and scaled for comparison: from -1 to 1 by the largest
