@@ -13,7 +13,7 @@ use crate::evaluation::most_probable;
 use crate::eventlog::event::EncodeError;
 use crate::eventlog::{Value, event};
 use crate::exit::{Classify, Exit};
-use crate::explain::{self, Explanation, Method, Settings};
+use crate::explain::{Explainer, Explanation, Method, Settings};
 use crate::observe::{Question, sheet, tile};
 use crate::picture::{Picture, PngError};
 use crate::render::{self, Zoom};
@@ -108,9 +108,10 @@ impl Inquiry {
         let images_nchw = images_nchw(&pixels, replies.len(), saved.network.input(), device);
         let targets: Vec<usize> = replies.iter().map(|reply| reply.target).collect();
         let settings = Settings::default();
+        let mut explainer =
+            Explainer::new(&saved.network, weights, &images_nchw, self.layer, &targets, &settings);
         for &method in &self.methods {
-            let all = explain::explain(method, &saved.network, weights, &images_nchw, self.layer, &targets, &settings);
-            for (reply, explanation) in replies.iter_mut().zip(all) {
+            for (reply, explanation) in replies.iter_mut().zip(explainer.explain(method)) {
                 reply.explanations.push(explanation);
             }
         }
@@ -202,7 +203,7 @@ fn description(saved: &SavedRun, reply: &Reply) -> String {
         .map(|e| format!("- **{}** ({}): {}", e.method.title(), e.method.source(), e.method.reading()))
         .collect();
     format!(
-        "Why the network of `{}` might see class {class} in `{}`.\n\n{}",
+        "Attributions of the network of `{}` for class {class} in `{}`.\n\n{}",
         saved.dir.display(),
         reply.specimen.name,
         methods.join("\n")

@@ -11,6 +11,7 @@ use super::gradient::{layer_gradient, pieces};
 use super::planes;
 use crate::model::{Network, Shape};
 use crate::render::Map;
+use crate::types::ImageShape;
 
 /// Rows and columns of `N x K x H x W`.
 const SPACE: &[i64] = &[2, 3];
@@ -34,9 +35,7 @@ pub fn grad_cam(
     layer: usize,
     targets: &[usize],
 ) -> Vec<Map> {
-    each(network, weights, images_nchw, layer, targets, |_, gradient_nkhw| {
-        gradient_nkhw.mean_dim(SPACE, true, Kind::Float)
-    })
+    LayerGradients::of(network, weights, images_nchw, layer, targets).map_or_else(Vec::new, |found| found.grad_cam())
 }
 
 /// For each image a map of the layer's height and width: Grad-CAM++, where the weight of a channel is the sum over its
@@ -52,14 +51,8 @@ pub fn grad_cam_plus_plus(
     layer: usize,
     targets: &[usize],
 ) -> Vec<Map> {
-    each(network, weights, images_nchw, layer, targets, |maps_nkhw, gradient_nkhw| {
-        let square = gradient_nkhw * gradient_nkhw;
-        let cube = &square * gradient_nkhw;
-        let activity_nk11 = maps_nkhw.sum_dim_intlist(SPACE, true, Kind::Float);
-        // 0 where the gradient is 0 without a case of its own: there is an epsilon below the line.
-        let alpha = &square / (&square * 2.0 + activity_nk11 * cube + EPSILON);
-        (alpha * gradient_nkhw.relu()).sum_dim_intlist(SPACE, true, Kind::Float)
-    })
+    let found = LayerGradients::of(network, weights, images_nchw, layer, targets);
+    found.map_or_else(Vec::new, |found| found.grad_cam_plus_plus())
 }
 
 /// For each image a map of the layer's height and width: LayerCAM, where each pixel has a weight of its own, `relu(g)`.
@@ -73,27 +66,64 @@ pub fn layer_cam(
     layer: usize,
     targets: &[usize],
 ) -> Vec<Map> {
-    each(network, weights, images_nchw, layer, targets, |_, gradient_nkhw| gradient_nkhw.relu())
+    LayerGradients::of(network, weights, images_nchw, layer, targets).map_or_else(Vec::new, |found| found.layer_cam())
 }
 
-/// `relu(sum_k w_k * a_k)` for the weights that are made of a layer's output and its gradient.
-fn each(
-    network: &Network,
-    weights: &[Tensor],
-    images_nchw: &Tensor,
-    layer: usize,
-    targets: &[usize],
-    channel_weights: impl Fn(&Tensor, &Tensor) -> Tensor,
-) -> Vec<Map> {
-    let Some(Shape::Image(shape)) = network.layers().get(layer).map(|layer| layer.output) else {
-        return Vec::new();
-    };
-    let maps = pieces(images_nchw, targets).flat_map(|(images_nchw, targets)| {
-        let (maps_nkhw, gradient_nkhw) = layer_gradient(network, weights, &images_nchw, layer, targets);
-        let cam_nhw = tch::no_grad(|| weighted_sum(&channel_weights(&maps_nkhw, &gradient_nkhw), &maps_nkhw));
-        planes(&cam_nhw, shape.height, shape.width)
-    });
-    maps.collect()
+/// A layer's output for some images and its gradient: all that the three methods are made of.
+pub(super) struct LayerGradients {
+    shape: ImageShape,
+    /// `N x K x H x W` each, of as many images as go through the network at once.
+    pieces: Vec<(Tensor, Tensor)>,
+}
+
+impl LayerGradients {
+    /// None of a layer whose output has no maps.
+    pub fn of(
+        network: &Network,
+        weights: &[Tensor],
+        images_nchw: &Tensor,
+        layer: usize,
+        targets: &[usize],
+    ) -> Option<LayerGradients> {
+        let Some(Shape::Image(shape)) = network.layers().get(layer).map(|layer| layer.output) else {
+            return None;
+        };
+        let piece = |(images_nchw, targets): (Tensor, &[usize])| {
+            layer_gradient(network, weights, &images_nchw, layer, targets)
+        };
+        Some(LayerGradients { shape, pieces: pieces(images_nchw, targets).map(piece).collect() })
+    }
+
+    /// As [`fn@grad_cam`].
+    pub fn grad_cam(&self) -> Vec<Map> {
+        self.each(|_, gradient_nkhw| gradient_nkhw.mean_dim(SPACE, true, Kind::Float))
+    }
+
+    /// As [`fn@grad_cam_plus_plus`].
+    pub fn grad_cam_plus_plus(&self) -> Vec<Map> {
+        self.each(|maps_nkhw, gradient_nkhw| {
+            let square = gradient_nkhw * gradient_nkhw;
+            let cube = &square * gradient_nkhw;
+            let activity_nk11 = maps_nkhw.sum_dim_intlist(SPACE, true, Kind::Float);
+            // 0 where the gradient is 0 without a case of its own: there is an epsilon below the line.
+            let alpha = &square / (&square * 2.0 + activity_nk11 * cube + EPSILON);
+            (alpha * gradient_nkhw.relu()).sum_dim_intlist(SPACE, true, Kind::Float)
+        })
+    }
+
+    /// As [`fn@layer_cam`].
+    pub fn layer_cam(&self) -> Vec<Map> {
+        self.each(|_, gradient_nkhw| gradient_nkhw.relu())
+    }
+
+    /// `relu(sum_k w_k * a_k)` for the weights that are made of a layer's output and its gradient.
+    fn each(&self, channel_weights: impl Fn(&Tensor, &Tensor) -> Tensor) -> Vec<Map> {
+        let maps = self.pieces.iter().flat_map(|(maps_nkhw, gradient_nkhw)| {
+            let cam_nhw = tch::no_grad(|| weighted_sum(&channel_weights(maps_nkhw, gradient_nkhw), maps_nkhw));
+            planes(&cam_nhw, self.shape.height, self.shape.width)
+        });
+        maps.collect()
+    }
 }
 
 /// `relu(sum_k w_k * a_k)`: `N x H x W`.
@@ -107,7 +137,6 @@ mod tests {
     use crate::explain::tests::{formula_images, formula_weights, small};
     use crate::model::Architecture;
     use crate::model::host_values;
-    use crate::types::ImageShape;
 
     #[test]
     fn a_network_by_hand() {

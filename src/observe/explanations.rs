@@ -1,4 +1,4 @@
-//! Why the network answers as it does: every method's map of a few probe images side by side.
+//! Attributions for the predicted class: every method's map of a few probe images side by side.
 
 use super::Findings;
 use super::card::{self, BODY, GREEN, GREY, LINE, LINES, MARGIN, NOTE, RED, RIGHT, STRONG};
@@ -7,7 +7,7 @@ use super::heat::{self, Heat};
 use super::probe::Probes;
 use crate::evaluation::most_probable;
 use crate::eventlog::Value;
-use crate::explain::{self, Explanation, IntegratedGradients, Method, Occlusion, Settings, SmoothGrad};
+use crate::explain::{self, Explainer, Explanation, Method, Settings};
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted};
 use crate::render::{self, Canvas, ColourMap, Scale, Zoom, number};
@@ -50,16 +50,6 @@ impl Observer<Findings> for Explanations {
     }
 }
 
-/// Coarser than where one image is asked about: tiles of a few pixels show no difference, and training waits.
-fn settings(shape: ImageShape) -> Settings {
-    let stride = (shape.height.min(shape.width) / 4).div_ceil(3).max(1);
-    Settings {
-        integrated_gradients: IntegratedGradients { steps: 20, ..IntegratedGradients::default() },
-        smooth_grad: SmoothGrad { samples: 20, ..SmoothGrad::default() },
-        occlusion: Occlusion { stride: Some(stride), ..Occlusion::default() },
-    }
-}
-
 /// Nothing without probes. A network without convolutions is explained by the methods that need none.
 fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
     let (network, weights) = (moment.network, moment.parameters.views());
@@ -71,10 +61,11 @@ fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
     let probabilities = probabilities(&logits_nk);
     let targets: Vec<usize> = probabilities.iter().map(|row| most_probable(row)).collect();
     let mut by_image: Vec<Vec<Explanation>> = targets.iter().map(|_| Vec::new()).collect();
-    let settings = settings(network.input());
+    // Those of `trainer explain`: the same image has the same maps there.
+    let settings = Settings::default();
+    let mut explainer = Explainer::new(network, weights, &images_nchw, None, &targets, &settings);
     for method in Method::ALL {
-        let all = explain::explain(method, network, weights, &images_nchw, None, &targets, &settings);
-        for (explanations, explanation) in by_image.iter_mut().zip(all) {
+        for (explanations, explanation) in by_image.iter_mut().zip(explainer.explain(method)) {
             explanations.push(explanation);
         }
     }
@@ -93,22 +84,28 @@ fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
     let layer = explain::usual_layer(network).and_then(|layer| network.layers().get(layer));
     let layer = layer.map_or("image", |layer| &layer.name);
     let tag = Tag::of(format!("explanations/{layer}"));
-    Some(Value::images(tag, pictures.collect()).described(description(layer)))
+    Some(Value::images(tag, pictures.collect()).described(description(layer, &settings, network.input())))
 }
 
-fn description(layer: &str) -> String {
+fn description(layer: &str, settings: &Settings, shape: ImageShape) -> String {
+    let (window, stride) = settings.occlusion.window_and_stride(shape);
     let methods: Vec<String> = Method::ALL
         .iter()
         .map(|method| format!("- **{}** ({}): {}", method.title(), method.source(), method.reading()))
         .collect();
     format!(
-        "Why the network gives the class that it predicts, by nine methods; the CAMs look at `{layer}`. Each map has its own \
-         scale.\n\n{}",
+        "Attributions for the predicted class by nine methods; the CAMs are of `{layer}`. Each map has its own scale; one \
+         marked *uniform*, of which all values are within 5 % of each other, singles out no place and has no colours.\n\n\
+         Settings, those of `trainer explain`: integrated gradients by {} points from black, SmoothGrad over {} copies with \
+         noise of {:.0} % of the image's range, occlusion by windows of {window}x{window} pixels in steps of {stride}.\n\n{}",
+        settings.integrated_gradients.steps,
+        settings.smooth_grad.samples,
+        settings.smooth_grad.noise * 100.0,
         methods.join("\n")
     )
 }
 
-/// What is explained: why `target`.
+/// The class that is explained, and how the network answered.
 pub struct Question<'a> {
     pub classes: &'a [String],
     pub target: usize,
@@ -134,7 +131,7 @@ pub fn sheet(question: &Question<'_>, input: &Picture, explanations: &[Explanati
     };
     let height = top + rows * (NAME + high + 2) + MARGIN / 2;
     let class = card::class_name(question.classes, question.target);
-    let mut canvas = card::card(height, LEFT, &format!("Why {class}?"), &question.when);
+    let mut canvas = card::card(height, LEFT, &format!("Attributions for {class}"), &question.when);
     verdict(&mut canvas, question);
 
     let (x, y) = corner(0);
@@ -152,16 +149,16 @@ pub fn sheet(question: &Question<'_>, input: &Picture, explanations: &[Explanati
     canvas.into_picture()
 }
 
-/// `predicted 99.8 %  ✓ right`
+/// `probability 99.8 %  ✓ correct`
 fn verdict(canvas: &mut Canvas, question: &Question<'_>) {
     let percent = Percent(question.probability).to_string();
     let x = canvas.text(LEFT, LINES[1], "probability ", NOTE);
     let x = canvas.text(x, LINES[1], &percent, BODY) + 10;
     let Some(label) = question.label else { return };
     if label == question.target {
-        canvas.text(x, LINES[1], "✓ right", Style { colour: GREEN, ..STRONG });
+        canvas.text(x, LINES[1], "✓ correct", Style { colour: GREEN, ..STRONG });
     } else {
-        let text = format!("✗ it is {}", card::class_name(question.classes, label));
+        let text = format!("✗ true class {}", card::class_name(question.classes, label));
         card::line(canvas, x, LINES[1], RIGHT, &text, Style { colour: RED, ..STRONG });
     }
 }
@@ -181,7 +178,7 @@ pub fn tile(explanation: &Explanation, input: &Picture, zoom: Zoom) -> Picture {
     canvas.into_picture()
 }
 
-/// What the colours mean, in two cells' width.
+/// The colour scales, in two cells' width.
 fn legend(canvas: &mut Canvas, (x, y): (u32, u32), explanations: &[Explanation]) {
     const BAR: (u32, u32) = (100, 8);
     let bar = |canvas: &mut Canvas, y: u32, colours, words: [&str; 2], of: &str| {
@@ -191,8 +188,8 @@ fn legend(canvas: &mut Canvas, (x, y): (u32, u32), explanations: &[Explanation])
         canvas.text(x, y + 23, words[0], LABEL);
         canvas.text_right(x + BAR.0, y + 23, words[1], LABEL);
     };
-    bar(canvas, y + 8, heat::COLOURS, ["none", "most"], "evidence for the class");
-    bar(canvas, y + 46, SIGNED, ["against", "for"], "contribution of a pixel");
+    bar(canvas, y + 8, heat::COLOURS, ["none", "most"], "CAM: evidence for the class");
+    bar(canvas, y + 46, SIGNED, ["negative", "positive"], "others: attribution of a pixel");
     let gap = explanations.iter().find_map(|explanation| explanation.completeness_gap);
     if let Some(gap) = gap {
         canvas.text(x, y + 84, &format!("completeness gap {}", number(gap)), LABEL);

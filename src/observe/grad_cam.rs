@@ -203,8 +203,7 @@ impl View<'_> {
             let share = if probability.is_finite() { probability.clamp(0.0, 1.0) } else { 0.0 };
             let colour = if class == self.answer.label { TRUE_BAR } else { BAR };
             canvas.fill((x, y), ((share * SIDE as f32).round() as u32, LIST_LINE - 2), colour);
-            let percent =
-                if share > 0.0 && share < 0.005 { "<1%".to_owned() } else { format!("{:.0}%", probability * 100.0) };
+            let percent = Percent(probability).rounded(0);
             canvas.text_right(x + SIDE - 2, y + 11, &percent, SMALL);
             let room = SIDE - 4 - width(&percent, SMALL);
             canvas.text(x + 2, y + 11, &fitted(&card::class_name(self.classes, class), LIST, room), LIST);
