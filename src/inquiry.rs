@@ -108,8 +108,7 @@ impl Inquiry {
         let images_nchw = images_nchw(&pixels, replies.len(), saved.network.input(), device);
         let targets: Vec<usize> = replies.iter().map(|reply| reply.target).collect();
         let settings = Settings::default();
-        let mut explainer =
-            Explainer::new(&saved.network, weights, &images_nchw, self.layer, &targets, &settings);
+        let mut explainer = Explainer::new(&saved.network, weights, &images_nchw, self.layer, &targets, &settings);
         for &method in &self.methods {
             for (reply, explanation) in replies.iter_mut().zip(explainer.explain(method)) {
                 reply.explanations.push(explanation);

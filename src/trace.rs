@@ -167,7 +167,8 @@ impl Trace {
     /// The time of all spans of this kind that have been recorded so far, by name.
     pub fn totals(&self, part: Part) -> BTreeMap<String, Duration> {
         let mut totals = BTreeMap::new();
-        for span in self.shared.iter().flat_map(|shared| locked(&shared.spans).clone()).filter(|span| span.part == part) {
+        for span in self.shared.iter().flat_map(|shared| locked(&shared.spans).clone()).filter(|span| span.part == part)
+        {
             let lasted = Duration::from_nanos(span.end.saturating_sub(span.begin));
             *totals.entry(span.name.as_str().to_owned()).or_default() += lasted;
         }
@@ -473,7 +474,8 @@ mod tests {
             span("conv2d", Part::Forward, 5_000..6_000, &own),
             span("conv2d", Part::Backward, 6_000..9_000, &own),
         ]);
-        let want = [("conv2d", 4_000), ("dense", 500)].map(|(name, nanos)| (name.to_owned(), Duration::from_nanos(nanos)));
+        let want =
+            [("conv2d", 4_000), ("dense", 500)].map(|(name, nanos)| (name.to_owned(), Duration::from_nanos(nanos)));
         assert_eq!(trace.totals(Part::Forward), BTreeMap::from(want));
         assert!(trace.totals(Part::Operator).is_empty() && Trace::default().totals(Part::Forward).is_empty());
     }

@@ -241,7 +241,7 @@ fn a_network_without_a_finite_answer_neither_predicts_nor_explains() {
     let mut weights = sandbox.read("diverged/model.safetensors");
     let header = 8 + u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
     weights[header..].chunks_exact_mut(4).for_each(|value| value.copy_from_slice(&f32::MAX.to_le_bytes()));
-    let mut result: serde_json::Value = serde_json::from_slice(&sandbox.read("diverged/result.json")).unwrap();
+    let mut result: Value = serde_json::from_slice(&sandbox.read("diverged/result.json")).unwrap();
     result["weights_blake3"] = blake3::hash(&weights).to_hex().as_str().into();
     sandbox.write("diverged/model.safetensors", weights);
     sandbox.write("diverged/result.json", result.to_string());
@@ -259,8 +259,8 @@ fn an_explanation_that_singles_out_no_place_has_no_colours() {
     for value in [0, 128, 255] {
         let blank = DynamicImage::ImageLuma8(GrayImage::from_pixel(28, 28, image::Luma([value])));
         sandbox.write("blank.png", encoded(&blank, ImageFormat::Png));
-        sandbox.run("explain --run run --out why --image blank.png --method gradcam,gradcam++,layercam").succeeded();
-        for method in ["gradcam", "gradcam++", "layercam"] {
+        sandbox.run("explain --run run --out why --image blank.png --method gradcam,gradcam++").succeeded();
+        for method in ["gradcam", "gradcam++"] {
             let map = image::load_from_memory(&sandbox.read(&format!("why/blank.{method}.png"))).unwrap().to_rgb8();
             let colour = map.pixels().find(|pixel| pixel.0.iter().any(|&channel| channel.abs_diff(pixel.0[0]) > 8));
             assert_eq!(colour, None, "{method} of {value}");

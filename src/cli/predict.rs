@@ -147,10 +147,7 @@ mod tests {
     #[test]
     fn a_table_is_read_at_a_glance() {
         let (one, two) = (specimen("three.png", vec![]), specimen("a much longer name\n.png", vec![]));
-        let rows = [
-            Prediction::new(&one, vec![0.001, 0.998, 0.001]),
-            Prediction::new(&two, vec![0.25, 0.25, 0.5]),
-        ];
+        let rows = [Prediction::new(&one, vec![0.001, 0.998, 0.001]), Prediction::new(&two, vec![0.25, 0.25, 0.5])];
         assert_eq!(
             table(&rows, &classes(), 2),
             [

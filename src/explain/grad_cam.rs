@@ -88,9 +88,8 @@ impl LayerGradients {
         let Some(Shape::Image(shape)) = network.layers().get(layer).map(|layer| layer.output) else {
             return None;
         };
-        let piece = |(images_nchw, targets): (Tensor, &[usize])| {
-            layer_gradient(network, weights, &images_nchw, layer, targets)
-        };
+        let piece =
+            |(images_nchw, targets): (Tensor, &[usize])| layer_gradient(network, weights, &images_nchw, layer, targets);
         Some(LayerGradients { shape, pieces: pieces(images_nchw, targets).map(piece).collect() })
     }
 

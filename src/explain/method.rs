@@ -118,7 +118,9 @@ impl Method {
             Method::GuidedBackprop => {
                 "Gradient of the class's logit, without negative parts at each ReLU: fine detail, hardly specific to the class."
             }
-            Method::GuidedGradCam => "Guided backpropagation multiplied by Grad-CAM: its detail, in the class's regions.",
+            Method::GuidedGradCam => {
+                "Guided backpropagation multiplied by Grad-CAM: its detail, in the class's regions."
+            }
             Method::IntegratedGradients => {
                 "Contribution of each pixel to the change of the class's logit from a black baseline to the image; the pixels \
                  sum up to that change."

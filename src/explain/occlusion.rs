@@ -115,8 +115,9 @@ fn of_image(
             }
         }
     };
-    // Of a network that has no finite answer the difference is NaN there, too.
-    idle.into_iter().for_each(|window| add(window, f64::from(whole - whole)));
+    // Of a network that has no finite answer nothing can be said there, either.
+    let fall = if whole.is_finite() { 0.0 } else { f64::NAN };
+    idle.into_iter().for_each(|window| add(window, fall));
     for windows in changing.chunks(MOST_IMAGES) {
         let mut covered = image.repeat(windows.len());
         for (image, window) in covered.chunks_exact_mut(image.len()).zip(windows) {

@@ -47,9 +47,8 @@ pub(super) fn by_passes(
     };
     let maps = targets.iter().enumerate().flat_map(|(number, &target)| {
         let image_1chw = images_nchw.narrow(0, number as i64, 1);
-        let cam_1hw = tch::no_grad(|| {
-            of_image(passes, &network.forward_to(layer, weights, &image_1chw), &image_1chw, target)
-        });
+        let cam_1hw =
+            tch::no_grad(|| of_image(passes, &network.forward_to(layer, weights, &image_1chw), &image_1chw, target));
         planes(&cam_1hw, shape.height, shape.width)
     });
     maps.collect()

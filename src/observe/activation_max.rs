@@ -8,7 +8,7 @@ use crate::eventlog::Value;
 use crate::explain::{self, Ascent, Optimum, Target};
 use crate::model::{LayerKind, Network, Parameters, host_values};
 use crate::picture::Picture;
-use crate::render::text::{Face, Style, fitted, width};
+use crate::render::text::{Face, Style, fitted};
 use crate::render::{Canvas, ColourMap, Map, NON_FINITE, Rgb, Scale, Zoom, number};
 use crate::train::{Moment, Observer};
 use crate::types::{Percent, Seed, Tag};
@@ -18,7 +18,7 @@ const FILTERS: usize = 36;
 /// Classes, at most: four rows of five.
 const CLASSES: usize = 20;
 const FILTER_TILES: Tiles = Tiles { columns: 6, side: 48, gap: 8, below: 12 };
-const CLASS_TILES: Tiles = Tiles { columns: 5, side: 60, gap: 8, below: 41 };
+const CLASS_TILES: Tiles = Tiles { columns: 5, side: 60, gap: 8, below: 52 };
 /// Training images whose mean brightness the images of classes start from.
 const SAMPLED: usize = 1000;
 /// The least difference between what is drawn black and what is drawn white, in units of the data's range: a flat image
@@ -219,7 +219,7 @@ fn filter_picture(layer: &str, epoch: u64, filters: usize, optima: &[Optimum]) -
     let tiles = FILTER_TILES;
     let top = LINES[2] + 12;
     let height = top + tiles.height(optima.len()) + MARGIN;
-    let mut canvas = card::card(height, MARGIN, &format!("Activation maximisation: {layer}"), &card::moment(epoch));
+    let mut canvas = card::card(height, MARGIN, &format!("Maximising inputs: {layer}"), &card::moment(epoch));
     let size = optima.first().and_then(|optimum| optimum.image.first()).map_or((0, 0), |m| (m.height(), m.width()));
     let shown = card::shown_of(optima.len(), filters, "filter");
     let note = format!("{shown} · tiles of {}x{} pixels, contrast stretched", size.0, size.1);
@@ -252,24 +252,18 @@ fn filter_picture(layer: &str, epoch: u64, filters: usize, optima: &[Optimum]) -
     canvas.into_picture()
 }
 
-fn class_picture(
-    names: &[String],
-    epoch: u64,
-    count: usize,
-    optima: &[Optimum],
-    largest: Option<&[f32]>,
-) -> Picture {
+fn class_picture(names: &[String], epoch: u64, count: usize, optima: &[Optimum], largest: Option<&[f32]>) -> Picture {
     let tiles = CLASS_TILES;
     let top = LINES[1] + 12;
     let height = top + tiles.height(optima.len()) + MARGIN;
-    let mut canvas = card::card(height, MARGIN, "Activation maximisation: classes", &card::moment(epoch));
+    let mut canvas = card::card(height, MARGIN, "Maximising inputs: classes", &card::moment(epoch));
     let shown = match optima.len() {
         n if n < count => format!("{n} of {count} classes"),
         1 => "1 class".to_owned(),
         n => format!("{n} classes"),
     };
-    let compared = if largest.is_some() { "; largest of the data" } else { "" };
-    let note = format!("{shown} · below: probability, logit{compared}");
+    let compared = if largest.is_some() { "; data: largest logit of an image" } else { "" };
+    let note = format!("{shown} · probability, logit{compared}");
     card::line(&mut canvas, MARGIN, LINES[1], RIGHT, &note, NOTE);
 
     for (class, optimum) in optima.iter().enumerate() {
@@ -282,14 +276,17 @@ fn class_picture(
             _ => "–".to_owned(),
         };
         canvas.text(x, second, &percent, NOTE);
-        let room = tiles.side.saturating_sub(width(&percent, NOTE) + 2);
-        let logit = number(optimum.activation);
-        canvas.text_right(x + tiles.side, second, &fitted(&logit, SMALL, room), SMALL);
-        let Some(&of_data) = largest.and_then(|all| all.get(class)).filter(|logit| logit.is_finite()) else { continue };
-        let colour = if optimum.activation < of_data { RED } else { GREY };
-        let style = Style { colour, ..SMALL };
-        canvas.text(x, second + 11, "data", style);
-        canvas.text_right(x + tiles.side, second + 11, &number(of_data), style);
+        let mut row = |baseline: u32, name: &str, logit: f32, style: Style| {
+            let end = canvas.text(x, baseline, name, style) + 2;
+            let room = (x + tiles.side).saturating_sub(end);
+            canvas.text_right(x + tiles.side, baseline, &fitted(&number(logit), style, room), style);
+        };
+        row(second + 11, "logit", optimum.activation, SMALL);
+        let of_data = largest.and_then(|all| all.get(class)).copied().filter(|logit| logit.is_finite());
+        if let Some(of_data) = of_data {
+            let is_larger = of_data > optimum.activation;
+            row(second + 22, "data", of_data, if is_larger { Style { colour: RED, ..SMALL } } else { SMALL });
+        }
     }
     canvas.into_picture()
 }

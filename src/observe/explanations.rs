@@ -227,7 +227,8 @@ mod tests {
         let input = Picture::filled(2, 2, [9; 3]);
         let colourful = |method: Method, values: Vec<f32>| {
             let shown = tile(&explanation(method, values), &input, Zoom::In(30));
-            let far_apart = |pixel: &&[u8; 3]| pixel.iter().max().zip(pixel.iter().min()).is_some_and(|(a, b)| a - b > 40);
+            let far_apart =
+                |pixel: &&[u8; 3]| pixel.iter().max().zip(pixel.iter().min()).is_some_and(|(a, b)| a - b > 40);
             shown.pixels().iter().filter(far_apart).count()
         };
         for method in Method::ALL {

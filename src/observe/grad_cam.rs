@@ -182,7 +182,10 @@ impl View<'_> {
         evidence(&mut canvas, first, input, for_true, heat, zoom);
         self.caption(&mut canvas, second - 8, rival_role, self.answer.rival(), style);
         evidence(&mut canvas, second, input, for_rival, heat, zoom);
-        let footer = format!("both maps on one scale, 0 to {}", number(heat.scale.high()));
+        let footer = match heat.scale.high() {
+            0.0 => "no map singles out a place".to_owned(),
+            high => format!("both maps on one scale, 0 to {}", number(high)),
+        };
         card::line(&mut canvas, LEFT, second + row_height + FOOTER - 3, RIGHT, &footer, SMALL);
         canvas.into_picture()
     }
@@ -218,6 +221,9 @@ fn evidence(canvas: &mut Canvas, y: u32, input: &Picture, map: &Map, heat: Heat,
     card::framed(canvas, (LEFT + wide + GAP, y), &heat.over(map, input, zoom), Zoom::In(1));
     heat::remark(canvas, (LEFT, y), (wide, high), Content::of(map));
 
+    if heat.scale.high() == 0.0 {
+        return;
+    }
     let bar = LEFT + 2 * (wide + GAP);
     canvas.bar_upright((bar, y), (7, high), heat::COLOURS);
     canvas.text(bar + 10, y + 7, &number(heat.scale.high()), SMALL);

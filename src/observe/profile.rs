@@ -146,11 +146,8 @@ mod tests {
         let all = ["conv2d/Conv2D", "max_pooling2d/MaxPool", "max_pooling2d/Relu"];
         assert_eq!(all.map(|name| micros(&profile, name)), [10, 0, 0]);
         assert_eq!(all.map(|name| node(&profile, name).bytes), [0, 0, 7 * 5 * 4 * 4 * 4]);
-        let back = [
-            "gradients/conv2d/Conv2DGrad",
-            "gradients/max_pooling2d/MaxPoolGrad",
-            "gradients/max_pooling2d/ReluGrad",
-        ];
+        let back =
+            ["gradients/conv2d/Conv2DGrad", "gradients/max_pooling2d/MaxPoolGrad", "gradients/max_pooling2d/ReluGrad"];
         assert_eq!(back.map(|name| micros(&profile, name)), [20, 0, 0]);
         assert_eq!(back.map(|name| node(&profile, name).bytes), [3 * 3 * 4 * 4 + 4 * 4, 0, 0]);
         let times = ["loss/cross_entropy", "gradients/loss/CrossEntropyGrad"].map(|name| micros(&profile, name));
