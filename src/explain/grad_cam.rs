@@ -7,7 +7,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::gradient::{layer_gradient, pieces};
+use super::gradient::{MOST_IMAGES, layer_gradients};
 use super::planes;
 use crate::model::{Network, Shape};
 use crate::render::Map;
@@ -36,6 +36,19 @@ pub fn grad_cam(
     targets: &[usize],
 ) -> Vec<Map> {
     LayerGradients::of(network, weights, images_nchw, layer, targets).map_or_else(Vec::new, |found| found.grad_cam())
+}
+
+/// [`grad_cam`] for two classes of each image, which go forward once: the maps for the first targets, then those for the
+/// second. Arguments and panics as there.
+pub fn grad_cam_pair(
+    network: &Network,
+    weights: &[Tensor],
+    images_nchw: &Tensor,
+    layer: usize,
+    targets: [&[usize]; 2],
+) -> [Vec<Map>; 2] {
+    let found = LayerGradients::of_each(network, weights, images_nchw, layer, targets);
+    found.map_or_else(Default::default, |found| found.map(|found| found.grad_cam()))
 }
 
 /// For each image a map of the layer's height and width: Grad-CAM++, where the weight of a channel is the sum over its
@@ -85,12 +98,34 @@ impl LayerGradients {
         layer: usize,
         targets: &[usize],
     ) -> Option<LayerGradients> {
+        let [found] = LayerGradients::of_each(network, weights, images_nchw, layer, [targets])?;
+        Some(found)
+    }
+
+    /// One for each list of targets of the same images.
+    fn of_each<const N: usize>(
+        network: &Network,
+        weights: &[Tensor],
+        images_nchw: &Tensor,
+        layer: usize,
+        targets: [&[usize]; N],
+    ) -> Option<[LayerGradients; N]> {
         let Some(Shape::Image(shape)) = network.layers().get(layer).map(|layer| layer.output) else {
             return None;
         };
-        let piece =
-            |(images_nchw, targets): (Tensor, &[usize])| layer_gradient(network, weights, &images_nchw, layer, targets);
-        Some(LayerGradients { shape, pieces: pieces(images_nchw, targets).map(piece).collect() })
+        let images = images_nchw.size()[0] as usize;
+        assert!(targets.iter().all(|targets| targets.len() == images), "a target for each image");
+        let mut found = targets.map(|_| LayerGradients { shape, pieces: Vec::new() });
+        for start in (0..images).step_by(MOST_IMAGES) {
+            let own = start..images.min(start + MOST_IMAGES);
+            let piece_nchw = images_nchw.narrow(0, start as i64, own.len() as i64);
+            let targets = targets.map(|targets| &targets[own.clone()]);
+            let (maps_nkhw, gradients_nkhw) = layer_gradients(network, weights, &piece_nchw, layer, &targets);
+            for (found, gradient_nkhw) in found.iter_mut().zip(gradients_nkhw) {
+                found.pieces.push((maps_nkhw.shallow_clone(), gradient_nkhw));
+            }
+        }
+        Some(found)
     }
 
     /// As [`fn@grad_cam`].
@@ -203,6 +238,20 @@ mod tests {
         for (got, want) in got.values().iter().zip(cam) {
             assert!((got - want.max(0.0)).abs() < 2e-3 * want.abs().max(1.0), "got {got}, want {want}");
         }
+    }
+
+    #[test]
+    fn two_classes_at_once_are_each_of_them_alone() {
+        let (network, shape) = small(3);
+        // More than go through the network at once.
+        let (weights, images) = (formula_weights(&network), formula_images(MOST_IMAGES + 2, shape));
+        let targets = [3, 5].map(|by| (0..MOST_IMAGES + 2).map(|i| i * by % 10).collect::<Vec<usize>>());
+        let pair = grad_cam_pair(&network, &weights, &images, 2, [&targets[0], &targets[1]]);
+        for (targets, maps) in targets.iter().zip(&pair) {
+            assert_eq!(*maps, grad_cam(&network, &weights, &images, 2, targets));
+        }
+        assert_ne!(pair[0], pair[1]);
+        assert_eq!(grad_cam_pair(&network, &weights, &images, 99, [&targets[0], &targets[1]]), [vec![], vec![]]);
     }
 
     #[test]

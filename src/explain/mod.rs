@@ -31,7 +31,7 @@ pub use ascent::Ascent;
 pub use explanation::{Content, Explainer, Explanation, Settings, explain, usual_layer};
 pub use feature_maps::{FeatureMaps, feature_maps};
 pub use features::{Features, features};
-pub use grad_cam::{grad_cam, grad_cam_plus_plus, layer_cam};
+pub use grad_cam::{grad_cam, grad_cam_pair, grad_cam_plus_plus, layer_cam};
 pub use guided::{guided_backprop, guided_grad_cam};
 pub use integrated_gradients::{Integral, IntegratedGradients, integrated_gradients};
 pub use method::{Method, UnknownMethod};

@@ -152,10 +152,11 @@ fn maps(moment: &Moment<'_>, predictions: &Predictions, samples: &[usize]) -> Ve
     };
     let pixels: Vec<u8> = samples.iter().flat_map(|&sample| split.image(sample)).copied().collect();
     let images_nchw = images_nchw(&pixels, samples.len(), split.shape(), moment.parameters.device());
-    let maps = |class: fn(&Predictions, usize) -> usize| {
-        let targets: Vec<usize> = samples.iter().map(|&sample| class(predictions, sample)).collect();
-        explain::grad_cam(network, moment.parameters.views(), &images_nchw, layer, &targets)
+    let classes = |class: fn(&Predictions, usize) -> usize| -> Vec<usize> {
+        samples.iter().map(|&sample| class(predictions, sample)).collect()
     };
-    let pairs = maps(Predictions::predicted).into_iter().zip(maps(Predictions::label));
-    pairs.map(|(predicted, label)| [predicted, label]).collect()
+    let targets = [classes(Predictions::predicted), classes(Predictions::label)];
+    let targets = [targets[0].as_slice(), targets[1].as_slice()];
+    let [predicted, label] = explain::grad_cam_pair(network, moment.parameters.views(), &images_nchw, layer, targets);
+    predicted.into_iter().zip(label).map(|(predicted, label)| [predicted, label]).collect()
 }

@@ -69,9 +69,9 @@ fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
     let logits_nk = tch::no_grad(|| network.forward(weights, &images_nchw));
     let probabilities = probabilities(&logits_nk).into_iter();
     let answers: Vec<Answer> = probabilities.zip(probes.labels()).map(|(p, &label)| Answer::new(p, label)).collect();
-    let maps = |targets: Vec<usize>| explain::grad_cam(network, weights, &images_nchw, layer, &targets);
-    let for_true = maps(answers.iter().map(|answer| answer.label).collect());
-    let for_rival = maps(answers.iter().map(Answer::rival).collect());
+    let rivals: Vec<usize> = answers.iter().map(Answer::rival).collect();
+    let targets = [probes.labels(), &rivals];
+    let [for_true, for_rival] = explain::grad_cam_pair(network, weights, &images_nchw, layer, targets);
 
     let name = &layers[layer].name;
     let each = probes.images().zip(&answers).zip(for_true.iter().zip(&for_rival));

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::chain_pass::{SHARD, fused_passes};
-use crate::chain::Chain;
+use crate::chain::{Chain, Workspace};
 use crate::data::{Batch, Split};
 use crate::floats::floats;
 use crate::model::{Network, Operation, Parameters, Precision};
 use crate::trace::{Part, Trace};
 
-/// Multiply-accumulates of a forward pass that libtorch's images on the CPU are cut to: a large network then costs its run
-/// little more than a small one does.
-const MACS: usize = 60_000_000;
+/// Multiply-accumulates of a forward pass that the number of images on the CPU is cut to: a large network then costs its
+/// run little more than a small one does.
+const MACS: usize = 100_000_000;
 /// Passes, of whose times the shortest counts: what disturbs a measurement only ever adds to it.
 const PASSES: usize = 3;
 /// Time after which no further pass begins, once there are two; the first one warms up.
@@ -61,12 +61,13 @@ impl LayerTimes {
         let device = parameters.device();
         let images = batch_size.clamp(1, split.len().max(1));
         let fused = fused_passes(network, device, precision);
-        let cut = match (device, &fused) {
-            (Device::Cpu, Some(_)) => SHARD,
-            (Device::Cpu, None) => (MACS / network.macs().max(1)).max(1),
+        let affordable = (MACS / network.macs().max(1)).max(1);
+        let most = match (device, &fused) {
+            (Device::Cpu, Some(_)) => affordable.min(SHARD),
+            (Device::Cpu, None) => affordable,
             _ => images,
         };
-        let measured = images.min(cut).min(split.len());
+        let measured = images.min(most).min(split.len());
         let times = match (fused, floats(parameters.flat())) {
             (Some(chain), Some(values)) => {
                 let mut workspace = chain.workspace();
@@ -121,12 +122,7 @@ fn shortest(mut pass: impl FnMut() -> LayerTimes) -> LayerTimes {
 }
 
 /// The passes of a shard, by the spans that they leave in a trace of their own.
-fn by_chain(
-    chain: &Chain,
-    parameters: &[f32],
-    workspace: &mut crate::chain::Workspace,
-    network: &Network,
-) -> LayerTimes {
+fn by_chain(chain: &Chain, parameters: &[f32], workspace: &mut Workspace, network: &Network) -> LayerTimes {
     let trace = Trace::start();
     workspace.spans = trace.spans();
     chain.forward(parameters, workspace);
