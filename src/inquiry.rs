@@ -13,13 +13,13 @@ use crate::evaluation::most_probable;
 use crate::eventlog::event::EncodeError;
 use crate::eventlog::{Value, event};
 use crate::exit::{Classify, Exit};
-use crate::explain::{self, Explanation, Method, Settings};
+use crate::explain::{Explainer, Explanation, Method, Settings};
 use crate::files::Dir;
 use crate::observe::{Question, sheet, tile};
 use crate::picture::{Picture, PngError};
 use crate::render::{self, Zoom};
 use crate::run_dir;
-use crate::saved::{Answer, SavedRun};
+use crate::saved::{Answer, NotFinite, SavedRun};
 use crate::types::{ImageShape, Step, Tag, WallTime};
 
 /// Images that are asked about at once: what the methods keep of them stays in few megabytes.
@@ -86,20 +86,25 @@ impl Classify for InquiryError {
 
 impl Inquiry {
     /// One reply for each image, in their order.
-    pub fn ask(&self, saved: &SavedRun, specimens: Vec<Specimen>) -> Vec<Reply> {
+    ///
+    /// Beside them those to which the network has no answer.
+    pub fn ask(&self, saved: &SavedRun, specimens: Vec<Specimen>) -> (Vec<Reply>, Vec<NotFinite>) {
+        let (mut replies, mut refused) = (Vec::new(), Vec::new());
         let answers = saved.answers(&specimens);
-        let mut replies: Vec<Reply> = specimens
-            .into_iter()
-            .zip(answers)
-            .map(|(specimen, Answer { probabilities, doubts })| {
-                let target = self.target.unwrap_or_else(|| most_probable(&probabilities));
-                Reply { specimen, target, probability: probabilities[target], doubts, explanations: Vec::new() }
-            })
-            .collect();
+        for (specimen, answer) in specimens.into_iter().zip(answers) {
+            match answer {
+                Ok(Answer { probabilities, doubts }) => {
+                    let target = self.target.unwrap_or_else(|| most_probable(&probabilities));
+                    let probability = probabilities[target];
+                    replies.push(Reply { specimen, target, probability, doubts, explanations: Vec::new() });
+                }
+                Err(error) => refused.push(error),
+            }
+        }
         for batch in replies.chunks_mut(BATCH) {
             self.explain(saved, batch);
         }
-        replies
+        (replies, refused)
     }
 
     fn explain(&self, saved: &SavedRun, replies: &mut [Reply]) {
@@ -108,9 +113,9 @@ impl Inquiry {
         let images_nchw = images_nchw(&pixels, replies.len(), saved.network.input(), device);
         let targets: Vec<usize> = replies.iter().map(|reply| reply.target).collect();
         let settings = Settings::default();
+        let mut explainer = Explainer::new(&saved.network, weights, &images_nchw, self.layer, &targets, &settings);
         for &method in &self.methods {
-            let all = explain::explain(method, &saved.network, weights, &images_nchw, self.layer, &targets, &settings);
-            for (reply, explanation) in replies.iter_mut().zip(all) {
+            for (reply, explanation) in replies.iter_mut().zip(explainer.explain(method)) {
                 reply.explanations.push(explanation);
             }
         }
@@ -221,7 +226,7 @@ fn description(saved: &SavedRun, reply: &Reply) -> String {
         doubts => format!(" To be doubted: {}.", doubt::sentence(doubts)),
     };
     format!(
-        "Why the network of `{}` ({}) might see class {class} in `{}`.{doubts}\n\n{}",
+        "Attributions of the network of `{}` ({}) for class {class} in `{}`.{doubts}\n\n{}",
         saved.dir.display(),
         saved.origin,
         reply.specimen.name,

@@ -121,6 +121,20 @@ impl Classify for SavedRunError {
     }
 }
 
+/// No class can be told from an answer that is infinite or NaN.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: the network's answer is not finite: it has diverged")]
+pub struct NotFinite {
+    /// Of the picture.
+    pub name: String,
+}
+
+impl Classify for NotFinite {
+    fn exit(&self) -> Exit {
+        Exit::Data
+    }
+}
+
 impl SavedRun {
     /// Reads configuration and the weights of the last epoch. Neither the data set nor the environment is looked at, and
     /// nothing is written.
@@ -175,14 +189,18 @@ impl SavedRun {
         self.config.dataset.look()
     }
 
-    /// An answer for each image, doubted where other ways to prepare its picture lead elsewhere.
-    pub fn answers(&self, specimens: &[Specimen]) -> Vec<Answer> {
+    /// An answer for each image, doubted where other ways to prepare its picture lead elsewhere. None that is infinite or
+    /// NaN: weights may be finite and what they add up to is not.
+    pub fn answers(&self, specimens: &[Specimen]) -> Vec<Result<Answer, NotFinite>> {
         let images: Vec<&[u8]> = specimens.iter().map(|specimen| specimen.pixels.as_slice()).collect();
         let answer = |(specimen, probabilities): (&Specimen, Vec<f32>)| {
+            if !probabilities.iter().all(|probability| probability.is_finite()) {
+                return Err(NotFinite { name: specimen.name.clone() });
+            }
             let variants: Vec<&[u8]> = specimen.variants.iter().map(Vec::as_slice).collect();
             let mut doubts = specimen.doubts.clone();
             doubts.extend(unstable(&probabilities, &self.probabilities(&variants)));
-            Answer { probabilities, doubts }
+            Ok(Answer { probabilities, doubts })
         };
         specimens.iter().zip(self.probabilities(&images)).map(answer).collect()
     }
@@ -272,6 +290,7 @@ fn near(dir: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::data::Split;
     use crate::types::Seed;
 
     /// The weights that training begins with, for the configuration in `dir`.
@@ -377,6 +396,25 @@ pub(crate) mod tests {
         assert_eq!(exit(&dir, "do not fit this network: `conv2d.weight`"), Exit::Data);
         std::fs::write(dir.path().join(WEIGHTS), "not weights").unwrap();
         assert_eq!(exit(&dir, "is no safetensors file"), Exit::Data);
+    }
+
+    #[test]
+    fn an_answer_that_is_no_number_is_refused() {
+        let dir = run(SMALL);
+        write_weights(dir.path());
+        let saved = SavedRun::open(dir.path(), Device::Cpu).unwrap();
+        let split = Split::new(saved.network.input(), 10, [vec![0; 784], vec![255; 784]].concat(), vec![0, 1]).unwrap();
+        let specimens = [0, 1].map(|index| Specimen::of_split(&split, index).unwrap());
+        assert!(saved.answers(&specimens).iter().all(Result::is_ok));
+        // Every weight is finite, sums of them are not, and nothing adds up where the image is black.
+        for view in saved.parameters.views() {
+            let _ = view.shallow_clone().fill_(if view.dim() == 1 { 0.0 } else { f64::from(f32::MAX) });
+        }
+        let answers = saved.answers(&specimens);
+        assert!(answers[0].is_ok(), "one without an answer is no reason against the others");
+        let error = answers[1].as_ref().unwrap_err();
+        assert_eq!(error.to_string(), "validation 1: the network's answer is not finite: it has diverged");
+        assert_eq!(error.exit(), Exit::Data);
     }
 
     #[test]

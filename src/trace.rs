@@ -2,11 +2,12 @@
 //!
 //! Trace Event Format: <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Thread, ThreadId};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Steps of a process that are passed over: the first ones touch memory for the first time. Fewer where fewer than
 /// [`RECORDED`] would be left.
@@ -161,6 +162,17 @@ impl Trace {
             let span = shared.span(Name::Shared(name.into()), Part::Operator, began, None);
             locked(&shared.spans).push(span);
         }
+    }
+
+    /// The time of all spans of this kind that have been recorded so far, by name.
+    pub fn totals(&self, part: Part) -> BTreeMap<String, Duration> {
+        let mut totals = BTreeMap::new();
+        for span in self.shared.iter().flat_map(|shared| locked(&shared.spans).clone()).filter(|span| span.part == part)
+        {
+            let lasted = Duration::from_nanos(span.end.saturating_sub(span.begin));
+            *totals.entry(span.name.as_str().to_owned()).or_default() += lasted;
+        }
+        totals
     }
 
     /// Whether there is nothing more to record.
@@ -450,6 +462,22 @@ mod tests {
         trace.step_begins(2, 19);
         assert!(!spans.start().is_recorded());
         assert_eq!(trace.steps(), 1);
+    }
+
+    #[test]
+    fn spans_of_one_name_add_up() {
+        let trace = Trace::start();
+        let own = std::thread::current();
+        locked(&trace.shared.as_ref().unwrap().spans).extend([
+            span("conv2d", Part::Forward, 1_000..4_000, &own),
+            span("dense", Part::Forward, 4_000..4_500, &own),
+            span("conv2d", Part::Forward, 5_000..6_000, &own),
+            span("conv2d", Part::Backward, 6_000..9_000, &own),
+        ]);
+        let want =
+            [("conv2d", 4_000), ("dense", 500)].map(|(name, nanos)| (name.to_owned(), Duration::from_nanos(nanos)));
+        assert_eq!(trace.totals(Part::Forward), BTreeMap::from(want));
+        assert!(trace.totals(Part::Operator).is_empty() && Trace::default().totals(Part::Forward).is_empty());
     }
 
     #[test]

@@ -182,9 +182,45 @@ impl fmt::Display for ImageShape {
     }
 }
 
+/// A probability, 0 to 1, as people read it: in percent with one decimal, where none below 1 reads as certain and none above
+/// 0 as impossible.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Percent(pub f32);
+
+impl Percent {
+    /// With so many decimals.
+    pub fn rounded(self, decimals: usize) -> String {
+        let percent = f64::from(self.0) * 100.0;
+        let unit = 0.1_f64.powi(decimals.min(9) as i32);
+        match percent {
+            p if p > 0.0 && p < unit / 2.0 => format!("<{unit:.decimals$} %"),
+            p if p >= 100.0 - unit / 2.0 && p < 100.0 => format!(">{:.decimals$} %", 100.0 - unit),
+            p => format!("{p:.decimals$} %"),
+        }
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.rounded(1))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_probability_reads_as_certain_or_impossible_that_is_not() {
+        let percent = |probability: f32| Percent(probability).to_string();
+        assert_eq!([0.0, 1e-38, 0.00049, 0.00051].map(percent), ["0.0 %", "<0.1 %", "<0.1 %", "0.1 %"]);
+        assert_eq!([0.998, 0.99949, 0.99951, 1.0].map(percent), ["99.8 %", "99.9 %", ">99.9 %", "100.0 %"]);
+        assert_eq!(percent(1.0_f32.next_down()), ">99.9 %");
+        assert_eq!(format!("[{:>8}]", Percent(0.5)), "[  50.0 %]");
+        assert_eq!(percent(f32::NAN), "NaN %");
+        let whole = |probability: f32| Percent(probability).rounded(0);
+        assert_eq!([0.0, 0.004, 0.006, 0.994, 0.996, 1.0].map(whole), ["0 %", "<1 %", "1 %", "99 %", ">99 %", "100 %"]);
+    }
 
     #[test]
     fn a_step_fits_a_javascript_number() {

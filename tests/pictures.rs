@@ -10,11 +10,14 @@ use tch::{Device, Kind, Tensor};
 use trainer::data::{self, Dataset, DatasetName, Split};
 use trainer::evaluation::Predictions;
 use trainer::eventlog::{Memory, Summary, Value, What};
+use trainer::explain::{Method, Settings, explain};
 use trainer::model::{Architecture, Network, Parameters};
 use trainer::observe::{
     ActivationMax, Calibration, Confusion, Errors, Explanations, FeatureMaps, Filters, Findings, GradCam, Inputs, Log,
+    Probes, Question, sheet,
 };
 use trainer::picture::Picture;
+use trainer::render;
 use trainer::train::{At, Metrics, Moment, Observer, Outlet, Totals};
 use trainer::types::{FixedClock, ImageShape, Run, Seed, WallTime};
 
@@ -163,6 +166,38 @@ fn every_layer_has_its_pictures() {
     ];
     assert_eq!(found, want);
     assert!(values.iter().all(|(_, value)| value.description.is_some()));
+}
+
+#[test]
+fn explanations_on_the_way_are_those_that_are_asked_for_later() {
+    let dataset = dataset(ImageShape { height: 28, width: 28, channels: 1 }, 10, 40);
+    let network = network(&[4, 6], 3, &dataset);
+    let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+    let predictions = predict(&network, &parameters, &dataset.validation);
+    let observer: Vec<Box<dyn Observer<Findings>>> = vec![Box::new(Explanations::new(3, Seed(0)))];
+    let values = observe_with(observer, &network, &parameters, &dataset, 7, &predictions);
+    let probes = Probes::choose(&dataset, 3, Seed(0));
+    let images_nchw = probes.images_nchw(Device::Cpu);
+    for (number, (&index, shown)) in probes.indices().iter().zip(pictures(&values[0].1)).enumerate() {
+        let image_1chw = images_nchw.narrow(0, number as i64, 1);
+        let target = predictions.predicted(index);
+        let ask = |method| {
+            let settings = Settings::default();
+            explain(method, &network, parameters.views(), &image_1chw, None, &[target], &settings).remove(0)
+        };
+        let question = Question {
+            classes: &dataset.classes,
+            target,
+            probability: predictions.probabilities(index)[target],
+            label: Some(predictions.label(index)),
+            when: "after epoch 8".to_owned(),
+        };
+        let input = render::image(dataset.validation.image(index), dataset.validation.shape());
+        let want = sheet(&question, &input, &Method::ALL.map(ask));
+        let off = shown.pixels().iter().zip(want.pixels()).filter(|(a, b)| (0..3).any(|i| a[i].abs_diff(b[i]) > 8));
+        // A value in the last place may lie on the other side of a shade.
+        assert!(off.count() < 20, "image {index}");
+    }
 }
 
 #[test]

@@ -380,6 +380,44 @@ fn an_explanation_is_pictures_an_event_file_and_numbers() {
 }
 
 #[test]
+fn a_network_without_a_finite_answer_neither_predicts_nor_explains() {
+    let sandbox = sandbox();
+    sandbox.write("a.png", encoded(&shape(0), ImageFormat::Png));
+    for file in ["config.toml", "model.safetensors", "result.json"] {
+        sandbox.write(&format!("diverged/{file}"), TRAINED.read(&format!("run/{file}")));
+    }
+    // Every weight is finite, and what they add up to is not.
+    let mut weights = sandbox.read("diverged/model.safetensors");
+    let header = 8 + u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    weights[header..].chunks_exact_mut(4).for_each(|value| value.copy_from_slice(&f32::MAX.to_le_bytes()));
+    let mut result: Value = serde_json::from_slice(&sandbox.read("diverged/result.json")).unwrap();
+    result["weights_blake3"] = blake3::hash(&weights).to_hex().as_str().into();
+    sandbox.write("diverged/model.safetensors", weights);
+    sandbox.write("diverged/result.json", result.to_string());
+    for ask in ["predict --run diverged a.png", "explain --run diverged --out why --image a.png"] {
+        let outcome = sandbox.run(ask);
+        assert_eq!((outcome.code(), outcome.stdout.as_str()), (65, ""), "{ask}: {}", outcome.stderr);
+        assert!(outcome.says("a.png: the network's answer is not finite: it has diverged"), "{}", outcome.stderr);
+        assert!(!sandbox.path("why").exists(), "{ask} left something behind");
+    }
+}
+
+#[test]
+fn an_explanation_that_singles_out_no_place_has_no_colours() {
+    let sandbox = sandbox();
+    for value in [0, 128, 255] {
+        let blank = DynamicImage::ImageLuma8(GrayImage::from_pixel(28, 28, image::Luma([value])));
+        sandbox.write("blank.png", encoded(&blank, ImageFormat::Png));
+        sandbox.run("explain --run run --out why --image blank.png --method gradcam,gradcam++").succeeded();
+        for method in ["gradcam", "gradcam++"] {
+            let map = image::load_from_memory(&sandbox.read(&format!("why/blank.{method}.png"))).unwrap().to_rgb8();
+            let colour = map.pixels().find(|pixel| pixel.0.iter().any(|&channel| channel.abs_diff(pixel.0[0]) > 8));
+            assert_eq!(colour, None, "{method} of {value}");
+        }
+    }
+}
+
+#[test]
 fn an_explanation_that_cannot_be_given_is_refused() {
     let sandbox = sandbox();
     sandbox.write("file", "");

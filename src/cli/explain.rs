@@ -17,7 +17,7 @@ use crate::run;
 use crate::saved::SavedRun;
 use crate::telemetry::Console;
 use crate::terminal::printable_path;
-use crate::types::{Clock, SystemClock};
+use crate::types::{Clock, Percent, SystemClock};
 
 /// Images that are explained at once, at most.
 const MOST: usize = 1_000;
@@ -73,10 +73,14 @@ pub(super) fn command() -> Command {
 pub(super) fn explain(matches: &ArgMatches) -> Result<(), Failure> {
     let resolved = flags::resolve(matches)?;
     Console::start(resolved.config.quiet, resolved.config.log_format);
-    let Question { saved, specimens, failures, inquiry, out } = Question::of(matches, &resolved)?;
+    let Question { saved, specimens, mut failures, inquiry, out } = Question::of(matches, &resolved)?;
     if !specimens.is_empty() {
-        let replies = inquiry.ask(&saved, specimens);
+        let (replies, refused) = inquiry.ask(&saved, specimens);
+        failures.extend(refused.into_iter().map(Failure::from));
         replies.iter().for_each(|reply| pictures::doubted(&reply.specimen.name, &reply.doubts));
+        if replies.is_empty() {
+            return pictures::report(failures);
+        }
         let sheets = inquiry::write(&out, &saved, &replies, matches.get_flag("raw"), SystemClock.now())?;
         let lines = replies.iter().zip(&sheets).map(|(reply, sheet)| line(&saved.classes, reply, sheet));
         let lines = iter::once(format!("weights: {}", saved.origin)).chain(lines);
@@ -91,7 +95,7 @@ fn line(classes: &[String], reply: &Reply, sheet: &Path) -> String {
         Some(label) if label != reply.target => format!(", but it is {}", classes[label]),
         _ => String::new(),
     };
-    format!("{}: why {} ({:.1} %{truth})", printable_path(sheet), classes[reply.target], reply.probability * 100.0)
+    format!("{}: why {} ({}{truth})", printable_path(sheet), classes[reply.target], Percent(reply.probability))
 }
 
 impl Question {

@@ -8,10 +8,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use super::pictures::{self, text, wrong};
 use super::{Failure, flags, option, print};
 use crate::data::{Change, Doubt, Specimen};
-use crate::exit::Exit;
 use crate::saved::{Answer, Origin};
 use crate::telemetry::Console;
 use crate::terminal::{columns, printable};
+use crate::types::Percent;
 
 /// More classes than this are no classes of ours.
 const MOST: usize = 65_536;
@@ -66,9 +66,9 @@ pub(super) fn predict(matches: &ArgMatches) -> Result<(), Failure> {
     let (specimens, mut failures) = pictures::read(files, &saved.look(), inversion);
     let mut rows = Vec::new();
     for (specimen, answer) in specimens.iter().zip(saved.answers(&specimens)) {
-        match Prediction::new(specimen, answer) {
-            Ok(row) => rows.push(row),
-            Err(failure) => failures.push(failure),
+        match answer {
+            Ok(answer) => rows.push(Prediction::new(specimen, answer)),
+            Err(error) => failures.push(error.into()),
         }
     }
     rows.iter().for_each(|row| pictures::doubted(&row.specimen.name, &row.doubts));
@@ -95,19 +95,12 @@ struct Prediction<'a> {
 }
 
 impl<'a> Prediction<'a> {
-    fn new(specimen: &'a Specimen, answer: Answer) -> Result<Prediction<'a>, Failure> {
+    fn new(specimen: &'a Specimen, answer: Answer) -> Prediction<'a> {
         let Answer { probabilities, doubts } = answer;
-        if !probabilities.iter().all(|p| p.is_finite()) {
-            let name = printable(&specimen.name);
-            return Err(Failure::new(
-                Exit::Data,
-                format!("{name}: the network's answer is not finite: it has diverged"),
-            ));
-        }
         let mut ranked: Vec<usize> = (0..probabilities.len()).collect();
         // Stable, so that equal ones keep the order of their classes.
         ranked.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
-        Ok(Prediction { specimen, probabilities, ranked, doubts })
+        Prediction { specimen, probabilities, ranked, doubts }
     }
 
     fn json(&self, classes: &[String], origin: &Origin) -> serde_json::Value {
@@ -139,7 +132,7 @@ fn table(rows: &[Prediction<'_>], classes: &[String], top: usize) -> Vec<String>
     }));
     let mut lines = vec![heading];
     for row in rows {
-        let percent = |class: usize| percent(row.probabilities[class]);
+        let percent = |class: usize| Percent(row.probabilities[class]);
         let mut cells = vec![printable(&row.specimen.name)];
         for (rank, &class) in row.ranked.iter().take(ranks).enumerate() {
             match rank {
@@ -150,15 +143,6 @@ fn table(rows: &[Prediction<'_>], classes: &[String], top: usize) -> Vec<String>
         lines.push(cells);
     }
     columns(&lines, &[])
-}
-
-/// `99.8 %`; what is little is not called nothing.
-fn percent(probability: f32) -> String {
-    if probability > 0.0 && probability < 0.0005 {
-        "<0.1 %".to_owned()
-    } else {
-        format!("{:.1} %", probability * 100.0)
-    }
 }
 
 #[cfg(test)]
@@ -181,8 +165,8 @@ mod tests {
     fn a_table_is_read_at_a_glance() {
         let (one, two) = (specimen("three.png", vec![]), specimen("a much longer name\n.png", vec![]));
         let rows = [
-            Prediction::new(&one, answer(vec![0.001, 0.998, 0.001])).unwrap(),
-            Prediction::new(&two, answer(vec![0.25, 0.25, 0.5])).unwrap(),
+            Prediction::new(&one, answer(vec![0.001, 0.998, 0.001])),
+            Prediction::new(&two, answer(vec![0.25, 0.25, 0.5])),
         ];
         assert_eq!(
             table(&rows, &classes(), 2),
@@ -197,18 +181,10 @@ mod tests {
     }
 
     #[test]
-    fn little_is_not_nothing() {
-        assert_eq!(
-            [0.0, 1e-9, 0.00049, 0.0005, 0.9996].map(percent),
-            ["0.0 %", "<0.1 %", "<0.1 %", "0.1 %", "100.0 %"]
-        );
-    }
-
-    #[test]
     fn keys_are_stable() {
         let one = specimen("three.png", vec![Change::Grey, Change::EightBit]);
         let answer = Answer { probabilities: vec![0.25, 0.5, 0.25], doubts: vec![Doubt::CutOff] };
-        let row = Prediction::new(&one, answer).unwrap();
+        let row = Prediction::new(&one, answer);
         let origin = Origin {
             file: "best.safetensors".to_owned(),
             epoch: Some(4),
@@ -220,12 +196,5 @@ mod tests {
             row.json(&classes(), &origin).to_string(),
             r#"{"file":"three.png","class":"horizontal bars","class_index":1,"probability":0.5,"probabilities":{"a":0.25,"horizontal bars":0.5,"c":0.25},"doubts":["the figure runs out of the picture"],"prepared":["colours turned to grey","reduced from 16 to 8 bits a channel"],"weights":"best.safetensors","epoch":4}"#
         );
-    }
-
-    #[test]
-    fn an_answer_that_is_none_is_refused() {
-        let one = specimen("three.png", vec![]);
-        let failure = Prediction::new(&one, answer(vec![f32::NAN; 3])).err().unwrap();
-        assert_eq!((failure.exit, failure.message.starts_with("three.png: ")), (Exit::Data, true));
     }
 }

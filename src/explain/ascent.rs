@@ -13,7 +13,8 @@ const TV_SOFTNESS: f32 = 0.1;
 /// How an ascent goes. Each step is
 /// `x = blurred(x + rate * (g / rms(g) - tv * grad TV(x) - l2 * (x - start)))`, cut to 0 to 1, where `g` is the gradient
 /// of the target at the image shifted by chance; the rate and the share of the blur fall linearly to 0 over the steps, so
-/// that it begins with the large forms and ends with edges.
+/// that it begins with the large forms and ends with edges. The last `bare` steps follow the gradient of the image as it is
+/// and nothing else: they change little of what is seen, and raise the target most.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ascent {
     pub steps: usize,
@@ -31,6 +32,8 @@ pub struct Ascent {
     pub tv: f32,
     /// Weight of the squared distance from the start against the target.
     pub l2: f32,
+    /// Of the steps, how many at the end are without shift, blur and penalties.
+    pub bare: usize,
     /// Of the noise and the shifts.
     pub seed: Seed,
 }
@@ -38,7 +41,7 @@ pub struct Ascent {
 impl Default for Ascent {
     /// Sixteen long steps: thirty of half the length find the same forms on MNIST and take twice the time.
     fn default() -> Ascent {
-        Ascent { steps: 16, rate: 0.2, start: 0.5, jitter: 1, blur: 0.3, tv: 0.2, l2: 0.2, seed: Seed(0) }
+        Ascent { steps: 16, rate: 0.2, start: 0.5, jitter: 1, blur: 0.3, tv: 0.2, l2: 0.2, bare: 0, seed: Seed(0) }
     }
 }
 
@@ -81,15 +84,17 @@ impl Ascent {
         let row = shape.width * shape.channels;
         for step in 0..self.steps {
             let remaining = 1.0 - step as f32 / self.steps as f32;
-            let shift = [shift(), shift()];
+            let is_bare = step + self.bare >= self.steps;
+            let held = if is_bare { Ascent { tv: 0.0, l2: 0.0, blur: 0.0, ..*self } } else { *self };
+            let shift = if is_bare { [0; 2] } else { [shift(), shift()] };
             let mut gradient = rolled(&gradient(&rolled(&images, shape, shift)), shape, shift.map(|by| -by));
             for (image, slopes) in images.chunks_exact_mut(shape.len()).zip(gradient.chunks_exact_mut(shape.len())) {
                 normalise(slopes);
-                add_variation_gradient(image, row, shape.channels, -self.tv, slopes);
+                add_variation_gradient(image, row, shape.channels, -held.tv, slopes);
                 for (pixel, slope) in image.iter_mut().zip(slopes) {
-                    *pixel += (*slope - (*pixel - self.start) * self.l2) * self.rate * remaining;
+                    *pixel += (*slope - (*pixel - self.start) * held.l2) * self.rate * remaining;
                 }
-                blur(image, row, shape.channels, self.blur * remaining);
+                blur(image, row, shape.channels, held.blur * remaining);
                 // Neither limit is NaN, and no pixel is.
                 image.iter_mut().for_each(|pixel| *pixel = pixel.clamp(0.0, 1.0));
             }

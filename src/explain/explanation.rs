@@ -1,14 +1,16 @@
 //! One way to ask for every explanation, and what comes back.
 
+use std::cell::OnceCell;
+
 use tch::Tensor;
 
-use super::grad_cam::{grad_cam, grad_cam_plus_plus, layer_cam};
-use super::guided::{guided_backprop, guided_grad_cam};
-use super::integrated_gradients::{IntegratedGradients, integrated_gradients};
+use super::grad_cam::LayerGradients;
+use super::integrated_gradients::IntegratedGradients;
 use super::method::Method;
-use super::occlusion::{Occlusion, occlusion};
-use super::score_cam::score_cam;
-use super::smooth_grad::{SmoothGrad, smooth_grad};
+use super::occlusion::Occlusion;
+use super::passes::{Outcome, Passes};
+use super::smooth_grad::SmoothGrad;
+use super::{guided, integrated_gradients, occlusion, score_cam, smooth_grad};
 use crate::model::{LayerKind, Network};
 use crate::render::Map;
 
@@ -36,23 +38,43 @@ pub struct Explanation {
     pub completeness_gap: Option<f32>,
 }
 
+/// The spread of a map's values, as a share of the largest magnitude, up to which the map is [uniform](Content::Uniform):
+/// less than colours show on a scale that begins at 0.
+const UNIFORM: f32 = 0.05;
+
 /// What there is to see in a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
+    /// Some places count more than others.
     Values,
     /// Every value is 0: a defined answer, nothing in this place speaks for the class.
     Zero,
+    /// All places count alike, or nearly so: of a blank image, or where a layer has a single place.
+    Uniform,
     /// So many values are infinite or NaN: the network has diverged.
     NotFinite(usize),
 }
 
+impl Content {
+    pub fn of(map: &Map) -> Content {
+        match (map.non_finite(), Map::range([map])) {
+            (0, None | Some((0.0, 0.0))) => Content::Zero,
+            // Halved, so that no difference overflows.
+            (0, Some((low, high))) if high / 2.0 - low / 2.0 <= high.max(-low) / 2.0 * UNIFORM => Content::Uniform,
+            (0, Some(_)) => Content::Values,
+            (count, _) => Content::NotFinite(count),
+        }
+    }
+
+    /// Whether the map's colours tell places apart.
+    pub fn is_drawn(self) -> bool {
+        matches!(self, Content::Values | Content::NotFinite(_))
+    }
+}
+
 impl Explanation {
     pub fn content(&self) -> Content {
-        match self.map.non_finite() {
-            0 if self.map.values().iter().all(|&value| value == 0.0) => Content::Zero,
-            0 => Content::Values,
-            count => Content::NotFinite(count),
-        }
+        Content::of(&self.map)
     }
 
     /// The map enlarged bilinearly to `height` x `width` and scaled for comparison: from -1 to 1 by the largest
@@ -97,43 +119,105 @@ pub fn explain(
     targets: &[usize],
     settings: &Settings,
 ) -> Vec<Explanation> {
-    // Past the last layer there are no maps.
-    let layer = layer.or_else(|| usual_layer(network)).unwrap_or(network.layers().len());
-    let signed = method.is_signed();
-    let of_map = |map: Map| Explanation { method, map, channels: Vec::new(), signed, completeness_gap: None };
-    let of_channels = |channels: Vec<Map>| {
-        let map = sum(&channels)?;
-        Some(Explanation { method, map, channels, signed, completeness_gap: None })
-    };
-    match method {
-        Method::GradCam => grad_cam(network, weights, images_nchw, layer, targets).into_iter().map(of_map).collect(),
-        Method::GradCamPlusPlus => {
-            grad_cam_plus_plus(network, weights, images_nchw, layer, targets).into_iter().map(of_map).collect()
+    Explainer::new(network, weights, images_nchw, layer, targets, settings).explain(method)
+}
+
+/// Explanations of one batch by several methods: what more than one of them needs is computed once. What a method says does
+/// not depend on who was asked before.
+pub struct Explainer<'a> {
+    network: &'a Network,
+    weights: &'a [Tensor],
+    images_nchw: &'a Tensor,
+    /// Past the last layer, where there are no maps, if the network has none.
+    layer: usize,
+    targets: &'a [usize],
+    settings: Settings,
+    passes: Option<Passes<'a>>,
+    layer_gradients: OnceCell<Option<LayerGradients>>,
+    guided: OnceCell<Vec<Vec<Map>>>,
+}
+
+impl<'a> Explainer<'a> {
+    /// Arguments as for [`explain`].
+    pub fn new(
+        network: &'a Network,
+        weights: &'a [Tensor],
+        images_nchw: &'a Tensor,
+        layer: Option<usize>,
+        targets: &'a [usize],
+        settings: &Settings,
+    ) -> Explainer<'a> {
+        Explainer {
+            network,
+            weights,
+            images_nchw,
+            layer: layer.or_else(|| usual_layer(network)).unwrap_or(network.layers().len()),
+            targets,
+            settings: *settings,
+            passes: None,
+            layer_gradients: OnceCell::new(),
+            guided: OnceCell::new(),
         }
-        Method::LayerCam => layer_cam(network, weights, images_nchw, layer, targets).into_iter().map(of_map).collect(),
-        Method::ScoreCam => score_cam(network, weights, images_nchw, layer, targets).into_iter().map(of_map).collect(),
-        Method::Occlusion => {
-            let maps = occlusion(network, weights, images_nchw, targets, &settings.occlusion);
-            maps.into_iter().map(of_map).collect()
+    }
+
+    /// As [`explain`], panics included.
+    pub fn explain(&mut self, method: Method) -> Vec<Explanation> {
+        let signed = method.is_signed();
+        let of_map = |map: Map| Explanation { method, map, channels: Vec::new(), signed, completeness_gap: None };
+        let of_channels = |channels: Vec<Map>| {
+            let map = sum(&channels)?;
+            Some(Explanation { method, map, channels, signed, completeness_gap: None })
+        };
+        let maps = |maps: Vec<Map>| maps.into_iter().map(of_map).collect();
+        let channels = |all: Vec<Vec<Map>>| all.into_iter().filter_map(of_channels).collect();
+        let Explainer { network, weights, images_nchw, layer, targets, settings, .. } = *self;
+        let shape = network.input();
+        match method {
+            Method::GradCam => maps(self.of_layer(LayerGradients::grad_cam)),
+            Method::GradCamPlusPlus => maps(self.of_layer(LayerGradients::grad_cam_plus_plus)),
+            Method::LayerCam => maps(self.of_layer(LayerGradients::layer_cam)),
+            Method::ScoreCam => {
+                maps(score_cam::by_passes(self.passes(), network, weights, images_nchw, layer, targets))
+            }
+            Method::Occlusion => {
+                maps(occlusion::by_passes(self.passes(), shape, images_nchw, targets, &settings.occlusion))
+            }
+            Method::GuidedBackprop => channels(self.guided().to_vec()),
+            Method::GuidedGradCam => match self.of_layer(LayerGradients::grad_cam) {
+                cams if cams.is_empty() => Vec::new(),
+                cams => channels(guided::products(self.guided(), &cams, shape)),
+            },
+            Method::SmoothGrad => {
+                channels(smooth_grad::by_passes(self.passes(), shape, images_nchw, targets, &settings.smooth_grad))
+            }
+            Method::IntegratedGradients => {
+                let settings = &settings.integrated_gradients;
+                let all = integrated_gradients::by_passes(self.passes(), shape, images_nchw, targets, settings);
+                let with_gap = all.into_iter().filter_map(|integral| {
+                    let explanation = of_channels(integral.channels)?;
+                    Some(Explanation { completeness_gap: Some(integral.completeness_gap), ..explanation })
+                });
+                with_gap.collect()
+            }
         }
-        Method::GuidedBackprop => {
-            guided_backprop(network, weights, images_nchw, targets).into_iter().filter_map(of_channels).collect()
-        }
-        Method::GuidedGradCam => {
-            guided_grad_cam(network, weights, images_nchw, layer, targets).into_iter().filter_map(of_channels).collect()
-        }
-        Method::SmoothGrad => {
-            let all = smooth_grad(network, weights, images_nchw, targets, &settings.smooth_grad);
-            all.into_iter().filter_map(of_channels).collect()
-        }
-        Method::IntegratedGradients => {
-            let all = integrated_gradients(network, weights, images_nchw, targets, &settings.integrated_gradients);
-            let with_gap = all.into_iter().filter_map(|integral| {
-                let explanation = of_channels(integral.channels)?;
-                Some(Explanation { completeness_gap: Some(integral.completeness_gap), ..explanation })
-            });
-            with_gap.collect()
-        }
+    }
+
+    fn passes(&mut self) -> &mut Passes<'a> {
+        let Explainer { network, weights, .. } = *self;
+        self.passes.get_or_insert_with(|| Passes::new(network, weights, Outcome::Logits))
+    }
+
+    /// None where the layer has no maps.
+    fn of_layer(&self, maps: impl FnOnce(&LayerGradients) -> Vec<Map>) -> Vec<Map> {
+        let Explainer { network, weights, images_nchw, layer, targets, .. } = *self;
+        let found =
+            self.layer_gradients.get_or_init(|| LayerGradients::of(network, weights, images_nchw, layer, targets));
+        found.as_ref().map_or_else(Vec::new, maps)
+    }
+
+    fn guided(&self) -> &[Vec<Map>] {
+        let Explainer { network, weights, images_nchw, targets, .. } = *self;
+        self.guided.get_or_init(|| guided::guided_backprop(network, weights, images_nchw, targets))
     }
 }
 

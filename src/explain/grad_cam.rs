@@ -7,10 +7,11 @@
 
 use tch::{Kind, Tensor};
 
-use super::gradient::{layer_gradient, pieces};
+use super::gradient::{MOST_IMAGES, layer_gradients};
 use super::planes;
 use crate::model::{Network, Shape};
 use crate::render::Map;
+use crate::types::ImageShape;
 
 /// Rows and columns of `N x K x H x W`.
 const SPACE: &[i64] = &[2, 3];
@@ -34,9 +35,20 @@ pub fn grad_cam(
     layer: usize,
     targets: &[usize],
 ) -> Vec<Map> {
-    each(network, weights, images_nchw, layer, targets, |_, gradient_nkhw| {
-        gradient_nkhw.mean_dim(SPACE, true, Kind::Float)
-    })
+    LayerGradients::of(network, weights, images_nchw, layer, targets).map_or_else(Vec::new, |found| found.grad_cam())
+}
+
+/// [`grad_cam`] for two classes of each image, which go forward once: the maps for the first targets, then those for the
+/// second. Arguments and panics as there.
+pub fn grad_cam_pair(
+    network: &Network,
+    weights: &[Tensor],
+    images_nchw: &Tensor,
+    layer: usize,
+    targets: [&[usize]; 2],
+) -> [Vec<Map>; 2] {
+    let found = LayerGradients::of_each(network, weights, images_nchw, layer, targets);
+    found.map_or_else(Default::default, |found| found.map(|found| found.grad_cam()))
 }
 
 /// For each image a map of the layer's height and width: Grad-CAM++, where the weight of a channel is the sum over its
@@ -52,14 +64,8 @@ pub fn grad_cam_plus_plus(
     layer: usize,
     targets: &[usize],
 ) -> Vec<Map> {
-    each(network, weights, images_nchw, layer, targets, |maps_nkhw, gradient_nkhw| {
-        let square = gradient_nkhw * gradient_nkhw;
-        let cube = &square * gradient_nkhw;
-        let activity_nk11 = maps_nkhw.sum_dim_intlist(SPACE, true, Kind::Float);
-        // 0 where the gradient is 0 without a case of its own: there is an epsilon below the line.
-        let alpha = &square / (&square * 2.0 + activity_nk11 * cube + EPSILON);
-        (alpha * gradient_nkhw.relu()).sum_dim_intlist(SPACE, true, Kind::Float)
-    })
+    let found = LayerGradients::of(network, weights, images_nchw, layer, targets);
+    found.map_or_else(Vec::new, |found| found.grad_cam_plus_plus())
 }
 
 /// For each image a map of the layer's height and width: LayerCAM, where each pixel has a weight of its own, `relu(g)`.
@@ -73,27 +79,85 @@ pub fn layer_cam(
     layer: usize,
     targets: &[usize],
 ) -> Vec<Map> {
-    each(network, weights, images_nchw, layer, targets, |_, gradient_nkhw| gradient_nkhw.relu())
+    LayerGradients::of(network, weights, images_nchw, layer, targets).map_or_else(Vec::new, |found| found.layer_cam())
 }
 
-/// `relu(sum_k w_k * a_k)` for the weights that are made of a layer's output and its gradient.
-fn each(
-    network: &Network,
-    weights: &[Tensor],
-    images_nchw: &Tensor,
-    layer: usize,
-    targets: &[usize],
-    channel_weights: impl Fn(&Tensor, &Tensor) -> Tensor,
-) -> Vec<Map> {
-    let Some(Shape::Image(shape)) = network.layers().get(layer).map(|layer| layer.output) else {
-        return Vec::new();
-    };
-    let maps = pieces(images_nchw, targets).flat_map(|(images_nchw, targets)| {
-        let (maps_nkhw, gradient_nkhw) = layer_gradient(network, weights, &images_nchw, layer, targets);
-        let cam_nhw = tch::no_grad(|| weighted_sum(&channel_weights(&maps_nkhw, &gradient_nkhw), &maps_nkhw));
-        planes(&cam_nhw, shape.height, shape.width)
-    });
-    maps.collect()
+/// A layer's output for some images and its gradient: all that the three methods are made of.
+pub(super) struct LayerGradients {
+    shape: ImageShape,
+    /// `N x K x H x W` each, of as many images as go through the network at once.
+    pieces: Vec<(Tensor, Tensor)>,
+}
+
+impl LayerGradients {
+    /// None of a layer whose output has no maps.
+    pub fn of(
+        network: &Network,
+        weights: &[Tensor],
+        images_nchw: &Tensor,
+        layer: usize,
+        targets: &[usize],
+    ) -> Option<LayerGradients> {
+        let [found] = LayerGradients::of_each(network, weights, images_nchw, layer, [targets])?;
+        Some(found)
+    }
+
+    /// One for each list of targets of the same images.
+    fn of_each<const N: usize>(
+        network: &Network,
+        weights: &[Tensor],
+        images_nchw: &Tensor,
+        layer: usize,
+        targets: [&[usize]; N],
+    ) -> Option<[LayerGradients; N]> {
+        let Some(Shape::Image(shape)) = network.layers().get(layer).map(|layer| layer.output) else {
+            return None;
+        };
+        let images = images_nchw.size()[0] as usize;
+        assert!(targets.iter().all(|targets| targets.len() == images), "a target for each image");
+        let mut found = targets.map(|_| LayerGradients { shape, pieces: Vec::new() });
+        for start in (0..images).step_by(MOST_IMAGES) {
+            let own = start..images.min(start + MOST_IMAGES);
+            let piece_nchw = images_nchw.narrow(0, start as i64, own.len() as i64);
+            let targets = targets.map(|targets| &targets[own.clone()]);
+            let (maps_nkhw, gradients_nkhw) = layer_gradients(network, weights, &piece_nchw, layer, &targets);
+            for (found, gradient_nkhw) in found.iter_mut().zip(gradients_nkhw) {
+                found.pieces.push((maps_nkhw.shallow_clone(), gradient_nkhw));
+            }
+        }
+        Some(found)
+    }
+
+    /// As [`fn@grad_cam`].
+    pub fn grad_cam(&self) -> Vec<Map> {
+        self.each(|_, gradient_nkhw| gradient_nkhw.mean_dim(SPACE, true, Kind::Float))
+    }
+
+    /// As [`fn@grad_cam_plus_plus`].
+    pub fn grad_cam_plus_plus(&self) -> Vec<Map> {
+        self.each(|maps_nkhw, gradient_nkhw| {
+            let square = gradient_nkhw * gradient_nkhw;
+            let cube = &square * gradient_nkhw;
+            let activity_nk11 = maps_nkhw.sum_dim_intlist(SPACE, true, Kind::Float);
+            // 0 where the gradient is 0 without a case of its own: there is an epsilon below the line.
+            let alpha = &square / (&square * 2.0 + activity_nk11 * cube + EPSILON);
+            (alpha * gradient_nkhw.relu()).sum_dim_intlist(SPACE, true, Kind::Float)
+        })
+    }
+
+    /// As [`fn@layer_cam`].
+    pub fn layer_cam(&self) -> Vec<Map> {
+        self.each(|_, gradient_nkhw| gradient_nkhw.relu())
+    }
+
+    /// `relu(sum_k w_k * a_k)` for the weights that are made of a layer's output and its gradient.
+    fn each(&self, channel_weights: impl Fn(&Tensor, &Tensor) -> Tensor) -> Vec<Map> {
+        let maps = self.pieces.iter().flat_map(|(maps_nkhw, gradient_nkhw)| {
+            let cam_nhw = tch::no_grad(|| weighted_sum(&channel_weights(maps_nkhw, gradient_nkhw), maps_nkhw));
+            planes(&cam_nhw, self.shape.height, self.shape.width)
+        });
+        maps.collect()
+    }
 }
 
 /// `relu(sum_k w_k * a_k)`: `N x H x W`.
@@ -107,7 +171,6 @@ mod tests {
     use crate::explain::tests::{formula_images, formula_weights, small};
     use crate::model::Architecture;
     use crate::model::host_values;
-    use crate::types::ImageShape;
 
     #[test]
     fn a_network_by_hand() {
@@ -175,6 +238,20 @@ mod tests {
         for (got, want) in got.values().iter().zip(cam) {
             assert!((got - want.max(0.0)).abs() < 2e-3 * want.abs().max(1.0), "got {got}, want {want}");
         }
+    }
+
+    #[test]
+    fn two_classes_at_once_are_each_of_them_alone() {
+        let (network, shape) = small(3);
+        // More than go through the network at once.
+        let (weights, images) = (formula_weights(&network), formula_images(MOST_IMAGES + 2, shape));
+        let targets = [3, 5].map(|by| (0..MOST_IMAGES + 2).map(|i| i * by % 10).collect::<Vec<usize>>());
+        let pair = grad_cam_pair(&network, &weights, &images, 2, [&targets[0], &targets[1]]);
+        for (targets, maps) in targets.iter().zip(&pair) {
+            assert_eq!(*maps, grad_cam(&network, &weights, &images, 2, targets));
+        }
+        assert_ne!(pair[0], pair[1]);
+        assert_eq!(grad_cam_pair(&network, &weights, &images, 99, [&targets[0], &targets[1]]), [vec![], vec![]]);
     }
 
     #[test]

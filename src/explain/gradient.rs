@@ -21,18 +21,26 @@ fn target_logits(logits_nk: &Tensor, targets: &[usize]) -> Tensor {
     logits_nk.gather(1, &targets_n1, false).squeeze_dim(1)
 }
 
-/// What layer number `layer` makes of the images, and the gradient of each image's target logit by it.
-pub(super) fn layer_gradient(
+/// What layer number `layer` makes of the images, and for each list of targets the gradient of each image's target logit by
+/// it. The images go forward once.
+pub(super) fn layer_gradients(
     network: &Network,
     weights: &[Tensor],
     images_nchw: &Tensor,
     layer: usize,
-    targets: &[usize],
-) -> (Tensor, Tensor) {
+    targets: &[&[usize]],
+) -> (Tensor, Vec<Tensor>) {
     let maps_nchw = leaf(&tch::no_grad(|| network.forward_to(layer, weights, images_nchw)));
-    let gradient_nchw =
-        tch::with_grad(|| of_targets(&network.forward_from(layer, weights, &maps_nchw), targets, &maps_nchw));
-    (maps_nchw.detach(), gradient_nchw)
+    let gradients_nchw = tch::with_grad(|| {
+        let logits_nk = network.forward_from(layer, weights, &maps_nchw);
+        // An image's logits depend on that image alone, so one backward pass serves the whole batch.
+        let gradient = |targets: &&[usize]| {
+            let sum = target_logits(&logits_nk, targets).sum(Kind::Float);
+            Tensor::run_backward(&[sum], &[&maps_nchw], true, false).swap_remove(0)
+        };
+        targets.iter().map(gradient).collect()
+    });
+    (maps_nchw.detach(), gradients_nchw)
 }
 
 /// The same values at the start of a graph of their own.
@@ -45,9 +53,4 @@ pub(super) fn of_sum(values: &Tensor, leaf: &Tensor) -> Tensor {
     // Not `backward`: it would leave gradients behind in every leaf.
     let mut gradients = Tensor::run_backward(&[values.sum(Kind::Float)], &[leaf], false, false);
     gradients.swap_remove(0)
-}
-
-/// An image's logits depend on that image alone, so one backward pass serves the whole batch.
-fn of_targets(logits_nk: &Tensor, targets: &[usize], leaf: &Tensor) -> Tensor {
-    of_sum(&target_logits(logits_nk, targets), leaf)
 }

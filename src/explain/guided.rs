@@ -7,6 +7,7 @@ use super::grad_cam::grad_cam;
 use super::gradient::{leaf, of_sum, pieces};
 use crate::model::Network;
 use crate::render::{Map, MapError};
+use crate::types::ImageShape;
 
 /// For each image, one map a channel, the gradient of its target's logit by its pixels, where each ReLU lets pass what
 /// is positive going back, and only where it was active going forward. Signed: after the last ReLU on the way back
@@ -50,9 +51,12 @@ pub fn guided_grad_cam(
     if cams.is_empty() {
         return Vec::new();
     }
-    let gradients = guided_backprop(network, weights, images_nchw, targets);
-    let shape = network.input();
-    let each = gradients.into_iter().zip(cams).map(|(channels, cam)| {
+    products(&guided_backprop(network, weights, images_nchw, targets), &cams, network.input())
+}
+
+/// Each image's gradients times its Grad-CAM.
+pub(super) fn products(gradients: &[Vec<Map>], cams: &[Map], shape: ImageShape) -> Vec<Vec<Map>> {
+    let each = gradients.iter().zip(cams).map(|(channels, cam)| {
         let cam = cam.resized(shape.height, shape.width);
         channels.iter().flat_map(|channel| product(channel, &cam)).collect()
     });

@@ -9,6 +9,7 @@ use super::passes::{Outcome, Passes};
 use super::planes;
 use crate::model::{Network, host_values};
 use crate::render::Map;
+use crate::types::ImageShape;
 
 /// How [`integrated_gradients`] integrates.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,8 +56,18 @@ pub fn integrated_gradients(
     targets: &[usize],
     settings: &IntegratedGradients,
 ) -> Vec<Integral> {
+    by_passes(&mut Passes::new(network, weights, Outcome::Logits), network.input(), images_nchw, targets, settings)
+}
+
+/// [`integrated_gradients`] by passes of the caller's.
+pub(super) fn by_passes(
+    passes: &mut Passes<'_>,
+    shape: ImageShape,
+    images_nchw: &Tensor,
+    targets: &[usize],
+    settings: &IntegratedGradients,
+) -> Vec<Integral> {
     let points = gauss_legendre(settings.steps.clamp(1, 1000));
-    let mut passes = Passes::new(network, weights, Outcome::Logits);
     let each = targets.iter().enumerate().map(|(number, &target)| {
         let image_1chw = images_nchw.narrow(0, number as i64, 1).detach();
         let baseline_1chw = image_1chw.full_like(f64::from(settings.baseline));
@@ -76,7 +87,6 @@ pub fn integrated_gradients(
         let logits = passes.target_logits(&ends_2chw, target);
         let sum: f64 = host_values(&attribution_1chw).iter().map(|&v| f64::from(v)).sum();
         let change = f64::from(logits[0]) - f64::from(logits[1]);
-        let shape = network.input();
         Integral {
             channels: planes(&attribution_1chw, shape.height, shape.width),
             completeness_gap: (sum - change) as f32,

@@ -104,31 +104,32 @@ impl Method {
     pub fn reading(self) -> &'static str {
         match self {
             Method::GradCam => {
-                "High where channels that speak for the class are active, each channel weighted as a whole."
+                "Regions where channels that increase the class's logit are active; a channel's weight is its mean gradient."
             }
             Method::GradCamPlusPlus => {
-                "As Grad-CAM, but only evidence in favour weighs, so several objects of the class show."
+                "As Grad-CAM, with weights from positive gradients only, so several instances of the class show."
             }
             Method::LayerCam => {
-                "High where the layer is active and that very pixel speaks for the class: finer than Grad-CAM."
+                "Regions where an activation and its positive gradient coincide, pixel by pixel: finer than Grad-CAM."
             }
             Method::ScoreCam => {
-                "High where channels are active that raise the class when they mask the image; uses no gradient."
+                "Regions of channels that increase the class's logit as masks of the input; uses no gradient."
             }
             Method::GuidedBackprop => {
-                "Where a brighter (positive) or darker (negative) pixel excites the neurons behind the class; shows detail, \
-                 and tells classes apart badly."
+                "Gradient of the class's logit, without negative parts at each ReLU: fine detail, hardly specific to the class."
             }
-            Method::GuidedGradCam => "The detail of guided backpropagation where Grad-CAM finds the class.",
+            Method::GuidedGradCam => {
+                "Guided backpropagation multiplied by Grad-CAM: its detail, in the class's regions."
+            }
             Method::IntegratedGradients => {
-                "What each pixel added to (positive) or took from (negative) the class's logit, compared with the baseline; \
-                 the pixels sum up to the change."
+                "Contribution of each pixel to the change of the class's logit from a black baseline to the image; the pixels \
+                 sum up to that change."
             }
             Method::SmoothGrad => {
-                "Where a brighter (positive) or darker (negative) pixel raises the class's logit, averaged over noisy copies."
+                "Gradient of the class's logit, averaged over noisy copies: positive where a brighter pixel increases it."
             }
             Method::Occlusion => {
-                "How far the class's logit falls (positive) or rises (negative) when the place is covered."
+                "Decrease of the class's logit when a window over the pixel is black: positive where the image supports it."
             }
         }
     }

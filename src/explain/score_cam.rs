@@ -29,15 +29,26 @@ pub fn score_cam(
     layer: usize,
     targets: &[usize],
 ) -> Vec<Map> {
+    let mut passes = Passes::new(network, weights, Outcome::Logits);
+    by_passes(&mut passes, network, weights, images_nchw, layer, targets)
+}
+
+/// [`score_cam`] by passes of the caller's.
+pub(super) fn by_passes(
+    passes: &mut Passes<'_>,
+    network: &Network,
+    weights: &[Tensor],
+    images_nchw: &Tensor,
+    layer: usize,
+    targets: &[usize],
+) -> Vec<Map> {
     let Some(Shape::Image(shape)) = network.layers().get(layer).map(|layer| layer.output) else {
         return Vec::new();
     };
-    let mut passes = Passes::new(network, weights, Outcome::Logits);
     let maps = targets.iter().enumerate().flat_map(|(number, &target)| {
         let image_1chw = images_nchw.narrow(0, number as i64, 1);
-        let cam_1hw = tch::no_grad(|| {
-            of_image(&mut passes, &network.forward_to(layer, weights, &image_1chw), &image_1chw, target)
-        });
+        let cam_1hw =
+            tch::no_grad(|| of_image(passes, &network.forward_to(layer, weights, &image_1chw), &image_1chw, target));
         planes(&cam_1hw, shape.height, shape.width)
     });
     maps.collect()

@@ -47,9 +47,19 @@ pub fn smooth_grad(
     targets: &[usize],
     settings: &SmoothGrad,
 ) -> Vec<Vec<Map>> {
-    let noise_schw = standard_noise(settings.seed, settings.samples, network.input());
-    let noise_schw = noise_schw.to_device(images_nchw.device());
-    with_noise(network, weights, images_nchw, targets, &noise_schw, settings.noise)
+    by_passes(&mut Passes::new(network, weights, Outcome::Logits), network.input(), images_nchw, targets, settings)
+}
+
+/// [`smooth_grad`] by passes of the caller's.
+pub(super) fn by_passes(
+    passes: &mut Passes<'_>,
+    shape: ImageShape,
+    images_nchw: &Tensor,
+    targets: &[usize],
+    settings: &SmoothGrad,
+) -> Vec<Vec<Map>> {
+    let noise_schw = standard_noise(settings.seed, settings.samples, shape).to_device(images_nchw.device());
+    with_noise(passes, shape, images_nchw, targets, &noise_schw, settings.noise)
 }
 
 /// The noise of [`smooth_grad`] before it is scaled, from the standard normal distribution: `S x C x H x W` on the CPU.
@@ -66,15 +76,14 @@ pub fn standard_noise(seed: Seed, samples: usize, shape: ImageShape) -> Tensor {
 
 /// [`smooth_grad`] with noise of the caller's.
 pub(super) fn with_noise(
-    network: &Network,
-    weights: &[Tensor],
+    passes: &mut Passes<'_>,
+    shape: ImageShape,
     images_nchw: &Tensor,
     targets: &[usize],
     noise_schw: &Tensor,
     level: f32,
 ) -> Vec<Vec<Map>> {
-    let (shape, samples) = (network.input(), noise_schw.size()[0]);
-    let mut passes = Passes::new(network, weights, Outcome::Logits);
+    let samples = noise_schw.size()[0];
     let each = targets.iter().enumerate().map(|(number, &target)| {
         let image_1chw = images_nchw.narrow(0, number as i64, 1).detach();
         let deviation = (image_1chw.max() - image_1chw.min()) * f64::from(level);

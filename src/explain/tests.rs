@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::passes::{Outcome, Passes};
 use super::smooth_grad::with_noise;
 use super::*;
 use crate::model::{Architecture, Network, ParameterSpec};
@@ -112,7 +113,8 @@ fn image_methods_are_captums() {
         let gradients = ask(Method::SmoothGrad, Settings { smooth_grad: still, ..Settings::default() });
         golden.check("saliency", gradients.iter().flat_map(|explanation| &explanation.channels));
         let noise = wave(6, shape, |i| 2.0 * (0.9 * i * i + 1.0).sin());
-        let smooth = with_noise(&network, &weights, &images, &[7, 3], &noise, 0.2);
+        let mut passes = Passes::new(&network, &weights, Outcome::Logits);
+        let smooth = with_noise(&mut passes, shape, &images, &[7, 3], &noise, 0.2);
         golden.check("smoothgrad", smooth.iter().flatten());
 
         for (window, stride, baseline) in [(3, 2, "0.0"), (5, 3, "0.5"), (12, 1, "0.0")] {

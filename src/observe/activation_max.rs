@@ -1,28 +1,31 @@
-//! What each filter and each class looks for: the images they answer most to.
+//! Activation maximisation of filters and classes, with what images of the data reach.
 
 use super::Findings;
 use super::card::{self, BODY, GREY, LINE, LINES, MARGIN, NOTE, PAPER, RED, RIGHT, STRONG};
 use crate::data::Dataset;
+use crate::evaluation::Predictions;
 use crate::eventlog::Value;
 use crate::explain::{self, Ascent, Optimum, Target};
-use crate::model::LayerKind;
+use crate::model::{LayerKind, Network, Parameters, host_values};
 use crate::picture::Picture;
-use crate::render::text::{Face, Style, fitted, width};
+use crate::render::text::{Face, Style, fitted};
 use crate::render::{Canvas, ColourMap, Map, NON_FINITE, Rgb, Scale, Zoom, number};
 use crate::train::{Moment, Observer};
-use crate::types::{Seed, Tag};
+use crate::types::{Percent, Seed, Tag};
 
 /// Filters of a layer, at most: six rows of six.
 const FILTERS: usize = 36;
 /// Classes, at most: four rows of five.
 const CLASSES: usize = 20;
 const FILTER_TILES: Tiles = Tiles { columns: 6, side: 48, gap: 8, below: 12 };
-const CLASS_TILES: Tiles = Tiles { columns: 5, side: 60, gap: 8, below: 30 };
+const CLASS_TILES: Tiles = Tiles { columns: 5, side: 60, gap: 8, below: 52 };
 /// Training images whose mean brightness the images of classes start from.
 const SAMPLED: usize = 1000;
 /// The least difference between what is drawn black and what is drawn white, in units of the data's range: a flat image
 /// stays flat.
 const LEAST_CONTRAST: f32 = 0.2;
+/// Steps of a class's ascent without regularisers.
+const BARE: usize = 4;
 const BAR: Rgb = [66, 133, 244];
 const SMALL: Style = Style { face: Face::Regular, size: 9, colour: GREY };
 
@@ -63,14 +66,14 @@ fn filter_value(moment: &Moment<'_>, layer: usize, name: &str, filters: usize, s
     let optima = explain::maximise(moment.network, moment.parameters.views(), target, &settings);
     let picture = filter_picture(name, moment.epoch, filters, &optima);
     Value::images(Tag::of(format!("layers/activation_max/{name}")), vec![picture]).described(format!(
-        "What each filter of `{name}` looks for: the texture that it answers most to, found by gradient ascent on the image \
-         from grey noise (activation maximisation, Erhan et al. 2009; jitter, blur and total variation after Olah et al. \
-         2017). Before training the tiles look alike; edges and strokes appear as filters form, and a tile that no longer \
-         changes belongs to a filter that has settled. A tile is only as large as a filter needs to show its texture, and \
-         its contrast is stretched on its own; grey is what the filter does not care about, a flat tile means that it \
-         looks for brightness or darkness alone. The bar below is the filter's mean answer to its tile, after the ReLU, \
-         the longest bar being the number above. The ascent follows the answer before the ReLU where that is below 0; a \
-         *silent* filter answers not even then, and is dead if it stays so."
+        "Activation maximisation (Erhan et al. 2009) of each filter of `{name}`: gradient ascent on the input from grey noise, \
+         regularised by jitter, blur and total variation (Olah et al. 2017), so a tile is a smooth texture with a high \
+         activation and not the highest possible one. Before training the tiles look alike; edges and strokes appear as \
+         filters form, and a tile that no longer changes belongs to a filter that has settled. A tile is only as large as a \
+         filter needs to show its texture, and its contrast is stretched on its own; grey does not matter to the filter, a \
+         flat tile means that it responds to brightness or darkness alone. The bar below is the filter's mean activation on \
+         its tile, after the ReLU, relative to the largest, which is stated above. The ascent follows the value before the \
+         ReLU where that is below 0; an *inactive* filter stays at 0 even so, and is dead if it remains so."
     ))
 }
 
@@ -78,21 +81,52 @@ fn filter_value(moment: &Moment<'_>, layer: usize, name: &str, filters: usize, s
 fn class_value(moment: &Moment<'_>, settings: Ascent) -> Option<Value> {
     let count = moment.network.classes();
     let classes: Vec<usize> = (0..count.min(CLASSES)).collect();
-    let settings = Ascent { start: mean_brightness(moment.dataset), ..settings };
+    // Longer steps, and the last ones bare: of 70 classes of MNIST, Fashion-MNIST and the drawn set these leave no validation
+    // image a larger logit, and the filters' settings seven.
+    let settings = Ascent { start: mean_brightness(moment.dataset), rate: 0.35, bare: BARE, ..settings };
     let weights = moment.parameters.views();
     let optima = explain::maximise(moment.network, weights, Target::Classes(&classes), &settings);
     if optima.is_empty() {
         return None;
     }
-    let picture = class_picture(&moment.dataset.classes, moment.epoch, count, &optima);
+    let largest = moment.predictions.and_then(|all| largest_logits(moment.network, moment.parameters, all));
+    let picture = class_picture(&moment.dataset.classes, moment.epoch, count, &optima, largest.as_deref());
     Some(Value::images(Tag::of("layers/activation_max/classes"), vec![picture]).described(
-        "What the network takes for the essence of each class: the image with the largest logit, found by gradient ascent \
-         from noise around the mean brightness of the training images (Simonyan et al. 2013). Below it the class's \
-         name, its probability as the network sees it, and the logit. Strokes that belong to a class stand out; a network that is \
-         sure of images in which you recognise nothing has learned parts, not shapes. The contrast of each tile is \
-         stretched on its own."
+        "Activation maximisation of each class (Simonyan et al. 2013): an image with a large logit, found by a few steps of \
+         gradient ascent from noise around the mean brightness of the training images. Not the largest logit there is: most \
+         steps are held to smooth images by jitter, blur and total variation. Below it the class's name, its probability \
+         and logit for that image, and, where the evaluation has kept what it takes, the largest logit of any validation \
+         image, in red where that is larger. Strokes that belong to a class stand out; a network that is sure of images in \
+         which you recognise nothing has learned parts, not shapes. The contrast of each tile is stretched on its own."
             .to_owned(),
     ))
+}
+
+/// The largest logit of each class over the validation images, by the last layer from the features that the evaluation has
+/// kept; none where it kept none, or those of another layer.
+fn largest_logits(network: &Network, parameters: &Parameters, predictions: &Predictions) -> Option<Vec<f32>> {
+    let kernel = network.layers().last()?.kernel_index?;
+    let [weights, bias] = [kernel, kernel + 1].map(|index| parameters.views().get(index).map(host_values));
+    let (weights, bias) = (weights?, bias?);
+    let features = predictions.features(0)?.len();
+    if weights.len() != features * bias.len() {
+        return None;
+    }
+    // By feature: the logits of an image are then sums of rows, and features that are 0, most of them, cost nothing.
+    let by_feature: Vec<f32> =
+        (0..weights.len()).map(|at| weights[at % bias.len() * features + at / bias.len()]).collect();
+    let mut largest = vec![f32::NEG_INFINITY; bias.len()];
+    let mut logits = bias.clone();
+    for image in 0..predictions.len() {
+        logits.copy_from_slice(&bias);
+        for (row, &feature) in by_feature.chunks_exact(bias.len()).zip(predictions.features(image)?) {
+            if feature != 0.0 {
+                logits.iter_mut().zip(row).for_each(|(logit, weight)| *logit += feature * weight);
+            }
+        }
+        largest.iter_mut().zip(&logits).for_each(|(largest, &logit)| *largest = largest.max(logit));
+    }
+    Some(largest)
 }
 
 /// 0 to 1.
@@ -185,19 +219,19 @@ fn filter_picture(layer: &str, epoch: u64, filters: usize, optima: &[Optimum]) -
     let tiles = FILTER_TILES;
     let top = LINES[2] + 12;
     let height = top + tiles.height(optima.len()) + MARGIN;
-    let mut canvas = card::card(height, MARGIN, &format!("What {layer} looks for"), &card::moment(epoch));
+    let mut canvas = card::card(height, MARGIN, &format!("Maximising inputs: {layer}"), &card::moment(epoch));
     let size = optima.first().and_then(|optimum| optimum.image.first()).map_or((0, 0), |m| (m.height(), m.width()));
     let shown = card::shown_of(optima.len(), filters, "filter");
     let note = format!("{shown} · tiles of {}x{} pixels, contrast stretched", size.0, size.1);
     card::line(&mut canvas, MARGIN, LINES[1], RIGHT, &note, NOTE);
 
     let most = optima.iter().map(|o| o.activation).filter(|a| a.is_finite()).fold(0.0, f32::max);
-    let x = canvas.text(MARGIN, LINES[2], "mean answer ", NOTE);
+    let x = canvas.text(MARGIN, LINES[2], "mean activation ", NOTE);
     canvas.fill((x, LINES[2] - 6), (24, 4), BAR);
     let end = canvas.text(x + 29, LINES[2], &number(most), BODY);
     let silent = optima.iter().filter(|optimum| optimum.activation == 0.0).count();
     if silent > 0 {
-        canvas.text(end + 12, LINES[2], &format!("silent: {silent}"), Style { colour: RED, ..NOTE });
+        canvas.text(end + 12, LINES[2], &format!("inactive: {silent}"), Style { colour: RED, ..NOTE });
     }
 
     for (index, optimum) in optima.iter().enumerate() {
@@ -208,7 +242,7 @@ fn filter_picture(layer: &str, epoch: u64, filters: usize, optima: &[Optimum]) -
         let left = canvas.text(x, baseline, &label, SMALL).max(x + 14) + 2;
         let room = (x + tiles.side).saturating_sub(left);
         if optimum.activation == 0.0 {
-            canvas.text_right(x + tiles.side, baseline, "silent", Style { colour: RED, ..SMALL });
+            canvas.text_right(x + tiles.side, baseline, "inactive", Style { colour: RED, ..SMALL });
         } else if optimum.activation.is_finite() {
             let share = if most > 0.0 { (optimum.activation / most).clamp(0.0, 1.0) } else { 0.0 };
             canvas.fill((left, baseline - 5), (room, 4), LINE);
@@ -218,17 +252,18 @@ fn filter_picture(layer: &str, epoch: u64, filters: usize, optima: &[Optimum]) -
     canvas.into_picture()
 }
 
-fn class_picture(names: &[String], epoch: u64, count: usize, optima: &[Optimum]) -> Picture {
+fn class_picture(names: &[String], epoch: u64, count: usize, optima: &[Optimum], largest: Option<&[f32]>) -> Picture {
     let tiles = CLASS_TILES;
     let top = LINES[1] + 12;
     let height = top + tiles.height(optima.len()) + MARGIN;
-    let mut canvas = card::card(height, MARGIN, "What each class looks like", &card::moment(epoch));
+    let mut canvas = card::card(height, MARGIN, "Maximising inputs: classes", &card::moment(epoch));
     let shown = match optima.len() {
         n if n < count => format!("{n} of {count} classes"),
         1 => "1 class".to_owned(),
         n => format!("{n} classes"),
     };
-    let note = format!("{shown} · below: probability, logit reached");
+    let compared = if largest.is_some() { "; data: largest logit of an image" } else { "" };
+    let note = format!("{shown} · probability, logit{compared}");
     card::line(&mut canvas, MARGIN, LINES[1], RIGHT, &note, NOTE);
 
     for (class, optimum) in optima.iter().enumerate() {
@@ -237,13 +272,21 @@ fn class_picture(names: &[String], epoch: u64, count: usize, optima: &[Optimum])
         let (first, second) = (y + tiles.side + 13, y + tiles.side + 25);
         canvas.text(x, first, &fitted(&card::class_name(names, class), STRONG, tiles.side), STRONG);
         let percent = match optimum.probability {
-            Some(p) if p.is_finite() => format!("{:.0} %", p * 100.0),
+            Some(p) if p.is_finite() => Percent(p).rounded(0),
             _ => "–".to_owned(),
         };
         canvas.text(x, second, &percent, NOTE);
-        let room = tiles.side.saturating_sub(width(&percent, NOTE) + 2);
-        let logit = number(optimum.activation);
-        canvas.text_right(x + tiles.side, second, &fitted(&logit, SMALL, room), SMALL);
+        let mut row = |baseline: u32, name: &str, logit: f32, style: Style| {
+            let end = canvas.text(x, baseline, name, style) + 2;
+            let room = (x + tiles.side).saturating_sub(end);
+            canvas.text_right(x + tiles.side, baseline, &fitted(&number(logit), style, room), style);
+        };
+        row(second + 11, "logit", optimum.activation, SMALL);
+        let of_data = largest.and_then(|all| all.get(class)).copied().filter(|logit| logit.is_finite());
+        if let Some(of_data) = of_data {
+            let is_larger = of_data > optimum.activation;
+            row(second + 22, "data", of_data, if is_larger { Style { colour: RED, ..SMALL } } else { SMALL });
+        }
     }
     canvas.into_picture()
 }
@@ -251,6 +294,9 @@ fn class_picture(names: &[String], epoch: u64, count: usize, optima: &[Optimum])
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Architecture;
+    use crate::rng::{Purpose, Stream};
+    use crate::types::ImageShape;
 
     fn image(values: &[f32]) -> Vec<Map> {
         vec![Map::new(1, values.len(), values.to_vec()).unwrap()]
@@ -269,6 +315,29 @@ mod tests {
         let (low, high) = ends(&[0.49, 0.51]);
         assert!(low > 100 && high < 155 && low < high, "{low} {high}");
         assert_eq!(ends(&[0.95, 1.0]), (189, 255));
+    }
+
+    #[test]
+    fn the_largest_logit_of_the_data_is_that_of_the_network() {
+        let shape = ImageShape { height: 10, width: 9, channels: 1 };
+        let architecture = Architecture { conv_filters: vec![3], kernel_size: 3, dense_units: 7 };
+        let network = Network::build(&architecture, shape, 4).unwrap();
+        let parameters = Parameters::initialise(&network, Seed(1), tch::Device::Cpu);
+        let mut draws = Stream::new(Seed(1), Purpose::Test, 0, 0);
+        let pixels: Vec<f32> = (0..20 * shape.len()).map(|_| draws.uniform(0.0, 1.0)).collect();
+        let images_nchw = tch::Tensor::from_slice(&pixels).view([20, 1, 10, 9]);
+        let features = explain::features(&network, parameters.views(), &images_nchw).unwrap();
+        let predictions = Predictions::new(4, features.probabilities, vec![0; 20]);
+        assert_eq!(largest_logits(&network, &parameters, &predictions), None, "nothing was kept");
+        let other = predictions.clone().with_features(vec![1.0; 20 * 6]);
+        assert_eq!(largest_logits(&network, &parameters, &other), None, "of another layer");
+        let predictions = predictions.with_features(features.points.rows().flatten().copied().collect());
+        let got = largest_logits(&network, &parameters, &predictions).unwrap();
+        let logits = host_values(&network.forward(parameters.views(), &images_nchw));
+        for (class, got) in got.into_iter().enumerate() {
+            let want = logits.iter().skip(class).step_by(4).fold(f32::MIN, |most, &logit| most.max(logit));
+            assert!((got - want).abs() < 1e-5, "class {class}: {got}, want {want}");
+        }
     }
 
     #[test]

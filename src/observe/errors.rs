@@ -1,25 +1,24 @@
 //! The misclassified validation images of the highest confidence, with Grad-CAM.
 
 use super::card::{self, BODY, GREEN, GREY, INK, LINES, MARGIN, NOTE, RED, RIGHT, STRONG};
+use super::heat::{self, Heat};
 use super::{Findings, epoch_step};
 use crate::data::images_nchw;
 use crate::evaluation::{self, Predictions};
 use crate::eventlog::Value;
-use crate::explain;
+use crate::explain::{self, Content};
 use crate::model::{LayerKind, grouped};
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted, width};
-use crate::render::{self, Canvas, ColourMap, Map, Rgb, Scale, Zoom};
+use crate::render::{self, Canvas, Map, Rgb, Zoom};
 use crate::train::{Moment, Observer};
-use crate::types::{Run, Tag};
+use crate::types::{Percent, Run, Tag};
 
 /// Errors shown at most: each costs a row of 64 pixels, and two explanations.
 const SHOWN: usize = 8;
 /// Pixels of the longer side of an image, at most: three of them and the words fit a card.
 const TILE: u32 = 64;
 const GAP: u32 = 5;
-const COLOURS: ColourMap = ColourMap::Turbo;
-const ALPHA: f32 = 0.7;
 /// Behind the words for a predicted class and for a true one.
 const WRONG_BAR: Rgb = [246, 199, 195];
 const TRUE_BAR: Rgb = [168, 218, 181];
@@ -39,10 +38,10 @@ impl Observer<Findings> for Errors {
         let value = Value::images(Tag::of("errors/most_confident"), vec![picture]).described(
             "Misclassified validation images, those of the highest confidence first: label errors, outliers, or classes \
              that the network does not separate. From left to right the image, and Grad-CAM (Selvaraju et al. 2017) of \
-             the last convolution for the predicted and for the true class over it, from blue, low, to red, high, each \
-             on a scale of its own, and without colours where nothing supports the class; a network without \
-             convolutions has the image alone. Bars show the probability; the number is the image's index in the \
-             validation set, from 0.",
+             the last convolution for the predicted and for the true class over it, from blue, low, to red, high, both \
+             on one scale; a map without evidence, or with the same everywhere, has no colours and says so. A network \
+             without convolutions has the image alone. Bars show the probability; the number is the image's index in \
+             the validation set, from 0.",
         );
         out.push(Run::Validation, epoch_step(moment.epoch), vec![value]);
     }
@@ -85,9 +84,12 @@ impl<'a> Gallery<'a> {
             let y = top + row as u32 * pitch;
             let input = render::image(self.moment.dataset.validation.image(sample), shape);
             card::framed(&mut canvas, (MARGIN, y), &input, zoom);
-            for (column, map) in (1..).zip(self.maps.get(row).into_iter().flatten()) {
+            let maps = self.maps.get(row);
+            let heat = Heat::of(maps.into_iter().flatten());
+            for (column, map) in (1..).zip(maps.into_iter().flatten()) {
                 let corner = (MARGIN + column * (wide + GAP), y);
-                card::framed(&mut canvas, corner, &overlay(&input, map, zoom), Zoom::In(1));
+                card::framed(&mut canvas, corner, &heat.over(map, &input, zoom), Zoom::In(1));
+                heat::remark(&mut canvas, corner, (wide, high), Content::of(map));
             }
             self.words(&mut canvas, (words, y + high.saturating_sub(3 * BAR_HEIGHT) / 2), sample);
         }
@@ -119,7 +121,7 @@ impl<'a> Gallery<'a> {
             let share = if probability.is_finite() { probability.clamp(0.0, 1.0) } else { 0.0 };
             let length = ((RIGHT - x) as f32 * share).round().max(1.0) as u32;
             canvas.fill((x, y), (length, BAR_HEIGHT - 1), colour);
-            let percent = percent(probability);
+            let percent = Percent(probability).to_string();
             canvas.text_right(RIGHT - 2, y + 12, &percent, BODY);
             let name = card::class_name(&self.moment.dataset.classes, class);
             let end = RIGHT - 2 - width(&percent, BODY) - GAP;
@@ -150,40 +152,11 @@ fn maps(moment: &Moment<'_>, predictions: &Predictions, samples: &[usize]) -> Ve
     };
     let pixels: Vec<u8> = samples.iter().flat_map(|&sample| split.image(sample)).copied().collect();
     let images_nchw = images_nchw(&pixels, samples.len(), split.shape(), moment.parameters.device());
-    let maps = |class: fn(&Predictions, usize) -> usize| {
-        let targets: Vec<usize> = samples.iter().map(|&sample| class(predictions, sample)).collect();
-        explain::grad_cam(network, moment.parameters.views(), &images_nchw, layer, &targets)
+    let classes = |class: fn(&Predictions, usize) -> usize| -> Vec<usize> {
+        samples.iter().map(|&sample| class(predictions, sample)).collect()
     };
-    let pairs = maps(Predictions::predicted).into_iter().zip(maps(Predictions::label));
-    pairs.map(|(predicted, label)| [predicted, label]).collect()
-}
-
-fn overlay(input: &Picture, map: &Map, zoom: Zoom) -> Picture {
-    let (wide, high) = (zoom.apply(input.width() as usize), zoom.apply(input.height() as usize));
-    let mut enlarged = Canvas::new(wide, high, card::PAPER);
-    enlarged.place((0, 0), input, zoom);
-    let scale = Scale::from_zero([map]);
-    render::overlay(&enlarged.into_picture(), &map.resized(high as usize, wide as usize), COLOURS, scale, ALPHA)
-}
-
-/// No probability below 1 that reads as certain, none above 0 that reads as none.
-fn percent(probability: f32) -> String {
-    match probability {
-        p if (0.9995..1.0).contains(&p) => ">99.9 %".to_owned(),
-        p if p > 0.0 && p < 0.0005 => "<0.1 %".to_owned(),
-        p => format!("{:.1} %", p * 100.0),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_reads_as_certain_or_impossible_that_is_not() {
-        let cases = [(1.0, "100.0 %"), (0.99951, ">99.9 %"), (0.5, "50.0 %"), (1e-9, "<0.1 %"), (0.0, "0.0 %")];
-        for (probability, want) in cases {
-            assert_eq!(percent(probability), want);
-        }
-    }
+    let targets = [classes(Predictions::predicted), classes(Predictions::label)];
+    let targets = [targets[0].as_slice(), targets[1].as_slice()];
+    let [predicted, label] = explain::grad_cam_pair(network, moment.parameters.views(), &images_nchw, layer, targets);
+    predicted.into_iter().zip(label).map(|(predicted, label)| [predicted, label]).collect()
 }

@@ -1,17 +1,18 @@
-//! Why the network answers as it does: every method's map of a few probe images side by side.
+//! Attributions for the predicted class: every method's map of a few probe images side by side.
 
 use super::Findings;
-use super::card::{self, BODY, GREEN, GREY, LINE, LINES, MARGIN, NOTE, PAPER, RED, RIGHT, STRONG};
+use super::card::{self, BODY, GREEN, GREY, LINE, LINES, MARGIN, NOTE, RED, RIGHT, STRONG};
 use super::grad_cam::probabilities;
+use super::heat::{self, Heat};
 use super::probe::Probes;
 use crate::evaluation::most_probable;
 use crate::eventlog::Value;
-use crate::explain::{self, Content, Explanation, IntegratedGradients, Method, Occlusion, Settings, SmoothGrad};
+use crate::explain::{self, Explainer, Explanation, Method, Settings};
 use crate::picture::Picture;
-use crate::render::text::{Face, Style, fitted, width};
+use crate::render::text::{Face, Style, fitted};
 use crate::render::{self, Canvas, ColourMap, Scale, Zoom, number};
 use crate::train::{Moment, Observer};
-use crate::types::{ImageShape, Seed, Tag};
+use crate::types::{ImageShape, Percent, Seed, Tag};
 
 /// Tiles in a row: four of 84 pixels, three times the side of an MNIST image, fill a card.
 const COLUMNS: u32 = 4;
@@ -21,10 +22,7 @@ const GAP: u32 = 1;
 const LEFT: u32 = (card::WIDTH - COLUMNS * TILE - (COLUMNS - 1) * GAP) / 2;
 /// Pixels above a tile for its name.
 const NAME: u32 = 15;
-/// What looks at a layer is drawn over the image, in the colours of the Grad-CAM pictures.
-const HEAT: ColourMap = ColourMap::Turbo;
-const ALPHA: f32 = 0.7;
-/// What looks at the image itself tells for from against.
+/// Of maps in which pixels count for the class or against it; the others are heat over the image.
 const SIGNED: ColourMap = ColourMap::Diverging;
 /// The share of a signed map's values that are told apart; the few above look the same.
 const STRONGEST: f64 = 0.995;
@@ -52,16 +50,6 @@ impl Observer<Findings> for Explanations {
     }
 }
 
-/// Coarser than where one image is asked about: tiles of a few pixels show no difference, and training waits.
-fn settings(shape: ImageShape) -> Settings {
-    let stride = (shape.height.min(shape.width) / 4).div_ceil(3).max(1);
-    Settings {
-        integrated_gradients: IntegratedGradients { steps: 20, ..IntegratedGradients::default() },
-        smooth_grad: SmoothGrad { samples: 20, ..SmoothGrad::default() },
-        occlusion: Occlusion { stride: Some(stride), ..Occlusion::default() },
-    }
-}
-
 /// Nothing without probes. A network without convolutions is explained by the methods that need none.
 fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
     let (network, weights) = (moment.network, moment.parameters.views());
@@ -73,10 +61,11 @@ fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
     let probabilities = probabilities(&logits_nk);
     let targets: Vec<usize> = probabilities.iter().map(|row| most_probable(row)).collect();
     let mut by_image: Vec<Vec<Explanation>> = targets.iter().map(|_| Vec::new()).collect();
-    let settings = settings(network.input());
+    // Those of `trainer explain`: the same image has the same maps there.
+    let settings = Settings::default();
+    let mut explainer = Explainer::new(network, weights, &images_nchw, None, &targets, &settings);
     for method in Method::ALL {
-        let all = explain::explain(method, network, weights, &images_nchw, None, &targets, &settings);
-        for (explanations, explanation) in by_image.iter_mut().zip(all) {
+        for (explanations, explanation) in by_image.iter_mut().zip(explainer.explain(method)) {
             explanations.push(explanation);
         }
     }
@@ -95,22 +84,28 @@ fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
     let layer = explain::usual_layer(network).and_then(|layer| network.layers().get(layer));
     let layer = layer.map_or("image", |layer| &layer.name);
     let tag = Tag::of(format!("explanations/{layer}"));
-    Some(Value::images(tag, pictures.collect()).described(description(layer)))
+    Some(Value::images(tag, pictures.collect()).described(description(layer, &settings, network.input())))
 }
 
-fn description(layer: &str) -> String {
+fn description(layer: &str, settings: &Settings, shape: ImageShape) -> String {
+    let (window, stride) = settings.occlusion.window_and_stride(shape);
     let methods: Vec<String> = Method::ALL
         .iter()
         .map(|method| format!("- **{}** ({}): {}", method.title(), method.source(), method.reading()))
         .collect();
     format!(
-        "Why the network gives the class that it predicts, by nine methods; the CAMs look at `{layer}`. Each map has its own \
-         scale.\n\n{}",
+        "Attributions for the predicted class by nine methods; the CAMs are of `{layer}`. Each map has its own scale; one \
+         marked *uniform*, of which all values are within 5 % of each other, singles out no place and has no colours.\n\n\
+         Settings, those of `trainer explain`: integrated gradients by {} points from black, SmoothGrad over {} copies with \
+         noise of {:.0} % of the image's range, occlusion by windows of {window}x{window} pixels in steps of {stride}.\n\n{}",
+        settings.integrated_gradients.steps,
+        settings.smooth_grad.samples,
+        settings.smooth_grad.noise * 100.0,
         methods.join("\n")
     )
 }
 
-/// What is explained: why `target`.
+/// The class that is explained, and how the network answered.
 pub struct Question<'a> {
     pub classes: &'a [String],
     pub target: usize,
@@ -125,7 +120,7 @@ pub struct Question<'a> {
 /// The input and one tile for each explanation, in one picture as wide as the Images tab shows it.
 pub fn sheet(question: &Question<'_>, input: &Picture, explanations: &[Explanation]) -> Picture {
     let zoom = Zoom::fitting(input.height() as usize, input.width() as usize, TILE);
-    let (wide, high) = (zoom.apply(input.width() as usize), zoom.apply(input.height() as usize));
+    let high = zoom.apply(input.height() as usize);
     let tiles = explanations.len() as u32 + 1;
     // The legend takes two cells.
     let rows = (tiles + 2).div_ceil(COLUMNS);
@@ -136,7 +131,7 @@ pub fn sheet(question: &Question<'_>, input: &Picture, explanations: &[Explanati
     };
     let height = top + rows * (NAME + high + 2) + MARGIN / 2;
     let class = card::class_name(question.classes, question.target);
-    let mut canvas = card::card(height, LEFT, &format!("Why {class}?"), &question.when);
+    let mut canvas = card::card(height, LEFT, &format!("Attributions for {class}"), &question.when);
     verdict(&mut canvas, question);
 
     let (x, y) = corner(0);
@@ -145,17 +140,7 @@ pub fn sheet(question: &Question<'_>, input: &Picture, explanations: &[Explanati
     for (cell, explanation) in (1..).zip(explanations) {
         let (x, y) = corner(cell);
         canvas.text(x, y + NAME - 4, &fitted(explanation.method.short_title(), LABEL, TILE), LABEL);
-        let picture = tile(explanation, input, zoom);
-        card::framed(&mut canvas, (x, y + NAME), &picture, Zoom::In(1));
-        let words = match explanation.content() {
-            Content::Values => continue,
-            Content::Zero => "no evidence",
-            Content::NotFinite(_) => "not finite",
-        };
-        let style = Style { face: Face::Bold, size: 10, colour: if explanation.signed { GREY } else { PAPER } };
-        if width(words, style) <= wide {
-            canvas.text_centred(x + wide / 2, y + NAME + high / 2 + 4, words, style);
-        }
+        card::framed(&mut canvas, (x, y + NAME), &tile(explanation, input, zoom), Zoom::In(1));
     }
     let (x, y) = corner(tiles);
     // Not across the edge: a legend that does not fit beside the last tile starts below it.
@@ -164,37 +149,36 @@ pub fn sheet(question: &Question<'_>, input: &Picture, explanations: &[Explanati
     canvas.into_picture()
 }
 
-/// `predicted 99.8 %  ✓ right`
+/// `probability 99.8 %  ✓ correct`
 fn verdict(canvas: &mut Canvas, question: &Question<'_>) {
-    let percent = format!("{:.1} %", question.probability * 100.0);
+    let percent = Percent(question.probability).to_string();
     let x = canvas.text(LEFT, LINES[1], "probability ", NOTE);
     let x = canvas.text(x, LINES[1], &percent, BODY) + 10;
     let Some(label) = question.label else { return };
     if label == question.target {
-        canvas.text(x, LINES[1], "✓ right", Style { colour: GREEN, ..STRONG });
+        canvas.text(x, LINES[1], "✓ correct", Style { colour: GREEN, ..STRONG });
     } else {
-        let text = format!("✗ it is {}", card::class_name(question.classes, label));
+        let text = format!("✗ true class {}", card::class_name(question.classes, label));
         card::line(canvas, x, LINES[1], RIGHT, &text, Style { colour: RED, ..STRONG });
     }
 }
 
-/// A map alone, or over the image, enlarged as the image is with `zoom`.
+/// A signed map alone, any other over the image, enlarged as the image is with `zoom`. One without places of its own is
+/// drawn in the colour of nothing, and says what it is.
 pub fn tile(explanation: &Explanation, input: &Picture, zoom: Zoom) -> Picture {
     let (wide, high) = (zoom.apply(input.width() as usize), zoom.apply(input.height() as usize));
-    let map = &explanation.map;
-    if explanation.signed {
-        let painted = SIGNED.paint(map, Scale::symmetric_to_quantile(map, STRONGEST));
-        let mut canvas = Canvas::new(wide, high, PAPER);
-        canvas.place((0, 0), &painted, zoom);
-        return canvas.into_picture();
+    let (map, content) = (&explanation.map, explanation.content());
+    let mut canvas = Canvas::new(wide, high, SIGNED.at(0.5));
+    if !explanation.signed {
+        canvas.place((0, 0), &Heat::of([map]).over(map, input, zoom), Zoom::In(1));
+    } else if content.is_drawn() {
+        canvas.place((0, 0), &SIGNED.paint(map, Scale::symmetric_to_quantile(map, STRONGEST)), zoom);
     }
-    let mut enlarged = Canvas::new(wide, high, PAPER);
-    enlarged.place((0, 0), input, zoom);
-    let scale = Scale::from_zero([map]);
-    render::overlay(&enlarged.into_picture(), &map.resized(high as usize, wide as usize), HEAT, scale, ALPHA)
+    heat::remark(&mut canvas, (0, 0), (wide, high), content);
+    canvas.into_picture()
 }
 
-/// What the colours mean, in two cells' width.
+/// The colour scales, in two cells' width.
 fn legend(canvas: &mut Canvas, (x, y): (u32, u32), explanations: &[Explanation]) {
     const BAR: (u32, u32) = (100, 8);
     let bar = |canvas: &mut Canvas, y: u32, colours, words: [&str; 2], of: &str| {
@@ -204,8 +188,8 @@ fn legend(canvas: &mut Canvas, (x, y): (u32, u32), explanations: &[Explanation])
         canvas.text(x, y + 23, words[0], LABEL);
         canvas.text_right(x + BAR.0, y + 23, words[1], LABEL);
     };
-    bar(canvas, y + 8, HEAT, ["nothing", "most"], "speaks for the class");
-    bar(canvas, y + 46, SIGNED, ["against", "for"], "each pixel");
+    bar(canvas, y + 8, heat::COLOURS, ["none", "most"], "CAM: evidence for the class");
+    bar(canvas, y + 46, SIGNED, ["negative", "positive"], "others: attribution of a pixel");
     let gap = explanations.iter().find_map(|explanation| explanation.completeness_gap);
     if let Some(gap) = gap {
         canvas.text(x, y + 84, &format!("completeness gap {}", number(gap)), LABEL);
@@ -239,6 +223,25 @@ mod tests {
     }
 
     #[test]
+    fn a_map_that_singles_out_no_place_has_no_colours() {
+        let input = Picture::filled(2, 2, [9; 3]);
+        let colourful = |method: Method, values: Vec<f32>| {
+            let shown = tile(&explanation(method, values), &input, Zoom::In(30));
+            let far_apart =
+                |pixel: &&[u8; 3]| pixel.iter().max().zip(pixel.iter().min()).is_some_and(|(a, b)| a - b > 40);
+            shown.pixels().iter().filter(far_apart).count()
+        };
+        for method in Method::ALL {
+            assert!(colourful(method, vec![0.0, 1.0, 0.5, 2.0]) > 400, "{method}");
+            for flat in [0.0, 0.7, 1e-30, 3e38] {
+                assert_eq!(colourful(method, vec![flat; 4]), 0, "{method}: {flat}");
+            }
+            assert_eq!(colourful(method, vec![1.0, 0.99, 0.98, 1.0]), 0, "{method}: nearly uniform");
+        }
+        assert_eq!(colourful(Method::Occlusion, vec![-0.3; 4]), 0);
+    }
+
+    #[test]
     fn a_map_without_evidence_says_so() {
         let question = |when: &str| Question {
             classes: &[],
@@ -249,7 +252,9 @@ mod tests {
         };
         let input = Picture::filled(28, 28, [9; 3]);
         let with = |values: Vec<f32>| sheet(&question(""), &input, &[explanation(Method::GradCam, values)]);
-        let (zero, nan) = (with(vec![0.0; 4]), with(vec![f32::NAN; 4]));
-        assert!(zero.pixels().contains(&PAPER) && zero != nan);
+        let all = [vec![0.0; 4], vec![0.5; 4], vec![f32::NAN; 4], vec![0.0, 0.0, 0.0, 1.0]].map(with);
+        for (index, sheet) in all.iter().enumerate() {
+            assert!(!all[..index].contains(sheet), "{index}");
+        }
     }
 }

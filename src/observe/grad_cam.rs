@@ -1,18 +1,19 @@
-//! Where in the probe images the network finds what speaks for the true and for the predicted class.
+//! Grad-CAM of the probe images, for the true class and for its strongest rival.
 
 use tch::{Kind, Tensor};
 
 use super::Findings;
-use super::card::{self, BODY, GREEN, GREY, INK, LINES, MARGIN, NOTE, PAPER, RED, RIGHT, STRONG};
+use super::card::{self, BODY, GREEN, GREY, INK, LINES, MARGIN, NOTE, RED, RIGHT, STRONG};
+use super::heat::{self, Heat};
 use super::probe::Probes;
 use crate::eventlog::Value;
-use crate::explain;
+use crate::explain::{self, Content};
 use crate::model::{LayerKind, host_values};
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted, width};
-use crate::render::{self, Canvas, ColourMap, Map, Rgb, Scale, Zoom, number};
+use crate::render::{self, Canvas, Map, Rgb, Zoom, number};
 use crate::train::{Moment, Observer};
-use crate::types::{Seed, Tag};
+use crate::types::{Percent, Seed, Tag};
 
 /// Pixels of the longer side of the input and across the list below it, at most.
 const SIDE: u32 = 84;
@@ -24,8 +25,10 @@ const TILE: u32 = 96;
 const LISTED: usize = 5;
 const LIST_LINE: u32 = 17;
 const GAP: u32 = 6;
-const COLOURS: ColourMap = ColourMap::Turbo;
-const ALPHA: f32 = 0.7;
+/// Pixels below the rows for a line on their scale.
+const FOOTER: u32 = 15;
+/// Pixels that a number at the scale takes in height.
+const NUMBER: u32 = 10;
 /// Behind the true class in the list, and behind the others.
 const TRUE_BAR: Rgb = [168, 218, 181];
 const BAR: Rgb = [210, 227, 252];
@@ -66,9 +69,9 @@ fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
     let logits_nk = tch::no_grad(|| network.forward(weights, &images_nchw));
     let probabilities = probabilities(&logits_nk).into_iter();
     let answers: Vec<Answer> = probabilities.zip(probes.labels()).map(|(p, &label)| Answer::new(p, label)).collect();
-    let maps = |targets: Vec<usize>| explain::grad_cam(network, weights, &images_nchw, layer, &targets);
-    let for_true = maps(answers.iter().map(|answer| answer.label).collect());
-    let for_rival = maps(answers.iter().map(Answer::rival).collect());
+    let rivals: Vec<usize> = answers.iter().map(Answer::rival).collect();
+    let targets = [probes.labels(), &rivals];
+    let [for_true, for_rival] = explain::grad_cam_pair(network, weights, &images_nchw, layer, targets);
 
     let name = &layers[layer].name;
     let each = probes.images().zip(&answers).zip(for_true.iter().zip(&for_rival));
@@ -77,10 +80,12 @@ fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
         view.picture(&render::image(pixels, probes.shape()), for_true, for_rival)
     });
     Some(Value::images(Tag::of(format!("grad_cam/{name}")), pictures.collect()).described(format!(
-        "Where `{name}` finds what speaks for a class (Grad-CAM, Selvaraju et al. 2017), from blue, little, to red, most: \
-         as a map, and over the image. Above for the true class; below for the predicted class where that is another, \
-         else for the second guess. Each map has its own scale, stated at its right; the list holds the most probable \
-         classes, the true one green."
+        "Grad-CAM (Selvaraju et al. 2017) at `{name}`: evidence for a class, from blue, none, to red, most, as a map and \
+         over the image. Above for the true class; below for the predicted class if that is another, else for the \
+         runner-up. Both maps share one scale, stated at the right, so weak evidence looks weak; a mark on the scale is \
+         the map's own maximum. A map marked *uniform*, of which all values are within 5 % of each other, singles out no \
+         place and is drawn cold, as is one without positive evidence. The list holds the most probable classes, the true \
+         one green."
     )))
 }
 
@@ -113,7 +118,7 @@ impl Answer {
         Answer { label, ranked, verdict }
     }
 
-    /// The predicted class if it is wrong, else the second guess.
+    /// The predicted class if it is wrong, else the runner-up.
     fn rival(&self) -> usize {
         self.ranked.iter().map(|&(class, _)| class).find(|&class| class != self.label).unwrap_or(self.label)
     }
@@ -157,7 +162,7 @@ impl View<'_> {
         let row_height = zoom.apply(sides.0).max(list_height);
         let first = LINES[1] + 8;
         let second = first + row_height + 24;
-        let height = second + row_height + MARGIN;
+        let height = second + row_height + FOOTER + MARGIN / 2;
         let title = format!("Grad-CAM of {}", self.layer);
         let mut canvas = card::card(height, MARGIN, &title, &card::moment(self.epoch));
 
@@ -168,20 +173,26 @@ impl View<'_> {
         self.list(&mut canvas, (MARGIN, second));
 
         let (true_role, rival_role, style) = match self.answer.verdict {
-            Verdict::Right => ("true = predicted", "second guess", BODY),
+            Verdict::Right => ("true = predicted", "runner-up", BODY),
             Verdict::Wrong => ("true", "predicted", Style { colour: RED, ..STRONG }),
             Verdict::NotFinite => ("true", "another", BODY),
         };
         self.caption(&mut canvas, LINES[1], true_role, self.answer.label, STRONG);
-        evidence(&mut canvas, first, input, for_true, zoom);
+        let heat = Heat::of([for_true, for_rival]);
+        evidence(&mut canvas, first, input, for_true, heat, zoom);
         self.caption(&mut canvas, second - 8, rival_role, self.answer.rival(), style);
-        evidence(&mut canvas, second, input, for_rival, zoom);
+        evidence(&mut canvas, second, input, for_rival, heat, zoom);
+        let footer = match heat.scale.high() {
+            0.0 => "no map singles out a place".to_owned(),
+            high => format!("both maps on one scale, 0 to {}", number(high)),
+        };
+        card::line(&mut canvas, LEFT, second + row_height + FOOTER - 3, RIGHT, &footer, SMALL);
         canvas.into_picture()
     }
 
     /// `true: 7  99.8 %`
     fn caption(&self, canvas: &mut Canvas, baseline: u32, role: &str, class: usize, style: Style) {
-        let percent = percent(self.answer.probability(class));
+        let percent = Percent(self.answer.probability(class)).to_string();
         let end = RIGHT - width(&percent, NOTE) - GAP;
         let text = format!("{role}: {}", card::class_name(self.classes, class));
         let x = card::line(canvas, LEFT, baseline, end, &text, style);
@@ -195,8 +206,7 @@ impl View<'_> {
             let share = if probability.is_finite() { probability.clamp(0.0, 1.0) } else { 0.0 };
             let colour = if class == self.answer.label { TRUE_BAR } else { BAR };
             canvas.fill((x, y), ((share * SIDE as f32).round() as u32, LIST_LINE - 2), colour);
-            let percent =
-                if share > 0.0 && share < 0.005 { "<1%".to_owned() } else { format!("{:.0}%", probability * 100.0) };
+            let percent = Percent(probability).rounded(0);
             canvas.text_right(x + SIDE - 2, y + 11, &percent, SMALL);
             let room = SIDE - 4 - width(&percent, SMALL);
             canvas.text(x + 2, y + 11, &fitted(&card::class_name(self.classes, class), LIST, room), LIST);
@@ -204,33 +214,28 @@ impl View<'_> {
     }
 }
 
-/// A row from `y`: the map, the map over the image, and the map's scale.
-fn evidence(canvas: &mut Canvas, y: u32, input: &Picture, map: &Map, zoom: Zoom) {
+/// A row from `y`: the map, the map over the image, and the scale with the map's own maximum.
+fn evidence(canvas: &mut Canvas, y: u32, input: &Picture, map: &Map, heat: Heat, zoom: Zoom) {
     let (wide, high) = (zoom.apply(input.width() as usize), zoom.apply(input.height() as usize));
-    let scale = Scale::from_zero([map]);
-    let map = map.resized(high as usize, wide as usize);
-    let mut enlarged = Canvas::new(wide, high, PAPER);
-    enlarged.place((0, 0), input, zoom);
-    let overlay = render::overlay(&enlarged.into_picture(), &map, COLOURS, scale, ALPHA);
-    card::framed(canvas, (LEFT, y), &COLOURS.paint(&map, scale), Zoom::In(1));
-    card::framed(canvas, (LEFT + wide + GAP, y), &overlay, Zoom::In(1));
+    card::framed(canvas, (LEFT, y), &heat.alone(map, (wide, high)), Zoom::In(1));
+    card::framed(canvas, (LEFT + wide + GAP, y), &heat.over(map, input, zoom), Zoom::In(1));
+    heat::remark(canvas, (LEFT, y), (wide, high), Content::of(map));
 
-    let bar = LEFT + 2 * (wide + GAP);
-    canvas.bar_upright((bar, y), (7, high), COLOURS);
-    canvas.text(bar + 10, y + 7, &number(scale.high()), SMALL);
-    canvas.text(bar + 10, y + high, "0", SMALL);
-    let words = match (map.non_finite(), scale.high()) {
-        (1.., _) => ["not", "finite"],
-        (0, 0.0) => ["no positive", "evidence"],
-        _ => return,
-    };
-    let style = Style { face: Face::Bold, size: 10, colour: PAPER };
-    if words.iter().all(|line| width(line, style) <= wide) {
-        canvas.text_centred(LEFT + wide / 2, y + high / 2 - 3, words[0], style);
-        canvas.text_centred(LEFT + wide / 2, y + high / 2 + 10, words[1], style);
+    if heat.scale.high() == 0.0 {
+        return;
     }
-}
-
-fn percent(probability: f32) -> String {
-    format!("{:.1} %", probability * 100.0)
+    let bar = LEFT + 2 * (wide + GAP);
+    canvas.bar_upright((bar, y), (7, high), heat::COLOURS);
+    canvas.text(bar + 10, y + 7, &number(heat.scale.high()), SMALL);
+    canvas.text(bar + 10, y + high, "0", SMALL);
+    let (_, most) = Map::range([map]).unwrap_or_default();
+    let whole = heat.scale.high();
+    if most > 0.0 && most < whole {
+        let down = ((1.0 - most / whole) * high.saturating_sub(1) as f32).round() as u32;
+        canvas.fill((bar.saturating_sub(2), y + down), (11, 1), INK);
+        // Between the two ends, where there is room.
+        if (NUMBER..high.saturating_sub(NUMBER)).contains(&down) {
+            canvas.text(bar + 10, y + down + 4, &number(most), SMALL);
+        }
+    }
 }

@@ -5,9 +5,9 @@ use serde_json::json;
 use super::{Findings, profile};
 use crate::eventlog::graph::{self, GraphError};
 use crate::eventlog::{Attr, DType, Graph, Node, Value, What};
-use crate::model::{Layer, LayerKind, Network, Operation, Shape};
+use crate::model::{Layer, LayerKind, Network, Operation, Precision, Shape};
 use crate::optim::{self, Rule};
-use crate::train::{Moment, Observer};
+use crate::train::{LayerTimes, Moment, Observer, OperationTime};
 use crate::types::{Run, Step, Tag};
 
 /// The run graph with what its nodes cost, and the conceptual graph, written once.
@@ -15,20 +15,25 @@ pub struct Graphs {
     pub rule: Rule,
     /// The device's name as TensorFlow writes it, `/device:CPU:0`.
     pub device: String,
+    /// Of a step: what its operations cost depends on them.
+    pub batch_size: usize,
+    pub precision: Precision,
 }
 
 impl Observer<Findings> for Graphs {
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
-        match run_graph(moment.network, self.rule, moment.learning_rate, &self.device) {
+        let (network, split) = (moment.network, &moment.dataset.train);
+        let times = LayerTimes::measure(network, moment.parameters, split, self.batch_size, self.precision);
+        match run_graph(network, self.rule, moment.learning_rate, &self.device, Some(&times)) {
             Ok(graph) => out.add(Run::Train, Step::ZERO, What::Graph(graph)),
             Err(error) => tracing::warn!(%error, "the graph is left out"),
         }
         let tag = Tag::of("profile/one_batch");
-        match profile::measure(moment.network, moment.parameters, &moment.dataset.train, &self.device) {
+        match profile::profile(network, &times, &self.device) {
             Ok(profile) => out.add(Run::Train, Step::ZERO, What::Profile { tag, profile }),
             Err(error) => tracing::warn!(%error, "the profile of the graph is left out"),
         }
-        let keras = keras_json(moment.network).to_string();
+        let keras = keras_json(network).to_string();
         let description = "The layers as Keras shows them. The run's operations are under the tag Default.";
         out.push(Run::Train, Step::ZERO, vec![Value::keras_graph(Tag::of("keras"), keras).described(description)]);
     }
@@ -39,8 +44,15 @@ pub(super) const CROSS_ENTROPY: &str = "loss/cross_entropy";
 /// The node of what the loss says about the logits.
 pub(super) const LOSS_GRADIENT: &str = "gradients/loss/CrossEntropyGrad";
 
-/// Operations of one training step: layers, loss, accuracy, gradients and update, each in a scope of its own.
-pub(super) fn run_graph(network: &Network, rule: Rule, learning_rate: f64, device: &str) -> Result<Graph, GraphError> {
+/// Operations of one training step: layers, loss, accuracy, gradients and update, each in a scope of its own. One that
+/// `times` find within another says so in its attribute `computed_with`.
+pub(super) fn run_graph(
+    network: &Network,
+    rule: Rule,
+    learning_rate: f64,
+    device: &str,
+    times: Option<&LayerTimes>,
+) -> Result<Graph, GraphError> {
     let mut builder = Builder { nodes: Vec::new(), device };
     let placeholder = |name: &str, dtype| Node::new(name, "Placeholder").attr("dtype", Attr::Type(dtype));
     let input = Shape::Image(network.input()).dims_nhwc();
@@ -70,6 +82,7 @@ pub(super) fn run_graph(network: &Network, rule: Rule, learning_rate: f64, devic
             .attr("weight_decay", Attr::Float(weight_decay as f32)),
     };
     builder.add(update.input(gradient).attr("learning_rate", Attr::Float(learning_rate as f32)), &[parameters]);
+    builder.mark_sweeps(&operations, times.map_or(&[], |times| &times.operations));
     Graph::new(builder.nodes)
 }
 
@@ -87,6 +100,19 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
+    /// Says of each operation that is computed within another which one that is.
+    fn mark_sweeps(&mut self, operations: &[Operation<'_>], times: &[OperationTime]) {
+        for (operation, time) in operations.iter().zip(times) {
+            let OperationTime::Within(leader) = time else { continue };
+            let Some(leader) = operations.get(*leader) else { continue };
+            for (name, with) in [forward_node, gradient_node].map(|node| (node(operation).0, node(leader).0)) {
+                for node in self.nodes.iter_mut().filter(|node| node.name() == name) {
+                    *node = std::mem::take(node).attr("computed_with", Attr::Text(with.clone()));
+                }
+            }
+        }
+    }
+
     /// The backward pass, in a scope of its own: what the loss says about the output of each operation, from the last one
     /// to the first that has weights. Gives the gradients of the weights back.
     fn gradients(&mut self, operations: &[Operation<'_>], loss: &str) -> Vec<String> {

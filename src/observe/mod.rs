@@ -17,6 +17,7 @@ mod filters;
 mod findings;
 mod grad_cam;
 mod graph;
+mod heat;
 mod histograms;
 mod inputs;
 mod layout_card;

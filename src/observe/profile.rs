@@ -1,163 +1,81 @@
-//! What the operations of a training step cost: measured on a few images, before the first step.
+//! What the operations of a training step cost: time by the passes that train, memory by what they leave behind.
 
-use std::time::{Duration, Instant};
-
-use tch::{Device, Kind, Reduction, Tensor};
+use std::time::Duration;
 
 use super::graph::{CROSS_ENTROPY, LOSS_GRADIENT, forward_node, gradient_node, variable_node, weight_shapes};
-use crate::data::{Batch, Split};
 use crate::eventlog::profile::ProfileError;
 use crate::eventlog::{NodeCost, Profile};
-use crate::model::{Network, Operation, Parameters};
+use crate::model::{Network, Operation, Shape};
+use crate::train::{LayerTimes, OperationTime, PassTime};
 
-/// Images that are measured with, at most.
-const IMAGES: usize = 8;
-/// Multiply-accumulates of a forward pass that the number of images is cut to, so that a large network costs its run
-/// little more than a small one does.
-const MACS: usize = 60_000_000;
-/// Passes, of whose times the shortest counts: what disturbs a measurement only ever adds to it.
-const PASSES: usize = 3;
-/// Time after which no further pass begins, once there are two; the first one warms up.
-const LONG_ENOUGH: Duration = Duration::from_millis(10);
-
-/// Times of one operation, and what it leaves behind.
-struct Cost {
-    forward: Duration,
-    backward: Duration,
-    /// `N x ...`, as it lies in memory for people: channels last.
-    output: Vec<u32>,
-    input: Vec<u32>,
-}
-
-/// The shortest times of each operation and its gradient by the clock, one after the other on this thread, and the bytes
-/// of their outputs. Nothing of the run is touched: gradients are of copies of the leaves and go nowhere.
-pub(super) fn measure(
-    network: &Network,
-    parameters: &Parameters,
-    images: &Split,
-    device: &str,
-) -> Result<Profile, ProfileError> {
-    let count = (MACS / network.macs().max(1)).clamp(1, IMAGES).min(images.len());
-    let indices: Vec<u32> = (0..).take(count).collect();
-    let batch = Batch::gather(images, &indices, parameters.device());
+/// The nodes of the run graph with what they cost: weights, the forward pass, the loss, the backward pass, with their times
+/// end to end, so that those of a scope add up. Of operations that are computed in one sweep the first has the time, and
+/// none but the last leaves anything behind.
+pub(super) fn profile(network: &Network, times: &LayerTimes, device: &str) -> Result<Profile, ProfileError> {
     let operations = network.operations();
-    let leaves = parameters.leaves();
-    let started = Instant::now();
-    let mut costs: Vec<Cost> = Vec::new();
-    for number in 0..PASSES {
-        if number >= 2 && started.elapsed() > LONG_ENOUGH {
-            break;
-        }
-        let again = pass(&operations, parameters, &leaves, &batch);
-        if costs.is_empty() {
-            costs = again;
-            continue;
-        }
-        for (cost, again) in costs.iter_mut().zip(again) {
-            cost.forward = cost.forward.min(again.forward);
-            cost.backward = cost.backward.min(again.backward);
-        }
-    }
-    Profile::new(device, nodes(&operations, &costs))
-}
-
-/// The costs of all operations, and after them of the loss.
-fn pass(operations: &[Operation<'_>], parameters: &Parameters, leaves: &[Tensor], batch: &Batch) -> Vec<Cost> {
-    let device = parameters.device();
-    let first = operations.iter().position(|operation| operation.weights().is_some()).unwrap_or(operations.len());
-    let mut costs = Vec::with_capacity(operations.len() + 1);
-    let mut x = batch.images_nchw.shallow_clone();
-    for (index, operation) in operations.iter().enumerate() {
-        let (output, forward) = timed(device, || tch::no_grad(|| operation.apply(parameters.views(), &x)));
-        let mut backward = Duration::ZERO;
-        if index >= first {
-            let leaf = x.detach().set_requires_grad(index > first);
-            let mut inputs = if index > first { vec![leaf.shallow_clone()] } else { Vec::new() };
-            inputs.extend(operation.weights().into_iter().flatten().map(|weight| leaves[weight].shallow_clone()));
-            // A backward pass begins at a number. What the step to that number takes is not of the operation.
-            let ones = output.ones_like();
-            let (_, whole) = backward_of(device, &(operation.apply(leaves, &leaf) * &ones), &inputs);
-            let end = output.detach().set_requires_grad(true);
-            let (_, less) = backward_of(device, &(&end * &ones), std::slice::from_ref(&end));
-            backward = whole.saturating_sub(less);
-        }
-        costs.push(Cost { forward, backward, output: dims(&output), input: dims(&x) });
-        x = output;
-    }
-    let logits = x.detach().set_requires_grad(true);
-    let entropy = |reduction| logits.cross_entropy_loss::<Tensor>(&batch.labels_n, None, reduction, -100, 0.0);
-    let (each, forward) = timed(device, || tch::no_grad(|| entropy(Reduction::None)));
-    let mean = entropy(Reduction::Mean);
-    let (_, backward) = timed(device, || Tensor::run_backward(&[&mean], &[&logits], false, false));
-    costs.push(Cost { forward, backward, output: dims(&each), input: dims(&logits) });
-    costs
-}
-
-fn backward_of(device: Device, output: &Tensor, inputs: &[Tensor]) -> (Vec<Tensor>, Duration) {
-    let root = output.sum(Kind::Float);
-    timed(device, || Tensor::run_backward(&[&root], inputs, false, false))
-}
-
-/// What `work` gives and how long it took, on the device, too.
-fn timed<T>(device: Device, work: impl FnOnce() -> T) -> (T, Duration) {
-    let wait = || {
-        if let Device::Cuda(index) = device {
-            tch::Cuda::synchronize(index as i64);
-        }
-    };
-    wait();
-    let started = Instant::now();
-    let result = work();
-    wait();
-    (result, started.elapsed())
-}
-
-/// Sizes with channels last.
-fn dims(tensor: &Tensor) -> Vec<u32> {
-    let size: Vec<u32> = tensor.size().iter().map(|&d| u32::try_from(d).unwrap_or(u32::MAX)).collect();
-    match size[..] {
-        [n, c, h, w] => vec![n, h, w, c],
-        _ => size,
-    }
-}
-
-/// The nodes of the run graph that the costs belong to: weights, the forward pass, the loss, the backward pass, with their
-/// times end to end, so that those of a scope add up.
-fn nodes(operations: &[Operation<'_>], costs: &[Cost]) -> Vec<NodeCost> {
-    let mut now = 1;
-    let mut nodes = Vec::new();
-    let mut put = |name: String, time: Option<Duration>, outputs: &[Vec<u32>]| {
-        let micros = time.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
-        let start_micros = now;
-        now += micros;
-        let bytes = outputs.iter().map(|dims| 4 * dims.iter().map(|&d| u64::from(d)).product::<u64>()).sum();
-        let outputs = outputs.iter().map(|dims| dims.iter().copied().map(Some).collect()).collect();
-        nodes.push(NodeCost { name, start_micros, end_micros: now, bytes, outputs });
-    };
-    let weights = |operation: &Operation<'_>| -> Vec<Vec<u32>> {
-        let (kernel, bias) = weight_shapes(operation.layer);
-        let sizes = |shape: Vec<i64>| shape.into_iter().map(|d| u32::try_from(d).unwrap_or(u32::MAX)).collect();
-        operation.weights().map_or_else(Vec::new, |_| vec![sizes(kernel), sizes(bias)])
-    };
-    for operation in operations {
+    let images = u32::try_from(times.images).unwrap_or(u32::MAX);
+    let mut nodes = Nodes { images, now: 1, costs: Vec::new() };
+    for operation in &operations {
         for (role, shape) in ["kernel", "bias"].into_iter().zip(weights(operation)) {
-            put(variable_node(operation.layer, role), None, &[shape]);
+            nodes.put(variable_node(operation.layer, role), None, vec![shape], true);
         }
     }
-    for (operation, cost) in operations.iter().zip(costs) {
-        put(forward_node(operation).0, Some(cost.forward), std::slice::from_ref(&cost.output));
+    let time = |index: usize| match times.operations.get(index) {
+        Some(&OperationTime::Own(time)) => Some(time),
+        Some(OperationTime::Within(_)) | None => None,
+    };
+    for (index, operation) in operations.iter().enumerate() {
+        let output = nodes.batch(operation.layer.output);
+        let is_last = !matches!(times.operations.get(index + 1), Some(OperationTime::Within(_)));
+        nodes.put(forward_node(operation).0, time(index).map(|time| time.forward), vec![output], is_last);
     }
-    if let Some(loss) = costs.get(operations.len()) {
-        put(CROSS_ENTROPY.to_owned(), Some(loss.forward), std::slice::from_ref(&loss.output));
-        put(LOSS_GRADIENT.to_owned(), Some(loss.backward), std::slice::from_ref(&loss.input));
-    }
+    let PassTime { forward, backward } = times.loss;
+    nodes.put(CROSS_ENTROPY.to_owned(), Some(forward), vec![vec![images]], true);
+    let logits: Vec<Vec<u32>> = operations.last().map(|last| nodes.batch(last.layer.output)).into_iter().collect();
+    nodes.put(LOSS_GRADIENT.to_owned(), Some(backward), logits, true);
     let first = operations.iter().position(|operation| operation.weights().is_some()).unwrap_or(operations.len());
-    for (index, (operation, cost)) in operations.iter().zip(costs).enumerate().skip(first).rev() {
-        let mut outputs = if index > first { vec![cost.input.clone()] } else { Vec::new() };
+    for (index, operation) in operations.iter().enumerate().skip(first).rev() {
+        let input = if operation.relu { operation.layer.output } else { operation.layer.input };
+        let mut outputs = if index > first { vec![nodes.batch(input)] } else { Vec::new() };
         outputs.extend(weights(operation));
-        put(gradient_node(operation).0, Some(cost.backward), &outputs);
+        let own = time(index);
+        nodes.put(gradient_node(operation).0, own.map(|time| time.backward), outputs, own.is_some());
     }
-    nodes
+    Profile::new(device, nodes.costs)
+}
+
+/// Costs so far, in the order in which they arise.
+struct Nodes {
+    images: u32,
+    /// Microseconds.
+    now: u64,
+    costs: Vec<NodeCost>,
+}
+
+impl Nodes {
+    /// `time` is none of what takes none of its own; what is not `kept` is never in memory as a whole.
+    fn put(&mut self, name: String, time: Option<Duration>, outputs: Vec<Vec<u32>>, kept: bool) {
+        let micros = time.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1));
+        let start_micros = self.now;
+        self.now = self.now.saturating_add(micros);
+        let bytes_of = |dims: &Vec<u32>| 4 * dims.iter().map(|&d| u64::from(d)).product::<u64>();
+        let bytes = if kept { outputs.iter().map(bytes_of).sum() } else { 0 };
+        let outputs = outputs.into_iter().map(|dims| dims.into_iter().map(Some).collect()).collect();
+        self.costs.push(NodeCost { name, start_micros, end_micros: self.now, bytes, outputs });
+    }
+
+    /// Sizes of a batch, channels last.
+    fn batch(&self, shape: Shape) -> Vec<u32> {
+        let sizes = shape.dims_nhwc().into_iter().skip(1).map(|size| u32::try_from(size).unwrap_or(u32::MAX));
+        [self.images].into_iter().chain(sizes).collect()
+    }
+}
+
+/// The shapes of an operation's weights.
+fn weights(operation: &Operation<'_>) -> Vec<Vec<u32>> {
+    let (kernel, bias) = weight_shapes(operation.layer);
+    let sizes = |shape: Vec<i64>| shape.into_iter().map(|d| u32::try_from(d).unwrap_or(u32::MAX)).collect();
+    operation.weights().map_or_else(Vec::new, |_| vec![sizes(kernel), sizes(bias)])
 }
 
 #[cfg(test)]
@@ -168,46 +86,78 @@ mod tests {
     use crate::model::Architecture;
     use crate::observe::graph::run_graph;
     use crate::optim::Rule;
-    use crate::types::{ImageShape, Seed};
+    use crate::types::ImageShape;
 
-    fn profile(conv_filters: &[usize]) -> (Network, Profile, BTreeSet<String>) {
+    const DEVICE: &str = "/device:CPU:0";
+
+    /// Each operation takes 10 us more than the one before, and twice as long backward.
+    fn costs(conv_filters: &[usize], is_fused: bool) -> (Network, Profile, BTreeSet<String>) {
         let shape = ImageShape { height: 12, width: 10, channels: 1 };
         let architecture = Architecture { conv_filters: conv_filters.to_vec(), kernel_size: 3, dense_units: 8 };
         let network = Network::build(&architecture, shape, 5).unwrap();
-        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
-        let before = parameters.flat().copy();
-        let images = Split::new(shape, 5, vec![100; 7 * shape.len()], vec![1; 7]).unwrap();
-        let profile = measure(&network, &parameters, &images, "/device:CPU:0").unwrap();
-        assert_eq!(*parameters.flat(), before);
-        assert!(parameters.views().iter().all(|view| !view.requires_grad() && !view.grad().defined()));
+        let micros = |micros: u64| PassTime {
+            forward: Duration::from_micros(micros),
+            backward: Duration::from_micros(2 * micros),
+        };
+        let mut leader = 0;
+        let mut time = |(index, operation): (usize, &Operation<'_>)| {
+            if operation.weights().is_some() || operation.layer.name == "flatten" || !is_fused {
+                leader = index;
+                OperationTime::Own(micros(10 * (index as u64 + 1)))
+            } else {
+                OperationTime::Within(leader)
+            }
+        };
+        let operations = network.operations().iter().enumerate().map(&mut time).collect();
+        let times = LayerTimes { images: 7, operations, loss: micros(1) };
+        let profile = profile(&network, &times, DEVICE).unwrap();
         let rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
-        let graph = run_graph(&network, rule, 0.1, "/device:CPU:0").unwrap();
+        let graph = run_graph(&network, rule, 0.1, DEVICE, Some(&times)).unwrap();
         let names = graph.nodes().iter().map(|node| node.name().to_owned()).collect();
         (network, profile, names)
+    }
+
+    fn node<'a>(profile: &'a Profile, name: &str) -> &'a NodeCost {
+        profile.nodes().iter().find(|node| node.name == name).unwrap()
+    }
+
+    fn micros(profile: &Profile, name: &str) -> u64 {
+        node(profile, name).end_micros - node(profile, name).start_micros
     }
 
     #[test]
     fn every_cost_is_of_a_node_of_the_graph() {
         for filters in [&[4, 6][..], &[4], &[]] {
-            let (network, profile, names) = profile(filters);
-            for node in profile.nodes() {
-                assert!(names.contains(&node.name), "{} is not in {names:?}", node.name);
-            }
-            // Every layer has a forward time, every layer from the first with weights on a backward time.
-            let timed: Vec<&str> =
-                profile.nodes().iter().filter(|n| n.end_micros > n.start_micros).map(|n| n.name.as_str()).collect();
-            for layer in network.layers() {
-                assert!(timed.iter().any(|name| name.starts_with(&format!("{}/", layer.name))), "{}", layer.name);
-                let gradient = timed.iter().any(|name| name.starts_with(&format!("gradients/{}/", layer.name)));
-                assert_eq!(gradient, !(filters.is_empty() && layer.name == "flatten"), "{}", layer.name);
+            for is_fused in [false, true] {
+                let (network, profile, names) = costs(filters, is_fused);
+                for node in profile.nodes() {
+                    assert!(names.contains(&node.name), "{} is not in {names:?}", node.name);
+                }
+                for operation in network.operations() {
+                    assert!(profile.nodes().iter().any(|node| node.name == forward_node(&operation).0));
+                }
             }
         }
     }
 
     #[test]
+    fn a_sweep_has_its_time_at_its_first_operation_and_its_output_at_the_last() {
+        let (_, profile, _) = costs(&[4], true);
+        let all = ["conv2d/Conv2D", "max_pooling2d/MaxPool", "max_pooling2d/Relu"];
+        assert_eq!(all.map(|name| micros(&profile, name)), [10, 0, 0]);
+        assert_eq!(all.map(|name| node(&profile, name).bytes), [0, 0, 7 * 5 * 4 * 4 * 4]);
+        let back =
+            ["gradients/conv2d/Conv2DGrad", "gradients/max_pooling2d/MaxPoolGrad", "gradients/max_pooling2d/ReluGrad"];
+        assert_eq!(back.map(|name| micros(&profile, name)), [20, 0, 0]);
+        assert_eq!(back.map(|name| node(&profile, name).bytes), [3 * 3 * 4 * 4 + 4 * 4, 0, 0]);
+        let times = ["loss/cross_entropy", "gradients/loss/CrossEntropyGrad"].map(|name| micros(&profile, name));
+        assert_eq!(times, [1, 2]);
+    }
+
+    #[test]
     fn bytes_are_of_outputs_and_weights() {
-        let (_, profile, _) = profile(&[4]);
-        let bytes = |name: &str| profile.nodes().iter().find(|node| node.name == name).unwrap().bytes;
+        let (_, profile, _) = costs(&[4], false);
+        let bytes = |name: &str| node(&profile, name).bytes;
         assert_eq!(bytes("conv2d/kernel"), 3 * 3 * 4 * 4);
         assert_eq!(bytes("conv2d/Conv2D"), 7 * 10 * 8 * 4 * 4);
         assert_eq!(bytes("max_pooling2d/Relu"), 7 * 5 * 4 * 4 * 4);

@@ -70,7 +70,12 @@ fn observer(
 }
 
 fn graphs(config: &Config, device: Device) -> Graphs {
-    Graphs { rule: config.rule(), device: tensorflow_device(device) }
+    Graphs {
+        rule: config.rule(),
+        device: tensorflow_device(device),
+        batch_size: config.batch_size,
+        precision: config.precision,
+    }
 }
 
 fn configuration(resolved: &Resolved) -> Table<3> {

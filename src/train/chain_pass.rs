@@ -3,18 +3,26 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use tch::Device;
+
 use super::observer::PhaseSeconds;
 use super::pool::{Pool, WorkerLost};
 use super::stepper::Evaluated;
 use crate::chain::{Chain, Reply, Workspace};
 use crate::data::Split;
+use crate::model::{Network, Precision};
 use crate::trace::{Part, Trace};
 
 /// Samples in a shard. A constant: it is part of the result.
-const SHARD: usize = 32;
+pub(super) const SHARD: usize = 32;
 
 /// What is kept of the last hidden layer of an evaluation, at most: 16 MiB.
 const MOST_FEATURES: usize = 1 << 22;
+
+/// The passes that train a network on `device` in `precision`, where they are these and not libtorch's.
+pub(super) fn fused_passes(network: &Network, device: Device, precision: Precision) -> Option<Chain> {
+    if device == Device::Cpu && precision == Precision::F32 { Chain::of(network) } else { None }
+}
 
 /// A network, and a place for each thread to work in.
 pub(super) struct ChainPass {

@@ -7,11 +7,10 @@ use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
 use super::autograd_pass::{AutogradPass, end};
-use super::chain_pass::ChainPass;
+use super::chain_pass::{ChainPass, fused_passes};
 use super::observer::{Metrics, PhaseSeconds};
 use super::pool::{Pool, WorkerLost};
 use super::state::TrainState;
-use crate::chain::Chain;
 use crate::data::Split;
 use crate::evaluation::Predictions;
 use crate::floats::{floats, floats_mut};
@@ -68,13 +67,13 @@ impl Stepper {
         batch_size: usize,
         threads: usize,
     ) -> std::io::Result<Stepper> {
-        match Chain::of(network) {
-            Some(chain) if state.parameters.device() == Device::Cpu => {
+        match fused_passes(network, state.parameters.device(), Precision::F32) {
+            Some(chain) => {
                 let pool = Pool::start(ChainPass::useful_threads(batch_size, threads), "train")?;
                 let pass = Pass::Chain(ChainPass::new(chain, pool.threads()));
                 Ok(Stepper { pool, pass, classes: network.classes(), guarded: false, trace: Trace::default() })
             }
-            _ => Stepper::by_autograd(network, state, Precision::F32),
+            None => Stepper::by_autograd(network, state, Precision::F32),
         }
     }
 
