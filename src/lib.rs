@@ -10,6 +10,7 @@ use tikv_jemalloc_sys as _;
 
 pub mod types;
 pub mod exit;
+pub mod terminal;
 pub mod trace;
 mod operators;
 pub mod rng;

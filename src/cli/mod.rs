@@ -18,9 +18,11 @@ use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command};
 
 use crate::exit::{Classify, Exit};
+use crate::terminal::printable_path;
 
 /// What a subcommand ends with when it fails: the message is printed once, here.
 #[derive(Debug)]
@@ -43,15 +45,15 @@ impl Failure {
 
 /// Runs the program with the arguments of a command line, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<String> = match arguments.into_iter().map(OsString::into_string).collect() {
-        Ok(arguments) => arguments,
-        Err(argument) => {
-            note(&format!("error: argument `{}` is not UTF-8", argument.to_string_lossy()));
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let matches = match command().try_get_matches_from(with_negative_numbers(arguments.clone())) {
+        Ok(matches) => matches,
+        Err(error) if error.kind() == ErrorKind::InvalidUtf8 => {
+            // Paths may be any bytes; the first argument that is not UTF-8 is the likely one where no path is wanted.
+            let strange = arguments.iter().find(|argument| argument.to_str().is_none());
+            note(&format!("error: argument `{}` is not UTF-8", printable_path(strange.unwrap_or(&OsString::new()))));
             return ExitCode::from(Exit::Usage.code());
         }
-    };
-    let matches = match command().try_get_matches_from(with_negative_numbers(arguments)) {
-        Ok(matches) => matches,
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(Exit::Usage.code()) } else { ExitCode::SUCCESS };
@@ -128,14 +130,15 @@ Exit codes: 0 done, 64 wrong command line, 65 wrong data or diverged training, 6
 
 /// `--momentum -1e-3` as `--momentum=-1e-3`: for clap the number is a bundle of flags, and its message would not name the
 /// flag that the number is wrong for.
-fn with_negative_numbers(arguments: Vec<String>) -> Vec<String> {
-    let mut joined: Vec<String> = Vec::with_capacity(arguments.len());
+fn with_negative_numbers(arguments: Vec<OsString>) -> Vec<OsString> {
+    let is_number = |text: &str| text.starts_with('-') && text.parse::<f64>().is_ok();
+    let is_flag = |text: &str| text.len() > 2 && text.starts_with("--") && !text.contains('=');
+    let mut joined: Vec<OsString> = Vec::with_capacity(arguments.len());
     for argument in arguments {
-        let is_number = argument.starts_with('-') && argument.parse::<f64>().is_ok();
         match joined.last_mut() {
-            Some(flag) if is_number && flag.len() > 2 && flag.starts_with("--") && !flag.contains('=') => {
-                flag.push('=');
-                flag.push_str(&argument);
+            Some(flag) if argument.to_str().is_some_and(is_number) && flag.to_str().is_some_and(is_flag) => {
+                flag.push("=");
+                flag.push(&argument);
             }
             _ => joined.push(argument),
         }
@@ -166,11 +169,16 @@ fn option(name: &'static str, value_name: &'static str, help: &'static str) -> A
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     #[test]
     fn negative_numbers_belong_to_the_flag_before_them() {
-        let joined = |line: &str| with_negative_numbers(line.split(' ').map(str::to_owned).collect()).join(" ");
+        let joined = |line: &str| {
+            let joined = with_negative_numbers(line.split(' ').map(OsString::from).collect());
+            joined.join(OsStr::new(" ")).into_string().unwrap()
+        };
         assert_eq!(joined("t --momentum -1e-3 --seed -1"), "t --momentum=-1e-3 --seed=-1");
         assert_eq!(joined("t --momentum=1 -1"), "t --momentum=1 -1");
         assert_eq!(joined("t inspect -- -1"), "t inspect -- -1");

@@ -7,6 +7,7 @@ use super::{Failure, flags, option, print};
 use crate::data::{Change, Specimen};
 use crate::exit::Exit;
 use crate::telemetry::Console;
+use crate::terminal::columns;
 
 /// More classes than this are no classes of ours.
 const MOST: usize = 65_536;
@@ -133,13 +134,7 @@ fn table(rows: &[Prediction<'_>], classes: &[String], top: usize) -> Vec<String>
         }
         lines.push(cells);
     }
-    let width = |column: usize| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
-    let padded = |cells: &Vec<String>| {
-        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    lines.iter().map(padded).collect()
+    columns(&lines, &[])
 }
 
 /// `99.8 %`; what is little is not called nothing.

@@ -5,10 +5,11 @@ use std::path::Path;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::pictures::text;
-use super::runs::{self, age, age_text, bytes_text, percent, plain, size_text};
+use super::runs::{self, age, age_text, bytes_text, percent, size_text};
 use super::{Failure, note, option, print};
 use crate::catalogue::{self, Plan, Policy, RemoveError, Run};
 use crate::exit::Exit;
+use crate::terminal::printable_path;
 use crate::types::{Clock, SystemClock, WallTime};
 
 pub(super) fn command() -> Command {
@@ -49,11 +50,7 @@ pub(super) fn prune(matches: &ArgMatches) -> Result<(), Failure> {
         if let Some(bytes) = done.note(removed) {
             done.bytes += bytes;
             let size = if dry { String::new() } else { format!(", {}", bytes_text(bytes)) };
-            print(&format!(
-                "{} {} (left by a prune that was stopped{size})",
-                done.verb(),
-                plain(&trash.to_string_lossy())
-            ))?;
+            print(&format!("{} {} (left by a prune that was stopped{size})", done.verb(), printable_path(trash)))?;
         }
     }
     let Plan { remove, keep } = policy.plan(listing.runs);
@@ -96,7 +93,7 @@ impl Done {
         print(&format!(
             "{} {} ({} {} ago{accuracy}, {})",
             self.verb(),
-            plain(&run.path.to_string_lossy()),
+            printable_path(&run.path),
             run.state.name(),
             age_text(age(run, self.now)),
             size_text(size),

@@ -9,6 +9,7 @@ use super::pictures::{text, wrong};
 use super::{Failure, note, option, print};
 use crate::catalogue::{self, Listing, Run, Size, State};
 use crate::exit::Exit;
+use crate::terminal::{Side, columns, printable, printable_path};
 use crate::types::{Clock, SystemClock, WallTime};
 
 pub(super) fn command() -> Command {
@@ -100,7 +101,7 @@ pub(super) fn number(matches: &ArgMatches, flag: &str, least: usize) -> Result<O
 /// Says what a list lacks.
 pub(super) fn warn(listing: &Listing) {
     for unread in &listing.unread {
-        note(&format!("warning: cannot look into {}: {}", unread.path.display(), unread.source));
+        note(&format!("warning: cannot look into {}: {}", printable_path(&unread.path), unread.source));
     }
     if listing.is_cut {
         note("warning: there is more below than was looked at: name a directory further down");
@@ -131,15 +132,19 @@ fn object(run: &Run, size: Size, now: WallTime) -> serde_json::Value {
 }
 
 const HEADER: [&str; 9] = ["RUN", "STATE", "ACCURACY", "BEST", "EPOCHS", "STEPS", "AGE", "SIZE", "NOTE"];
-/// Columns of words; numbers stand on the right.
-const WORDS: [usize; 3] = [0, 1, 8];
+/// Numbers stand on the right.
+const SIDES: [Side; 9] = {
+    let mut sides = [Side::Right; 9];
+    (sides[0], sides[1], sides[8]) = (Side::Left, Side::Left, Side::Left);
+    sides
+};
 
 fn table(rows: &[(&Run, Size)], now: WallTime) -> Vec<String> {
     let known = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let count = |value: Option<u64>| known(value.map(|n| n.to_string()));
     let cells = rows.iter().map(|(run, size)| {
         [
-            plain(&run.path.to_string_lossy()),
+            printable_path(&run.path),
             run.state.name().to_owned(),
             known(run.validation_accuracy.map(percent)),
             known(run.best_validation_accuracy.map(percent)),
@@ -147,19 +152,11 @@ fn table(rows: &[(&Run, Size)], now: WallTime) -> Vec<String> {
             count(run.step),
             age_text(age(run, now)),
             size_text(*size),
-            plain(&remark(run)),
+            printable(&remark(run)),
         ]
     });
     let cells: Vec<[String; 9]> = [HEADER.map(str::to_owned)].into_iter().chain(cells).collect();
-    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..HEADER.len()).map(width).collect();
-    let line = |row: &[String; 9]| {
-        let padded = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-            if WORDS.contains(&column) { format!("{cell:width$}") } else { format!("{cell:>width$}") }
-        });
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    cells.iter().map(line).collect()
+    columns(&cells, &SIDES)
 }
 
 /// What else there is to say of the state.
@@ -209,18 +206,6 @@ pub(super) fn bytes_text(bytes: u64) -> String {
         _ => (KIB * KIB * KIB, "GiB"),
     };
     format!("{:.1} {name}", bytes as f64 / unit as f64)
-}
-
-/// A text with nothing in it that would break a line or turn it around.
-pub(super) fn plain(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\'' | '"' | '\\' => shown.push(c),
-            _ => shown.extend(c.escape_debug()),
-        }
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -10,9 +10,13 @@ use std::path::{Path, PathBuf};
 use super::knobs::{KNOBS, Knob, Later};
 use super::values::nearest;
 use super::{Config, ConfigError};
+use crate::terminal::{Side, padded};
 
 /// Longer files are no configuration.
 const MAX_FILE: u64 = 1 << 20;
+
+/// A longer line does not move the comments of the others.
+const WIDEST: usize = 80;
 
 /// How the names of our environment variables begin.
 const PREFIX: &str = "TRAINER_";
@@ -215,9 +219,13 @@ impl Resolved {
             .filter(|(_, text, _)| !text.is_empty())
             .map(|(knob, text, source)| (format!("{} = {}", knob.key, toml_value(knob, text)), source))
             .collect();
-        let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
+        let width =
+            lines.iter().map(|(line, _)| line.chars().count()).filter(|&width| width <= WIDEST).max().unwrap_or(0);
         let comment = |source: &Source| source.to_string().replace(char::is_control, " ");
-        lines.iter().map(|(line, source)| format!("{line:width$}  # {}\n", comment(source))).collect()
+        let line = |(line, source): &(String, &Source)| {
+            format!("{}  # {}\n", padded(line, width, Side::Left), comment(source))
+        };
+        lines.iter().map(line).collect()
     }
 }
 

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use self::text::printable;
 use super::file::MARK;
 use super::png;
 use super::projector;
@@ -26,6 +25,7 @@ use super::reader::{EventError, EventReader};
 use super::record::RecordError;
 use super::summary::plugin;
 use crate::exit::{Classify, Exit};
+use crate::terminal::printable;
 
 /// Damages of one file that are told one by one; a file may have any number.
 const TOLD: usize = 20;

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::network::Network;
+use crate::terminal::{Side, columns};
 
 /// Layers with output shapes (height x width x channels), parameters and multiply-accumulates for one image.
 pub fn summary(network: &Network) -> String {
@@ -18,17 +19,14 @@ pub fn summary(network: &Network) -> String {
         ["total".to_owned(), String::new(), String::new(), grouped(network.parameter_count()), grouped(network.macs())];
     let rows: Vec<[String; 5]> = [heading, input].into_iter().chain(layers).chain([total]).collect();
 
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(width);
-    let rule = "-".repeat(widths.iter().sum::<usize>() + 2 * 4);
+    let lines = columns(&rows, &[Side::Left, Side::Left, Side::Left, Side::Right, Side::Right]);
+    let rule = "-".repeat(lines.iter().map(|line| line.chars().count()).max().unwrap_or(0));
     let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        if number == 1 || number == rows.len() - 1 {
+    for (number, line) in lines.iter().enumerate() {
+        if number == 1 || number == lines.len() - 1 {
             let _ = writeln!(text, "{rule}");
         }
-        let [w0, w1, w2, w3, w4] = widths;
-        let [name, kind, shape, parameters, macs] = row;
-        let _ = writeln!(text, "{name:w0$}  {kind:w1$}  {shape:w2$}  {parameters:>w3$}  {macs:>w4$}");
+        let _ = writeln!(text, "{line}");
     }
     let megabytes = (network.parameter_count() * 4) as f64 / 1e6;
     let _ =

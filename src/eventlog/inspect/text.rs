@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{EventFile, Form, Report, Run};
+use crate::terminal::{Side, columns, printable};
 
 /// A table for each run.
 impl fmt::Display for Report {
@@ -51,7 +52,9 @@ impl fmt::Display for Run {
         if self.tags.is_empty() {
             writeln!(f, "  no data")?;
         } else {
-            table(f, &rows)?;
+            for line in columns(&rows, &[Side::Left, Side::Left, Side::Right, Side::Right, Side::Right]) {
+                writeln!(f, "  {line}")?;
+            }
         }
         for file in &self.files {
             file.fmt(f)?;
@@ -101,26 +104,6 @@ impl Form {
             Form::Files => "files",
         }
     }
-}
-
-/// Rows under each other, the first two columns to the left, the others to the right.
-fn table(f: &mut fmt::Formatter<'_>, rows: &[[String; 5]]) -> fmt::Result {
-    let mut widths = [0; 5];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for [tag, kind, points, steps, size] in rows {
-        let [a, b, c, d, e] = widths;
-        writeln!(f, "  {tag:<a$}  {kind:<b$}  {points:>c$}  {steps:>d$}  {size:>e$}")?;
-    }
-    Ok(())
-}
-
-/// A file decides on these texts; it must not decide on the terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 fn counted(count: u64, noun: &str) -> String {
