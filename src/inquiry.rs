@@ -14,10 +14,10 @@ use crate::eventlog::event::EncodeError;
 use crate::eventlog::{Value, event};
 use crate::exit::{Classify, Exit};
 use crate::explain::{self, Explanation, Method, Settings};
+use crate::nesting;
 use crate::observe::{Question, sheet, tile};
 use crate::picture::{Picture, PngError};
 use crate::render::{self, Zoom};
-use crate::run_dir;
 use crate::saved::SavedRun;
 use crate::types::{ImageShape, Step, Tag, WallTime};
 
@@ -125,7 +125,7 @@ pub fn write(
     raw: bool,
     now: WallTime,
 ) -> Result<Vec<PathBuf>, InquiryError> {
-    if let Some(run) = run_dir::holding(out) {
+    if let Some(run) = nesting::holding(out) {
         return Err(InquiryError::InRun { path: out.to_owned(), run });
     }
     let names = names(replies);

@@ -35,13 +35,16 @@ pub const RESULT: &str = "result.json";
 pub const JOURNAL: &str = "metrics.jsonl";
 /// Where the checkpoints are.
 pub const CHECKPOINTS: &str = "checkpoints";
-const LOCK: &str = "run.lock";
+/// Held by the process that trains here.
+pub const LOCK: &str = "run.lock";
 /// Whoever lists runs holds a lock for a moment to see whether somebody trains: not worth giving up.
 const LOOKS: u32 = 5;
 const LOOK: Duration = Duration::from_millis(20);
 /// Event files of the run's own directory. TensorBoard reads on in the order of their names.
 const SESSION_START: &str = "events.out.tfevents.0000000000.session.0-start.v2";
 const SESSION_END: &str = "events.out.tfevents.0000000000.session.1-end.v2";
+/// Entries among the checkpoints that are looked at for one.
+const NEIGHBOURS: usize = 1000;
 /// What makes a file an event file, to TensorBoard and to us.
 const MARK: &str = ".tfevents.";
 
@@ -135,10 +138,42 @@ pub fn check(path: &Path) -> Result<(), RunDirError> {
     Ok(())
 }
 
+/// The names of all files and directories that a run keeps in its own.
+pub fn own_names() -> impl Iterator<Item = &'static str> {
+    let names = [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END, CHECKPOINTS, projector::DIR];
+    names.into_iter().chain(Run::ALL.map(Run::dir))
+}
+
 /// Whether a run keeps something of its own under this name in its directory.
 pub fn is_own(name: &OsStr) -> bool {
-    let files = [CONFIG, WEIGHTS, RESULT, JOURNAL, LOCK, SESSION_START, SESSION_END, CHECKPOINTS, projector::DIR];
-    files.into_iter().chain(Run::ALL.map(Run::dir)).any(|own| name == own) || name.to_string_lossy().contains(MARK)
+    own_names().any(|own| name == own) || name.to_string_lossy().contains(MARK)
+}
+
+/// Whether `dir` is a run: something says what was trained and that somebody trained, or what came of it. Links are not
+/// followed. Other programs have a `config.toml` beside `checkpoints`, too, but none of our names in there.
+pub fn is_run(dir: &Path) -> bool {
+    let has = |name: &str| dir.join(name).symlink_metadata().is_ok();
+    match (has(CONFIG), has(LOCK)) {
+        (true, true) => true,
+        (false, false) => false,
+        _ => has(RESULT) || has_checkpoint(dir),
+    }
+}
+
+fn has_checkpoint(dir: &Path) -> bool {
+    let is_ours = |name: &str| {
+        let step = name.strip_prefix("ckpt-").filter(|step| step.len() == 12);
+        step.is_some_and(|step| step.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let entries = std::fs::read_dir(dir.join(CHECKPOINTS)).into_iter().flatten().flatten();
+    entries.take(NEIGHBOURS).any(|entry| entry.file_name().to_str().is_some_and(is_ours))
+}
+
+/// Whether a run makes the directory `dir` when it begins in `logdir`: its own, those above it, and those in it.
+pub fn makes(logdir: &Path, dir: &Path) -> bool {
+    let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
+    let (Some(logdir), Some(dir)) = (whole(logdir), whole(dir)) else { return false };
+    logdir.starts_with(&dir) || Run::ALL.iter().any(|run| logdir.join(run.dir()) == dir)
 }
 
 /// The directory in which a run lies beside its siblings: what TensorBoard is to be started on. None above the root's own
@@ -149,16 +184,6 @@ pub fn parent(logdir: &Path) -> Option<&Path> {
     let parent = if parent == Path::new("") { Path::new(".") } else { parent };
     let is_root = parent.canonicalize().map_or(parent == Path::new("/"), |resolved| resolved == Path::new("/"));
     (!is_root).then_some(parent)
-}
-
-/// The run that `path` is the directory of or lies in, whether it exists yet or not.
-pub fn holding(path: &Path) -> Option<PathBuf> {
-    let existing = path.ancestors().find_map(|above| {
-        let above = if above == Path::new("") { Path::new(".") } else { above };
-        above.canonicalize().ok()
-    })?;
-    let is_run = |dir: &&Path| dir.join(CONFIG).is_file() && dir.join(LOCK).is_file();
-    existing.ancestors().find(is_run).map(Path::to_owned)
 }
 
 impl RunDir {

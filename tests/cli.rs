@@ -164,7 +164,9 @@ fn wrong_command_lines() {
         mistake("summary --input 28x28", 64, &["input", "`28x28`"]),
         mistake("summary --input 0x28x1", 64, &["input", "`0x28x1`"]),
         mistake("summary --classes 0", 64, &["classes", "`0`"]),
-        mistake(RUN, 64, &["argument `\\xff` is not UTF-8"]).argument("--dataset").argument(OsString::from_vec(vec![0xff])),
+        mistake(RUN, 64, &["argument `\\xff` is not UTF-8"])
+            .argument("--dataset")
+            .argument(OsString::from_vec(vec![0xff])),
     ]);
 }
 

@@ -7,14 +7,13 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use support::{Sandbox, TEST_IMAGES, TRAIN_IMAGES, idx, small_mnist};
 use trainer::config::{KNOBS, Knob, Layers, Resolved};
 use trainer::eventlog::reader::EventReader;
 use trainer::exit::{Classify, Exit};
-use trainer::run::{self, Ended, RunError, Start};
+use trainer::run::{self, Ended, Requests, RunError, Start};
 use trainer::train::{EpochReport, FitError, Metrics, Progress};
 
 /// Three epochs of four steps, the last one short, with all that is looked at by default and more often than that.
@@ -64,8 +63,8 @@ impl Progress for StopAfter<'_> {
 
 /// Trains until so many steps are done in this process.
 fn train(logdir: &Path, more: &[(&str, &str)], start: &Start, steps: usize) -> Result<Ended, RunError> {
-    let stop = Arc::new(AtomicUsize::new(0));
-    run::run(logdir, &resolved(logdir, more), start, &mut StopAfter { steps, stop: &stop }, &stop)
+    let requests = Requests::default();
+    run::run(logdir, &resolved(logdir, more), start, &mut StopAfter { steps, stop: &requests.stop }, &requests)
 }
 
 fn stopped(logdir: &Path, more: &[(&str, &str)], steps: usize) {

@@ -12,6 +12,7 @@ mod runs;
 mod signals;
 mod summary;
 mod train;
+mod unnest;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -38,6 +39,11 @@ impl<E: Classify> From<E> for Failure {
 }
 
 impl Failure {
+    /// All has been said already.
+    pub(crate) fn said(exit: Exit) -> Failure {
+        Failure { exit, message: String::new() }
+    }
+
     pub(crate) fn new(exit: Exit, message: impl Display) -> Failure {
         Failure { exit, message: message.to_string() }
     }
@@ -45,6 +51,8 @@ impl Failure {
 
 /// Runs the program with the arguments of a command line, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Where it cannot be had, such a write ends the process.
+    let _ = signals::let_writes_fail();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let matches = match command().try_get_matches_from(with_negative_numbers(arguments.clone())) {
         Ok(matches) => matches,
@@ -67,7 +75,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { exit, message }) => {
             // Once the console is set up it knows the form: text or JSON.
-            if tracing::dispatcher::has_been_set() {
+            if message.is_empty() {
+                // Said where it happened.
+            } else if tracing::dispatcher::has_been_set() {
                 tracing::error!("{message}");
             } else {
                 note(&format!("error: {message}"));
@@ -88,6 +98,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("data", matches)) => data::data(matches),
         Some(("runs", matches)) => runs::runs(matches),
         Some(("prune", matches)) => prune::prune(matches),
+        Some(("unnest", matches)) => unnest::unnest(matches),
         Some(("explain", matches)) => explain::explain(matches),
         Some((other, _)) => Err(Failure::new(Exit::Software, format!("subcommand `{other}` is not wired up"))),
     }
@@ -116,6 +127,7 @@ fn command() -> Command {
         .subcommand(data::command())
         .subcommand(runs::command())
         .subcommand(prune::command())
+        .subcommand(unnest::command())
         .subcommand(explain::command())
 }
 

@@ -32,16 +32,27 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn prune(matches: &ArgMatches) -> Result<(), Failure> {
-    let logdir = text(matches, "logdir").unwrap_or_default();
+    let logdir = Path::new(text(matches, "logdir").unwrap_or_default());
     let policy = Policy {
         keep: runs::number(matches, "keep", 0)?.unwrap_or_default(),
         keep_best: runs::number(matches, "keep-best", 0)?.unwrap_or_default(),
         unfinished: matches.get_flag("unfinished"),
     };
     let dry = matches.get_flag("dry-run");
-    let listing = catalogue::list(Path::new(logdir))?;
-    if listing.runs.iter().any(|run| run.path == Path::new(logdir)) {
-        return Err(Failure::new(Exit::Usage, format!("{logdir} is itself a run; name the directory that it lies in")));
+    let mut listing = catalogue::list(logdir)?;
+    // The directory of all others is no run to remove, whatever was trained in it.
+    let (own, others): (Vec<Run>, Vec<Run>) = listing.runs.drain(..).partition(|run| run.path == logdir);
+    if !own.is_empty() {
+        let shown = printable_path(logdir);
+        if others.is_empty() {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("{shown} is itself a run; name the directory that it lies in"),
+            ));
+        }
+        note(&format!(
+            "warning: {shown} is itself a run, which stays; `trainer unnest {shown} NAME` moves it into {shown}/NAME"
+        ));
     }
     runs::warn(&listing);
     let mut done = Done { dry, now: SystemClock.now(), runs: 0, bytes: 0, failures: Vec::new() };
@@ -53,7 +64,7 @@ pub(super) fn prune(matches: &ArgMatches) -> Result<(), Failure> {
             print(&format!("{} {} (left by a prune that was stopped{size})", done.verb(), printable_path(trash)))?;
         }
     }
-    let Plan { remove, keep } = policy.plan(listing.runs);
+    let Plan { remove, keep } = policy.plan(others);
     for run in &remove {
         done.remove(run, policy)?;
     }

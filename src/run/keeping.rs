@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,10 @@ pub(super) struct Keeping<'a> {
     pub initial: Option<&'a Tensor>,
     pub latest: Instant,
     pub notes: &'a RefCell<Notes>,
+    /// Raised where somebody asks for a checkpoint that the cadence does not have.
+    pub requested: &'a AtomicBool,
+    /// The checkpoint that is due answers such a request.
+    pub answers: bool,
 }
 
 /// A snapshot that could not be kept.
@@ -119,8 +124,15 @@ impl Classify for KeepError {
 impl Keeper<Log> for Keeping<'_> {
     fn is_due(&mut self, position: &Position) -> bool {
         let epoch_ended = position.samples == 0;
+        let requested = self.requested.swap(false, Ordering::Relaxed);
+        self.answers = requested && self.cadence != Cadence::Off;
         match self.cadence {
+            Cadence::Off if requested => {
+                tracing::warn!("a checkpoint is asked for, and none is written, as they are off (--checkpoint-every)");
+                false
+            }
             Cadence::Off => false,
+            _ if requested => true,
             _ if epoch_ended && position.epoch >= self.epochs => true,
             // What is best shows at the end of an epoch alone.
             _ if epoch_ended && self.retention.best.is_some() => true,
@@ -177,6 +189,9 @@ impl Keeper<Log> for Keeping<'_> {
         let mut notes = self.notes.borrow_mut();
         notes.lost_entries(log.lost_entries());
         notes.checkpoint(&position, bytes, began.elapsed().as_secs_f64());
+        if std::mem::take(&mut self.answers) {
+            tracing::info!(step, "checkpoint of step {step} written, as was asked; training goes on");
+        }
         Ok(())
     }
 }

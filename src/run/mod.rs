@@ -4,6 +4,7 @@ mod error;
 mod keeping;
 mod notes;
 mod observers;
+mod place;
 mod point;
 mod profile;
 mod standing;
@@ -12,7 +13,7 @@ mod state_files;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use tch::Device;
@@ -35,10 +36,12 @@ use crate::weights;
 
 use keeping::{Keeping, Ledger};
 use notes::{Notes, Noting};
+use place::Footprint;
 use point::{Point, ShowsStart};
 use profile::Profile;
 
 pub use error::RunError;
+pub use place::{Place, place};
 pub use profile::ProfileError;
 pub use standing::{Already, StandingError};
 pub use state_files::StateError;
@@ -56,6 +59,15 @@ pub enum Start {
     Fresh,
     /// Where the newest checkpoint of the run in this directory is; from the second start on, as [`Start::Resume`].
     Fork(PathBuf),
+}
+
+/// Requests from outside to a run that is under way, raised by whoever handles signals.
+#[derive(Clone, Debug, Default)]
+pub struct Requests {
+    /// 0, until a signal of this number asks to end, with a checkpoint, after the step in hand.
+    pub stop: Arc<AtomicUsize>,
+    /// Asks for a checkpoint after the step in hand; lowered when it is seen.
+    pub checkpoint: Arc<AtomicBool>,
 }
 
 /// How a command ended that asked for a trained network.
@@ -81,13 +93,13 @@ pub struct Finished {
     pub seconds: f64,
 }
 
-/// Trains as `resolved` says, in the directory `logdir` (see [`place`]). `stop` is 0 until a signal of that number asks to end after the step that is running.
+/// Trains as `resolved` says, in the directory `logdir` (see [`place`]), and heeds `requests` on the way.
 pub fn run(
     logdir: &Path,
     resolved: &Resolved,
     start: &Start,
     progress: &mut dyn Progress,
-    stop: &AtomicUsize,
+    requests: &Requests,
 ) -> Result<Ended, RunError> {
     let started = Instant::now();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -96,7 +108,7 @@ pub fn run(
     let textfile = textfile.map(|path| Textfile::new(path, None)).transpose()?;
     operators::watch(profile.trace());
     let notes = RefCell::new(Notes::new(resolved, textfile, Arc::clone(&clock)));
-    let ended = run_in(logdir, resolved, start, progress, stop, &notes, &profile, &clock, started);
+    let ended = run_in(logdir, resolved, start, progress, requests, &notes, &profile, &clock, started);
     profile.finish();
     let mut notes = notes.borrow_mut();
     match &ended {
@@ -117,27 +129,13 @@ pub fn run(
     ended
 }
 
-/// The directory of the run that `resolved` describes, if it were started now.
-pub fn place(resolved: &Resolved, clock: &dyn Clock) -> Result<PathBuf, RunError> {
-    let config = &resolved.config;
-    let logdir = config.logdir.clone().ok_or(RunError::NoLogdir)?;
-    let Some(template) = &config.run_name else { return Ok(logdir) };
-    let host = || Some(gethostname::gethostname().to_string_lossy().into_owned());
-    let setting = |key: &str| {
-        let mut values = resolved.values().map(|(knob, text, _)| (knob.key, text.to_owned()));
-        values.find(|(known, _)| *known == key).map(|(_, text)| text)
-    };
-    let lookup = |field: &str| if field == "host" { host() } else { setting(field) };
-    Ok(template.name(clock.now(), &lookup)?.within(&logdir)?)
-}
-
 #[expect(clippy::too_many_arguments, reason = "what `run` has set up, taken apart once")]
 fn run_in(
     logdir: &Path,
     resolved: &Resolved,
     start: &Start,
     progress: &mut dyn Progress,
-    stop: &AtomicUsize,
+    requests: &Requests,
     notes: &RefCell<Notes>,
     profile: &Profile,
     clock: &Arc<dyn Clock>,
@@ -170,6 +168,7 @@ fn run_in(
     let dataset = dataset(config)?;
     let network = Arc::new(Network::build(&config.architecture, dataset.train.shape(), dataset.classes.len())?);
 
+    let footprint = Footprint::before(logdir);
     let dir = RunDir::open(logdir)?;
     let store = Store::new(dir.checkpoints());
     if *start != Start::Fresh
@@ -181,6 +180,7 @@ fn run_in(
     let job = Job {
         resolved,
         dir: &dir,
+        footprint: &footprint,
         store: &store,
         dataset: &dataset,
         network: &network,
@@ -191,13 +191,15 @@ fn run_in(
         profile,
         clock,
     };
-    job.train(start, &mut Noting { notes, profile, console: progress }, stop).map(Ended::Finished)
+    job.train(start, &mut Noting { notes, profile, console: progress }, requests).map(Ended::Finished)
 }
 
 /// All that does not change while a run is trained, rolled back and trained again.
 struct Job<'a> {
     resolved: &'a Resolved,
     dir: &'a RunDir,
+    /// What this start has made, until the run has its configuration.
+    footprint: &'a Footprint,
     store: &'a Store,
     dataset: &'a Dataset,
     network: &'a Arc<Network>,
@@ -210,11 +212,11 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn train(&self, start: &Start, progress: &mut dyn Progress, stop: &AtomicUsize) -> Result<Finished, RunError> {
+    fn train(&self, start: &Start, progress: &mut dyn Progress, requests: &Requests) -> Result<Finished, RunError> {
         let Job { resolved, dir, store, notes, clock, .. } = *self;
         let config = &resolved.config;
         let began = clock.now();
-        let mut point = point::of(self, start)?;
+        let mut point = point::of(self, start).inspect_err(|_| self.footprint.erase())?;
         if *start == Start::Fresh {
             store.clear()?;
             dir.clear()?;
@@ -228,7 +230,7 @@ impl Job<'_> {
         self.announce(&point);
         let mut went_back_before = None;
         let trained = loop {
-            let (trained, ledger) = self.attempt(&mut point, progress, stop)?;
+            let (trained, ledger) = self.attempt(&mut point, progress, requests)?;
             let diverged = match trained {
                 Err(FitError::Diverged(diverged))
                     if config.on_nan == OnNan::Rollback && ledger.rollbacks < ROLLBACKS =>
@@ -291,7 +293,7 @@ impl Job<'_> {
         &self,
         point: &mut Point,
         progress: &mut dyn Progress,
-        stop: &AtomicUsize,
+        requests: &Requests,
     ) -> Result<(Result<Outcome, FitError>, Ledger), RunError> {
         let Job { resolved, dir, store, dataset, network, device, threads, notes, profile, clock, .. } = *self;
         let config = &resolved.config;
@@ -321,7 +323,7 @@ impl Job<'_> {
             precision: config.precision,
             on_non_finite: if config.on_nan == OnNan::Skip { OnNonFinite::Skip } else { OnNonFinite::Stop },
             left_out: &point.ledger.left_out,
-            stop,
+            stop: &requests.stop,
             trace: profile.trace(),
         };
         match &point.shows_start {
@@ -349,6 +351,8 @@ impl Job<'_> {
             initial: point.initial.as_ref(),
             latest: Instant::now(),
             notes,
+            requested: &requests.checkpoint,
+            answers: false,
         };
         let trained = train::fit(&fit, &mut point.state, &mut watches, &mut log, &mut keeping, progress);
         drop(watches);
