@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 
@@ -46,7 +46,7 @@ pub struct Both(pub PathBuf);
 ///
 /// A directory of runs that once was made a run stays usable: it is given back, to be warned about.
 pub fn check(path: &Path) -> Result<Option<Both>, NestingError> {
-    let resolved = resolved(path);
+    let resolved = run_dir::resolved(path);
     let mut below = resolved.as_path();
     let mut both = None;
     for dir in resolved.ancestors().skip(1) {
@@ -62,7 +62,8 @@ pub fn check(path: &Path) -> Result<Option<Both>, NestingError> {
         }
         below = dir;
     }
-    match run_below(&resolved) {
+    // The root of the file system is refused for what it is.
+    match resolved.parent().and_then(|_| run_below(&resolved)) {
         Some(_) if run_dir::is_run(&resolved) => Ok(Some(Both(path.to_owned()))),
         Some(run) => Err(NestingError::HoldsRuns { path: path.to_owned(), run }),
         None => Ok(both),
@@ -71,25 +72,7 @@ pub fn check(path: &Path) -> Result<Option<Both>, NestingError> {
 
 /// The run that `path` is the directory of or lies in, whether it exists yet or not.
 pub fn holding(path: &Path) -> Option<PathBuf> {
-    resolved(path).ancestors().find(|dir| run_dir::is_run(dir)).map(Path::to_owned)
-}
-
-/// `path` without links and `..`, also where the end of it does not exist yet.
-fn resolved(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut parts: VecDeque<Component<'_>> = absolute.components().collect();
-    let mut resolved = PathBuf::new();
-    while let Some(part) = parts.pop_front() {
-        match part {
-            // Of a path without links the parent is its name's.
-            Component::ParentDir => drop(resolved.pop()),
-            part => resolved.push(part),
-        }
-        if let Ok(real) = resolved.canonicalize() {
-            resolved = real;
-        }
-    }
-    resolved
+    run_dir::resolved(path).ancestors().find(|dir| run_dir::is_run(dir)).map(Path::to_owned)
 }
 
 /// A run below `dir`, those nearest first. What a run itself keeps in its directory is not searched; links are followed

@@ -15,9 +15,10 @@
 //!   run.lock             held while a process trains here
 //! ```
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use crate::durable;
@@ -169,10 +170,27 @@ fn has_checkpoint(dir: &Path) -> bool {
     entries.take(NEIGHBOURS).any(|entry| entry.file_name().to_str().is_some_and(is_ours))
 }
 
+/// `path` without links and `..`, also where the end of it does not exist yet.
+pub fn resolved(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut parts: VecDeque<Component<'_>> = absolute.components().collect();
+    let mut resolved = PathBuf::new();
+    while let Some(part) = parts.pop_front() {
+        match part {
+            // Of a path without links the parent is its name's.
+            Component::ParentDir => drop(resolved.pop()),
+            part => resolved.push(part),
+        }
+        if let Ok(real) = resolved.canonicalize() {
+            resolved = real;
+        }
+    }
+    resolved
+}
+
 /// Whether a run makes the directory `dir` when it begins in `logdir`: its own, those above it, and those in it.
 pub fn makes(logdir: &Path, dir: &Path) -> bool {
-    let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
-    let (Some(logdir), Some(dir)) = (whole(logdir), whole(dir)) else { return false };
+    let (logdir, dir) = (resolved(logdir), resolved(dir));
     logdir.starts_with(&dir) || Run::ALL.iter().any(|run| logdir.join(run.dir()) == dir)
 }
 

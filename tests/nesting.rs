@@ -82,7 +82,11 @@ fn a_directory_of_runs_that_became_a_run_stays_usable() {
     train(&sandbox, "--logdir s/r3");
     assert_eq!(listed(), ["s", "s/night", "s/r1", "s/r2", "s/r3"]);
     let outcome = sandbox.run("prune s --keep 2").succeeded();
-    assert!(outcome.stderr.contains("s is itself a run, which stays; `trainer unnest s NAME`"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("run s has other runs in it, and stays; `trainer unnest s NAME`"),
+        "{}",
+        outcome.stderr
+    );
     assert_eq!(listed(), ["s", "s/night", "s/r3"]);
 
     assert_eq!(sandbox.run("unnest s night").code(), 73, "taken");

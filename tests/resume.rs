@@ -208,10 +208,13 @@ fn a_finished_run_says_so_in_its_journal_though_its_process_could_not() {
         let added = after.lines().count() - killed.lines().count();
         assert_eq!(added, usize::from(killed != whole), "said once");
         let told = std::fs::read_to_string(&figures).unwrap();
-        assert!(told.contains("\ntrainer_last_run_success 1\n"), "{told}");
-        assert!(told.contains("\ntrainer_validation_accuracy_ratio 0."), "{told}");
+        assert!(told.contains("\ntrainer_last_run_success{schedule=\"trainer\"} 1\n"), "{told}");
+        assert!(told.contains("\ntrainer_validation_accuracy_ratio{schedule=\"trainer\"} 0."), "{told}");
         let ended = result(&logdir)["ended"].as_f64().unwrap();
-        assert!(told.contains(&format!("\ntrainer_last_success_timestamp_seconds {ended}\n")), "{told}");
+        assert!(
+            told.contains(&format!("\ntrainer_last_success_timestamp_seconds{{schedule=\"trainer\"}} {ended}\n")),
+            "{told}"
+        );
     }
 }
 

@@ -17,13 +17,16 @@ mod unnest;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command};
 
+use crate::config::path_of;
 use crate::exit::{Classify, Exit};
-use crate::terminal::printable_path;
+use crate::terminal::{echoed_lines, printable_path};
 
 /// What a subcommand ends with when it fails: the message is printed once, here.
 #[derive(Debug)]
@@ -49,6 +52,9 @@ impl Failure {
     }
 }
 
+/// A longer argument is not repeated whole.
+const LONGEST_ARGUMENT: usize = 200;
+
 /// Runs the program with the arguments of a command line, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Where it cannot be had, such a write ends the process.
@@ -62,8 +68,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             note(&format!("error: argument `{}` is not UTF-8", printable_path(strange.unwrap_or(&OsString::new()))));
             return ExitCode::from(Exit::Usage.code());
         }
+        // What it repeats may be too long to read.
+        Err(error) if arguments.iter().any(|argument| argument.len() > LONGEST_ARGUMENT) => {
+            note(echoed_lines(&error.render().to_string()).trim_end());
+            return ExitCode::from(Exit::Usage.code());
+        }
         Err(error) => {
-            let _ = error.print();
+            match error.print() {
+                Err(source) if !error.use_stderr() && source.kind() != std::io::ErrorKind::BrokenPipe => {
+                    note(&format!("error: cannot write to stdout: {source}"));
+                    return ExitCode::from(Exit::Io.code());
+                }
+                _ => {}
+            }
             return if error.use_stderr() { ExitCode::from(Exit::Usage.code()) } else { ExitCode::SUCCESS };
         }
     };
@@ -137,8 +154,9 @@ The command line wins over the environment, the environment over the file, the f
 
 Exit codes: 0 done, 64 wrong command line, 65 wrong data or diverged training, 66 missing input,
 69 device not available, 70 a bug, 73 output cannot be created, 74 reading or writing failed,
-75 stopped by SIGINT or SIGTERM: the same command goes on, 77 no permission, 78 wrong configuration,
-130 and 143 stopped by a second signal, at once.";
+75 stopped by SIGINT, SIGTERM, SIGUSR2 or SIGXCPU: the same command goes on, 77 no permission,
+78 wrong configuration, 130 and 143 stopped by a second SIGINT or SIGTERM, at once.
+SIGUSR1 writes a checkpoint, and training goes on.";
 
 /// `--momentum -1e-3` as `--momentum=-1e-3`: for clap the number is a bundle of flags, and its message would not name the
 /// flag that the number is wrong for.
@@ -172,6 +190,16 @@ fn print(text: &str) -> Result<(), Failure> {
 /// Says something on stderr; that it cannot be said is no reason to stop.
 fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Takes a path of any bytes, with `~` and `file:` URLs as they are meant.
+fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|given| path_of(&given))
+}
+
+/// The value of an argument that [`path_parser`] reads.
+fn path<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a Path> {
+    matches.get_one::<PathBuf>(name).map(PathBuf::as_path)
 }
 
 /// A flag that takes a value.

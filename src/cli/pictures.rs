@@ -4,12 +4,13 @@ use std::path::Path;
 
 use clap::{Arg, ArgMatches};
 
-use super::{Failure, option};
+use super::{Failure, option, path, path_parser};
 use crate::data::photo::Photo;
 use crate::data::{Inversion, Look, Specimen, change};
 use crate::exit::Exit;
 use crate::run;
 use crate::saved::SavedRun;
+use crate::terminal::echoed;
 
 /// Standard input, where a path is wanted.
 const STDIN: &str = "-";
@@ -19,15 +20,17 @@ pub(super) fn flags() -> [Arg; 2] {
     let short = "Whether light and dark are exchanged: `auto`, `yes` or `no` [default: auto]";
     let long = "`auto` compares a picture's ground, which is what lies along its edge, with that of the data set.";
     [
-        option("run", "DIR", "Directory of a finished run, such as logs/fit").required(true),
+        option("run", "DIR", "Directory of a finished run, such as logs/fit")
+            .value_parser(path_parser())
+            .required(true),
         option("invert", "WHEN", short).long_help(format!("{short}\n\n{long}")),
     ]
 }
 
 /// The run that `--run` names, on the device that is configured.
 pub(super) fn saved_run(matches: &ArgMatches, config: &crate::config::Config) -> Result<SavedRun, Failure> {
-    let dir = text(matches, "run").unwrap_or_default();
-    Ok(SavedRun::open(Path::new(dir), run::device(config.device)?)?)
+    let dir = path(matches, "run").unwrap_or(Path::new(""));
+    Ok(SavedRun::open(dir, run::device(config.device)?)?)
 }
 
 pub(super) fn inversion(matches: &ArgMatches) -> Result<Inversion, Failure> {
@@ -80,5 +83,5 @@ pub(super) fn text<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
 }
 
 pub(super) fn wrong(flag: &str, got: &str, want: &str) -> Failure {
-    Failure::new(Exit::Usage, format!("{flag} from command line: got `{got}`, want {want}"))
+    Failure::new(Exit::Usage, format!("{flag} from command line: got `{}`, want {want}", echoed(got)))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::ArgMatches;
 
-use super::{Failure, flags, signals};
+use super::{Failure, flags, path, signals};
 use crate::config::{Cadence, LogFormat, Resolved, WarmStart};
 use crate::exit::{Classify, Exit};
 use crate::run::{self, Already, Ended, Finished, RunError, Start};
@@ -23,7 +23,7 @@ pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     let mut progress = console.progress(resolved.config.epochs);
-    let start = match matches.get_one::<String>("fork-from") {
+    let start = match path(matches, "fork-from") {
         Some(from) => Start::Fork(from.into()),
         None if matches.get_flag("fresh") => Start::Fresh,
         None => Start::Resume,

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::{Arg, ArgMatches, Command};
 
 use super::pictures::{text, wrong};
-use super::{Failure, print};
+use super::{Failure, path, path_parser, print};
 use crate::nesting;
 use crate::run_name::RunName;
 use crate::terminal::printable_path;
@@ -19,12 +19,12 @@ pub(super) fn command() -> Command {
              logs, and nothing else, into logs/first, where the same command with --run-name first goes on with it. A \
              command that was killed goes on where it was when it is run again.",
         )
-        .arg(Arg::new("logdir").value_name("LOGDIR").required(true).help("The directory that is a run"))
+        .arg(Arg::new("logdir").value_name("LOGDIR").required(true).value_parser(path_parser()).help("The directory that is a run"))
         .arg(Arg::new("name").value_name("NAME").required(true).help("Name of the run from now on"))
 }
 
 pub(super) fn unnest(matches: &ArgMatches) -> Result<(), Failure> {
-    let logdir = Path::new(text(matches, "logdir").unwrap_or_default());
+    let logdir = path(matches, "logdir").unwrap_or(Path::new(""));
     let name = text(matches, "name").unwrap_or_default();
     let name = RunName::new(name).map_err(|error| wrong("name", name, &error.to_string()))?;
     let moved = nesting::unnest(logdir, &name)?;

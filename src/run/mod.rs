@@ -102,10 +102,12 @@ pub fn run(
     requests: &Requests,
 ) -> Result<Ended, RunError> {
     let started = Instant::now();
+    // Training has threads of its own; OpenMP's, where they cannot be had, end the process without a word.
+    tch::set_num_threads(1);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let textfile = resolved.config.metrics_textfile.as_deref();
     let profile = Profile::new(resolved.config.profile.as_deref(), logdir, textfile)?;
-    let textfile = textfile.map(|path| Textfile::new(path, None)).transpose()?;
+    let textfile = textfile.map(|path| Textfile::new(path, |dir| run_dir::makes(logdir, dir))).transpose()?;
     operators::watch(profile.trace());
     let notes = RefCell::new(Notes::new(resolved, textfile, Arc::clone(&clock)));
     let ended = run_in(logdir, resolved, start, progress, requests, &notes, &profile, &clock, started);
