@@ -13,7 +13,7 @@ use crate::run_name::{RunName, WithinError};
 /// Directories below a log directory that are searched for runs.
 const DEEPEST: usize = 8;
 /// Entries of directories that are searched in all. The search ends with the first run.
-const MOST_ENTRIES: usize = 100_000;
+const MOST_ENTRIES: usize = 20_000;
 
 /// Why a run may not begin in a directory.
 #[derive(Debug, thiserror::Error)]

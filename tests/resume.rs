@@ -596,5 +596,5 @@ fn who_finds_a_run_in_use_leaves_its_figures_alone() {
     assert!(!figures.exists());
     drop(owner);
     finished(&logdir, &how);
-    assert!(std::fs::read_to_string(&figures).unwrap().contains("\ntrainer_images_total 510\n"));
+    assert!(std::fs::read_to_string(&figures).unwrap().contains("\ntrainer_images_total{schedule=\"trainer\"} 510\n"));
 }

@@ -26,7 +26,7 @@ use clap::{Arg, ArgMatches, Command};
 
 use crate::config::path_of;
 use crate::exit::{Classify, Exit};
-use crate::terminal::{echoed_lines, printable_path};
+use crate::terminal::{echoed_lines, printable_path, shortened};
 
 /// What a subcommand ends with when it fails: the message is printed once, here.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ impl Failure {
     }
 }
 
+/// Characters of a line of an error, whatever it repeats: room for two paths.
+const LONGEST_LINE: usize = 8192;
 /// A longer argument is not repeated whole.
 const LONGEST_ARGUMENT: usize = 200;
 
@@ -69,7 +71,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(Exit::Usage.code());
         }
         // What it repeats may be too long to read.
-        Err(error) if arguments.iter().any(|argument| argument.len() > LONGEST_ARGUMENT) => {
+        Err(error) if error.use_stderr() && arguments.iter().any(|argument| argument.len() > LONGEST_ARGUMENT) => {
             note(echoed_lines(&error.render().to_string()).trim_end());
             return ExitCode::from(Exit::Usage.code());
         }
@@ -91,6 +93,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { exit, message }) => {
+            let message = message.lines().map(|line| shortened(line, LONGEST_LINE)).collect::<Vec<_>>().join("\n");
             // Once the console is set up it knows the form: text or JSON.
             if message.is_empty() {
                 // Said where it happened.

@@ -64,7 +64,7 @@ fn report_stopped(stopped: &FitError, logdir: &Path, resolved: &Resolved) {
     let way_on = match name {
         None => "the same command goes on from there".to_owned(),
         Some(name) => {
-            format!("the same command with --run-name {} goes on from there", quoted(&name.to_string_lossy()))
+            format!("the same command with --run-name {} goes on from there", quoted(name))
         }
     };
     let logdir = logdir.display();
@@ -134,9 +134,10 @@ const TENSORBOARD_IMAGES: u64 = 10;
 
 /// The command that shows this run beside its siblings.
 fn tensorboard(logdir: &Path, image_steps: u64) -> String {
-    let text = run_dir::parent(logdir).unwrap_or(logdir).to_string_lossy();
-    let text = if text.starts_with('-') { format!("./{text}") } else { text.into_owned() };
-    let mut command = format!("{} --logdir {}", viewer(), quoted(&text));
+    let shown = run_dir::parent(logdir).unwrap_or(logdir);
+    let is_flag = shown.as_os_str().as_encoded_bytes().starts_with(b"-");
+    let shown = if is_flag { Path::new(".").join(shown) } else { shown.to_owned() };
+    let mut command = format!("{} --logdir {}", viewer(), quoted(&shown));
     if image_steps > TENSORBOARD_IMAGES {
         command.push_str(&format!(" --samples_per_plugin images={image_steps}"));
     }
@@ -156,24 +157,27 @@ fn viewer_of(path: Option<&OsStr>, program: Option<&Path>, here: Option<&Path>) 
     match built {
         Some(viewer) if !is_on_path => {
             let near = here.and_then(|here| viewer.strip_prefix(here).ok()).unwrap_or(&viewer);
-            quoted(&near.to_string_lossy())
+            quoted(near)
         }
         _ => TENSORBOARD.to_owned(),
     }
 }
 
 /// A word as a shell would take it.
-fn quoted(word: &str) -> String {
+fn quoted(word: impl AsRef<OsStr>) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
+    match word.as_ref().to_str() {
+        Some(word) if !word.is_empty() && word.chars().all(plain) => word.to_owned(),
+        Some(word) if !word.contains(char::is_control) => format!("'{}'", word.replace('\'', "'\\''")),
+        // Bytes that are no text, or would steer the terminal.
+        _ => format!("$'{}'", word.as_ref().as_encoded_bytes().escape_ascii()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     #[test]
@@ -190,6 +194,9 @@ mod tests {
         assert_eq!(shown("runs/..", 0), "runs/..");
         assert_eq!(shown("-runs/fit", 0), "./-runs");
         assert_eq!(shown("my logs/fit", 12), "'my logs' --samples_per_plugin images=12");
+        assert_eq!(shown("it's/fit", 0), r"'it'\''s'");
+        assert_eq!(shown("a\nb/fit", 0), r"$'a\nb'");
+        assert_eq!(quoted(std::ffi::OsString::from_vec(b"a\xff'b".to_vec())), r"$'a\xff\'b'");
     }
 
     #[test]
