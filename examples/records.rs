@@ -89,11 +89,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         skipped_steps: result.skipped_steps,
         rollbacks: result.rollbacks,
     };
-    Textfile::new(&dir.join("trainer.prom"), None)?.write(&figures)?;
-    Textfile::new(&dir.join("named.prom"), Some("a \"quoted\" \\ name\nof two lines"))?.write(&figures)?;
+    let textfile = |name: &str| Textfile::new(&dir.join(name), |_| false);
+    textfile("trainer.prom")?.write(&figures)?;
+    textfile("a \"quoted\" \\ name\nof two lines.prom")?.write(&figures)?;
     // A later run that failed: of the success nothing is lost.
     let failed = Figures { now: at(300)?, exit_code: Some(65), validation_loss: Some(f64::INFINITY), ..figures };
-    let textfile = Textfile::new(&dir.join("failed.prom"), None)?;
+    let textfile = textfile("failed.prom")?;
     textfile.write(&figures)?;
     textfile.write(&failed)?;
     Ok(())

@@ -6,6 +6,7 @@
 mod cadence;
 mod knobs;
 mod layers;
+mod paths;
 mod values;
 mod watching;
 
@@ -16,11 +17,13 @@ use crate::exit::{Classify, Exit};
 use crate::model::{Architecture, Precision};
 use crate::optim::Rule;
 use crate::run_name::Template;
+use crate::terminal::{echoed, echoed_lines};
 use crate::types::Seed;
 
 pub use cadence::Cadence;
 pub use knobs::{KNOBS, Knob, Later};
-pub use layers::{Difference, Layers, Resolved, Source};
+pub use layers::{Difference, Layers, Resolved, Source, without_line_end};
+pub use paths::{path_of, text_of};
 pub use watching::{OBSERVERS, Observable, Observed, Watching};
 
 /// When iteration scalars are written.
@@ -192,13 +195,13 @@ impl Config {
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("{key} from {origin}: got `{got}`, want {want}")]
+    #[error("{key} from {origin}: got `{}`, want {want}", echoed(got))]
     Value { key: &'static str, origin: Source, got: String, want: String },
-    #[error("unknown key `{key}` in {}{}", path.display(), suggestion(near, |near| format!("did you mean `{near}`?")))]
+    #[error("unknown key `{}` in {}{}", echoed(key), path.display(), suggestion(near, |near| format!("did you mean `{near}`?")))]
     UnknownKey { path: PathBuf, key: String, near: Option<&'static str> },
-    #[error("key `{key}` in {}: got {got}, want a number, a string, a boolean or a list of numbers", path.display())]
+    #[error("key `{}` in {}: got {got}, want a number, a string, a boolean or a list of numbers", echoed(key), path.display())]
     Kind { path: PathBuf, key: String, got: &'static str },
-    #[error("keys `{key}` and `{again}` in {} are the same; leave one", path.display())]
+    #[error("keys `{}` and `{}` in {} are the same; leave one", echoed(key), echoed(again), path.display())]
     Twice { path: PathBuf, key: String, again: String },
     #[error("cannot read configuration file {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
@@ -206,7 +209,7 @@ pub enum ConfigError {
     Encoding { path: PathBuf, found: String },
     #[error("configuration file {} is longer than {limit} bytes", path.display())]
     TooLong { path: PathBuf, limit: u64 },
-    #[error("configuration file {} is not TOML: {source}", path.display())]
+    #[error("configuration file {} is not TOML: {}", path.display(), echoed_lines(&source.to_string()))]
     Syntax { path: PathBuf, source: Box<toml::de::Error> },
 }
 

@@ -15,10 +15,10 @@ use crate::eventlog::{Value, event};
 use crate::exit::{Classify, Exit};
 use crate::explain::{Explainer, Explanation, Method, Settings};
 use crate::files::Dir;
+use crate::nesting;
 use crate::observe::{Question, sheet, tile};
 use crate::picture::{Picture, PngError};
 use crate::render::{self, Zoom};
-use crate::run_dir;
 use crate::saved::{Answer, NotFinite, SavedRun};
 use crate::types::{ImageShape, Step, Tag, WallTime};
 
@@ -132,7 +132,7 @@ pub fn write(
     raw: bool,
     now: WallTime,
 ) -> Result<Vec<PathBuf>, InquiryError> {
-    if let Some(run) = run_dir::holding(out) {
+    if let Some(run) = nesting::holding(out) {
         return Err(InquiryError::InRun { path: out.to_owned(), run });
     }
     let names = names(replies);

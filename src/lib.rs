@@ -36,6 +36,7 @@ pub mod weights;
 pub mod records;
 pub mod run_dir;
 pub mod run_name;
+pub mod nesting;
 pub mod session;
 pub mod saved;
 pub mod catalogue;

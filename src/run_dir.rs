@@ -21,9 +21,10 @@
 mod lock;
 mod lost;
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::durable::fs::Fs;
 use crate::durable::{self, Disk};
@@ -32,9 +33,7 @@ use crate::exit::{Classify, Exit};
 use crate::files::{Dir, Kind};
 use crate::types::{Run, Step};
 
-use lock::LockError;
-
-pub use lock::{LOCK, RunLock};
+pub use lock::{LOCK, LockError, RunLock};
 pub use lost::LostDir;
 
 /// The resolved configuration, within the run's directory.
@@ -60,6 +59,8 @@ const OLD_SESSION_END: &str = "events.out.tfevents.0000000000.session.1-end.v2";
 const OLD_STEPS: &str = "steps";
 /// The event file in the directory above runs with the columns of HParams.
 pub const EXPERIMENT: &str = "events.out.tfevents.0000000000.hparams.v2";
+/// Entries among the checkpoints that are looked at for one.
+const NEIGHBOURS: usize = 1000;
 /// What makes a file an event file, to TensorBoard and to us.
 const MARK: &str = ".tfevents.";
 
@@ -190,9 +191,65 @@ fn unlocked(path: &Path, error: LockError) -> RunDirError {
     }
 }
 
+/// The names of all files and directories that a run keeps in its own, but for event files.
+pub fn own_names() -> impl Iterator<Item = &'static str> {
+    FILES.into_iter().chain(DIRS)
+}
+
+/// The event files in the directory of a run that are its own: not the columns of runs that lie there.
+pub fn own_event_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = event_files(dir);
+    files.retain(|path| !path.ends_with(EXPERIMENT));
+    files
+}
+
 /// Whether a run keeps something of its own under this name in its directory.
 pub fn is_own(name: &OsStr) -> bool {
-    FILES.into_iter().chain(DIRS).any(|own| name == own) || name.to_string_lossy().contains(MARK)
+    own_names().any(|own| name == own) || name.to_string_lossy().contains(MARK)
+}
+
+/// Whether `dir` is a run: something says what was trained and that somebody trained, or what came of it. Links are not
+/// followed. Other programs have a `config.toml` beside `checkpoints`, too, but none of our names in there.
+pub fn is_run(dir: &Path) -> bool {
+    let has = |name: &str| dir.join(name).symlink_metadata().is_ok();
+    match (has(CONFIG), has(LOCK)) {
+        (true, true) => true,
+        (false, false) => false,
+        _ => has(RESULT) || has_checkpoint(dir),
+    }
+}
+
+fn has_checkpoint(dir: &Path) -> bool {
+    let is_ours = |name: &str| {
+        let step = name.strip_prefix("ckpt-").filter(|step| step.len() == 12);
+        step.is_some_and(|step| step.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let entries = std::fs::read_dir(dir.join(CHECKPOINTS)).into_iter().flatten().flatten();
+    entries.take(NEIGHBOURS).any(|entry| entry.file_name().to_str().is_some_and(is_ours))
+}
+
+/// `path` without links and `..`, also where the end of it does not exist yet.
+pub fn resolved(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut parts: VecDeque<Component<'_>> = absolute.components().collect();
+    let mut resolved = PathBuf::new();
+    while let Some(part) = parts.pop_front() {
+        match part {
+            // Of a path without links the parent is its name's.
+            Component::ParentDir => drop(resolved.pop()),
+            part => resolved.push(part),
+        }
+        if let Ok(real) = resolved.canonicalize() {
+            resolved = real;
+        }
+    }
+    resolved
+}
+
+/// Whether a run makes the directory `dir` when it begins in `logdir`: its own, those above it, and those in it.
+pub fn makes(logdir: &Path, dir: &Path) -> bool {
+    let (logdir, dir) = (resolved(logdir), resolved(dir));
+    logdir.starts_with(&dir) || Run::ALL.iter().any(|run| run.within(&logdir) == dir)
 }
 
 /// The directory in which a run lies beside its siblings: what TensorBoard is to be started on. None above the root's own
@@ -203,16 +260,6 @@ pub fn parent(logdir: &Path) -> Option<&Path> {
     let parent = if parent == Path::new("") { Path::new(".") } else { parent };
     let is_root = parent.canonicalize().map_or(parent == Path::new("/"), |resolved| resolved == Path::new("/"));
     (!is_root).then_some(parent)
-}
-
-/// The run that `path` is the directory of or lies in, whether it exists yet or not.
-pub fn holding(path: &Path) -> Option<PathBuf> {
-    let existing = path.ancestors().find_map(|above| {
-        let above = if above == Path::new("") { Path::new(".") } else { above };
-        above.canonicalize().ok()
-    })?;
-    let is_run = |dir: &&Path| dir.join(CONFIG).is_file() && dir.join(LOCK).is_file();
-    existing.ancestors().find(is_run).map(Path::to_owned)
 }
 
 impl RunDir {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::exit::{Classify, Exit};
-use crate::run_dir;
 use crate::types::WallTime;
 
 /// Longest name, in bytes. Half of what file systems take, so that a name can be given a prefix.
@@ -16,6 +15,9 @@ const LONGEST_NAME: usize = 128;
 const LONGEST_TEMPLATE: usize = 1024;
 /// As much of a wrong name as a message shows, in characters.
 const SHOWN: usize = 48;
+
+/// Runs of one name and number after it.
+const CLAIMS: u32 = 10_000;
 
 /// Fields that are made from the time, in UTC.
 const TIMES: [&str; 3] = ["date", "time", "datetime"];
@@ -74,11 +76,9 @@ pub enum WithinError {
         logdir.display(), link.display(), target.display()
     )]
     Link { logdir: PathBuf, link: PathBuf, target: PathBuf },
-    #[error(
-        "log directory {} is, or lies in, the run {}; with --run-name name the directory above it", logdir.display(), run.display()
-    )]
-    InsideRun { logdir: PathBuf, run: PathBuf },
-    #[error("log directory {}: cannot look at {}: {source}", logdir.display(), path.display())]
+    #[error("log directory {}: there are {CLAIMS} runs {name}, {name}-2 and so on; choose another --run-name", logdir.display())]
+    Taken { logdir: PathBuf, name: String },
+    #[error("log directory {}: cannot look at or make {}: {source}", logdir.display(), path.display())]
     Look { logdir: PathBuf, path: PathBuf, source: std::io::Error },
 }
 
@@ -136,7 +136,7 @@ impl Classify for TemplateError {
 impl Classify for WithinError {
     fn exit(&self) -> Exit {
         match self {
-            WithinError::Link { .. } | WithinError::InsideRun { .. } => Exit::CantCreate,
+            WithinError::Link { .. } | WithinError::Taken { .. } => Exit::CantCreate,
             WithinError::Look { source, .. } => Exit::of_output(source),
         }
     }
@@ -176,9 +176,6 @@ impl RunName {
     /// there a moment later, as they can change everything else in it. It guards against what is already there, not
     /// against an enemy with write access.
     pub fn within(&self, logdir: &Path) -> Result<PathBuf, WithinError> {
-        if let Some(run) = run_dir::holding(logdir) {
-            return Err(WithinError::InsideRun { logdir: logdir.to_owned(), run });
-        }
         let path = logdir.join(&self.0);
         match std::fs::symlink_metadata(&path) {
             Ok(found) if found.is_symlink() => {
@@ -192,6 +189,25 @@ impl RunName {
                 _ => Err(WithinError::Look { logdir: logdir.to_owned(), path, source }),
             },
         }
+    }
+}
+
+impl RunName {
+    /// Makes a directory of this name in `logdir`, which has to be there, with a number after it where the name is taken:
+    /// `night`, `night-2`, `night-3`. Of all who ask at once each gets another one.
+    pub fn claim(&self, logdir: &Path) -> Result<PathBuf, WithinError> {
+        for number in 1..=CLAIMS {
+            let path = match number {
+                1 => logdir.join(&self.0),
+                _ => logdir.join(format!("{}-{number}", self.0)),
+            };
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Ok(path),
+                Err(source) if source.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(WithinError::Look { logdir: logdir.to_owned(), path, source }),
+            }
+        }
+        Err(WithinError::Taken { logdir: logdir.to_owned(), name: self.0.clone() })
     }
 }
 
@@ -265,6 +281,16 @@ impl Template {
             let value = if TIMES.contains(&field) { self.time(field, now)? } else { self.setting(field, lookup)? };
             Ok(fitted(&value))
         })
+    }
+
+    /// Whether each start has a name of its own: the time of day is in it.
+    pub fn is_of_one_start(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Field("time" | "datetime")))
+    }
+
+    /// Whether the name is another one at another time.
+    pub fn tells_time(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Field(field) if TIMES.contains(field)))
     }
 
     fn name_of(&self, value: impl Fn(&'static str) -> Result<String, TemplateError>) -> Result<RunName, TemplateError> {
@@ -544,16 +570,45 @@ mod tests {
     }
 
     #[test]
-    fn no_run_lies_in_a_run() {
+    fn a_claimed_directory_is_new_and_empty() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["config.toml", "run.lock"] {
-            std::fs::write(dir.path().join(name), "").unwrap();
+        let logdir = dir.path();
+        let name = RunName::new("night").unwrap();
+        std::fs::write(logdir.join("night-3"), "mine").unwrap();
+        std::os::unix::fs::symlink("nowhere", logdir.join("night-4")).unwrap();
+        let claimed: Vec<PathBuf> = (0..4).map(|_| name.claim(logdir).unwrap()).collect();
+        assert_eq!(claimed, ["night", "night-2", "night-5", "night-6"].map(|name| logdir.join(name)));
+        let longest = RunName::new("x".repeat(LONGEST_NAME)).unwrap();
+        longest.claim(logdir).unwrap();
+        assert_eq!(longest.claim(logdir).unwrap(), logdir.join(format!("{longest}-2")));
+        let error = name.claim(&logdir.join("none")).unwrap_err();
+        assert!(matches!(error, WithinError::Look { .. }), "{error}");
+    }
+
+    #[test]
+    fn one_of_many_claims_each_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = RunName::new("night").unwrap();
+        let claim = || name.claim(dir.path()).unwrap();
+        let claimed: std::collections::BTreeSet<PathBuf> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(claim)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(claimed.len(), 8);
+    }
+
+    #[test]
+    fn a_name_with_the_time_of_day_is_of_one_start() {
+        let tells = |text: &str| {
+            let template = Template::parse(text).unwrap();
+            (template.is_of_one_start(), template.tells_time())
+        };
+        for text in ["{time}", "{date}-{time}", "a{datetime}"] {
+            assert_eq!(tells(text), (true, true), "{text}");
         }
-        std::fs::create_dir(dir.path().join("train")).unwrap();
-        for logdir in [dir.path().to_owned(), dir.path().join("train")] {
-            let error = RunName::new("a").unwrap().within(&logdir).unwrap_err();
-            assert!(error.to_string().contains("with --run-name name the directory above it"), "{error}");
-            assert_eq!(error.exit(), Exit::CantCreate);
+        assert_eq!(tells("{date}"), (false, true));
+        for text in ["night", "{seed}-{host}", "time"] {
+            assert_eq!(tells(text), (false, false), "{text}");
         }
     }
 

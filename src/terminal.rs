@@ -61,6 +61,20 @@ pub fn shortened(text: &str, most: usize) -> String {
     text.chars().take(head).chain(['\u{2026}']).chain(text.chars().skip(count - tail)).collect()
 }
 
+/// Characters of a value, and of a line, that a message repeats.
+const LONGEST_ECHO: usize = 160;
+
+/// A value as a message repeats it: on one line, and no longer than can be read.
+pub fn echoed(value: &str) -> String {
+    shortened(&printable(value), LONGEST_ECHO)
+}
+
+/// A text of several lines as a message repeats it: no line is longer than can be read.
+pub fn echoed_lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| shortened(line, 2 * LONGEST_ECHO)).collect();
+    lines.join("\n")
+}
+
 /// Side of a column on which its cells are aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -149,6 +163,15 @@ mod tests {
         let safe = safe_json(&json);
         assert_eq!(safe, "[\n  \"a\\\"b\\\\\\n\\u202e\\u009b\\udb40\\udc41é\"\n]");
         assert_eq!(serde_json::from_str::<Vec<String>>(&safe).unwrap(), [text]);
+    }
+
+    #[test]
+    fn what_is_repeated_is_short() {
+        assert_eq!(echoed("a\nb"), r"a\nb");
+        let long = "x".repeat(1 << 20);
+        assert_eq!(echoed(&long).chars().count(), LONGEST_ECHO);
+        assert_eq!(echoed_lines(&format!("a\n{long}\nb")).lines().count(), 3);
+        assert!(echoed_lines(&long).len() < 1000);
     }
 
     #[test]

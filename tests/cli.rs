@@ -171,6 +171,134 @@ fn wrong_command_lines() {
 }
 
 #[test]
+fn paths_that_lead_nowhere_on_this_machine() {
+    let mut mistakes = Vec::new();
+    let places = ["s3://b/x", "gs://b/x", "hdfs://h/x", "https://h/x", "file://host/x", "~nobody-here/x"];
+    for place in places {
+        for flag in ["--logdir", "--data-dir", "--warm-start", "--metrics-textfile", "--profile"] {
+            let key = flag.trim_start_matches('-');
+            let place = if key == "metrics-textfile" { format!("{place}.prom") } else { place.to_owned() };
+            let says = format!("{key} from command line: got `{place}`, want ");
+            mistakes.push(mistake("--dataset synthetic --logdir run", 64, &[&says]).argument(flag).argument(place));
+        }
+        for line in [
+            format!("--logdir run --config {place}"),
+            format!("--logdir run --fork-from {place}"),
+            format!("predict --run {place} a.png"),
+            format!("explain --run run --indices 0 --out {place}"),
+            format!("runs {place}"),
+            format!("prune {place} --keep 1"),
+            format!("unnest {place} a"),
+        ] {
+            mistakes.push(mistake(&line, 64, &[&format!("invalid value '{place}' for ")]));
+        }
+    }
+    check(&mistakes);
+}
+
+#[test]
+fn a_message_repeats_no_more_than_can_be_read() {
+    let long = "x".repeat(100_000);
+    let sandbox = Sandbox::new();
+    sandbox.write("run.toml", format!("epochs = \"{long}\"\n"));
+    for flags in [
+        ["--epochs", &long],
+        ["--observe", &long],
+        ["--logdir", &long],
+        ["--run-name", &long],
+        ["--device", &long],
+        ["--config", &long],
+        ["--config", "run.toml"],
+        ["summary", &long],
+        ["inspect", &long],
+        ["--nonsense", &long],
+        [&format!("--{long}"), "1"],
+        ["runs", &long],
+        ["--fork-from", &long],
+    ] {
+        let outcome = finish(&mut sandbox.trainer(flags));
+        let said = outcome.stdout.len() + outcome.stderr.len();
+        assert!(outcome.code() > 0 && said < 10_000, "{:.30} {:.30}: {said} bytes", flags[0], flags[1]);
+    }
+    let outcome = finish(sandbox.trainer(["--dataset", "synthetic"]).env("TRAINER_EPOCHS", &long));
+    assert!(outcome.code() == 78 && outcome.stderr.len() < 1000);
+}
+
+#[test]
+fn paths_are_taken_as_they_are_meant() {
+    let sandbox = Sandbox::new();
+    let small = "--dataset synthetic --conv-filters 2 --dense-units 2 --epochs 1 --limit-train 32 --limit-validation 10 \
+                 --observe none --quiet";
+    let train = |logdir: OsString| {
+        let flags = small.split_whitespace().map(OsString::from).chain(["--logdir".into(), logdir]);
+        finish(sandbox.trainer(flags).env("HOME", sandbox.path("home"))).succeeded()
+    };
+    sandbox.create_dir("home");
+    train("~/a".into());
+    train(format!("file://{}", sandbox.path("home/b").display()).into());
+    let odd = || OsString::from_vec(b"home/c\xff".to_vec());
+    train(odd());
+    train(odd()); // says that it is finished
+    for name in ["a", "b"] {
+        let config = String::from_utf8(sandbox.read(&format!("home/{name}/config.toml"))).unwrap();
+        let logdir = sandbox.path("home").join(name);
+        assert!(config.contains(&format!("logdir = \"{}\"", logdir.display())), "{config}");
+    }
+    let config = std::fs::read_to_string(sandbox.path(odd()).join("config.toml")).unwrap();
+    assert!(config.contains("home/c%FF\""), "{config}");
+    assert!(!sandbox.path("~").exists() && !sandbox.path("file:").exists());
+    // By every way that a path is given.
+    let from_file = sandbox.path(odd()).join("config.toml");
+    for line in [
+        vec!["--config".into(), from_file.into_os_string(), "--quiet".into()],
+        vec!["runs".into(), odd()],
+        vec!["--logdir".into(), "home/d".into(), "--warm-start".into(), odd(), "--quiet".into()],
+        vec!["--logdir".into(), "home/e".into(), "--fork-from".into(), odd(), "--epochs".into(), "2".into()],
+        vec!["predict".into(), "--run".into(), odd(), "home/none.png".into()],
+    ] {
+        let is_training = !["runs", "predict"].iter().any(|word| line[0] == *word);
+        let small = small.split_whitespace().map(OsString::from).filter(|_| is_training);
+        let words: Vec<OsString> = small.chain(line).collect();
+        let outcome = finish(&mut sandbox.trainer(&words));
+        let want = if words[0] == "predict" { 66 } else { 0 };
+        assert_eq!(outcome.code(), want, "{words:?}: {}", outcome.stderr);
+        assert!(!outcome.stderr.contains("UTF-8"), "{words:?}: {}", outcome.stderr);
+    }
+    let flags = small.split_whitespace().map(OsString::from);
+    finish(sandbox.trainer(flags).env("TRAINER_LOGDIR", odd())).succeeded();
+}
+
+#[test]
+fn a_setting_of_any_length_is_printed_and_trained_with() {
+    let sandbox = Sandbox::new();
+    let epochs: Vec<String> = (0..20_000).map(|epoch| epoch.to_string()).collect();
+    let observe = format!("none,scalars=at:{}", epochs.join(","));
+    let outcome = finish(&mut sandbox.trainer(["config", "--observe", &observe])).succeeded();
+    assert!(outcome.stdout.contains(&observe));
+    let flags = "--dataset synthetic --conv-filters 2 --dense-units 2 --epochs 1 --limit-train 32 --limit-validation 10 \
+                 --quiet --logdir run --observe";
+    finish(&mut sandbox.trainer(flags.split_whitespace().chain([observe.as_str()]))).succeeded();
+    // Of another setting only as much is shown as can be read.
+    let outcome = sandbox.run(&flags.replace("--observe", "--observe none"));
+    assert!(outcome.code() == 78 && outcome.stderr.len() < 2000, "{}", outcome.stderr.len());
+}
+
+#[test]
+fn figures_and_profiles_may_lie_in_the_directory_that_the_run_makes() {
+    let sandbox = Sandbox::new();
+    let small = "--dataset synthetic --conv-filters 2 --dense-units 2 --epochs 1 --limit-train 320 --batch-size 8 \
+                 --limit-validation 10 --observe none --quiet";
+    for place in ["new/run", "new/run/train", "new", "./new/../new/run"] {
+        let line = format!(
+            "{small} --logdir new --run-name run --profile {place}/trace.json --metrics-textfile {place}/run.prom"
+        );
+        sandbox.run(&line).succeeded();
+        assert!(sandbox.path(place).join("trace.json").exists() && sandbox.path(place).join("run.prom").exists());
+        std::fs::remove_dir_all(sandbox.path("new")).unwrap();
+    }
+}
+
+#[test]
 fn wrong_configuration_files() {
     let file = |content: &'static [u8], code, says: &[&str]| {
         let mut mistake = mistake(RUN, code, says).argument("--config").argument("run.toml");
@@ -204,8 +332,16 @@ fn wrong_environment_variables() {
             .with("TRAINER_EPOCHS", "many"),
         mistake(RUN, 78, &["quiet", "TRAINER_QUIET", "`yes`"]).with("TRAINER_QUIET", "yes"),
         mistake(RUN, 66, &["/no/such/run.toml"]).with("TRAINER_CONFIG", "/no/such/run.toml"),
-        mistake("--dataset synthetic", 78, &["TRAINER_LOGDIR", "UTF-8"])
-            .with("TRAINER_LOGDIR", OsString::from_vec(vec![b'a', 0xff])),
+        mistake("--dataset synthetic", 78, &["TRAINER_OPTIMIZER", "UTF-8"])
+            .with("TRAINER_OPTIMIZER", OsString::from_vec(vec![b'a', 0xff])),
+        mistake("--dataset synthetic", 78, &["TRAINER_LOGDIR: got `s3://bucket/a`, want a path on this machine"])
+            .with("TRAINER_LOGDIR", "s3://bucket/a\n"),
+        mistake(
+            RUN,
+            78,
+            &["config from environment variable TRAINER_CONFIG: got `gs://a`, want a path on this machine"],
+        )
+        .with("TRAINER_CONFIG", "gs://a\n"),
         mistake("--dataset synthetic", 64, &["--logdir"]).with("TRAINER_LOGDIR", ""),
     ]);
 }

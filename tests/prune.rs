@@ -120,11 +120,13 @@ fn a_run_that_somebody_uses_stays() {
     for flags in ["--dry-run", ""] {
         let outcome = sandbox.run(&format!("prune logs --keep 0 {flags}"));
         assert_eq!(outcome.code(), 0, "a good reason is no failure: {}", outcome.stderr);
-        let said = "warning: run logs/outer has another run in it; it is left as it is: move that one away first";
+        let said =
+            "warning: run logs/outer has other runs in it, and stays; `trainer unnest logs/outer NAME` sets it apart";
         assert!(outcome.stderr.contains(said), "{}", outcome.stderr);
-        assert_eq!(outcome.stdout.lines().count(), 1, "the other one goes all the same: {}", outcome.stdout);
+        assert_eq!(outcome.stdout.lines().count(), 2, "the others go all the same: {}", outcome.stdout);
     }
     assert_eq!(names(&sandbox, "logs"), ["held", "outer"]);
+    assert!(!sandbox.path("logs/outer/inner").exists());
     assert!(sandbox.tree().iter().all(|(path, entry)| before[path] == *entry));
 
     let policy = Policy { keep: 0, keep_best: 0, unfinished: false };

@@ -7,14 +7,13 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use support::{Sandbox, TEST_IMAGES, TRAIN_IMAGES, idx, small_mnist};
 use trainer::config::{KNOBS, Knob, Layers, Resolved};
 use trainer::eventlog::reader::EventReader;
 use trainer::exit::{Classify, Exit};
-use trainer::run::{self, Ended, RunError, Start};
+use trainer::run::{self, Ended, Requests, RunError, Start};
 use trainer::train::{EpochReport, FitError, Metrics, Progress};
 
 /// Three epochs of four steps, the last one short, with all that is looked at by default and more often than that.
@@ -64,8 +63,8 @@ impl Progress for StopAfter<'_> {
 
 /// Trains until so many steps are done in this process.
 fn train(logdir: &Path, more: &[(&str, &str)], start: &Start, steps: usize) -> Result<Ended, RunError> {
-    let stop = Arc::new(AtomicUsize::new(0));
-    run::run(logdir, &resolved(logdir, more), start, &mut StopAfter { steps, stop: &stop }, &stop)
+    let requests = Requests::default();
+    run::run(logdir, &resolved(logdir, more), start, &mut StopAfter { steps, stop: &requests.stop }, &requests)
 }
 
 fn stopped(logdir: &Path, more: &[(&str, &str)], steps: usize) {
@@ -216,10 +215,13 @@ fn a_finished_run_says_so_in_its_journal_though_its_process_could_not() {
         let added = after.lines().count() - killed.lines().count();
         assert_eq!(added, usize::from(killed != whole), "said once");
         let told = std::fs::read_to_string(&figures).unwrap();
-        assert!(told.contains("\ntrainer_last_run_success 1\n"), "{told}");
-        assert!(told.contains("\ntrainer_validation_accuracy_ratio 0."), "{told}");
+        assert!(told.contains("\ntrainer_last_run_success{schedule=\"trainer\"} 1\n"), "{told}");
+        assert!(told.contains("\ntrainer_validation_accuracy_ratio{schedule=\"trainer\"} 0."), "{told}");
         let ended = result(&logdir)["ended"].as_f64().unwrap();
-        assert!(told.contains(&format!("\ntrainer_last_success_timestamp_seconds {ended}\n")), "{told}");
+        assert!(
+            told.contains(&format!("\ntrainer_last_success_timestamp_seconds{{schedule=\"trainer\"}} {ended}\n")),
+            "{told}"
+        );
     }
 }
 
@@ -637,5 +639,5 @@ fn who_finds_a_run_in_use_leaves_its_figures_alone() {
     assert!(!figures.exists());
     drop(owner);
     finished(&logdir, &how);
-    assert!(std::fs::read_to_string(&figures).unwrap().contains("\ntrainer_images_total 510\n"));
+    assert!(std::fs::read_to_string(&figures).unwrap().contains("\ntrainer_images_total{schedule=\"trainer\"} 510\n"));
 }

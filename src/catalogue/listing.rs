@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::TRASH;
 use super::run::{Run, State};
 use crate::exit::{Classify, Exit};
+use crate::run_dir;
 
 /// Directories below the log directory that are looked into.
 const DEEPEST: usize = 8;
@@ -47,7 +48,7 @@ impl Classify for ListError {
 }
 
 /// Finds the runs at or below `logdir`. Below it, links are not followed, names that begin with a dot are passed over,
-/// and nothing is looked for inside a run.
+/// and nothing is looked for in what a run keeps in its directory.
 ///
 /// # Errors
 /// When `logdir` itself is no directory that can be read. What is wrong below it is told in the list.
@@ -56,13 +57,15 @@ pub fn list(logdir: &Path) -> Result<Listing, ListError> {
     let mut left = MOST_ENTRIES;
     let mut dirs = vec![(logdir.to_owned(), 0)];
     while let Some((dir, depth)) = dirs.pop() {
-        if Run::is_at(&dir) {
+        let is_run = run_dir::is_run(&dir);
+        if is_run {
             listing.runs.push(Run::read(&dir));
-            continue;
         }
         let entries = match std::fs::read_dir(&dir) {
             Ok(entries) => entries,
             Err(source) if depth == 0 => return Err(ListError { path: dir, source }),
+            // A damaged run is told of as such.
+            Err(_) if is_run => continue,
             // Gone since its name was read.
             Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
             Err(source) => {
@@ -71,18 +74,20 @@ pub fn list(logdir: &Path) -> Result<Listing, ListError> {
             }
         };
         for entry in entries {
-            if left == 0 {
-                listing.is_cut = true;
-                break;
-            }
-            left -= 1;
             let entry = match entry {
+                // Nothing is looked for in what a run keeps; others may lie beside that.
+                Ok(entry) if is_run && run_dir::is_own(&entry.file_name()) => continue,
                 Ok(entry) => entry,
                 Err(source) => {
                     listing.unread.push(Unread { path: dir.clone(), source });
                     break;
                 }
             };
+            if left == 0 {
+                listing.is_cut = true;
+                break;
+            }
+            left -= 1;
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }

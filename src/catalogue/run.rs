@@ -11,6 +11,7 @@ use super::lock::{self, Lock};
 use super::progress::{Checkpoint, JournalEnd, LONGEST_FILE, Outcome};
 use super::{CHECKPOINTS, CONFIG, JOURNAL, LOCK, RESULT, WEIGHTS};
 use crate::config::{Config, Layers};
+use crate::run_dir;
 use crate::types::WallTime;
 
 /// Entries that are counted for the size of a run.
@@ -75,17 +76,6 @@ pub struct Size {
 }
 
 impl Run {
-    /// Whether `dir` is a run: something says what was trained, or that somebody trained. Links are not followed.
-    pub(super) fn is_at(dir: &Path) -> bool {
-        let has = |name: &str| dir.join(name).symlink_metadata().is_ok();
-        let has_checkpoints = || dir.join(CHECKPOINTS).symlink_metadata().is_ok_and(|found| found.is_dir());
-        match (has(CONFIG), has(LOCK)) {
-            (true, true) => true,
-            (false, false) => false,
-            _ => has(RESULT) || has_checkpoints(),
-        }
-    }
-
     /// Reads what the run in `path` says of itself.
     pub fn read(path: &Path) -> Run {
         Run::with_lock(path, &lock::look(path))
@@ -201,7 +191,7 @@ impl Run {
                 }
                 left -= 1;
                 if metadata.is_dir() {
-                    size.holds_a_run |= Run::is_at(&entry.path());
+                    size.holds_a_run |= run_dir::is_run(&entry.path());
                     dirs.push(entry.path());
                 } else if metadata.nlink() > 1 && !seen.insert((metadata.dev(), metadata.ino())) {
                     continue;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 
 use super::pictures::{self, text, wrong};
-use super::{Failure, flags, option, print};
+use super::{Failure, flags, option, path, path_parser, print};
 use crate::config::{Config, Resolved, Source};
 use crate::data::Specimen;
 use crate::exit::Exit;
@@ -60,7 +60,11 @@ pub(super) fn command() -> Command {
             "Layer that the CAMs look at, as `trainer summary` names it [default: the last convolution]",
         ))
         .arg(option("target", "CLASS", "Class to be explained, by name or number [default: the predicted one]"))
-        .arg(option("out", "DIR", "Directory for pictures and event file; made if it is not there").required(true))
+        .arg(
+            option("out", "DIR", "Directory for pictures and event file; made if it is not there")
+                .value_parser(path_parser())
+                .required(true),
+        )
         .arg(
             Arg::new("raw")
                 .long("raw")
@@ -120,7 +124,7 @@ impl Question {
             }
             dataset.check()?;
         }
-        let out = PathBuf::from(text(matches, "out").unwrap_or_default());
+        let out = path(matches, "out").map(Path::to_owned).unwrap_or_default();
         let count = specimens.len() + failures.len();
         if count > MOST {
             return Err(Failure::new(Exit::Usage, format!("explain: got {count} pictures, want at most {MOST}")));

@@ -1,11 +1,13 @@
 //! Flags made from the table of knobs.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgAction, ArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
-use crate::config::{ConfigError, KNOBS, Knob, Layers, OBSERVERS, Resolved};
+use super::path_parser;
+use crate::config::{ConfigError, KNOBS, Knob, Layers, OBSERVERS, Resolved, Source};
+use crate::config::{path_of, text_of, without_line_end};
 
 /// One flag for each knob, and `--config`.
 pub(super) fn flags() -> Vec<Arg> {
@@ -19,6 +21,7 @@ pub(super) fn flags_of(keys: &[&str]) -> Vec<Arg> {
 
 fn file() -> Arg {
     let file = Arg::new("config").long("config").value_name("FILE").help_heading("Run");
+    let file = file.value_parser(path_parser());
     file.help("Read settings from a TOML file (also TRAINER_CONFIG)")
 }
 
@@ -29,6 +32,7 @@ pub(super) fn beginnings() -> [Arg; 2] {
 
 fn fork_from() -> Arg {
     let fork = Arg::new("fork-from").long("fork-from").value_name("RUN").help_heading("Run").conflicts_with("fresh");
+    let fork = fork.value_parser(path_parser());
     fork.help("Begin where the newest checkpoint of another run is, also with other settings").long_help(
         "Begin where the newest checkpoint of another run is, also with other settings\n\nThat run is left as it is. The \
          network has to be the same; another optimizer begins with an empty memory, another data set, batch size or seed \
@@ -58,6 +62,7 @@ fn flag(knob: &'static Knob) -> Arg {
         default => format!("{text} [default: {default}]"),
     };
     let list = if knob.key == "observe" { format!("\n\n{}", observers()) } else { String::new() };
+    let arg = if knob.is_path() { arg.value_parser(value_parser!(OsString)) } else { arg };
     arg.value_name(knob.value_name).help(shown(short)).long_help(shown(&long) + &list)
 }
 
@@ -71,11 +76,20 @@ fn observers() -> String {
 /// Defaults, file, environment, command line.
 pub(super) fn resolve(matches: &ArgMatches) -> Result<Resolved, ConfigError> {
     let mut layers = Layers::new();
-    let named = matches.get_one::<String>("config").map(OsString::from);
+    let named = matches.get_one::<PathBuf>("config").cloned();
     // An empty variable is as good as none, as it is for every knob.
-    let file = named.or_else(|| std::env::var_os("TRAINER_CONFIG").filter(|path| !path.is_empty()));
+    let variable = std::env::var_os("TRAINER_CONFIG").map(without_line_end).filter(|path| !path.is_empty());
+    let file = match (named, variable) {
+        (Some(path), _) => Some(path),
+        (None, Some(given)) => {
+            let origin = Source::Environment("TRAINER_CONFIG".to_owned());
+            let got = given.to_string_lossy().into_owned();
+            Some(path_of(&given).map_err(|want| ConfigError::Value { key: "config", origin, got, want })?)
+        }
+        (None, None) => None,
+    };
     if let Some(path) = file {
-        layers.file(Path::new(&path))?;
+        layers.file(&path)?;
     }
     // Names that are not Unicode cannot be ours.
     let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
@@ -88,6 +102,11 @@ pub(super) fn resolve(matches: &ArgMatches) -> Result<Resolved, ConfigError> {
         if knob.is_switch() {
             if matches.get_flag(knob.key) {
                 layers.command_line(knob, "true".to_owned());
+            }
+        } else if knob.is_path() {
+            let given = matches.get_one::<OsString>(knob.key);
+            if let Some(given) = given {
+                layers.command_line(knob, given.to_str().map_or_else(|| text_of(Path::new(given)), str::to_owned));
             }
         } else if let Some(text) = matches.get_one::<String>(knob.key) {
             layers.command_line(knob, text.clone());

@@ -12,17 +12,21 @@ mod runs;
 mod signals;
 mod summary;
 mod train;
+mod unnest;
 
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command};
 
+use crate::config::path_of;
 use crate::exit::{Classify, Exit};
-use crate::terminal::{printable_lines, printable_path};
+use crate::terminal::{echoed_lines, printable_lines, printable_path, shortened};
 
 /// What a subcommand ends with when it fails: the message is printed once, here.
 #[derive(Debug)]
@@ -38,13 +42,25 @@ impl<E: Classify> From<E> for Failure {
 }
 
 impl Failure {
+    /// All has been said already.
+    pub(crate) fn said(exit: Exit) -> Failure {
+        Failure { exit, message: String::new() }
+    }
+
     pub(crate) fn new(exit: Exit, message: impl Display) -> Failure {
         Failure { exit, message: message.to_string() }
     }
 }
 
+/// Characters of a line of an error, whatever it repeats: room for two paths.
+const LONGEST_LINE: usize = 8192;
+/// A longer argument is not repeated whole.
+const LONGEST_ARGUMENT: usize = 200;
+
 /// Runs the program with the arguments of a command line, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Where it cannot be had, such a write ends the process.
+    let _ = signals::let_writes_fail();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let matches = match command().try_get_matches_from(with_negative_numbers(arguments.clone())) {
         Ok(matches) => matches,
@@ -54,12 +70,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             note(&format!("error: argument `{}` is not UTF-8", printable_path(strange.unwrap_or(&OsString::new()))));
             return ExitCode::from(Exit::Usage.code());
         }
+        // What it repeats may be too long to read, or steer the terminal.
+        Err(error) if error.use_stderr() && !arguments.iter().all(is_plain) => {
+            note(echoed_lines(&error.render().to_string()).trim_end());
+            return ExitCode::from(Exit::Usage.code());
+        }
         Err(error) => {
-            // With colours, unless an argument that it repeats would steer the terminal.
-            if arguments.iter().all(|argument| Some(printable_path(argument).as_str()) == argument.to_str()) {
-                let _ = error.print();
-            } else {
-                note(error.render().to_string().trim_end());
+            match error.print() {
+                Err(source) if !error.use_stderr() && source.kind() != std::io::ErrorKind::BrokenPipe => {
+                    note(&format!("error: cannot write to stdout: {source}"));
+                    return ExitCode::from(Exit::Io.code());
+                }
+                _ => {}
             }
             return if error.use_stderr() { ExitCode::from(Exit::Usage.code()) } else { ExitCode::SUCCESS };
         }
@@ -71,8 +93,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { exit, message }) => {
+            let message = message.lines().map(|line| shortened(line, LONGEST_LINE)).collect::<Vec<_>>().join("\n");
             // Once the console is set up it knows the form: text or JSON.
-            if tracing::dispatcher::has_been_set() {
+            if message.is_empty() {
+                // Said where it happened.
+            } else if tracing::dispatcher::has_been_set() {
                 tracing::error!("{message}");
             } else {
                 note(&format!("error: {message}"));
@@ -93,6 +118,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("data", matches)) => data::data(matches),
         Some(("runs", matches)) => runs::runs(matches),
         Some(("prune", matches)) => prune::prune(matches),
+        Some(("unnest", matches)) => unnest::unnest(matches),
         Some(("explain", matches)) => explain::explain(matches),
         Some((other, _)) => Err(Failure::new(Exit::Software, format!("subcommand `{other}` is not wired up"))),
     }
@@ -121,6 +147,7 @@ fn command() -> Command {
         .subcommand(data::command())
         .subcommand(runs::command())
         .subcommand(prune::command())
+        .subcommand(unnest::command())
         .subcommand(explain::command())
 }
 
@@ -130,8 +157,9 @@ The command line wins over the environment, the environment over the file, the f
 
 Exit codes: 0 done, 64 wrong command line, 65 wrong data or diverged training, 66 missing input,
 69 device not available, 70 a bug, 73 output cannot be created, 74 reading or writing failed,
-75 stopped by SIGINT or SIGTERM: the same command goes on, 77 no permission, 78 wrong configuration,
-130 and 143 stopped by a second signal, at once.";
+75 stopped by SIGINT, SIGTERM, SIGUSR2 or SIGXCPU: the same command goes on, 77 no permission,
+78 wrong configuration, 130 and 143 stopped by a second SIGINT or SIGTERM, at once.
+SIGUSR1 writes a checkpoint, and training goes on.";
 
 /// `--momentum -1e-3` as `--momentum=-1e-3`: for clap the number is a bundle of flags, and its message would not name the
 /// flag that the number is wrong for.
@@ -162,9 +190,24 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Whether an argument can be repeated as it is.
+fn is_plain(argument: &OsString) -> bool {
+    argument.len() <= LONGEST_ARGUMENT && Some(printable_path(argument).as_str()) == argument.to_str()
+}
+
 /// Says something on stderr, with nothing in it that steers the terminal; that it cannot be said is no reason to stop.
 fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", printable_lines(text));
+}
+
+/// Takes a path of any bytes, with `~` and `file:` URLs as they are meant.
+fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|given| path_of(&given))
+}
+
+/// The value of an argument that [`path_parser`] reads.
+fn path<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a Path> {
+    matches.get_one::<PathBuf>(name).map(PathBuf::as_path)
 }
 
 /// A flag that takes a value.

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches};
 
-use super::{Failure, option};
+use super::{Failure, option, path, path_parser};
 use crate::data::photo::Photo;
 use crate::data::{Doubt, Inversion, Look, PhotoError, Specimen, change, doubt};
 use crate::exit::Exit;
 use crate::run;
 use crate::saved::{Epoch, SavedRun};
-use crate::terminal::{printable, printable_path};
+use crate::terminal::{echoed, printable, printable_path};
 
 /// Standard input, where a path is wanted.
 const STDIN: &str = "-";
@@ -20,7 +20,9 @@ pub(super) fn flags() -> [Arg; 3] {
     let short = "Whether light and dark are exchanged: `auto`, `yes` or `no` [default: auto]";
     let long = "`auto` compares a picture's ground, which is what lies along its edge, with that of the data set.";
     [
-        option("run", "DIR", "Directory of a finished run, such as logs/fit").required(true),
+        option("run", "DIR", "Directory of a finished run, such as logs/fit")
+            .value_parser(path_parser())
+            .required(true),
         option("weights", "EPOCH", "Epoch whose weights answer: `best` or `last` [default: best]").long_help(
             "Epoch whose weights answer: `best` or `last` [default: best]\n\nThe best epoch is that with the highest \
              accuracy on the validation set; of equal ones that with the smallest loss, of equal losses the first. Without \
@@ -32,14 +34,14 @@ pub(super) fn flags() -> [Arg; 3] {
 
 /// The run that `--run` names, on the device that is configured.
 pub(super) fn saved_run(matches: &ArgMatches, config: &crate::config::Config) -> Result<SavedRun, Failure> {
-    let dir = text(matches, "run").unwrap_or_default();
+    let dir = path(matches, "run").unwrap_or(Path::new(""));
     let epoch = match text(matches, "weights") {
         None => Epoch::BestKnown,
         Some("best") => Epoch::Best,
         Some("last") => Epoch::Last,
         Some(other) => return Err(wrong("weights", other, "`best` or `last`")),
     };
-    Ok(SavedRun::of_epoch(Path::new(dir), epoch, run::device(config.device)?)?)
+    Ok(SavedRun::of_epoch(dir, epoch, run::device(config.device)?)?)
 }
 
 pub(super) fn inversion(matches: &ArgMatches) -> Result<Inversion, Failure> {
@@ -103,5 +105,5 @@ pub(super) fn text<'a>(matches: &'a ArgMatches, name: &str) -> Option<&'a str> {
 }
 
 pub(super) fn wrong(flag: &str, got: &str, want: &str) -> Failure {
-    Failure::new(Exit::Usage, format!("{flag} from command line: got `{got}`, want {want}"))
+    Failure::new(Exit::Usage, format!("{flag} from command line: got `{}`, want {want}", echoed(got)))
 }

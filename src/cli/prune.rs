@@ -1,12 +1,13 @@
 //! `trainer prune`: removal of the oldest finished runs.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::pictures::text;
 use super::runs::{self, age, age_text, bytes_text, percent, size_text};
-use super::{Failure, note, option, print};
+use super::{Failure, note, option, path, print};
 use crate::catalogue::{self, Plan, Policy, RemoveError, Run};
 use crate::exit::Exit;
 use crate::terminal::printable_path;
@@ -32,16 +33,24 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn prune(matches: &ArgMatches) -> Result<(), Failure> {
-    let logdir = text(matches, "logdir").unwrap_or_default();
+    let logdir = path(matches, "logdir").unwrap_or(Path::new(""));
     let policy = Policy {
         keep: runs::number(matches, "keep", 0)?.unwrap_or_default(),
         keep_best: runs::number(matches, "keep-best", 0)?.unwrap_or_default(),
         unfinished: matches.get_flag("unfinished"),
     };
     let dry = matches.get_flag("dry-run");
-    let listing = catalogue::list(Path::new(logdir))?;
-    if listing.runs.iter().any(|run| run.path == Path::new(logdir)) {
-        return Err(Failure::new(Exit::Usage, format!("{logdir} is itself a run; name the directory that it lies in")));
+    let mut listing = catalogue::list(logdir)?;
+    if matches!(listing.runs.as_slice(), [only] if only.path == logdir) {
+        let message = format!("{} is itself a run; name the directory that it lies in", printable_path(logdir));
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let (outer, runs) = apart(std::mem::take(&mut listing.runs));
+    for run in &outer {
+        let path = printable_path(&run.path);
+        note(&format!(
+            "warning: run {path} has other runs in it, and stays; `trainer unnest {path} NAME` sets it apart"
+        ));
     }
     runs::warn(&listing);
     let mut done = Done { dry, now: SystemClock.now(), runs: 0, bytes: 0, failures: Vec::new() };
@@ -53,11 +62,11 @@ pub(super) fn prune(matches: &ArgMatches) -> Result<(), Failure> {
             print(&format!("{} {} (left by a prune that was stopped{size})", done.verb(), printable_path(trash)))?;
         }
     }
-    let Plan { remove, keep } = policy.plan(listing.runs);
+    let Plan { remove, keep } = policy.plan(runs);
     for run in &remove {
         done.remove(run, policy)?;
     }
-    let stay = keep.len() + remove.len() - done.runs;
+    let stay = outer.len() + keep.len() + remove.len() - done.runs;
     let stays = if stay == 1 { "1 stays".to_owned() } else { format!("{stay} stay") };
     let sum = match done.runs {
         0 => format!("nothing to remove; {stays}"),
@@ -66,6 +75,14 @@ pub(super) fn prune(matches: &ArgMatches) -> Result<(), Failure> {
     };
     note(&sum);
     done.failures.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Runs that have others in them, and those others with all the rest, in the order in which they came.
+fn apart(runs: Vec<Run>) -> (Vec<Run>, Vec<Run>) {
+    let paths: BTreeSet<PathBuf> = runs.iter().map(|run| run.path.clone()).collect();
+    let after = |path: &Path| paths.range::<Path, _>((Bound::Excluded(path), Bound::Unbounded)).next();
+    // What lies in a directory follows it in the order of paths.
+    runs.into_iter().partition(|run| after(&run.path).is_some_and(|next| next.starts_with(&run.path)))
 }
 
 /// What has been removed so far.

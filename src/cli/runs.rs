@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
 
 use super::pictures::{text, wrong};
-use super::{Failure, note, option, print};
+use super::{Failure, note, option, path, path_parser, print};
 use crate::catalogue::{self, Listing, Run, Size, State};
 use crate::exit::Exit;
 use crate::terminal::{Side, columns, printable, printable_path};
@@ -34,11 +34,15 @@ pub(super) fn command() -> Command {
 
 /// The directory that is searched.
 pub(super) fn logdir() -> Arg {
-    Arg::new("logdir").value_name("LOGDIR").required(true).help("A directory with runs in it, at any depth up to 8")
+    Arg::new("logdir")
+        .value_name("LOGDIR")
+        .required(true)
+        .value_parser(path_parser())
+        .help("A directory with runs in it, at any depth up to 8")
 }
 
 pub(super) fn runs(matches: &ArgMatches) -> Result<(), Failure> {
-    let logdir = text(matches, "logdir").unwrap_or_default();
+    let logdir = path(matches, "logdir").unwrap_or(Path::new(""));
     let state = match text(matches, "state") {
         Some(state) if !State::NAMES.contains(&state) => {
             let names: Vec<String> = State::NAMES.iter().map(|name| format!("`{name}`")).collect();
@@ -51,7 +55,7 @@ pub(super) fn runs(matches: &ArgMatches) -> Result<(), Failure> {
         Some(text) => Some((text, seconds(text)?)),
         None => None,
     };
-    let listing = catalogue::list(Path::new(logdir))?;
+    let listing = catalogue::list(logdir)?;
     warn(&listing);
     let now = SystemClock.now();
     let is_young = |run: &&Run| max_age.is_none_or(|(_, seconds)| age(run, now) <= seconds);
@@ -63,10 +67,10 @@ pub(super) fn runs(matches: &ArgMatches) -> Result<(), Failure> {
             // The question of a health check.
             Some((text, _)) => Err(Failure::new(
                 Exit::Unavailable,
-                format!("no {kind}run at or below {logdir} has written anything within {text}"),
+                format!("no {kind}run at or below {} has written anything within {text}", printable_path(logdir)),
             )),
             None => {
-                note(&format!("no {kind}runs at or below {logdir}"));
+                note(&format!("no {kind}runs at or below {}", printable_path(logdir)));
                 Ok(())
             }
         };

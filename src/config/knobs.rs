@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use super::values::{device, number, one_of, optional, path, real, store, wanted, widths};
+use super::paths::parse as path;
+use super::values::{device, number, one_of, optional, real, store, wanted, widths};
 use super::watching::Watching;
 use super::{Config, KeepBest, LogFormat, OnNan, OptimizerName, UpdateFreq, WarmStart, cadence};
 use crate::data::{DEFAULT_DATA_DIR, DatasetName};
@@ -49,6 +50,11 @@ impl Knob {
         self.value_name.is_empty()
     }
 
+    /// Whether the value is a path, which may have any bytes.
+    pub fn is_path(&self) -> bool {
+        ["logdir", "data-dir", "warm-start", "metrics-textfile", "profile"].contains(&self.key)
+    }
+
     pub fn find(key: &str) -> Option<&'static Knob> {
         KNOBS.iter().find(|knob| knob.key == key)
     }
@@ -84,8 +90,9 @@ pub const KNOBS: &[Knob] = &[
         default: "",
         help: "Name of the run, a directory below --logdir, such as `{date}-{time}`\n\nFields are {date}, {time} and \
                {datetime} in UTC, {host}, and settings such as {seed} or {learning-rate}; braces themselves are written \
-               twice. A name with {time} in it is a new run in every start, one with {date} every day. A name without both is \
-               the same in every start, which then goes on with the same run: in Kubernetes the job's name is a good one.",
+               twice. A name with {time} or {datetime} in it is a new run in every start, with `-2` after it where another start \
+               of the same second has the name; one with {date} is a new run every day. A name without them is the same in \
+               every start, which then goes on with the same run: in Kubernetes the job's name is a good one.",
         heading: RUN,
         later: Later::Free,
         set: |c, t| {
@@ -362,7 +369,7 @@ pub const KNOBS: &[Knob] = &[
         value_name: "WHEN",
         default: "1epoch",
         help: "When to write a checkpoint: `Nepochs`, `Nsteps`, `Nminutes` or `off`\n\nThe same command goes on from the \
-               newest one, to the bit. SIGINT and SIGTERM write one, too, and so does the end of the run, and with \
+               newest one, to the bit. SIGINT, SIGTERM, SIGUSR1, SIGUSR2 and SIGXCPU write one, too, and so does the end of the run, and with \
                --keep-best the end of every epoch; `off` writes none at all.",
         heading: KEEPING,
         later: Later::Free,

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use super::knobs::{KNOBS, Knob, Later};
+use super::paths::{settled, text_of as text_of_path};
 use super::values::nearest;
 use super::{Config, ConfigError};
 use crate::files;
-use crate::terminal::{Side, padded};
+use crate::terminal::{Side, echoed, padded};
 
 /// Longer files are no configuration.
 const MAX_FILE: u64 = 1 << 20;
@@ -87,23 +89,27 @@ impl Layers {
 
     /// Lays `TRAINER_*` variables over what is there.
     ///
-    /// An empty one is as good as none, but for the name of the run, which would then be the directory of all runs. An
-    /// unknown one is only warned about: Kubernetes sets `TRAINER_PORT` and the like where a service has our name.
+    /// An empty one is as good as none, but for the name of the run, which would then be the directory of all runs. The end
+    /// of a line that secrets and files leave behind a value is no part of it. An unknown one is only warned about: Kubernetes sets `TRAINER_PORT` and the like where a service has our name.
     pub fn environment(&mut self, variables: impl IntoIterator<Item = (String, OsString)>) -> Result<(), ConfigError> {
         let is_meant = |name: &str, value: &OsString| !value.is_empty() || name == RUN_NAME;
-        let mut variables: Vec<_> =
-            variables.into_iter().filter(|(name, value)| name.starts_with(PREFIX) && is_meant(name, value)).collect();
+        let ours = variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX));
+        let trimmed = ours.map(|(name, value)| (name, without_line_end(value)));
+        let mut variables: Vec<_> = trimmed.filter(|(name, value)| is_meant(name, value)).collect();
         variables.sort();
         for (name, value) in variables {
             match KNOBS.iter().find(|knob| knob.variable() == name) {
                 Some(knob) => {
                     let origin = Source::Environment(name);
-                    let text = value.into_string().map_err(|value| ConfigError::Value {
-                        key: knob.key,
-                        origin: origin.clone(),
-                        got: value.to_string_lossy().into_owned(),
-                        want: "UTF-8".to_owned(),
-                    })?;
+                    let text = match value.into_string() {
+                        Err(path) if knob.is_path() => text_of_path(Path::new(&path)),
+                        text => text.map_err(|value| ConfigError::Value {
+                            key: knob.key,
+                            origin: origin.clone(),
+                            got: value.to_string_lossy().into_owned(),
+                            want: "UTF-8".to_owned(),
+                        })?,
+                    };
                     if text.is_empty() {
                         let want = "a name for the run, or no such variable".to_owned();
                         return Err(ConfigError::Value { key: knob.key, origin, got: text, want });
@@ -114,6 +120,7 @@ impl Layers {
                     let key = name.trim_start_matches(PREFIX).to_lowercase().replace('_', "-");
                     let hint = nearest(&key, KNOBS.iter().map(|knob| knob.key)).and_then(Knob::find);
                     let hint = hint.map_or_else(String::new, |knob| format!("; did you mean {}?", knob.variable()));
+                    let name = echoed(&name);
                     self.warnings
                         .push(format!("environment variable {name} is no setting of trainer and is ignored{hint}"));
                 }
@@ -146,6 +153,7 @@ impl Layers {
     }
 
     fn put(&mut self, knob: &'static Knob, text: String, source: Source) {
+        let text = if knob.is_path() { settled(text) } else { text };
         self.values.insert(knob.key, (text, source));
     }
 }
@@ -168,7 +176,7 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: was {}, now {}", self.what, self.was, self.now)
+        write!(f, "{}: was {}, now {}", self.what, echoed(&self.was), echoed(&self.now))
     }
 }
 
@@ -199,7 +207,7 @@ impl Resolved {
         let mut placed = self.clone();
         if placed.config.run_name.take().is_some() {
             placed.config.logdir = Some(logdir.to_owned());
-            for (key, text) in [("logdir", logdir.display().to_string()), ("run-name", String::new())] {
+            for (key, text) in [("logdir", text_of_path(logdir)), ("run-name", String::new())] {
                 if let Some((value, _)) = placed.values.get_mut(key) {
                     *value = text;
                 }
@@ -249,6 +257,15 @@ fn utf8(bytes: &[u8]) -> Result<&str, String> {
         let byte = rest.first().copied().unwrap_or_default();
         format!("another encoding, such as Latin-1: byte 0x{byte:02x} in line {line} is no UTF-8")
     })
+}
+
+/// A value without the end of the line that it was read from.
+pub fn without_line_end(value: OsString) -> OsString {
+    let mut bytes = value.into_vec();
+    while let Some(b'\n' | b'\r') = bytes.last() {
+        bytes.pop();
+    }
+    OsString::from_vec(bytes)
 }
 
 /// Whether two texts set a knob to the same value.
@@ -464,6 +481,88 @@ mod tests {
         let config = again.resolve().unwrap().config;
         assert_eq!((config.logdir, config.run_name), (Some(PathBuf::from("logs/today")), None));
         assert_eq!((placed.config.logdir, placed.config.run_name), (Some(PathBuf::from("logs/today")), None));
+    }
+
+    #[test]
+    fn the_end_of_a_line_is_no_part_of_a_variable() {
+        let mut layers = Layers::new();
+        let variables = [("TRAINER_EPOCHS", "3\n"), ("TRAINER_LOGDIR", "logs/a\r\n"), ("TRAINER_SEED", "\n")];
+        layers.environment(variables.map(|(name, value)| variable(name, value))).unwrap();
+        let resolved = layers.resolve().unwrap();
+        assert_eq!((resolved.config.epochs, resolved.config.logdir), (3, Some(PathBuf::from("logs/a"))));
+        assert!(resolved.values.iter().all(|(_, (text, _))| !text.contains('\n')));
+        let error = Layers::new().environment([variable("TRAINER_RUN_NAME", "\n")]).unwrap_err();
+        assert!(error.to_string().ends_with("want a name for the run, or no such variable"), "{error}");
+        let mut layers = Layers::new();
+        layers.command_line(knob("epochs"), "3\n4".to_owned());
+        let error = layers.resolve().unwrap_err().to_string();
+        assert_eq!(error, r"epochs from command line: got `3\n4`, want a whole number from 1 to 1000000");
+    }
+
+    #[test]
+    fn a_path_of_any_bytes_survives_the_printed_configuration() {
+        let odd = PathBuf::from(OsString::from_vec(b"/logs/a\xff b".to_vec()));
+        let mut layers = Layers::new();
+        layers.environment([("TRAINER_LOGDIR".to_owned(), odd.clone().into_os_string())]).unwrap();
+        let first = layers.resolve().unwrap();
+        assert_eq!(first.config.logdir.as_ref(), Some(&odd));
+        assert!(first.to_toml().contains("logdir = \"file:///logs/a%FF%20b\""), "{}", first.to_toml());
+        let (_dir, path) = file(&first.to_toml());
+        let mut again = Layers::new();
+        again.file(&path).unwrap();
+        let again = again.resolve().unwrap();
+        assert_eq!(again.config, first.config);
+        assert_eq!(again.placed(&odd).config.logdir, Some(odd));
+        for knob in KNOBS.iter().filter(|knob| !knob.is_path()) {
+            let odd = OsString::from_vec(vec![0xff]);
+            let mut layers = Layers::new();
+            let error = layers.environment([(knob.variable(), odd)]).unwrap_err();
+            assert!(error.to_string().ends_with("want UTF-8"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_home_is_written_down_as_the_path_that_it_is() {
+        let home = std::env::var("HOME").unwrap();
+        let mut layers = Layers::new();
+        layers.command_line(knob("logdir"), "~/logs".to_owned());
+        layers.command_line(knob("data-dir"), "file:///data".to_owned());
+        let text = layers.resolve().unwrap().to_toml();
+        assert!(text.contains(&format!("logdir = \"{home}/logs\"")) && text.contains("data-dir = \"/data\""), "{text}");
+    }
+
+    #[test]
+    fn a_long_value_is_cut_where_it_is_repeated() {
+        let long = "x".repeat(1 << 20);
+        let text = |error: ConfigError| error.to_string();
+        for key in ["epochs", "observe", "logdir", "run-name", "optimizer", "dataset", "conv-filters"] {
+            let mut layers = Layers::new();
+            layers.command_line(knob(key), long.clone());
+            let error = text(layers.resolve().unwrap_err());
+            assert!(error.len() < 2000 && !error.contains('\n'), "{key}: {}", error.len());
+        }
+        for toml in [format!("{long} = 1"), format!("a = {long}"), format!("[{long}]\n"), format!("a = \"{long}")] {
+            let (_dir, path) = file(&toml[..toml.len().min(900_000)]);
+            let error = text(Layers::new().file(&path).unwrap_err());
+            assert!(error.len() < 2000, "{}", error.len());
+        }
+        let mut layers = Layers::new();
+        layers.environment([variable(&format!("TRAINER_{long}"), "1")]).unwrap();
+        assert!(layers.resolve().unwrap().warnings[0].len() < 1000);
+    }
+
+    #[test]
+    fn a_setting_of_any_length_is_printed() {
+        let epochs: Vec<String> = (0..20_000).map(|epoch| epoch.to_string()).collect();
+        let long = format!("none,weights=at:{}", epochs.join(","));
+        assert!(long.len() > 65_536);
+        let mut layers = Layers::new();
+        layers.command_line(knob("observe"), long);
+        let first = layers.resolve().unwrap();
+        let (_dir, path) = file(&first.to_toml());
+        let mut again = Layers::new();
+        again.file(&path).unwrap();
+        assert_eq!(again.resolve().unwrap().config, first.config);
     }
 
     #[test]

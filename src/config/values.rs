@@ -1,16 +1,10 @@
 //! From the text that somebody typed to a value in its range, or to what was wanted instead.
 
-use std::path::PathBuf;
-
 use super::DeviceChoice;
 
 pub(super) fn store<T>(place: &mut T, parsed: Result<T, String>) -> Result<(), String> {
     *place = parsed?;
     Ok(())
-}
-
-pub(super) fn path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() || text.contains('\0') { Err("a path".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
 /// A whole number in a range.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::values::{nearest, wanted};
 use super::{Config, UpdateFreq};
+use crate::terminal::echoed;
 use crate::trigger::Trigger;
 
 /// Something that can be watched.
@@ -302,7 +303,7 @@ fn items(text: &str) -> Vec<&str> {
 fn want(name: &str) -> String {
     let names: Vec<&str> = OBSERVERS.iter().map(|row| row.name).collect();
     let near = nearest(name, names.iter().copied());
-    let names = wanted(&names, near);
+    let (names, name) = (wanted(&names, near), echoed(name));
     format!("`default`, `none`, or items NAME=WHEN with commas between, NAME where `{name}` stands being {names}")
 }
 

@@ -151,7 +151,7 @@ fn a_damaged_result_is_an_error_or_a_result() {
 
 #[test]
 fn a_damaged_textfile_is_replaced_by_a_sound_one() {
-    let run = format!("{{run=\"{}\"}}", textfile::escaped("a \"b\"\\"));
+    let run = format!("{{schedule=\"{}\"}}", textfile::escaped("a \"b\"\\"));
     let before = Figures { exit_code: Some(0), now: WallTime::from_secs(1.5e9).unwrap(), ..Figures::default() };
     let whole = textfile::render(&before, &run, Past::default());
     let mut kept = 0;
@@ -162,8 +162,9 @@ fn a_damaged_textfile_is_replaced_by_a_sound_one() {
         if point % 10 == 0 {
             assert_eq!(lint(&text), Vec::<String>::new(), "point {point}: {text}");
         }
-        kept +=
-            u64::from(text.contains("trainer_last_success_timestamp_seconds{run=\"a \\\"b\\\"\\\\\"} 1500000000\n"));
+        kept += u64::from(
+            text.contains("trainer_last_success_timestamp_seconds{schedule=\"a \\\"b\\\"\\\\\"} 1500000000\n"),
+        );
     }
     assert!(kept > POINTS / 2, "most files keep the success: {kept}");
     println!("proof: X textfile parser: {POINTS} points, 0 failures");

@@ -2,6 +2,9 @@
 //!
 //! Exposition format 0.0.4: <https://prometheus.io/docs/instrumenting/exposition_formats/>. A run that fails leaves the
 //! time of the last success as the file has it, so an alert on its age works whatever happens to single runs.
+//!
+//! A collector reads all files of a directory together, and drops a series that two of them have. Each series carries the
+//! file's own name, which is the same every night and no other's: `schedule="trainer"` for `trainer.prom`.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -18,6 +21,8 @@ use crate::types::WallTime;
 const LONGEST: u64 = 1 << 20;
 /// The ending that the collector asks for. Temporaries end otherwise, so it never sees half a file.
 const ENDING: &str = "prom";
+/// What tells the series of one file from those of another. Prometheus itself attaches `job` and `instance`.
+const LABEL: &str = "schedule";
 
 const LAST_SUCCESS: &str = "trainer_last_success_timestamp_seconds";
 const LAST_RUN: &str = "trainer_last_run_timestamp_seconds";
@@ -30,7 +35,7 @@ pub struct Textfile {
     path: PathBuf,
     /// The run's directory, and the name there, where the file is in it.
     held: Option<(Dir, OsString)>,
-    /// As they stand behind a name, braces included; empty for none.
+    /// As they stand behind a name, braces included.
     labels: String,
 }
 
@@ -96,8 +101,8 @@ pub struct Checkpoints {
 }
 
 impl Textfile {
-    /// Figures at `path`, which an option names; with a label `run` if there is one.
-    pub fn new(path: &Path, run: Option<&str>) -> Result<Textfile, TextfileError> {
+    /// Figures at `path`, which an option names. Its directory is there, or made when the run begins, as `is_made` says.
+    pub fn new(path: &Path, is_made: impl Fn(&Path) -> bool) -> Result<Textfile, TextfileError> {
         let own = || path.to_owned();
         if path.extension().is_none_or(|ending| ending != ENDING) {
             return Err(TextfileError::Ending { path: own() });
@@ -106,17 +111,21 @@ impl Textfile {
             return Err(TextfileError::Directory { path: own() });
         }
         match path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() && !dir.is_dir() => {
+            Some(dir) if !dir.as_os_str().is_empty() && !dir.is_dir() && !is_made(dir) => {
                 return Err(TextfileError::NoDir { path: own(), dir: dir.to_owned() });
             }
             _ => {}
         }
         // What stands there is replaced with every write.
-        Dir::above(path)
-            .and_then(|(dir, name)| dir.has_own_file(name))
-            .map_err(|source| TextfileError::Foreign { path: own(), source })?;
-        let labels = run.map_or_else(String::new, |run| format!("{{run=\"{}\"}}", escaped(run)));
-        Ok(Textfile { path: own(), held: None, labels })
+        match Dir::above(path).and_then(|(dir, name)| dir.has_own_file(name)) {
+            // Where the directory is still to be made, nothing stands there.
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(TextfileError::Foreign { path: own(), source });
+            }
+            _ => {}
+        }
+        let schedule = path.file_stem().unwrap_or_default().to_string_lossy();
+        Ok(Textfile { path: own(), held: None, labels: format!("{{{LABEL}=\"{}\"}}", escaped(&schedule)) })
     }
 
     /// Figures within the run's directory go to that one, wherever it is moved.
@@ -134,20 +143,13 @@ impl Textfile {
     }
 }
 
-/// One value, and the labels it has.
-#[derive(Clone, Debug, PartialEq)]
-struct Sample {
-    labels: String,
-    value: f64,
-}
-
 /// What an earlier file says of runs that have ended. Whatever cannot be read of it is as if it were not there.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Past {
-    success: Option<Sample>,
-    run: Option<Sample>,
-    run_success: Option<Sample>,
-    run_exit_code: Option<Sample>,
+    success: Option<f64>,
+    run: Option<f64>,
+    run_success: Option<f64>,
+    run_exit_code: Option<f64>,
 }
 
 impl Past {
@@ -160,7 +162,7 @@ impl Past {
     pub(super) fn parse(bytes: &[u8]) -> Past {
         let mut past = Past::default();
         for line in bytes.split(|&byte| byte == b'\n') {
-            let Some((name, sample)) = std::str::from_utf8(line).ok().and_then(sample) else { continue };
+            let Some((name, value)) = std::str::from_utf8(line).ok().and_then(sample) else { continue };
             let place = match name {
                 LAST_SUCCESS => &mut past.success,
                 LAST_RUN => &mut past.run,
@@ -169,25 +171,27 @@ impl Past {
                 _ => continue,
             };
             // Of several, which nobody should have written, the latest.
-            if place.as_ref().is_none_or(|known| sample.value > known.value) {
-                *place = Some(sample);
-            }
+            *place = Some(place.map_or(value, |known| known.max(value)));
         }
         past
     }
 }
 
-/// `name{run="..."} value` or `name value`, with nothing that we would not write.
-fn sample(line: &str) -> Option<(&str, Sample)> {
+/// `name{schedule="..."} value`, or without a label, as earlier versions wrote it; nothing that we would not write. The
+/// file may have had another name then.
+fn sample(line: &str) -> Option<(&str, f64)> {
     let (series, value) = line.rsplit_once(' ')?;
     let (name, labels) = match series.find('{') {
         Some(at) => series.split_at(at),
         None => (series, ""),
     };
     let value: f64 = value.parse().ok()?;
-    let labels_are_ours = labels.is_empty()
-        || labels.strip_prefix("{run=\"").and_then(|rest| rest.strip_suffix("\"}")).is_some_and(is_escaped);
-    (labels_are_ours && value.is_finite() && value >= 0.0).then(|| (name, Sample { labels: labels.to_owned(), value }))
+    let own = |labels: &str| {
+        let rest = labels.strip_prefix('{')?.strip_prefix(LABEL)?.strip_prefix("=\"")?;
+        rest.strip_suffix("\"}").map(is_escaped)
+    };
+    let labels_are_ours = labels.is_empty() || own(labels) == Some(true);
+    (labels_are_ours && value.is_finite() && value >= 0.0).then_some((name, value))
 }
 
 pub(super) fn escaped(text: &str) -> String {
@@ -213,47 +217,41 @@ fn is_escaped(text: &str) -> bool {
 /// The whole file.
 pub(super) fn render(figures: &Figures, labels: &str, past: Past) -> String {
     let Figures { now, checkpoints, .. } = *figures;
-    let here = |value: f64| Some(Sample { labels: labels.to_owned(), value });
-    let count = |value: u64| here(value as f64);
+    let count = |value: u64| Some(value as f64);
     let Past { success, run, run_success, run_exit_code } = match figures.exit_code {
         None => past,
         Some(code) => Past {
             success: match (figures.succeeded, past.success) {
                 (_, past) if code != 0 => past,
-                (None, _) => here(now.as_secs()),
+                (None, _) => Some(now.as_secs()),
                 // A run may have been finished since.
-                (Some(then), Some(past)) if past.value > then.as_secs() => Some(past),
-                (Some(then), _) => here(then.as_secs()),
+                (Some(then), past) => Some(past.unwrap_or(0.0).max(then.as_secs())),
             },
-            run: here(now.as_secs()),
+            run: Some(now.as_secs()),
             run_success: count(u64::from(code == 0)),
             run_exit_code: count(u64::from(code)),
         },
     };
-    let mut text = Text::default();
-    text.build_info(labels);
+    let mut text = Text { text: String::new(), labels };
+    text.build_info();
     text.gauge(LAST_SUCCESS, "When a run was last finished, in seconds since 1970.", success);
     text.gauge(LAST_RUN, "When a run last ended, whether finished, stopped or failed, in seconds since 1970.", run);
     text.gauge(LAST_RUN_SUCCESS, "Whether the run that last ended was finished: 1 or 0.", run_success);
     text.gauge(LAST_RUN_EXIT_CODE, "Exit code of the run that last ended.", run_exit_code);
-    text.gauge("trainer_run_duration_seconds", "Time that the process of the run has taken.", here(figures.seconds));
+    text.gauge("trainer_run_duration_seconds", "Time that the process of the run has taken.", Some(figures.seconds));
     text.counter("trainer_epochs_total", "Epochs done in the run.", count(figures.epochs));
     text.counter("trainer_steps_total", "Optimizer steps done in the run.", count(figures.steps));
     text.counter("trainer_images_total", "Images trained on in the run.", count(figures.images));
     text.gauge(
         "trainer_validation_accuracy_ratio",
         "Share of validation images that are classified right, 0 to 1.",
-        figures.validation_accuracy.and_then(here),
+        figures.validation_accuracy,
     );
-    text.gauge(
-        "trainer_validation_loss",
-        "Mean cross-entropy of validation images, in nats.",
-        figures.validation_loss.and_then(here),
-    );
+    text.gauge("trainer_validation_loss", "Mean cross-entropy of validation images, in nats.", figures.validation_loss);
     text.gauge(
         "trainer_checkpoint_duration_seconds",
         "Time that writing the last checkpoint took.",
-        checkpoints.seconds.and_then(here),
+        checkpoints.seconds,
     );
     text.counter("trainer_checkpoint_bytes_total", "Bytes of checkpoints written.", count(checkpoints.bytes));
     text.counter(
@@ -264,7 +262,7 @@ pub(super) fn render(figures: &Figures, labels: &str, past: Past) -> String {
     text.gauge(
         "trainer_last_checkpoint_timestamp_seconds",
         "When the last checkpoint was safe on the disk, in seconds since 1970.",
-        checkpoints.last.and_then(|last| here(last.as_secs())),
+        checkpoints.last.map(WallTime::as_secs),
     );
     text.counter(
         "trainer_event_write_errors_total",
@@ -277,47 +275,42 @@ pub(super) fn render(figures: &Figures, labels: &str, past: Past) -> String {
         count(figures.skipped_steps),
     );
     text.counter("trainer_rollbacks_total", "Times that the run went back to a checkpoint.", count(figures.rollbacks));
-    text.0
+    text.text
 }
 
 /// A file in the text format, as far as it is written.
-#[derive(Default)]
-struct Text(String);
+struct Text<'a> {
+    text: String,
+    /// Of every series.
+    labels: &'a str,
+}
 
-impl Text {
+impl Text<'_> {
     /// A metric without a value is left out: a zero would be a claim.
-    fn gauge(&mut self, name: &str, help: &str, sample: Option<Sample>) {
-        self.metric(name, "gauge", help, sample);
+    fn gauge(&mut self, name: &str, help: &str, value: Option<f64>) {
+        self.metric(name, "gauge", help, self.labels, value);
     }
 
-    fn counter(&mut self, name: &str, help: &str, sample: Option<Sample>) {
-        self.metric(name, "counter", help, sample);
+    fn counter(&mut self, name: &str, help: &str, value: Option<f64>) {
+        self.metric(name, "counter", help, self.labels, value);
     }
 
-    fn build_info(&mut self, labels: &str) {
+    fn build_info(&mut self) {
         let (version, revision) = (escaped(env!("CARGO_PKG_VERSION")), escaped(env!("TRAINER_REVISION")));
-        let own = format!("version=\"{version}\",revision=\"{revision}\"");
-        let labels = match labels.strip_prefix('{') {
-            Some(rest) => format!("{{{own},{rest}"),
-            None => format!("{{{own}}}"),
-        };
-        self.metric(
-            "trainer_build_info",
-            "gauge",
-            "The program that writes this.",
-            Some(Sample { labels, value: 1.0 }),
-        );
+        let rest = self.labels.trim_start_matches('{');
+        let labels = format!("{{version=\"{version}\",revision=\"{revision}\",{rest}");
+        self.metric("trainer_build_info", "gauge", "The program that writes this.", &labels, Some(1.0));
     }
 
-    fn metric(&mut self, name: &str, kind: &str, help: &str, sample: Option<Sample>) {
-        let Some(Sample { labels, value }) = sample else { return };
+    fn metric(&mut self, name: &str, kind: &str, help: &str, labels: &str, value: Option<f64>) {
         // Rust writes infinities in lower case, the format as Go does.
         let value = match value {
-            f64::INFINITY => "+Inf".to_owned(),
-            f64::NEG_INFINITY => "-Inf".to_owned(),
-            value => value.to_string(),
+            None => return,
+            Some(f64::INFINITY) => "+Inf".to_owned(),
+            Some(f64::NEG_INFINITY) => "-Inf".to_owned(),
+            Some(value) => value.to_string(),
         };
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n");
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name}{labels} {value}\n");
     }
 }
 
@@ -348,23 +341,52 @@ mod tests {
         }
     }
 
-    fn value<'a>(text: &'a str, series: &str) -> Option<&'a str> {
-        text.lines().find_map(|line| line.strip_prefix(series).and_then(|rest| rest.strip_prefix(' ')))
+    const LABELS: &str = "{schedule=\"trainer\"}";
+
+    fn nothing_is_made(_: &Path) -> bool {
+        false
+    }
+
+    fn textfile(path: &Path) -> Textfile {
+        Textfile::new(path, nothing_is_made).unwrap()
+    }
+
+    /// Of the series with whatever label.
+    fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+        text.lines().find_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            rest.starts_with(['{', ' ']).then(|| rest.rsplit_once(' ')).flatten().map(|(_, value)| value)
+        })
     }
 
     #[test]
     fn every_metric_has_help_type_and_a_name_as_prometheus_has_them() {
-        for labels in ["", "{run=\"a\"}"] {
-            let text = render(&figures(), labels, Past::default());
-            assert_eq!(lint(&text), Vec::<String>::new(), "{text}");
-            assert_eq!(text.matches("# TYPE ").count(), 18);
-        }
-        let bare = render(&Figures::default(), "", Past::default());
+        let text = render(&figures(), LABELS, Past::default());
+        assert_eq!(lint(&text), Vec::<String>::new(), "{text}");
+        assert_eq!(text.matches("# TYPE ").count(), 18);
+        assert_eq!(text.matches("schedule=\"trainer\"} ").count(), 18, "every series has the label: {text}");
+        let bare = render(&Figures::default(), LABELS, Past::default());
         assert_eq!(lint(&bare), Vec::<String>::new(), "{bare}");
         assert!(!bare.contains("trainer_last_") && !bare.contains("trainer_validation_"), "{bare}");
-        let text = render(&figures(), "", Past::default());
         assert_eq!(value(&text, LAST_SUCCESS), Some("1700000000.25"));
         assert_eq!(value(&text, "trainer_checkpoint_bytes_total"), Some("1099511627776"));
+    }
+
+    #[test]
+    fn two_files_of_one_directory_share_texts_and_no_series() {
+        let dir = tempfile::tempdir().unwrap();
+        let written = ["digits.prom", "fashion.prom"].map(|name| {
+            let path = dir.path().join(name);
+            textfile(&path).write(&figures()).unwrap();
+            std::fs::read_to_string(path).unwrap()
+        });
+        let lines = |text: &str, comments: bool| -> std::collections::BTreeSet<String> {
+            let lines = text.lines().filter(|line| line.starts_with('#') == comments);
+            lines.map(|line| if comments { line } else { line.rsplit_once(' ').unwrap().0 }.to_owned()).collect()
+        };
+        let [one, other] = &written;
+        assert_eq!(lines(one, true), lines(other, true));
+        assert!(lines(one, false).is_disjoint(&lines(other, false)), "{one}{other}");
     }
 
     #[test]
@@ -392,7 +414,7 @@ mod tests {
     fn a_failure_never_takes_back_a_success() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("trainer.prom");
-        let textfile = Textfile::new(&path, None).unwrap();
+        let textfile = textfile(&path);
         let read = || std::fs::read_to_string(&path).unwrap();
         textfile.write(&figures()).unwrap();
         // The next run, while it trains: of runs that ended, what is known stays.
@@ -419,30 +441,29 @@ mod tests {
     }
 
     #[test]
-    fn a_success_of_another_run_stays_under_its_own_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("trainer.prom");
-        Textfile::new(&path, Some("first")).unwrap().write(&figures()).unwrap();
-        let second = Textfile::new(&path, Some("second")).unwrap();
-        second.write(&Figures { now: at(1.9e9), exit_code: Some(65), ..figures() }).unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(value(&text, &format!("{LAST_SUCCESS}{{run=\"first\"}}")), Some("1700000000.25"));
-        assert_eq!(value(&text, &format!("{LAST_RUN}{{run=\"second\"}}")), Some("1900000000"));
-        second.write(&Figures { now: at(2e9), ..figures() }).unwrap();
-        assert!(!std::fs::read_to_string(&path).unwrap().contains("first"));
+    fn a_success_is_carried_over_to_the_file_s_own_label() {
+        for earlier in ["", "{schedule=\"before it was renamed\"}"] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("trainer.prom");
+            std::fs::write(&path, format!("{LAST_SUCCESS}{earlier} 1700000000\n")).unwrap();
+            textfile(&path).write(&Figures { now: at(1.9e9), exit_code: Some(65), ..figures() }).unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.contains(&format!("\n{LAST_SUCCESS}{LABELS} 1700000000\n")), "{text}");
+            assert_eq!(lint(&text), Vec::<String>::new());
+        }
     }
 
     #[test]
     fn a_label_is_escaped_and_read_back() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("trainer.prom");
-        let textfile = Textfile::new(&path, Some("a\\b\"c\nd} e")).unwrap();
+        let path = dir.path().join("a\\b\"c\nd} e.prom");
+        let textfile = textfile(&path);
         textfile.write(&figures()).unwrap();
-        let series = format!(r#"{LAST_SUCCESS}{{run="a\\b\"c\nd}} e"}}"#);
-        assert_eq!(value(&std::fs::read_to_string(&path).unwrap(), &series), Some("1700000000.25"));
+        let series = format!(r#"{LAST_SUCCESS}{{schedule="a\\b\"c\nd}} e"}} 1700000000.25"#);
+        assert!(std::fs::read_to_string(&path).unwrap().lines().any(|line| line == series));
         textfile.write(&Figures { now: at(1.9e9), exit_code: Some(65), ..figures() }).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(value(&text, &series), Some("1700000000.25"));
+        assert!(text.lines().any(|line| line == series), "{text}");
         assert_eq!(lint(&text), Vec::<String>::new());
     }
 
@@ -452,7 +473,7 @@ mod tests {
             &b"trainer_last_success_timestamp_seconds"[..],
             b"trainer_last_success_timestamp_seconds x\n",
             b"trainer_last_success_timestamp_seconds NaN\n",
-            b"trainer_last_success_timestamp_seconds{run=\"a\"b\"} 1\n",
+            b"trainer_last_success_timestamp_seconds{schedule=\"a\"b\"} 1\n",
             b"trainer_last_success_timestamp_seconds{job=\"a\"} 1\n",
             b"\xfftrainer_last_success_timestamp_seconds 1\n",
         ] {
@@ -460,20 +481,21 @@ mod tests {
         }
         let twice =
             Past::parse(b"trainer_last_success_timestamp_seconds 7\ntrainer_last_success_timestamp_seconds 5\n");
-        assert_eq!(twice.success, Some(Sample { labels: String::new(), value: 7.0 }));
+        assert_eq!(twice.success, Some(7.0));
     }
 
     #[test]
     fn a_path_that_nobody_would_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let error = Textfile::new(&dir.path().join("trainer.txt"), None).unwrap_err();
+        let error = Textfile::new(&dir.path().join("trainer.txt"), nothing_is_made).unwrap_err();
         assert!(error.to_string().ends_with("want a name that ends in .prom, since node_exporter reads no other"));
         assert_eq!(error.exit(), Exit::Config);
-        let error = Textfile::new(&dir.path().join("missing/trainer.prom"), None).unwrap_err();
+        let error = Textfile::new(&dir.path().join("missing/trainer.prom"), nothing_is_made).unwrap_err();
         assert!(error.to_string().contains("there is no directory"), "{error}");
         std::fs::create_dir(dir.path().join("a.prom")).unwrap();
-        assert_eq!(Textfile::new(&dir.path().join("a.prom"), None).unwrap_err().exit(), Exit::CantCreate);
-        Textfile::new(Path::new("trainer.prom"), None).unwrap();
+        assert_eq!(Textfile::new(&dir.path().join("a.prom"), nothing_is_made).unwrap_err().exit(), Exit::CantCreate);
+        Textfile::new(Path::new("trainer.prom"), nothing_is_made).unwrap();
+        Textfile::new(&dir.path().join("missing/trainer.prom"), |dir| dir.ends_with("missing")).unwrap();
     }
 
     #[test]
@@ -481,7 +503,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let run = Dir::make(&at("run")).unwrap();
-        let mut textfile = Textfile::new(&at("run/a.prom"), None).unwrap();
+        let mut textfile = Textfile::new(&at("run/a.prom"), nothing_is_made).unwrap();
         textfile.hold(&run);
         std::fs::rename(at("run"), at("moved")).unwrap();
         std::fs::create_dir(at("run")).unwrap();
@@ -494,9 +516,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (file, link) = (dir.path().join("mine"), dir.path().join("a.prom"));
         std::fs::write(&file, "mine").unwrap();
-        let written = Textfile::new(&link, None).unwrap();
+        let written = Textfile::new(&link, nothing_is_made).unwrap();
         std::os::unix::fs::symlink("mine", &link).unwrap();
-        let error = Textfile::new(&link, None).unwrap_err();
+        let error = Textfile::new(&link, nothing_is_made).unwrap_err();
         let want = format!(
             "metrics textfile {} cannot be replaced: it is a symbolic link, want a regular file; move it away, or name \
              another file",

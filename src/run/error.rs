@@ -11,6 +11,7 @@ use crate::durable;
 use crate::eventlog::SinkError;
 use crate::exit::{Classify, Exit};
 use crate::model::{Precision, ShapeError};
+use crate::nesting::NestingError;
 use crate::records::{JournalError, TextfileError};
 use crate::run_dir::RunDirError;
 use crate::run_name::{TemplateError, WithinError};
@@ -50,6 +51,8 @@ pub enum RunError {
     #[error(transparent)]
     Place(#[from] WithinError),
     #[error(transparent)]
+    Nesting(#[from] NestingError),
+    #[error(transparent)]
     Textfile(#[from] TextfileError),
     #[error(transparent)]
     Profile(#[from] ProfileError),
@@ -79,6 +82,7 @@ impl Classify for RunError {
             RunError::Standing(error) => error.exit(),
             RunError::Name(error) => error.exit(),
             RunError::Place(error) => error.exit(),
+            RunError::Nesting(error) => error.exit(),
             RunError::Textfile(error) => error.exit(),
             RunError::Profile(error) => error.exit(),
             RunError::Journal(error) => error.exit(),

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,10 @@ pub(super) struct Keeping<'a> {
     /// When the directory was last looked at.
     pub looked: Instant,
     pub notes: &'a RefCell<Notes>,
+    /// Raised where somebody asks for a checkpoint that the cadence does not have.
+    pub requested: &'a AtomicBool,
+    /// The checkpoint that is due answers such a request.
+    pub answers: bool,
 }
 
 /// A snapshot that could not be kept.
@@ -129,6 +134,8 @@ impl Classify for KeepError {
 impl Keeper<Log> for Keeping<'_> {
     fn is_due(&mut self, position: &Position) -> bool {
         let epoch_ended = position.samples == 0;
+        let requested = self.requested.swap(false, Ordering::Relaxed);
+        self.answers = requested && self.cadence != Cadence::Off;
         if epoch_ended || self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
             // Then it is the end: what can be kept is kept now.
@@ -137,7 +144,12 @@ impl Keeper<Log> for Keeping<'_> {
             }
         }
         match self.cadence {
+            Cadence::Off if requested => {
+                tracing::warn!("a checkpoint is asked for, and none is written, as they are off (--checkpoint-every)");
+                false
+            }
             Cadence::Off => false,
+            _ if requested => true,
             _ if epoch_ended && position.epoch >= self.epochs => true,
             // What is best shows at the end of an epoch alone.
             _ if epoch_ended && self.retention.best.is_some() => true,
@@ -200,6 +212,9 @@ impl Keeper<Log> for Keeping<'_> {
         let mut notes = self.notes.borrow_mut();
         notes.lost_entries(log.lost_entries());
         notes.checkpoint(&position, bytes, began.elapsed().as_secs_f64());
+        if std::mem::take(&mut self.answers) && held.is_ok() {
+            tracing::info!(step, "checkpoint of step {step} written, as was asked; training goes on");
+        }
         held
     }
 }

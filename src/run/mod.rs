@@ -5,6 +5,7 @@ mod error;
 mod keeping;
 mod notes;
 mod observers;
+mod place;
 mod point;
 mod profile;
 mod standing;
@@ -13,7 +14,7 @@ mod state_files;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 
 use tch::Device;
@@ -37,10 +38,12 @@ use crate::weights;
 
 use keeping::{Keeping, Ledger};
 use notes::{Notes, Noting};
+use place::Footprint;
 use point::{Point, ShowsStart};
 use profile::Profile;
 
 pub use error::RunError;
+pub use place::{Place, place};
 pub use profile::ProfileError;
 pub use standing::{Already, StandingError};
 pub use state_files::StateError;
@@ -58,6 +61,15 @@ pub enum Start {
     Fresh,
     /// Where the newest checkpoint of the run in this directory is; from the second start on, as [`Start::Resume`].
     Fork(PathBuf),
+}
+
+/// Requests from outside to a run that is under way, raised by whoever handles signals.
+#[derive(Clone, Debug, Default)]
+pub struct Requests {
+    /// 0, until a signal of this number asks to end, with a checkpoint, after the step in hand.
+    pub stop: Arc<AtomicUsize>,
+    /// Asks for a checkpoint after the step in hand; lowered when it is seen.
+    pub checkpoint: Arc<AtomicBool>,
 }
 
 /// How a command ended that asked for a trained network.
@@ -85,22 +97,24 @@ pub struct Finished {
     pub seconds: f64,
 }
 
-/// Trains as `resolved` says, in the directory `logdir` (see [`place`]). `stop` is 0 until a signal of that number asks to end after the step that is running.
+/// Trains as `resolved` says, in the directory `logdir` (see [`place`]), and heeds `requests` on the way.
 pub fn run(
     logdir: &Path,
     resolved: &Resolved,
     start: &Start,
     progress: &mut dyn Progress,
-    stop: &AtomicUsize,
+    requests: &Requests,
 ) -> Result<Ended, RunError> {
     let started = Instant::now();
+    // Training has threads of its own; OpenMP's, where they cannot be had, end the process without a word.
+    tch::set_num_threads(1);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let textfile = resolved.config.metrics_textfile.as_deref();
     let profile = Profile::new(resolved.config.profile.as_deref(), logdir, textfile)?;
-    let textfile = textfile.map(|path| Textfile::new(path, None)).transpose()?;
+    let textfile = textfile.map(|path| Textfile::new(path, |dir| run_dir::makes(logdir, dir))).transpose()?;
     operators::watch(profile.trace());
     let notes = RefCell::new(Notes::new(resolved, textfile, Arc::clone(&clock)));
-    let ended = run_in(logdir, resolved, start, progress, stop, &notes, &profile, &clock, started);
+    let ended = run_in(logdir, resolved, start, progress, requests, &notes, &profile, &clock, started);
     profile.finish();
     let mut notes = notes.borrow_mut();
     match &ended {
@@ -127,27 +141,13 @@ pub fn run(
     ended
 }
 
-/// The directory of the run that `resolved` describes, if it were started now.
-pub fn place(resolved: &Resolved, clock: &dyn Clock) -> Result<PathBuf, RunError> {
-    let config = &resolved.config;
-    let logdir = config.logdir.clone().ok_or(RunError::NoLogdir)?;
-    let Some(template) = &config.run_name else { return Ok(logdir) };
-    let host = || Some(gethostname::gethostname().to_string_lossy().into_owned());
-    let setting = |key: &str| {
-        let mut values = resolved.values().map(|(knob, text, _)| (knob.key, text.to_owned()));
-        values.find(|(known, _)| *known == key).map(|(_, text)| text)
-    };
-    let lookup = |field: &str| if field == "host" { host() } else { setting(field) };
-    Ok(template.name(clock.now(), &lookup)?.within(&logdir)?)
-}
-
 #[expect(clippy::too_many_arguments, reason = "what `run` has set up, taken apart once")]
 fn run_in(
     logdir: &Path,
     resolved: &Resolved,
     start: &Start,
     progress: &mut dyn Progress,
-    stop: &AtomicUsize,
+    requests: &Requests,
     notes: &RefCell<Notes>,
     profile: &Profile,
     clock: &Arc<dyn Clock>,
@@ -181,6 +181,7 @@ fn run_in(
     let dataset = dataset(config)?;
     let network = Arc::new(Network::build(&config.architecture, dataset.train.shape(), dataset.classes.len())?);
 
+    let footprint = Footprint::before(logdir);
     let dir = RunDir::open(logdir)?;
     profile.hold(dir.held());
     let store = Store::on(dir.disk().clone(), dir.checkpoints()).bounded(state_files::lengths(&network));
@@ -193,6 +194,7 @@ fn run_in(
     let job = Job {
         resolved,
         dir: &dir,
+        footprint: &footprint,
         store: &store,
         dataset: &dataset,
         network: &network,
@@ -203,13 +205,15 @@ fn run_in(
         profile,
         clock,
     };
-    job.train(start, &mut Noting { notes, profile, console: progress }, stop).map(Ended::Finished)
+    job.train(start, &mut Noting { notes, profile, console: progress }, requests).map(Ended::Finished)
 }
 
 /// All that does not change while a run is trained, rolled back and trained again.
 struct Job<'a> {
     resolved: &'a Resolved,
     dir: &'a RunDir,
+    /// What this start has made, until the run has its configuration.
+    footprint: &'a Footprint,
     store: &'a Store,
     dataset: &'a Dataset,
     network: &'a Arc<Network>,
@@ -222,11 +226,11 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn train(&self, start: &Start, progress: &mut dyn Progress, stop: &AtomicUsize) -> Result<Finished, RunError> {
+    fn train(&self, start: &Start, progress: &mut dyn Progress, requests: &Requests) -> Result<Finished, RunError> {
         let Job { resolved, dir, store, notes, clock, .. } = *self;
         let config = &resolved.config;
         let began = clock.now();
-        let mut point = point::of(self, start)?;
+        let mut point = point::of(self, start).inspect_err(|_| self.footprint.erase())?;
         if *start == Start::Fresh {
             store.clear()?;
             dir.clear()?;
@@ -240,7 +244,7 @@ impl Job<'_> {
         self.announce(&point);
         let mut went_back_before = None;
         let trained = loop {
-            let (trained, ledger) = self.attempt(&mut point, progress, stop)?;
+            let (trained, ledger) = self.attempt(&mut point, progress, requests)?;
             // Whatever it was that failed: where the directory is gone nothing of it is told in another one.
             if let (Err(_), Err(lost)) = (&trained, dir.check_held()) {
                 return Err(RunDirError::from(lost).into());
@@ -320,7 +324,7 @@ impl Job<'_> {
         &self,
         point: &mut Point,
         progress: &mut dyn Progress,
-        stop: &AtomicUsize,
+        requests: &Requests,
     ) -> Result<(Result<Outcome, FitError>, Ledger), RunError> {
         let Job { resolved, dir, store, dataset, network, device, threads, notes, profile, clock, .. } = *self;
         let config = &resolved.config;
@@ -352,7 +356,7 @@ impl Job<'_> {
             precision: config.precision,
             on_non_finite: if config.on_nan == OnNan::Skip { OnNonFinite::Skip } else { OnNonFinite::Stop },
             left_out: &point.ledger.left_out,
-            stop,
+            stop: &requests.stop,
             trace: profile.trace(),
         };
         match &point.shows_start {
@@ -382,6 +386,8 @@ impl Job<'_> {
             latest: Instant::now(),
             looked: Instant::now(),
             notes,
+            requested: &requests.checkpoint,
+            answers: false,
         };
         let trained = train::fit(&fit, &mut point.state, &mut watches, &mut log, &mut keeping, progress);
         drop(watches);

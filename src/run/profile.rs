@@ -130,7 +130,7 @@ fn check(path: &Path, logdir: &Path, figures: Option<&Path>) -> Result<(), Profi
     }
     if !dir.is_dir() {
         // The run makes its own directory, and has looked whether it can.
-        let is_made = is_within && !dir.exists();
+        let is_made = run_dir::makes(logdir, dir) && !dir.exists();
         return if is_made { Ok(()) } else { Err(ProfileError::NoDir { path: own(), dir: dir.to_owned() }) };
     }
     rustix::fs::access(dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)

@@ -148,12 +148,14 @@ def test_prometheus_reads_the_textfile(run):
         assert len(family.samples) == 1, name
     assert found["trainer_last_success_timestamp_seconds"].samples[0].value == 1764000220.5
     assert found["trainer_checkpoint_bytes"].samples[0].value == 3 * 4887512
-    assert set(found["trainer_build_info"].samples[0].labels) == {"version", "revision"}
+    assert set(found["trainer_build_info"].samples[0].labels) == {"version", "revision", "schedule"}
+    assert {family.samples[0].labels["schedule"] for family in found.values()} == {"trainer"}
 
 
 def test_a_label_of_any_text_comes_through(run):
-    for name, family in families(run / "named.prom").items():
-        assert family.samples[0].labels["run"] == 'a "quoted" \\ name\nof two lines', name
+    stem = 'a "quoted" \\ name\nof two lines'
+    for name, family in families(run / f"{stem}.prom").items():
+        assert family.samples[0].labels["schedule"] == stem, name
 
 
 def test_a_failure_leaves_the_time_of_the_last_success(run):

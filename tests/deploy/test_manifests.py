@@ -4,7 +4,9 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -164,6 +166,30 @@ def test_cron_goes_on_after_75_and_after_nothing_else(tmp_path):
                        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "LAST": str(last)})
         calls = (tmp_path / "calls").read_text(encoding="utf-8").splitlines()
         assert calls == ["--quiet --run-name 2026-01-02 --warm-start latest"] * 3
+
+
+@pytest.mark.parametrize("signal_name, sent", [(None, []), ("USR2", ["USR2"]), ("TERM", ["TERM"])])
+@pytest.mark.parametrize("code", [0, 65, 75])
+def test_slurm_puts_back_what_was_stopped_and_nothing_else(tmp_path, code, signal_name, sent):
+    waits = "while [ ! -s heard ]; do sleep 0.02; done" if signal_name else ":"
+    trainer = f"""trap 'echo USR2 >>heard' USR2; trap 'echo TERM >>heard' TERM
+        echo "$*" >calls; {waits}; exit {code}"""
+    for name, text in [("trainer", trainer), ("scontrol", 'echo "$*" >requeued')]:
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    job = subprocess.Popen(["bash", DEPLOY / "slurm.sh", "--seed", "3"], cwd=tmp_path, env={
+        "PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7", "TRAINER_LOGDIR": "/logs"})
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "calls").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if signal_name:
+        job.send_signal(getattr(signal, f"SIG{signal_name}"))
+    ended = job.wait(timeout=30)
+    assert (tmp_path / "calls").read_text(encoding="utf-8") == "--logdir /logs --run-name job-7 --seed 3\n"
+    heard = tmp_path / "heard"
+    assert (heard.read_text(encoding="utf-8").split() if heard.exists() else []) == sent
+    assert (tmp_path / "requeued").exists() == (code == 75)
+    assert ended == (0 if code == 75 else code)
 
 
 def test_the_readme_has_every_code():
