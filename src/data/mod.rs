@@ -9,6 +9,7 @@ mod figure;
 pub mod idx;
 pub mod look;
 mod mapping;
+pub mod mirrors;
 pub mod photo;
 pub mod pixels;
 pub mod places;
