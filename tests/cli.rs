@@ -700,20 +700,23 @@ fn no_argument_steers_the_terminal_through_an_error() {
     }
 }
 
+/// Flags, the file that is found with them, and the way to get there from the usual layout.
+type Layout<'a> = (&'a str, &'a str, &'a dyn Fn(&Sandbox));
+
 #[test]
 fn data_sets_are_found_in_the_layouts_of_other_programs() {
-    let layouts: [(&str, &str, &dyn Fn(&Sandbox)); 6] = [
+    let layouts: [Layout<'_>; 6] = [
         // Kaggle's archive: beside each file a directory of its other name, with the file inside or without.
         ("", "data/mnist/train-images.idx3-ubyte", &|s| {
             for (path, dotted) in [(TRAIN_IMAGES, "train-images.idx3-ubyte"), (TEST_LABELS, "t10k-labels.idx1-ubyte")] {
-                std::fs::rename(s.path(path), s.path(&format!("data/mnist/{dotted}"))).unwrap();
+                std::fs::rename(s.path(path), s.path(format!("data/mnist/{dotted}"))).unwrap();
                 s.create_dir(path);
             }
         }),
         ("", "data/mnist/train-images-idx3-ubyte/train-images-idx3-ubyte", &|s| {
             std::fs::rename(s.path(TRAIN_IMAGES), s.path("images")).unwrap();
             s.create_dir(TRAIN_IMAGES);
-            std::fs::rename(s.path("images"), s.path(&format!("{TRAIN_IMAGES}/train-images-idx3-ubyte"))).unwrap();
+            std::fs::rename(s.path("images"), s.path(format!("{TRAIN_IMAGES}/train-images-idx3-ubyte"))).unwrap();
         }),
         ("", "data/MNIST/raw/train-images-idx3-ubyte", &|s| {
             s.create_dir("data/MNIST");

@@ -19,7 +19,7 @@ VOLATILE = ("images_per_second", "time/", "run/", "profile/", "_hparams_/")
 TIMES = {"seconds", "images_per_second", "attempts", "attempt", "log_bytes", "observers_share", "started", "ended",
          "finished", "wall", "wall_time", "program", "lost_log_entries", "lost_entries", "host", "pid", "run_id"}
 LOSSES = "event_log/lost_entries"  # there where something was lost, and only there
-FILES = ("model.safetensors", "optimizer.safetensors")
+FILES = ("model.safetensors", "optimizer.safetensors", "best.safetensors")
 
 
 def without_times(value):
@@ -49,7 +49,7 @@ class States:
     """The weights and the optimizer's memory after every step of the run that is not interrupted."""
 
     def __init__(self, logdir):
-        self.of = {step: {name: (path / name).read_bytes() for name in FILES}
+        self.of = {step: {name: (path / name).read_bytes() for name in FILES if (path / name).exists()}
                    for step, path in checkpoints(logdir).items()}
 
     def faults(self, logdir):
@@ -126,7 +126,7 @@ def files(logdir):
     """What has to be there with the same bytes: weights, the newest checkpoint's state, the projector's files."""
     logdir = Path(logdir)
     found = {}
-    for path in [logdir / "model.safetensors", *sorted(logdir.glob("plugins/**/*"))]:
+    for path in [logdir / "model.safetensors", logdir / "best.safetensors", *sorted(logdir.glob("plugins/**/*"))]:
         if path.is_file() and "tfevents" not in path.name:
             found[path.relative_to(logdir).as_posix()] = path.read_bytes()
     newest = list(checkpoints(logdir).items())[-1:]

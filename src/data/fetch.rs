@@ -7,25 +7,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_RANGE, HeaderMap, RANGE};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, StatusCode};
 
 use crate::data::dataset::DatasetName;
+use crate::data::mirrors::{Address, MirrorError, public_mirrors};
 use crate::data::places;
 use crate::data::source::{self, File, FileState, Unreadable};
 use crate::exit::{Classify, Exit};
 use crate::files::{Dir, Foreign};
 
-const MNIST_MIRRORS: [&str; 2] =
-    ["https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"];
-const FASHION_MNIST_MIRRORS: [&str; 2] = [
-    "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
-    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
-];
-
 /// How often a mirror is asked again after a transfer that broke off half-way.
 const RETRIES: usize = 4;
-/// What stands for a name and password, and for what follows a `?`, where an address is shown.
-const HIDDEN: &str = "***";
 
 /// What [`fetch`] is doing; shown as a line of plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +79,8 @@ pub struct Attempt {
 pub enum FetchError {
     #[error("{0} is drawn by the program, there is nothing to fetch")]
     NoFiles(DatasetName),
-    #[error("mirror `{url}` is no address to fetch from: {reason}; want one like https://example.org/mnist")]
-    Mirror { url: String, reason: String },
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     #[error("{} cannot be written: {error}", path.display())]
@@ -109,7 +101,7 @@ pub enum FetchError {
 impl Classify for FetchError {
     fn exit(&self) -> Exit {
         match self {
-            FetchError::NoFiles(_) | FetchError::Mirror { .. } => Exit::Usage,
+            FetchError::NoFiles(_) | FetchError::Mirror(_) => Exit::Usage,
             FetchError::Unreadable(error) => error.exit(),
             FetchError::Write { error, .. } => Exit::of_output(error),
             FetchError::Busy { .. } => Exit::CantCreate,
@@ -160,60 +152,6 @@ struct Patience {
     /// Bytes a second that are waited for, over each time of `read`: at first, as another mirror may be faster, and when
     /// none has been, as the line may be slow.
     paces: [u64; 2],
-}
-
-/// A mirror's address of one file. It may hold a password or a token, so only [`shown`](Address::shown) is ever told.
-struct Address {
-    url: Url,
-    shown: String,
-}
-
-impl Address {
-    /// The file `name` below the base address `mirror`.
-    fn new(mirror: &str, name: &str) -> Result<Address, FetchError> {
-        let refuse = |reason: String| Err(FetchError::Mirror { url: hidden(mirror), reason });
-        let mut url = match Url::parse(mirror) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") => url,
-            Ok(url) if mirror.contains("://") => return refuse(format!("its scheme is {}", url.scheme())),
-            Ok(_) => return refuse("it has no scheme".to_owned()),
-            Err(error) => return refuse(error.to_string()),
-        };
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push(name);
-        }
-        url.set_fragment(None);
-        let mut shown = url.clone();
-        // These fail for an address without a host alone, which http has.
-        if !url.username().is_empty() || url.password().is_some() {
-            let _ = shown.set_password(None);
-            let _ = shown.set_username(HIDDEN);
-        }
-        if url.query().is_some() {
-            shown.set_query(Some(HIDDEN));
-        }
-        Ok(Address { url, shown: shown.into() })
-    }
-}
-
-/// A text that is no address to fetch from, without what may be a name and password in it, and without what follows a `?`.
-fn hidden(text: &str) -> String {
-    let (start, rest) = text.find("://").map_or(("", text), |at| text.split_at(at + 3));
-    let (before, query) = rest.split_once('?').map_or((rest, ""), |(before, _)| (before, "?***"));
-    match rest.rsplit_once('@') {
-        Some((_, host)) => {
-            let host = host.split_once('?').map_or(host, |(host, _)| host);
-            format!("{start}{HIDDEN}@{host}{query}")
-        }
-        None => format!("{start}{before}{query}"),
-    }
-}
-
-fn public_mirrors(name: DatasetName) -> &'static [&'static str] {
-    match name {
-        DatasetName::Mnist => &MNIST_MIRRORS,
-        DatasetName::FashionMnist => &FASHION_MNIST_MIRRORS,
-        DatasetName::Synthetic => &[],
-    }
 }
 
 /// The files of a directory that are there as published.

@@ -13,6 +13,7 @@ mod ink;
 mod lines;
 pub mod look;
 mod mapping;
+pub mod mirrors;
 mod parts;
 pub mod photo;
 pub mod pixels;

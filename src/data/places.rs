@@ -151,8 +151,7 @@ pub(super) fn other_form(dir: &Path) -> Option<Obstacle> {
 /// The names that a published file goes by, in the order of preference.
 fn spellings(file: &File) -> [String; 4] {
     let (plain, dotted) = (file.stem.to_owned(), file.stem.replace("-idx", ".idx"));
-    let gzipped = [format!("{plain}.gz"), format!("{dotted}.gz")];
-    let [plain_gz, dotted_gz] = gzipped;
+    let (plain_gz, dotted_gz) = (format!("{plain}.gz"), format!("{dotted}.gz"));
     [plain, dotted, plain_gz, dotted_gz]
 }
 
