@@ -391,11 +391,11 @@ fn sampled(plane: &Plane, x: f32, y: f32) -> f32 {
     above * (1.0 - v) + below * v
 }
 
-/// Left, top, right and bottom of what is at least half inked.
+/// Left, top, right and bottom of what is inked, with most of what fades.
 fn extent(plane: &Plane) -> (f32, f32, f32, f32) {
     let mut found: Option<(u32, u32, u32, u32)> = None;
     for (x, y, pixel) in plane.enumerate_pixels() {
-        if pixel.0[0] >= 0.5 {
+        if pixel.0[0] >= 0.15 {
             let (left, top, right, bottom) = found.unwrap_or((x, y, x, y));
             found = Some((left.min(x), top.min(y), right.max(x), bottom.max(y)));
         }

@@ -9,6 +9,9 @@ const SPECK: usize = 25;
 /// A part that touches the edge of the picture has to have this many times the ink of one that does not.
 const OUTSIDER: f32 = 8.0;
 
+/// And one that lies along a third of all edges, as a scanner's border does.
+const BORDER: f32 = 1000.0;
+
 /// Pixels that belong to something.
 #[derive(Clone)]
 pub(super) struct Mask {
@@ -160,7 +163,11 @@ impl Mask {
         let weight = |part: &Part| {
             let x = (part.frame.left + part.frame.right) as f32 / width - 1.0;
             let y = (part.frame.top + part.frame.bottom) as f32 / height - 1.0;
-            let outside = if part.touches_edge() { OUTSIDER } else { 1.0 };
+            let outside = match part.contact.iter().sum::<usize>() {
+                0 => 1.0,
+                contact if contact * 3 > 2 * (self.width + self.height) => BORDER,
+                _ => OUTSIDER,
+            };
             part.ink * (-(x * x + y * y)).exp() / outside
         };
         let mut main = (0..parts.len()).max_by(|&a, &b| weight(&parts[a]).total_cmp(&weight(&parts[b])))?;
@@ -240,6 +247,8 @@ mod tests {
         let figure = |x, y| within(x, y, (40, 25, 48, 55));
         let band = choice(|x, y| figure(x, y) || x < 12).unwrap();
         assert_eq!((band.frame, band.others), (frame((40, 25, 48, 55)), 0));
+        let border = |x, y| !within(x, y, (9, 9, 90, 79));
+        assert_eq!(choice(|x, y| figure(x, y) || border(x, y)).unwrap().frame, frame((40, 25, 48, 55)));
         let ring = |x, y| within(x, y, (20, 10, 70, 70)) && !within(x, y, (24, 14, 66, 66));
         assert_eq!(choice(|x, y| figure(x, y) || ring(x, y)).unwrap().frame, frame((40, 25, 48, 55)));
         // Unless nothing else is there.

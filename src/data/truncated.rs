@@ -21,20 +21,21 @@ pub(super) enum Missing {
 }
 
 /// Image data that take the place of what is missing in a JPEG file: enough for the first of the blocks.
-const SUBSTITUTE: usize = 1 << 12;
+const SUBSTITUTE: [u8; 4096] = [0x55; 4096];
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// Decompressed PNG data of more bytes than this are not looked at.
 const MOST: u64 = 1 << 29;
 
 /// Nothing if the file goes on to its end, or ends before its image data.
 ///
-/// The data of the last scan are ended in two ways: at once, and after zeros, which are codes in every table (ITU-T T.81).
+/// The data of the last scan are ended in two ways: at once, after which decoders go on with zeros, and after other bits. Those
+/// begin codes of any table, as all ones alone are no code (ITU-T T.81, annex C).
 pub(super) fn jpeg(bytes: &[u8]) -> Option<Ended> {
     let JpegEnd::InScan = jpeg_end(bytes) else { return None };
     // The first byte of a marker, or of a stuffed pair.
     let kept = bytes.strip_suffix(&[0xff]).unwrap_or(bytes);
     let with = |substitute: &[u8]| [kept, substitute, &[0xff, 0xd9]].concat();
-    Some(Ended { bytes: with(&[]), missing: Missing::Differs(with(&[0; SUBSTITUTE])) })
+    Some(Ended { bytes: with(&[]), missing: Missing::Differs(with(&SUBSTITUTE)) })
 }
 
 /// The place at which a JPEG file ends.
