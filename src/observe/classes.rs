@@ -78,7 +78,7 @@ fn table(confusion: &Confusion, scores: &Scores, classes: &[String]) -> String {
         let support = grouped(score.support as usize);
         [mark, card::class_name(classes, class), precision, recall, f1, support, taken.unwrap_or_default()]
     };
-    let headings = ["", "class", "precision", "recall", "F1", "images", "most often predicted as"];
+    let headings = ["", "class", "precision", "recall", "F1", "images", "most often misclassified as"];
     Table { headings, rows: scores.classes.iter().enumerate().map(row).collect() }.markdown()
 }
 
@@ -95,7 +95,7 @@ mod tests {
         let predictions = Predictions::new(4, probabilities, samples.iter().map(|&(label, _)| label).collect());
         let confusion = Confusion::of(&predictions);
         let classes = ["cat", "a|b", "dog", "none"].map(str::to_owned);
-        let want = "|  | class | precision | recall | F1 | images | most often predicted as |\n\
+        let want = "|  | class | precision | recall | F1 | images | most often misclassified as |\n\
                     | --- | --- | --- | --- | --- | --- | --- |\n\
                     | **lowest precision** | `cat` | `0.6667` | `1.0000` | `0.8000` | `2` |  |\n\
                     | **lowest F1, recall** | `a|b` | `1.0000` | `0.5000` | `0.6667` | `2` | `cat (1 image)` |\n\
