@@ -27,17 +27,14 @@ impl Sessions {
             Some(What::FileVersion(version)) => {
                 let number = version.rsplit("brain.Event:").next().unwrap_or_default();
                 self.version = Some(number.trim().parse().unwrap_or(-1.0));
+                None
             }
-            Some(What::SessionLog(log)) if log.status() == SessionStatus::Start => {
-                if self.version.is_some_and(|version| version >= SESSIONS)
-                    && std::mem::replace(&mut self.has_started, true)
-                {
-                    return Some(event.step);
-                }
+            Some(What::SessionLog(log)) if log.status() == SessionStatus::Start && self.version >= Some(SESSIONS) => {
+                let has_started = std::mem::replace(&mut self.has_started, true);
+                has_started.then_some(event.step)
             }
-            _ => {}
+            _ => None,
         }
-        None
     }
 }
 

@@ -109,6 +109,9 @@ def others(tmp_path_factory):
     write(logs / "without_start", [version(), *losses(range(5), 0.5)], [version(), *losses(range(5, 9), 0.25)])
     write(logs / "strange", [version(), scalar("näm/e \"x\", 'y'\n", 0, 1e-30), scalar("loss", 1, math.inf),
                              scalar("loss", 2, -math.inf), scalar("loss", 3, math.nan), scalar("loss", 1 << 40, -0.0)])
+    named = scalar("named", 0, 0.5)
+    named.summary.value[0].metadata.plugin_data.plugin_name = "of its own"
+    write(logs / "old_form", [version(), named])
     write(logs / "deep" / "er" / "run", [version(), *losses([0], 0.1)])
     dead = logs / "dead"
     write(dead, [version(), *losses(range(3), 0.5)], [version(), *losses(range(3, 5), 0.5)])

@@ -133,17 +133,17 @@ impl Series {
     }
 }
 
-/// The plugin that shows a value, and the form in which it is stored.
+/// The plugin that shows a value, and the form in which it is stored. Old forms have one each, whatever their metadata
+/// says: both loaders convert them.
 pub(super) fn kind(value: &Value) -> (&str, Form) {
     let named = value.metadata.as_ref().and_then(|metadata| metadata.plugin_data.as_ref());
     let named = named.map_or("", |data| data.plugin_name.as_str());
-    let (usual, form) = match &value.value {
+    match &value.value {
         Some(Wire::SimpleValue(_)) => (plugin::SCALARS, Form::SimpleValue),
         Some(Wire::Image(_)) => (plugin::IMAGES, Form::Image),
         Some(Wire::Histo(_)) => (plugin::HISTOGRAMS, Form::Histo),
         Some(Wire::Audio(_)) => (plugin::AUDIO, Form::Audio),
-        Some(Wire::Tensor(_)) => ("", Form::Tensor),
-        None => ("", Form::None),
-    };
-    (if named.is_empty() { usual } else { named }, form)
+        Some(Wire::Tensor(_)) => (named, Form::Tensor),
+        None => (named, Form::None),
+    }
 }
