@@ -62,7 +62,8 @@ pub struct Known<'a> {
 #[derive(Debug, Default)]
 pub struct Sweep {
     sessions: BTreeMap<PathBuf, Session>,
-    experiments: Vec<proto::HparamsExperiment>,
+    /// With their directories.
+    experiments: Vec<(PathBuf, proto::HparamsExperiment)>,
     /// Directories above that have one, which wins where TensorBoard is started there.
     above: BTreeSet<PathBuf>,
     /// Directories with scalars, and their tags, of all but known runs.
@@ -169,7 +170,7 @@ impl Sweep {
             let data = value.metadata.and_then(|metadata| metadata.plugin_data);
             match data {
                 Some(data) if data.plugin_name == plugin::HPARAMS => {
-                    self.take_hparams(dir, &value.tag, &data.content, is_known)
+                    self.take_hparams(dir, &value.tag, &data.content, is_known);
                 }
                 Some(data) if data.plugin_name != plugin::SCALARS => {}
                 Some(_) => self.take_scalar(dir, value.tag),
@@ -182,7 +183,7 @@ impl Sweep {
     fn take_hparams(&mut self, dir: &Path, tag: &str, content: &[u8], is_known: bool) {
         match HparamsPluginData::decode(content).ok().and_then(|data| data.data) {
             Some(Data::Experiment(experiment)) if tag == EXPERIMENT_TAG => {
-                self.experiments.push(experiment);
+                self.experiments.push((dir.to_owned(), experiment));
                 self.above.insert(dir.to_owned());
             }
             Some(Data::SessionStartInfo(info)) if tag == SESSION_TAG => {
@@ -221,7 +222,7 @@ impl Sweep {
         for info in more.iter().filter(|info| differs(&info.name)) {
             add(&mut columns, info.to_wire());
         }
-        for info in self.experiments.iter().flat_map(|experiment| &experiment.hparam_infos) {
+        for info in self.experiments.iter().flat_map(|(_, experiment)| &experiment.hparam_infos) {
             add(&mut columns, info.clone());
         }
         for session in self.sessions.values().filter(|session| !session.is_known) {
@@ -243,7 +244,7 @@ impl Sweep {
             shown += 1;
         }
         let mut metrics: Vec<proto::MetricInfo> = own.metrics.iter().map(MetricInfo::to_wire).collect();
-        let named = self.experiments.iter().flat_map(|experiment| experiment.metric_infos.iter().cloned());
+        let named = self.experiments.iter().flat_map(|(_, experiment)| experiment.metric_infos.iter().cloned());
         for metric in named.chain(self.inferred_metrics()) {
             if metrics.len() < MOST_COLUMNS && metrics.iter().all(|known| known.name != metric.name) {
                 metrics.push(metric);
@@ -267,16 +268,19 @@ impl Sweep {
 
     /// The scalars of runs that no experiment speaks for, as TensorBoard takes them where there is none.
     fn inferred_metrics(&self) -> impl Iterator<Item = proto::MetricInfo> {
-        let speaks_for = |experiment: &proto::HparamsExperiment, session: &Session| {
-            session.hparams.keys().all(|name| experiment.hparam_infos.iter().any(|info| info.name == *name))
+        // Those of other sweeps may have columns of the same names.
+        let has_spoken = |dir: &Path, session: &Session| {
+            let names = |experiment: &proto::HparamsExperiment, name: &String| {
+                experiment.hparam_infos.iter().any(|info| info.name == *name)
+            };
+            let mut above = self.experiments.iter().filter(|(of, _)| dir.starts_with(of));
+            above.any(|(_, experiment)| session.hparams.keys().all(|name| names(experiment, name)))
         };
-        let is_left = |session: &Session| {
-            !session.is_known && !self.experiments.iter().any(|experiment| speaks_for(experiment, session))
-        };
+        let is_left = |dir: &Path, session: &Session| !session.is_known && !has_spoken(dir, session);
         let mut found = BTreeSet::new();
         for (dir, tags) in &self.scalars {
             let nearest = dir.ancestors().find_map(|above| self.sessions.get_key_value(above));
-            let Some((session, _)) = nearest.filter(|(_, session)| is_left(session)) else { continue };
+            let Some((session, _)) = nearest.filter(|(dir, session)| is_left(dir, session)) else { continue };
             let group = dir.strip_prefix(session).unwrap_or(dir).to_string_lossy();
             found.extend(tags.iter().map(|tag| (group.clone().into_owned(), tag.clone())));
         }
@@ -453,12 +457,17 @@ mod tests {
         torch.extend(session(&[("width", Hparam::Text("w".to_owned()))]));
         torch.extend(scalars(&["score", "noise"]));
         write(&theirs("torch/1.5/x.tfevents.1"), &torch);
+        // Of another sweep, with a column of the same name.
+        let other =
+            Experiment { hparams: vec![HparamInfo::new("units", HparamKind::Number, "")], ..Experiment::default() };
+        let other_columns = other.event_file(WallTime::default()).unwrap();
+        write(&theirs("other/x.tfevents.1"), &other_columns);
         // Neither ours nor of a session.
         write(&theirs("plain/x.tfevents.1"), &scalars(&["loss"]));
         write(&dir.path().join(COLUMNS), b"old");
         write(&theirs("fit/train/x.tfevents.1"), &scalars(&["of ours"]));
         let (hparams, metrics) = columns(dir.path());
-        assert_eq!(hparams, ["LR", "BATCH", "EPOCHS", "LIMIT", "width", "opt", "UNITS"]);
+        assert_eq!(hparams, ["LR", "BATCH", "EPOCHS", "LIMIT", "UNITS", "width", "opt"]);
         assert_eq!(metrics, ["validation:epoch_loss", ":score", ":top", "validation:f1"]);
     }
 
