@@ -156,7 +156,7 @@ pub fn unnest(logdir: &Path, name: &RunName) -> Result<PathBuf, UnnestError> {
     let events = run_dir::own_event_files(logdir).into_iter().filter_map(|path| path.file_name().map(OsStr::to_owned));
     let others = run_dir::own_names().filter(|name| ![LOCK, CONFIG].contains(name)).map(OsString::from);
     let names = events.chain(others).chain([LOCK, CONFIG].map(OsString::from));
-    for name in names.filter(|name| there(logdir, &name)) {
+    for name in names.filter(|name| there(logdir, name)) {
         let (from, to) = (logdir.join(&name), to.join(&name));
         rustix::fs::renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE)
             .or_else(|errno| match errno {
