@@ -138,9 +138,9 @@ fn what_belongs_to_another_user_is_not_written() {
         sandbox.create_dir("run");
         let path = sandbox.path(format!("run/{name}"));
         if name.contains('.') {
-            std::fs::write(&path, "").unwrap()
+            std::fs::write(&path, "").unwrap();
         } else {
-            std::fs::create_dir(&path).unwrap()
+            std::fs::create_dir(&path).unwrap();
         }
         chown(&path, Some(12345), None).unwrap();
         let before = sandbox.tree();
