@@ -40,7 +40,7 @@ impl Ink {
         let radius = ((shorter * window / 2.0).round() as usize).max(1);
         let light = light(image);
         let layers: Vec<(Plane, Plane)> =
-            channels(image, ground, light.as_ref()).into_iter().map(|channel| layer(channel, radius)).collect();
+            channels(image, ground, light.as_ref()).iter().map(|channel| layer(channel, radius)).collect();
         // The channel in which the pen stands out: red ink does not in red light.
         let mut relief = layers[0].0.clone();
         for (other, _) in &layers[1..] {
@@ -59,8 +59,8 @@ impl Ink {
 }
 
 /// The ground and the relief on it of one channel.
-fn layer(channel: Plane, radius: usize) -> (Plane, Plane) {
-    let soft = smoothed(&channel);
+fn layer(channel: &Plane, radius: usize) -> (Plane, Plane) {
+    let soft = smoothed(channel);
     // A small picture may be a drawing that fills it: it is taken to lie on more of its ground.
     let outside = (soft.width().min(soft.height()) < COARSE).then(|| quantile(soft.iter().copied(), 0.75));
     let ground = closed(&soft, radius, outside);

@@ -283,7 +283,7 @@ mod tests {
     fn four(x: u32, y: u32) -> bool {
         let upright = (110..118).contains(&x) && (30..120).contains(&y);
         let bar = (70..130).contains(&x) && (80..88).contains(&y);
-        let slant = y < 88 && y >= 30 && (70 + (88 - y) * 2 / 3..78 + (88 - y) * 2 / 3).contains(&x);
+        let slant = (30..88).contains(&y) && (70 + (88 - y) * 2 / 3..78 + (88 - y) * 2 / 3).contains(&x);
         upright || bar || slant
     }
 

@@ -93,7 +93,7 @@ impl Specimen {
         let specimen =
             Specimen { name: name.to_owned(), pixels: Vec::new(), label: None, changes, doubts, variants: Vec::new() };
         match look.shape.channels {
-            1 => Ok(specimen.of_shades(image, look, inversion)),
+            1 => Ok(specimen.of_shades(&image, look, inversion)),
             3 => Ok(specimen.of_colours(image, look, inversion)),
             channels => Err(SpecimenError::Channels { channels }),
         }
@@ -111,15 +111,15 @@ impl Specimen {
         self
     }
 
-    fn of_shades(mut self, image: DynamicImage, look: &Look, inversion: Inversion) -> Specimen {
-        let grey = grey(&image, &mut self.changes);
+    fn of_shades(mut self, image: &DynamicImage, look: &Look, inversion: Inversion) -> Specimen {
+        let grey = grey(image, &mut self.changes);
         if let Some(pixels) = as_it_is(&grey, look, inversion, &mut self.changes) {
             self.doubts.extend(is_blank(&pixels).then_some(Doubt::Blank));
             self.pixels = pixels;
             return self;
         }
         if let Framing::Balanced { side } = look.framing {
-            return self.of_strokes(&image, grey, side as f32, look, inversion);
+            return self.of_strokes(image, grey, side as f32, look, inversion);
         }
         let ground = ground(&grey, look.ground, inversion);
         self.pixels = drawn(grey, ground, look, &mut self.changes);
@@ -477,12 +477,13 @@ mod tests {
         let plain = of(&written(|_, _| 220), &look);
         assert!(plain.doubts.is_empty(), "{:?}", plain.doubts);
         let turned = |x: u32, y: u32| (x as f32 + 0.1 * y as f32, y as f32 - 0.1 * x as f32);
-        let grounds: [(&str, &dyn Fn(u32, u32) -> u8); 7] = [
+        type Shade<'a> = &'a dyn Fn(u32, u32) -> u8;
+        let grounds: [(&str, Shade<'_>); 7] = [
             ("table", &|x, y| {
                 let (u, v) = turned(x, y);
                 if (50.0..290.0).contains(&u) && (40.0..330.0).contains(&v) { 220 } else { 50 }
             }),
-            ("scanner's border", &|x, y| if x < 20 || y > 375 || y < 9 { 12 } else { 220 }),
+            ("scanner's border", &|x, y| if x < 20 || !(9..=375).contains(&y) { 12 } else { 220 }),
             ("ruled", &|x, y| if (turned(x, y).1 as i32).rem_euclid(60) < 3 { 90 } else { 220 }),
             ("squared", &|x, y| if x % 37 < 2 || y % 37 < 2 { 120 } else { 220 }),
             ("box", &|x, y| {
