@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
 
+use crate::eventlog::snapshots;
 use crate::exit::{Classify, Exit};
 use crate::files::Dir;
 use crate::run_dir::{self, CONFIG, LOCK, LockError, RunLock};
@@ -148,13 +149,20 @@ pub fn unnest(logdir: &Path, name: &RunName) -> Result<PathBuf, UnnestError> {
     {
         return Err(UnnestError::Taken { path: to });
     }
-    let held = held(if there(logdir, LOCK.as_ref()) { logdir } else { &to })?;
+    let is_moved = there(&to, LOCK.as_ref()) && !there(logdir, LOCK.as_ref());
+    let held = held(if is_moved { &to } else { logdir })?;
     let failed =
         |from: &Path, to: &Path, source| UnnestError::Move { from: from.to_owned(), to: to.to_owned(), source };
     std::fs::create_dir_all(&to).map_err(|source| failed(logdir, &to, source))?;
     // Last what makes it a run: until then this call finds it where it was.
     let events = run_dir::own_event_files(logdir).into_iter().filter_map(|path| path.file_name().map(OsStr::to_owned));
-    let others = run_dir::own_names().filter(|name| ![LOCK, CONFIG].contains(name)).map(OsString::from);
+    // Of what plugins of TensorBoard keep there, one directory is a run's.
+    let [plugins, ..] = snapshots::DIRS;
+    if there(logdir, snapshots::ROOT.as_ref()) {
+        std::fs::create_dir_all(to.join(plugins)).map_err(|source| failed(logdir, &to, source))?;
+    }
+    let others = run_dir::own_names().map(|name| if name == plugins { snapshots::ROOT } else { name });
+    let others = others.filter(|name| ![LOCK, CONFIG].contains(name)).map(OsString::from);
     let names = events.chain(others).chain([LOCK, CONFIG].map(OsString::from));
     for name in names.filter(|name| there(logdir, name)) {
         let (from, to) = (logdir.join(&name), to.join(&name));
@@ -166,6 +174,7 @@ pub fn unnest(logdir: &Path, name: &RunName) -> Result<PathBuf, UnnestError> {
             })
             .map_err(|errno| failed(&from, &to, errno.into()))?;
     }
+    let _ = std::fs::remove_dir(logdir.join(plugins));
     for dir in [&to, logdir] {
         // Where the file system cannot say, the move is done all the same.
         let _ = File::open(dir).and_then(|dir| dir.sync_all());

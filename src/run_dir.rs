@@ -28,6 +28,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::durable::fs::Fs;
 use crate::durable::{self, Disk};
+use crate::eventlog::file::{MARK, is_of_this_program};
 use crate::eventlog::snapshots;
 use crate::exit::{Classify, Exit};
 use crate::files::{Dir, Kind};
@@ -61,8 +62,6 @@ const OLD_STEPS: &str = "steps";
 pub const EXPERIMENT: &str = "events.out.tfevents.0000000000.hparams.v2";
 /// Entries among the checkpoints that are looked at for one.
 const NEIGHBOURS: usize = 1000;
-/// What makes a file an event file, to TensorBoard and to us.
-const MARK: &str = ".tfevents.";
 
 /// Why a directory cannot hold this run.
 #[derive(Debug, thiserror::Error)]
@@ -196,10 +195,11 @@ pub fn own_names() -> impl Iterator<Item = &'static str> {
     FILES.into_iter().chain(DIRS)
 }
 
-/// The event files in the directory of a run that are its own: not the columns of runs that lie there.
+/// The event files in the directory of a run that are its own: not those of other programs, nor the columns of runs that lie
+/// there.
 pub fn own_event_files(dir: &Path) -> Vec<PathBuf> {
     let mut files = event_files(dir);
-    files.retain(|path| !path.ends_with(EXPERIMENT));
+    files.retain(|path| !path.ends_with(EXPERIMENT) && is_of_this_program(path));
     files
 }
 
@@ -364,7 +364,11 @@ impl RunDir {
 
     /// Curves that an unfinished run left here.
     pub fn has_events(&self) -> bool {
-        Run::ALL.iter().flat_map(|&run| event_files(&self.dir_of(run))).any(|path| !is_of_hparams(&path))
+        let of = |&run: &Run| {
+            let dir = self.dir_of(run);
+            if dir == self.path { own_event_files(&dir) } else { event_files(&dir) }
+        };
+        Run::ALL.iter().flat_map(of).any(|path| !is_of_hparams(&path))
     }
 
     /// What says how the run ended, if it has.
@@ -387,10 +391,10 @@ impl RunDir {
         // The result first: a crash half-way leaves an unfinished run, never a finished one without its curves.
         let mut files: Vec<PathBuf> = [RESULT, WEIGHTS, BEST, CONFIG, JOURNAL].map(|name| self.path.join(name)).into();
         files.extend(self.session_ends());
-        files.extend(Run::ALL.iter().flat_map(|run| event_files(&run.within(&self.path))));
-        files.extend(event_files(&self.path.join(OLD_STEPS)));
-        // The columns of runs that lie in this directory are theirs.
-        files.retain(|path| !path.ends_with(EXPERIMENT));
+        files.push(self.path.join(SESSION_START));
+        files.extend(own_event_files(&self.path));
+        let below = [Run::Train.dir(), Run::Validation.dir(), OLD_STEPS];
+        files.extend(below.iter().flat_map(|dir| event_files(&self.path.join(dir))));
         self.remove(files)?;
         let _ = self.disk.remove_dir(&self.path.join(OLD_STEPS));
         self.remove_snapshots(Step::ZERO)

@@ -172,9 +172,13 @@ fn write_experiment(parent: &Path) -> Result<usize, SessionError> {
     for _ in 0..TRIES {
         let sweep = Sweep::read(parent, known);
         let bytes = sweep.event_file(&experiment(), &more_columns(), WallTime::default())?;
-        let mut is_new = false;
-        for dir in sweep.above().chain([parent]) {
-            is_new |= replace(&dir.join(EXPERIMENT), &bytes)?;
+        let mut is_new = replace(&parent.join(EXPERIMENT), &bytes)?;
+        for dir in sweep.above() {
+            match replace(&dir.join(EXPERIMENT), &bytes) {
+                Ok(is_other) => is_new |= is_other,
+                // Somebody else's directory: TensorBoard shows their columns alone where it is started there.
+                Err(error) => tracing::debug!("HParams' columns: {error}"),
+            }
         }
         if !is_new {
             break;

@@ -75,10 +75,10 @@ fn rows_are_written_whole_or_not_at_all() {
     sandbox.link("link", "all.csv");
     let before = sandbox.tree();
     for (output, code, says) in [
-        ("link", 73, "cannot write link: there is something else than a regular file"),
-        ("logs", 73, "cannot write logs: there is something else than a regular file"),
+        ("link", 73, "cannot write link: it is a symbolic link, want a regular file"),
+        ("logs", 73, "cannot write logs: it is a directory, want a regular file"),
         ("none/all.csv", 73, "cannot write none/all.csv: No such file or directory"),
-        ("/dev/full", 73, "cannot write /dev/full: there is something else than a regular file"),
+        ("/dev/full", 73, "cannot write /dev/full: it is a device, want a regular file"),
     ] {
         let outcome = inspect(&sandbox, ["logs", "--export", "csv", "--output", output]);
         assert_eq!(outcome.code(), code, "{output}: {}", outcome.stderr);

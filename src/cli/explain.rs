@@ -77,6 +77,9 @@ pub(super) fn command() -> Command {
 pub(super) fn explain(matches: &ArgMatches) -> Result<(), Failure> {
     let resolved = flags::resolve(matches)?;
     Console::start(resolved.config.quiet, resolved.config.log_format);
+    for warning in &resolved.warnings {
+        tracing::warn!("{warning}");
+    }
     let Question { saved, specimens, mut failures, inquiry, out } = Question::of(matches, &resolved)?;
     if !specimens.is_empty() {
         let (replies, refused) = inquiry.ask(&saved, specimens);

@@ -10,7 +10,7 @@ use super::{Failure, flags, option, print};
 use crate::data::{Change, Doubt, Specimen};
 use crate::saved::{Answer, Origin};
 use crate::telemetry::Console;
-use crate::terminal::{columns, printable};
+use crate::terminal::{columns, printable, safe_json};
 use crate::types::Percent;
 
 /// More classes than this are no classes of ours.
@@ -74,7 +74,7 @@ pub(super) fn predict(matches: &ArgMatches) -> Result<(), Failure> {
     rows.iter().for_each(|row| pictures::doubted(&row.specimen.name, &row.doubts));
     if !rows.is_empty() {
         let lines: Vec<String> = match json {
-            true => rows.iter().map(|row| row.json(&saved.classes, &saved.origin).to_string()).collect(),
+            true => rows.iter().map(|row| safe_json(&row.json(&saved.classes, &saved.origin).to_string())).collect(),
             false => {
                 iter::once(format!("weights: {}", saved.origin)).chain(table(&rows, &saved.classes, top)).collect()
             }

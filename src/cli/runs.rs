@@ -9,7 +9,7 @@ use super::pictures::{text, wrong};
 use super::{Failure, note, option, path, path_parser, print};
 use crate::catalogue::{self, Listing, Run, Size, State};
 use crate::exit::Exit;
-use crate::terminal::{Side, columns, printable, printable_path};
+use crate::terminal::{Side, columns, printable, printable_path, safe_json};
 use crate::types::{Clock, SystemClock, WallTime};
 
 pub(super) fn command() -> Command {
@@ -77,7 +77,7 @@ pub(super) fn runs(matches: &ArgMatches) -> Result<(), Failure> {
     }
     let rows = chosen.into_iter().map(|run| (run, run.size()));
     let lines: Vec<String> = match matches.get_flag("json") {
-        true => rows.map(|(run, size)| object(run, size, now).to_string()).collect(),
+        true => rows.map(|(run, size)| safe_json(&object(run, size, now).to_string())).collect(),
         false => table(&rows.collect::<Vec<_>>(), now),
     };
     print(&lines.join("\n"))

@@ -14,6 +14,7 @@ mod lines;
 pub mod look;
 mod mapping;
 pub mod mirrors;
+mod part;
 mod parts;
 pub mod photo;
 pub mod pixels;

@@ -17,7 +17,7 @@ use crate::files;
 /// Longer files than this are not read.
 const MAX_FILE: u64 = 64 << 20;
 /// More pixels than this are not decoded: a camera's 64 megapixels just fit.
-const MAX_PIXELS: u64 = 1 << 26;
+pub(super) const MAX_PIXELS: u64 = 1 << 26;
 /// What a decoder may allocate, in bytes: that many pixels of the widest kind, 16-bit RGBA.
 const MAX_DECODED: u64 = MAX_PIXELS * 8;
 /// A picture of which more than this share of the rows is missing is refused.

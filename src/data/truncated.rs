@@ -6,6 +6,8 @@ use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 
+use super::photo::MAX_PIXELS;
+
 /// A file that ended early, with an end.
 pub(super) struct Ended {
     pub bytes: Vec<u8>,
@@ -110,6 +112,9 @@ pub(super) fn png(bytes: &[u8]) -> Option<Ended> {
         let ended = [&bytes[..bytes.len() - rest.len()], &chunk(b"IEND", &[])].concat();
         return is_whole.then_some(Ended { bytes: ended, missing: Missing::Rows(0) });
     }
+    if u64::from(header.width) * u64::from(header.height) > MAX_PIXELS {
+        return None; // refused for its size by whoever reads it
+    }
     let expected = header.row.checked_mul(u64::from(header.height)).filter(|expected| *expected <= MOST)?;
     let mut rows = Vec::new();
     // The error is that the data end; what was read before it stays.
@@ -126,6 +131,7 @@ pub(super) fn png(bytes: &[u8]) -> Option<Ended> {
 
 /// What IHDR says of the size of the data (PNG specification, 11.2.1).
 struct Header {
+    width: u32,
     height: u32,
     /// Bytes of a row with that of its filter.
     row: u64,
@@ -135,7 +141,7 @@ struct Header {
 impl Header {
     fn of(body: &[u8]) -> Option<Header> {
         let &[w0, w1, w2, w3, h0, h1, h2, h3, depth, colour, _, _, interlace] = body else { return None };
-        let width = u64::from(u32::from_be_bytes([w0, w1, w2, w3]));
+        let width = u32::from_be_bytes([w0, w1, w2, w3]);
         let channels = match colour {
             0 | 3 => 1,
             2 => 3,
@@ -143,8 +149,8 @@ impl Header {
             6 => 4,
             _ => return None,
         };
-        let row = (width * channels * u64::from(depth)).div_ceil(8) + 1;
-        Some(Header { height: u32::from_be_bytes([h0, h1, h2, h3]), row, is_interlaced: interlace != 0 })
+        let row = (u64::from(width) * channels * u64::from(depth)).div_ceil(8) + 1;
+        Some(Header { width, height: u32::from_be_bytes([h0, h1, h2, h3]), row, is_interlaced: interlace != 0 })
     }
 }
 

@@ -100,9 +100,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path().join("target"), &link).unwrap();
-        for path in [&link, dir.path()] {
+        for (path, found) in [(link.as_path(), "a symbolic link"), (dir.path(), "a directory")] {
             let error = Draft::create(path).unwrap_err();
-            let want = format!("cannot write {}: there is something else than a regular file", path.display());
+            let want = format!("cannot write {}: it is {found}, want a regular file; move it away", path.display());
             assert_eq!((error.to_string(), error.exit()), (want, Exit::CantCreate));
         }
         assert_eq!(names(dir.path()), ["link"]);

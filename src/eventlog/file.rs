@@ -8,11 +8,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::event::{self, EncodeError, What};
+use super::reader::EventReader;
 use super::record;
 use super::summary::Value;
 use super::tally::{Kind, Tally};
 use crate::exit::{Classify, Exit};
-use crate::files::Dir;
+use crate::files::{self, Dir};
 use crate::types::{Step, WallTime};
 
 /// What TensorBoard calls an event file: its name has this in it.
@@ -22,7 +23,8 @@ const PREFIX: &str = "events.out.tfevents.";
 /// The largest number of ten digits.
 const LAST_NUMBER: u64 = 9_999_999_999;
 /// Bytes of a file's name, at most.
-const LONGEST_NAME: usize = 255;
+/// Characters of a name, with room for what is put behind the last one when a run ends.
+const LONGEST_NAME: usize = 240;
 pub(super) const WRITER: &str = "trainer";
 /// Bytes gathered before they are written.
 const BUFFER: usize = 64 << 10;
@@ -331,6 +333,16 @@ impl Backlog {
         event::append_what(&mut self.bytes, wall_time, step, what, &mut self.tally)?;
         self.records += 1;
         Ok(())
+    }
+}
+
+/// Whether a file says that this program wrote it, or is torn before it says anything.
+pub fn is_of_this_program(path: &Path) -> bool {
+    let Ok(file) = files::open(path) else { return false };
+    match EventReader::new(file).next() {
+        Some((_, Ok(event))) => event.source_metadata.is_some_and(|source| source.writer == WRITER),
+        Some((_, Err(error))) => error.is_truncation(),
+        None => true,
     }
 }
 

@@ -146,7 +146,7 @@ impl Run {
         if files.is_empty() {
             return Ok(None);
         }
-        let dir = paths.first().and_then(|path| crate::files::Dir::open(path.parent()?).ok());
+        let dir = paths.first().and_then(|path| Some(crate::files::Dir::above(path).ok()?.0));
         for (name, epoch, bytes) in dir.map(|dir| snapshots::listed(&dir)).unwrap_or_default() {
             let step = i64::try_from(epoch).unwrap_or(i64::MAX);
             let sample = Sample { step, bytes, number: None, is_read: true, point: None };

@@ -465,7 +465,7 @@ mod tests {
         fs::rename(at("run"), at("moved")).unwrap();
         fs::create_dir(at("run")).unwrap();
         log.write(entry(Run::Steps, 0)).unwrap();
-        for dir in ["validation", "projector"] {
+        for dir in ["validation", "plugins"] {
             std::os::unix::fs::symlink(at("elsewhere"), at("moved").join(dir)).unwrap();
         }
         let error = log.write(entry(Run::Validation, 0)).unwrap_err().to_string();

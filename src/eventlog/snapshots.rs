@@ -25,6 +25,8 @@ use crate::types::{Step, WallTime};
 
 /// The directories within a run's that hold its snapshots.
 pub const DIRS: [&str; 2] = ["plugins", SIGNS];
+/// The directory of all points within a run's.
+pub const ROOT: &str = "plugins/org_tensorflow_tensorboard_projector";
 /// Within the first of them.
 const PLUGIN: &str = "org_tensorflow_tensorboard_projector";
 /// Signs to TensorBoard that there is something new, and snapshots of earlier versions, each a run of its own.

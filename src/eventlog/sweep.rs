@@ -26,6 +26,7 @@ use super::proto::summary::value::Value as Wire;
 use super::proto::{self, Event, HparamsPluginData};
 use super::record::{FOOTER_LEN, HEADER_LEN};
 use super::summary::plugin;
+use crate::files;
 use crate::types::{Step, WallTime};
 
 /// Directories below the one that is read.
@@ -89,20 +90,24 @@ impl Sweep {
     /// TensorBoard may be started above `root`, and finds the columns all the same: runs of others that lie near are among
     /// them, too.
     pub fn read(root: &Path, known: Known<'_>) -> Sweep {
+        // Directories below and above it are compared by their paths.
+        let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         let mut sweep = Sweep::default();
         let mut budget = Budget { entries: MOST_ENTRIES, bytes: ALL_BYTES, seen: HashSet::new() };
-        sweep.walk(vec![root.to_owned()], DEEPEST, known, &mut budget);
+        sweep.walk(vec![root.clone()], DEEPEST, known, &mut budget);
         let mut near = Sweep::default();
         budget = Budget { entries: NEAR_ENTRIES, bytes: NEAR_BYTES, ..budget };
-        let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         for above in root.ancestors().skip(1).take(LEVELS).take_while(|above| is_of_one_user(above)) {
             near.walk(vec![above.to_owned()], NEAR_DEPTH, known, &mut budget);
         }
         near.sessions.retain(|_, session| !session.is_known);
         sweep.above = near.above.into_iter().filter(|dir| root.starts_with(dir)).collect();
-        if !near.sessions.is_empty() {
+        // Ours takes the place of those above, whoever's runs they are for.
+        let has_near = !near.sessions.is_empty();
+        let wanted = near.experiments.into_iter().filter(|(dir, _)| has_near || sweep.above.contains(dir));
+        sweep.experiments.extend(wanted);
+        if has_near {
             sweep.sessions.extend(near.sessions);
-            sweep.experiments.extend(near.experiments);
             sweep.scalars.extend(near.scalars);
         }
         sweep
@@ -150,7 +155,7 @@ impl Sweep {
     }
 
     fn read_file(&mut self, dir: &Path, path: &Path, is_known: bool, budget: &mut Budget) {
-        let Ok(file) = File::open(path) else { return };
+        let Ok(file) = files::open(path) else { return };
         let mut input = BufReader::new(file);
         let mut left = FILE_BYTES.min(budget.bytes);
         let before = left;
@@ -232,7 +237,6 @@ impl Sweep {
                 }
             }
         }
-        columns.truncate(MOST_COLUMNS);
         let mut shown = 0;
         for column in &mut columns {
             column.differs = differs(&column.name);
@@ -293,7 +297,9 @@ impl Sweep {
 
 /// Adds a column, or widens the one of that name to what both allow.
 fn add(columns: &mut Vec<proto::HparamInfo>, info: proto::HparamInfo) {
+    let is_full = columns.len() >= MOST_COLUMNS;
     match columns.iter_mut().find(|column| column.name == info.name) {
+        None if is_full => {}
         None => columns.push(info),
         Some(column) => {
             if column.r#type != info.r#type {

@@ -44,7 +44,7 @@ impl Observer<Findings> for EpochScalars {
     }
 }
 
-/// What happens between epochs, against the number of optimizer steps, in `steps`.
+/// Loss, accuracy and speed between epochs, against the number of optimizer steps, in the run's own directory.
 #[derive(Clone, Debug)]
 pub struct StepScalars {
     earlier: Totals,

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use tch::Tensor;
 
+use super::job::Job;
 use super::keeping::{DatasetFact, Facts, Ledger};
 use super::standing::{self, StandingError};
-use super::{Job, RunError, Start, device_kind, state_files};
+use super::{RunError, Start, device_kind, state_files};
 use crate::catalogue;
 use crate::checkpoint::{Checkpoint, Store};
 use crate::config::WarmStart;

@@ -28,7 +28,7 @@ const MAX_MEMORIES: u64 = 1 << 30;
 /// Names of the files of a checkpoint, with the bytes that each has at most where it is of this network.
 pub(super) fn lengths(network: &Network) -> Vec<(&'static str, u64)> {
     let values = |buffers: u64| tensors::longest(buffers * network.parameter_count() as u64);
-    [(MODEL, 1), (OPTIMIZER, 2), (LAST_STEP, 2), (INITIAL, 1)]
+    [(MODEL, 1), (OPTIMIZER, 2), (LAST_STEP, 2), (INITIAL, 1), (BEST, 1)]
         .map(|(name, buffers)| (name, values(buffers)))
         .into_iter()
         .chain([(OBSERVERS, MAX_MEMORIES)])

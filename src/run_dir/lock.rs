@@ -80,13 +80,19 @@ impl RunLock {
         if dir.is_file_at(&self.file.borrow(), LOCK).unwrap_or(false) {
             return true;
         }
-        match (&self.dir, take_file(dir)) {
-            (Some(_), Ok(file)) => {
+        // Where the directory cannot be locked, somebody else may be at work by now.
+        if self.dir.is_none() {
+            return false;
+        }
+        match take_file(dir) {
+            Ok(file) => {
                 tracing::warn!("{} was removed, and is put back; the run goes on", dir.path().join(LOCK).display());
                 self.file.replace(file);
                 true
             }
-            _ => false,
+            Err(LockError::Held(_)) => false,
+            // As on a full disk; the directory is locked all the same.
+            Err(LockError::Failed(_)) => true,
         }
     }
 }
