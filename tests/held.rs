@@ -16,7 +16,8 @@ const SMALL: &str = "--dataset synthetic --conv-filters 2 --dense-units 2 --limi
 const EXPLAIN: &str = "explain --run run --indices 0 --method gradcam --out maps";
 const PREDICT: &str = "predict --run run picture.bmp";
 /// More epochs than any test waits for.
-const LONG: &str = "--epochs 1000000 --checkpoint-every 1epoch";
+/// Quiet, as nobody reads what it says before it ends: a full pipe would hold it up.
+const LONG: &str = "--epochs 1000000 --checkpoint-every 1epoch --quiet";
 
 impl Sandbox {
     fn train(&self, logdir: &str, how: &str) -> Outcome {

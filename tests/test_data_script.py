@@ -162,8 +162,8 @@ def test_pins_are_those_of_the_program():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert all(digest in rust for pins in module.PINS.values() for digest in pins.values())
-    fetch = (SCRIPT.parent.parent / "src" / "data" / "fetch.rs").read_text()
-    assert all(url in fetch for urls in module.MIRRORS.values() for url in urls)
+    mirrors = (SCRIPT.parent.parent / "src" / "data" / "mirrors.rs").read_text()
+    assert all(url in mirrors for urls in module.MIRRORS.values() for url in urls)
 
 
 def drip(body):

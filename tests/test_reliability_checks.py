@@ -211,7 +211,7 @@ def test_a_durable_trace_passes(recorded):
     ("before the log of its steps is durable", lambda line: "fdatasync" in line and "/train/" in line),
     ("before the log of its steps is durable", lambda line: "fsync" in line and "/train>" in line),
     ("mkdir of", lambda line: "fsync" in line and line.partition("<")[2].partition(">")[0].endswith("/recorded-1")),
-    ("no checkpoint was published", lambda line: "rename" in line and "/ckpt-" in line),
+    ("no checkpoint was published", lambda line: "rename" in line and "ckpt-" in line),
 ])
 def test_a_trace_without_a_sync_or_a_rename_is_found(recorded, what, leave_out):
     _, faults = audited(recorded, leave_out)

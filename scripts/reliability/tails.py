@@ -66,7 +66,7 @@ def back_to(bench, logdir, job, step):
             shutil.rmtree(path)
     for name in ("result.json", "model.safetensors"):
         (logdir / name).unlink()
-    for path in logdir.glob("*session.1-end*"):
+    for path in logdir.glob("*session-end*"):
         path.unlink()
 
 
@@ -97,8 +97,8 @@ def every_cut(bench, tally, reference, went_on, torn, cuts):
         seen = loaders.fast(parent)
         for cut in some:
             name = f"cut-{cut:08}"
-            faults = series_faults(want_fast, seen.get(name, {}), "fast loader")
-            faults += series_faults(want_slow, loaders.slow(parent / name), "slow loader")
+            faults = series_faults(want_fast, inner(seen.get(name, {})), "fast loader")
+            faults += series_faults(want_slow, inner(loaders.slow(parent / name)), "slow loader")
             tally.add()
             if faults:
                 kept = bench.keep / f"R6-{run}-{cut}"

@@ -179,7 +179,7 @@ def test_the_document_shows_what_is_written(run, lines):
 
 def test_the_document_tells_how_to_read_it_with_pandas(work, monkeypatch):
     monkeypatch.chdir(work)
-    (block,) = blocks("python")
+    block, *_ = blocks("python")
     names = {}
     with open("logs/fit/metrics.jsonl", "a") as journal:
         journal.write('{"v":1,"kind":"epo')  # as while it is written
@@ -190,7 +190,7 @@ def test_the_document_tells_how_to_read_it_with_pandas(work, monkeypatch):
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
 def test_the_document_tells_how_to_read_it_with_jq(work):
-    (block,) = blocks("sh")
+    block, *_ = blocks("sh")
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=work, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == ["1\t0.96875", "2\t0.9765625", "3\t0.984375", "finished", "0.984375"]
