@@ -131,7 +131,7 @@ fn a_run_that_is_stopped_leaves_its_profile_and_goes_on_with_another() {
     let run = |until_written: bool| {
         let mut command = sandbox.trainer(endless.split_whitespace());
         let mut running = start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
-        let wanted = if until_written { "run/trace.json" } else { "run/steps" };
+        let wanted = if until_written { "run/trace.json" } else { "run/train" };
         running.wait_until(wanted, || sandbox.path(wanted).exists());
         running.signal("TERM");
         let outcome = running.finish();
