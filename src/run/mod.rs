@@ -89,7 +89,7 @@ pub struct Finished {
     pub seconds: f64,
 }
 
-/// Trains as `resolved` says, in the directory `logdir` (see [`place`]), and heeds `requests` on the way.
+/// Trains as `resolved` says, in the directory `logdir` (see [`place()`]), and heeds `requests` on the way.
 pub fn run(
     logdir: &Path,
     resolved: &Resolved,
