@@ -208,7 +208,7 @@ pub fn is_own(name: &OsStr) -> bool {
     own_names().any(|own| name == own) || name.to_string_lossy().contains(MARK)
 }
 
-/// Whether `dir` is a run: something says what was trained and that somebody trained, or what came of it. Links are not
+/// True if `dir` is a run: something says what was trained and that somebody trained, or what came of it. Links are not
 /// followed. Other programs have a `config.toml` beside `checkpoints`, too, but none of our names in there.
 pub fn is_run(dir: &Path) -> bool {
     let has = |name: &str| dir.join(name).symlink_metadata().is_ok();
@@ -246,7 +246,7 @@ pub fn resolved(path: &Path) -> PathBuf {
     resolved
 }
 
-/// Whether a run makes the directory `dir` when it begins in `logdir`: its own, those above it, and those in it.
+/// True if a run makes the directory `dir` when it begins in `logdir`: its own, those above it, and those in it.
 pub fn makes(logdir: &Path, dir: &Path) -> bool {
     let (logdir, dir) = (resolved(logdir), resolved(dir));
     logdir.starts_with(&dir) || Run::ALL.iter().any(|run| run.within(&logdir) == dir)
@@ -439,7 +439,7 @@ fn is_session_end(path: &Path) -> bool {
     name.ends_with(SESSION_END) || name == OLD_SESSION_END
 }
 
-/// Whether an event file has no curves, but what HParams knows.
+/// True if an event file has no curves, but what HParams knows.
 fn is_of_hparams(path: &Path) -> bool {
     is_session_end(path) || [SESSION_START, EXPERIMENT].iter().any(|name| path.ends_with(name))
 }

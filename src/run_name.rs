@@ -283,12 +283,12 @@ impl Template {
         })
     }
 
-    /// Whether each start has a name of its own: the time of day is in it.
+    /// True if each start has a name of its own: the time of day is in it.
     pub fn is_of_one_start(&self) -> bool {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Field("time" | "datetime")))
     }
 
-    /// Whether the name is another one at another time.
+    /// True if the name is another one at another time.
     pub fn tells_time(&self) -> bool {
         self.pieces.iter().any(|piece| matches!(piece, Piece::Field(field) if TIMES.contains(field)))
     }

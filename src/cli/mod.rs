@@ -190,7 +190,7 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Whether an argument can be repeated as it is.
+/// True if an argument can be repeated as it is.
 fn is_plain(argument: &OsString) -> bool {
     argument.len() <= LONGEST_ARGUMENT && Some(printable_path(argument).as_str()) == argument.to_str()
 }

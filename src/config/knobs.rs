@@ -50,7 +50,7 @@ impl Knob {
         self.value_name.is_empty()
     }
 
-    /// Whether the value is a path, which may have any bytes.
+    /// True if the value is a path, which may have any bytes.
     pub fn is_path(&self) -> bool {
         ["logdir", "data-dir", "warm-start", "metrics-textfile", "profile"].contains(&self.key)
     }

@@ -25,7 +25,7 @@ pub(super) struct Search {
     pub window: f32,
     /// What stands out by this share of the darkest is a stroke.
     pub faintest: f32,
-    /// Whether ruled lines and boxes are removed.
+    /// True if ruled lines and boxes are removed.
     pub without_lines: bool,
 }
 
@@ -105,7 +105,7 @@ pub(super) struct Drawing {
     pub others: usize,
     /// Lines that were removed.
     pub lines: usize,
-    /// Whether it runs out of the picture.
+    /// True if it runs out of the picture.
     pub is_cut_off: bool,
     /// The share of its surroundings that has its ground; nothing if the picture ends there.
     surrounded: Option<f32>,
@@ -324,7 +324,7 @@ impl Drawing {
         field
     }
 
-    /// Whether its strokes are drawn wider than they are.
+    /// True if its strokes are drawn wider than they are.
     pub fn is_thin(&self) -> bool {
         let longer = self.ink.width().max(self.ink.height()) as f32 - 2.0;
         stroke_width(&self.ink) < 0.8 * PEN * longer

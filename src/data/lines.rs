@@ -30,7 +30,7 @@ struct Line {
     thickness: usize,
     /// Mean of the relief.
     strength: f32,
-    /// Whether it runs on to the edge of the picture at either end.
+    /// True if it runs on to the edge of the picture at either end.
     runs_out: bool,
 }
 

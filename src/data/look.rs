@@ -48,7 +48,7 @@ pub struct Look {
 const NOISE: u8 = 25;
 
 impl Look {
-    /// Whether a grey image of its size is laid out as the data set's are, so that it is taken as it is.
+    /// True if a grey image of its size is laid out as the data set's are, so that it is taken as it is.
     ///
     /// All 70,000 images of MNIST are, and all of Fashion-MNIST.
     pub fn is_met_by(&self, pixels: &[u8]) -> bool {

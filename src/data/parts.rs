@@ -77,7 +77,7 @@ impl Frame {
             .max(between((self.top, self.bottom), (other.top, other.bottom)))
     }
 
-    /// Whether another lies well inside.
+    /// True if another lies well inside.
     fn surrounds(&self, other: &Frame) -> bool {
         self.left < other.left && self.top < other.top && self.right > other.right && self.bottom > other.bottom
     }
@@ -208,7 +208,7 @@ impl Mask {
     }
 }
 
-/// Whether two frames stand side by side like the digits of a number.
+/// True if two frames stand side by side like the digits of a number.
 fn is_like(a: &Frame, b: &Frame) -> bool {
     let near = |x: usize, y: usize, share: usize| x.abs_diff(y) * share <= a.height().max(b.height());
     let overlap = (a.right.min(b.right) + 1).saturating_sub(a.left.max(b.left));

@@ -204,7 +204,7 @@ fn as_it_is(grey: &GrayImage, look: &Look, inversion: Inversion, changes: &mut V
     })
 }
 
-/// Whether all pixels are about equally light.
+/// True if all pixels are about equally light.
 fn is_blank(pixels: &[u8]) -> bool {
     let (least, most) = pixels.iter().fold((u8::MAX, 0), |(least, most), &byte| (byte.min(least), byte.max(most)));
     most.saturating_sub(least) < FLAT

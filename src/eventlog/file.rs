@@ -336,7 +336,7 @@ impl Backlog {
     }
 }
 
-/// Whether a file says that this program wrote it, or is torn before it says anything.
+/// True if a file says that this program wrote it, or is torn before it says anything.
 pub fn is_of_this_program(path: &Path) -> bool {
     let Ok(file) = files::open(path) else { return false };
     match EventReader::new(file).next() {

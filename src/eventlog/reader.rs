@@ -44,7 +44,7 @@ impl EventError {
         }
     }
 
-    /// Whether the payload is as it was written, and yet no event.
+    /// True if the payload is as it was written, and yet no event.
     pub fn is_no_event(&self) -> bool {
         matches!(self, EventError::Decode { .. } | EventError::Long { .. })
     }

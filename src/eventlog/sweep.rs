@@ -262,7 +262,7 @@ impl Sweep {
         }
     }
 
-    /// Whether runs have different values of a setting; `always`: known runs that lack it have another one.
+    /// True if runs have different values of a setting; `always`: known runs that lack it have another one.
     fn differs(&self, name: &str, always: bool) -> bool {
         let of = |session: &Session| session.hparams.get(name).and_then(|value| value.kind.clone());
         let sessions = self.sessions.values().filter(|session| of(session).is_some() || (always && session.is_known));
@@ -346,7 +346,7 @@ fn next_event(input: &mut BufReader<File>, left: &mut u64) -> Option<Option<Even
     Some(Event::decode(payload.as_slice()).ok())
 }
 
-/// Whether a directory above may be one of runs: not one that anybody puts things into, such as `/tmp`, nor the root.
+/// True if a directory above may be one of runs: not one that anybody puts things into, such as `/tmp`, nor the root.
 fn is_of_one_user(dir: &Path) -> bool {
     dir.parent().is_some() && fs::metadata(dir).is_ok_and(|found| found.mode() & 0o002 == 0)
 }

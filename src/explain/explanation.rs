@@ -66,7 +66,7 @@ impl Content {
         }
     }
 
-    /// Whether the map's colours tell places apart.
+    /// True if the map's colours tell places apart.
     pub fn is_drawn(self) -> bool {
         matches!(self, Content::Values | Content::NotFinite(_))
     }

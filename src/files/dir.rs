@@ -96,12 +96,12 @@ impl Dir {
         })
     }
 
-    /// Whether a directory of this user has that name. What else has it is an error.
+    /// True if a directory of this user has that name. What else has it is an error.
     pub fn has_own_dir(&self, name: impl AsRef<OsStr>) -> Result<bool> {
         self.has_own(name.as_ref(), Kind::Directory)
     }
 
-    /// Whether a regular file of this user has that name. What else has it is an error.
+    /// True if a regular file of this user has that name. What else has it is an error.
     pub fn has_own_file(&self, name: impl AsRef<OsStr>) -> Result<bool> {
         self.has_own(name.as_ref(), Kind::File)
     }
@@ -111,12 +111,12 @@ impl Dir {
         Ok(self.status(name.as_ref())?.map(|status| status.kind))
     }
 
-    /// Whether `file` is what has that name.
+    /// True if `file` is what has that name.
     pub fn is_file_at(&self, file: &File, name: impl AsRef<OsStr>) -> Result<bool> {
         Ok(self.status(name.as_ref())?.map(|status| status.id) == Some(status_of(file)?.id))
     }
 
-    /// Whether the same directory stands at `path`; none if nothing does.
+    /// True if the same directory stands at `path`; none if nothing does.
     pub fn is_at(&self, path: &Path) -> Result<Option<bool>> {
         let there = match statat(CWD, path, AtFlags::empty()) {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),

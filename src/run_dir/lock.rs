@@ -36,7 +36,7 @@ pub enum LockError {
     Failed(Error),
 }
 
-/// Whether a file is locked.
+/// Outcome of a try to lock a file.
 enum Taken {
     Yes,
     No,
@@ -74,7 +74,7 @@ impl RunLock {
         }
     }
 
-    /// Whether nobody else can have taken the run since: the file that is locked is where it was, or could be put back
+    /// True if nobody else can have taken the run since: the file that is locked is where it was, or could be put back
     /// while the directory was locked.
     pub fn holds(&self, dir: &Dir) -> bool {
         if dir.is_file_at(&self.file.borrow(), LOCK).unwrap_or(false) {

@@ -30,7 +30,7 @@ pub enum LostDir {
 }
 
 impl LostDir {
-    /// Whether the directory is still this process's, wherever it is.
+    /// True if the directory is still this process's, wherever it is.
     pub fn is_owned(&self) -> bool {
         matches!(self, LostDir::Moved { .. })
     }

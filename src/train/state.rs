@@ -113,7 +113,7 @@ impl EpochReport {
 }
 
 impl Position {
-    /// Whether the weights here are those after the best epoch.
+    /// True if the weights here are those after the best epoch.
     pub fn is_best(&self) -> bool {
         self.best.is_some_and(|best| best.iterations == self.iterations)
     }
