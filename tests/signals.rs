@@ -48,6 +48,25 @@ fn a_batch_system_s_warning_stops_a_run_with_a_checkpoint() {
     }
 }
 
+/// As `timeout` does it, which signals its child and the child's process group, and as Ctrl-C in a container does it.
+#[test]
+fn signals_at_once_are_one_request() {
+    for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("INT", "TERM")] {
+        let sandbox = Sandbox::new();
+        let running = endless(&sandbox, "--checkpoint-every 1000000epochs");
+        running.signal(first);
+        running.signal(second);
+        let outcome = running.finish();
+        assert_eq!(outcome.code(), 75, "{first} {second}: {}", outcome.stderr);
+        assert_eq!(checkpoints(&sandbox).len(), 1, "{first} {second}");
+    }
+    let sandbox = Sandbox::new();
+    let flags = format!("{SMALL} --epochs 1000000 --limit-train 200");
+    let outcome = finish(sandbox.command("timeout").arg("2").arg(program()).args(flags.split_whitespace()));
+    assert_eq!(outcome.code(), 124, "{}", outcome.stderr);
+    assert_eq!(checkpoints(&sandbox).len(), 1, "{}", outcome.stderr);
+}
+
 #[test]
 fn sigusr1_writes_a_checkpoint_and_training_goes_on() {
     let sandbox = Sandbox::new();

@@ -219,7 +219,7 @@ fn a_second_signal_ends_a_run_at_once() {
     let mut running = start(sandbox.trainer(flags.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped()));
     running.wait_until("training", || sandbox.path("run/config.toml").exists());
     running.signal("INT");
-    std::thread::sleep(Duration::from_millis(100));
+    std::thread::sleep(Duration::from_millis(1500));
     running.signal("TERM");
     let outcome = running.finish();
     assert_eq!(outcome.code(), 143, "{}", outcome.stderr);

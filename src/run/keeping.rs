@@ -187,12 +187,20 @@ impl Keeper<Log> for Keeping<'_> {
             .map_err(|source| Box::new(KeepError::State { step, source }) as _)?;
         // First the curves, then the state that goes on after them: no checkpoint may be newer than its log.
         let mut secured = false;
+        let lost_dir = || self.dir.check_held().err().filter(|lost| !lost.is_owned());
         let facts = || {
             secured = true;
             log.secure(log_step);
+            // A directory that was emptied meanwhile stays empty.
+            if let Some(lost) = lost_dir() {
+                return Err(lost.to_string());
+            }
             self.facts(&snapshot, log).map_err(|error| error.to_string())
         };
-        let failed = || self.notes.borrow_mut().checkpoint_failed();
+        let failed = || {
+            self.notes.borrow_mut().checkpoint_failed();
+            lost_dir().is_none()
+        };
         let saved = self.store.save_patiently(step, &files, facts, &WAITS, failed);
         if !secured {
             log.secure(log_step);
