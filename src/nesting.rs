@@ -13,9 +13,7 @@ use crate::files::Dir;
 use crate::run_dir::{self, CONFIG, LOCK, LockError, RunLock};
 use crate::run_name::{RunName, WithinError};
 
-/// Directories below a log directory that are searched for runs.
-const DEEPEST: usize = 8;
-/// Entries of directories that are searched in all. The search ends with the first run.
+/// Entries of directories that are searched for runs in all. The search ends with the first run.
 const MOST_ENTRIES: usize = 20_000;
 
 /// Why a run may not begin in a directory.
@@ -79,15 +77,23 @@ pub fn holding(path: &Path) -> Option<PathBuf> {
 }
 
 /// A run below `dir`, those nearest first. What a run itself keeps in its directory is not searched; links are followed
-/// to runs and no further.
-fn run_below(dir: &Path) -> Option<PathBuf> {
+/// to runs and no further. A search of too many entries ends with a warning.
+fn run_below(top: &Path) -> Option<PathBuf> {
     let mut left = MOST_ENTRIES;
-    let mut dirs = VecDeque::from([(dir.to_owned(), 0)]);
-    while let Some((dir, depth)) = dirs.pop_front() {
+    let mut dirs = VecDeque::from([top.to_owned()]);
+    while let Some(dir) = dirs.pop_front() {
         let is_run = run_dir::is_run(&dir);
         // A directory that cannot be read, such as lost+found, holds nothing that would be missed.
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            left = left.checked_sub(1)?;
+            if left == 0 {
+                tracing::warn!(
+                    "{}: {MOST_ENTRIES} entries were searched for runs, and there are more: a run below may have been missed; \
+                     keep runs and other files apart",
+                    top.display()
+                );
+                return None;
+            }
+            left -= 1;
             let (name, path) = (entry.file_name(), entry.path());
             let Ok(kind) = entry.file_type() else { continue };
             if name.as_encoded_bytes().starts_with(b".") || (is_run && run_dir::is_own(&name)) {
@@ -97,8 +103,8 @@ fn run_below(dir: &Path) -> Option<PathBuf> {
             if (kind.is_dir() || (kind.is_symlink() && is_another())) && run_dir::is_run(&path) {
                 return Some(path);
             }
-            if kind.is_dir() && depth < DEEPEST {
-                dirs.push_back((path, depth + 1));
+            if kind.is_dir() {
+                dirs.push_back(path);
             }
         }
     }
@@ -144,9 +150,7 @@ pub fn unnest(logdir: &Path, name: &RunName) -> Result<PathBuf, UnnestError> {
     if !run_dir::is_run(logdir) && !(is_begun && (there(logdir, CONFIG.as_ref()) || there(logdir, LOCK.as_ref()))) {
         return Err(UnnestError::NoRun { path: logdir.to_owned() });
     }
-    if to.symlink_metadata().is_ok()
-        && (run_dir::is_run(&to) || !to.is_dir() || run_dir::is_own(name.as_str().as_ref()))
-    {
+    if to.symlink_metadata().is_ok() && (run_dir::is_run(&to) || !to.is_dir()) {
         return Err(UnnestError::Taken { path: to });
     }
     let is_moved = there(&to, LOCK.as_ref()) && !there(logdir, LOCK.as_ref());
@@ -217,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_directory_of_runs_is_no_place_for_a_run() {
-        for run in ["a", "sweep/lr=1", "a/b/c/d/e/f/g"] {
+        for run in ["a", "sweep/lr=1", "1/2/3/4/5/6/7/8/9/10/11/12"] {
             let dir = with_runs(&[run]);
             let error = refused(dir.path());
             assert!(matches!(&error, NestingError::HoldsRuns { run: found, .. } if found.ends_with(run)), "{error}");
@@ -296,9 +300,13 @@ mod tests {
         std::fs::write(dir.path().join("notes.txt"), "mine").unwrap();
         std::fs::write(dir.path().join("train/events.out.tfevents.1.h"), "x").unwrap();
         let name = |text: &str| RunName::new(text).unwrap();
-        for taken in ["a", "train", "notes.txt"] {
+        for taken in ["a", "notes.txt"] {
             let error = unnest(dir.path(), &name(taken)).unwrap_err();
             assert!(matches!(error, UnnestError::Taken { .. }), "{error}");
+        }
+        for own in ["train", "plugins", "config.toml"] {
+            let error = unnest(dir.path(), &name(own)).unwrap_err();
+            assert!(matches!(error, UnnestError::Place(WithinError::Own { .. })), "{error}");
         }
         let to = unnest(dir.path(), &name("first")).unwrap();
         assert_eq!(to, dir.path().join("first"));

@@ -61,8 +61,8 @@ fn signals_at_once_are_one_request() {
         assert_eq!(checkpoints(&sandbox).len(), 1, "{first} {second}");
     }
     let sandbox = Sandbox::new();
-    let flags = format!("{SMALL} --epochs 1000000 --limit-train 200");
-    let outcome = finish(sandbox.command("timeout").arg("2").arg(program()).args(flags.split_whitespace()));
+    let flags = format!("{SMALL} --epochs 1000000 --limit-train 200 --checkpoint-every 1000000epochs");
+    let outcome = finish(sandbox.command("timeout").arg("4").arg(program()).args(flags.split_whitespace()));
     assert_eq!(outcome.code(), 124, "{}", outcome.stderr);
     assert_eq!(checkpoints(&sandbox).len(), 1, "{}", outcome.stderr);
 }

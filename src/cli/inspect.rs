@@ -22,7 +22,11 @@ pub(super) fn command() -> Command {
         .help("An event file, or a directory to search for them");
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON instead of tables");
     let export = option("export", "FORMAT", "Print the points of scalars instead, one a row: `jsonl` or `csv`");
-    let output = option("output", "FILE", "Write the rows to FILE, whole or not at all");
+    let output = option(
+        "output",
+        "FILE",
+        "Write the rows to FILE, a regular one, whole or not at all [default: standard output]",
+    );
     Command::new("inspect")
         .about("List runs, tags, kinds, steps and sizes in event files, whoever wrote them, and verify every checksum")
         .long_about(

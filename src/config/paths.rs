@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// Bytes of the longest path that Linux takes.
 const LONGEST: usize = 4095;
 const FILE: &str = "file";
+/// Schemes of places outside of the machine that people write without the two slashes, too: `hdfs:/logs`.
+const REMOTE: [&str; 14] =
+    ["abfs", "abfss", "adl", "az", "ftp", "gcs", "gs", "hdfs", "s3", "s3a", "s3n", "viewfs", "wasb", "wasbs"];
 
 /// The path that an argument or a variable names, or what is wanted instead.
 pub fn path_of(given: &OsStr) -> Result<PathBuf, String> {
@@ -58,12 +61,13 @@ fn checked(path: PathBuf) -> Result<PathBuf, String> {
     }
 }
 
-/// `s3` of `s3://bucket`, and `file` of `file:/logs`, which is a URL as well.
+/// `s3` of `s3://bucket`, and `file` of `file:/logs`, which is a URL as well. `run:3` is a path.
 fn scheme(text: &str) -> Option<&str> {
-    let (scheme, rest) = text.split_once(":/")?;
+    let (scheme, rest) = text.split_once(':')?;
+    let is_known = scheme.eq_ignore_ascii_case(FILE) || REMOTE.iter().any(|known| scheme.eq_ignore_ascii_case(known));
     let is_one = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-    (is_one && (rest.starts_with('/') || scheme.eq_ignore_ascii_case(FILE))).then_some(scheme)
+    (is_known || (is_one && rest.starts_with("//"))).then_some(scheme)
 }
 
 /// The path of what follows `file:`.
@@ -167,13 +171,15 @@ mod tests {
                 "a path on this machine, as nothing is read from or written to gs://; mount it, or copy afterwards",
             ),
             ("file://host/x", "file:///, an absolute path, and %XX for bytes that need it"),
+            ("file:rel", "file:///, an absolute path, and %XX for bytes that need it"),
             ("file:///a%F", "file:///, an absolute path, and %XX for bytes that need it"),
             ("file:///a%zz", "file:///, an absolute path, and %XX for bytes that need it"),
         ] {
             assert_eq!(at_home(text), Err(want.to_owned()), "{text:?}");
         }
-        for scheme in ["s3", "gs", "hdfs", "https", "az", "S3"] {
-            assert!(at_home(&format!("{scheme}://x")).unwrap_err().starts_with("a path on this machine"), "{scheme}");
+        for url in ["s3://x", "gs://x", "hdfs:///x", "hdfs:/x", "https://x", "az://x", "S3://x", "wasb:x", "viewfs:/x"]
+        {
+            assert!(at_home(url).unwrap_err().starts_with("a path on this machine"), "{url}");
         }
         assert_eq!(at_home(&"x".repeat(5000)), Err("a path of at most 4095 bytes, not 5000".to_owned()));
         for home in [None, Some(Path::new("")), Some(Path::new("ann"))] {
