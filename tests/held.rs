@@ -206,6 +206,54 @@ fn a_run_whose_directory_is_moved_away_ends_and_leaves_the_next_one_alone() {
 }
 
 #[test]
+fn event_files_that_are_removed_or_moved_away_are_followed_by_others_at_once() {
+    for (script, went) in [
+        ("rm run/train/events.out.tfevents.*", "was removed while it was written, with "),
+        ("mv run/train elsewhere", "/elsewhere/events.out.tfevents."),
+        ("mv run/train elsewhere; mkdir -p run/train", "/elsewhere/events.out.tfevents."),
+        ("rm -r run/train", "was removed while it was written, with "),
+    ] {
+        let sandbox = Sandbox::new();
+        let mut running = sandbox.training("run");
+        let event_files = || -> Vec<_> {
+            let found = std::fs::read_dir(sandbox.path("run/train")).into_iter().flatten().flatten();
+            found.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("tfevents")).collect()
+        };
+        let first = event_files();
+        assert!(sandbox.command("sh").args(["-c", script]).status().unwrap().success());
+        running.wait_until("the next event file", || event_files().iter().any(|path| !first.contains(path)));
+        let next = event_files();
+        let length = || std::fs::metadata(&next[0]).map_or(0, |file| file.len());
+        let begun = length();
+        running.wait_until("points in it", || length() > begun);
+        running.signal("TERM");
+        let outcome = running.finish();
+        ended(&outcome, 75, &["warning: event log: ", went, "; a new file is begun"]);
+        assert_eq!(outcome.stderr.matches("event log: ").count(), 1, "{}", outcome.stderr);
+        assert_eq!(event_files(), next, "{script}");
+        let report = sandbox.run("inspect run/train").succeeded();
+        assert!(report.stdout.contains("epoch_loss") && report.stdout.contains("1 file"), "{}", report.stdout);
+    }
+}
+
+#[test]
+fn a_link_in_place_of_a_directory_that_was_moved_is_told_and_not_followed() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.training("run");
+    let script = "mv run/train elsewhere; ln -s ../elsewhere run/train";
+    assert!(sandbox.command("sh").args(["-c", script]).status().unwrap().success());
+    let checkpoint = || std::fs::read_dir(sandbox.path("run/checkpoints")).unwrap().next().unwrap().unwrap().path();
+    for _ in 0..2 {
+        let before = checkpoint();
+        running.wait_until("the next checkpoint", || checkpoint() != before);
+    }
+    running.signal("TERM");
+    let link = "; cannot create the run directory run/train: it is a symbolic link, want a directory; move it away";
+    ended(&running.finish(), 75, &["events.out.tfevents.", " was moved to ", link]);
+    assert_eq!(std::fs::read_dir(sandbox.path("elsewhere")).unwrap().count(), 1);
+}
+
+#[test]
 fn a_lock_that_is_removed_lets_nobody_in() {
     let sandbox = Sandbox::new();
     let mut first = sandbox.training("run");
