@@ -14,6 +14,8 @@ use support::{Entry, Outcome, Running, Sandbox, finish, is_root, skip, start};
 const SMALL: &str = "--dataset synthetic --conv-filters 2 --dense-units 2 --limit-train 40 --limit-validation 10 --threads 1 \
                      --observe none,scalars=every:1epochs";
 const EXPLAIN: &str = "explain --run run --indices 0 --method gradcam --out maps";
+const POINTS: &str = "plugins/org_tensorflow_tensorboard_projector";
+const FIRST_POINTS: &str = "plugins/org_tensorflow_tensorboard_projector/epoch_0001";
 const PREDICT: &str = "predict --run run picture.bmp";
 /// More epochs than any test waits for.
 /// Quiet, as nobody reads what it says before it ends: a full pipe would hold it up.
@@ -107,10 +109,25 @@ fn planted_entries_end_a_start_before_anything_is_written() {
             "result.json cannot be written: it is a named pipe",
         ),
         ("train", Box::new(|_| sandbox.pipe("run/train")), "train cannot be written: it is a named pipe"),
+        (
+            POINTS,
+            Box::new(link("../../elsewhere")),
+            "_projector cannot be written: it is a symbolic link, want a directory",
+        ),
+        (
+            FIRST_POINTS,
+            Box::new(link("../../../elsewhere")),
+            "_projector/epoch_0001 cannot be written: it is a symbolic link, want a directory",
+        ),
+        (
+            FIRST_POINTS,
+            Box::new(|_| sandbox.pipe(&format!("run/{FIRST_POINTS}"))),
+            "_projector/epoch_0001 cannot be written: it is a named pipe, want a directory",
+        ),
     ];
     for (name, plant, says) in cases {
         for fresh in ["", "--fresh"] {
-            sandbox.create_dir("run");
+            sandbox.create_dir(Path::new("run").join(name).parent().unwrap().to_str().unwrap());
             plant(&sandbox.path(format!("run/{name}")));
             let before = sandbox.tree();
             ended(&sandbox.train("run", &format!("--epochs 1 {fresh}")), 73, &["log directory run: ", says][1..]);
@@ -135,13 +152,13 @@ fn what_belongs_to_another_user_is_not_written() {
         return skip("only root can give files away");
     }
     let sandbox = Sandbox::new();
-    for name in ["run.lock", "metrics.jsonl", "train", "checkpoints"] {
+    for name in ["run.lock", "metrics.jsonl", "train", "checkpoints", POINTS, FIRST_POINTS] {
         sandbox.create_dir("run");
         let path = sandbox.path(format!("run/{name}"));
         if name.contains('.') {
             std::fs::write(&path, "").unwrap();
         } else {
-            std::fs::create_dir(&path).unwrap();
+            std::fs::create_dir_all(&path).unwrap();
         }
         chown(&path, Some(12345), None).unwrap();
         let before = sandbox.tree();
@@ -153,6 +170,17 @@ fn what_belongs_to_another_user_is_not_written() {
         assert_eq!(sandbox.tree(), before);
         std::fs::remove_dir_all(sandbox.path("run")).unwrap();
     }
+    let goes_on = "--epochs 3 --checkpoint-every 1epoch";
+    sandbox.train("run", goes_on).succeeded();
+    let mut entries = std::fs::read_dir(sandbox.path("run/checkpoints")).unwrap();
+    let checkpoint = entries.next().unwrap().unwrap().path();
+    chown(&checkpoint, Some(12345), None).unwrap();
+    std::fs::remove_file(sandbox.path("run/result.json")).unwrap();
+    let name = format!("run/checkpoints/{} cannot be written: ", checkpoint.file_name().unwrap().to_str().unwrap());
+    let before = sandbox.tree();
+    ended(&sandbox.train("run", goes_on), 73, &[&name, "it belongs to user 12345, and this process runs as user 0"]);
+    assert_eq!(sandbox.tree(), before);
+    std::fs::remove_dir_all(sandbox.path("run")).unwrap();
     // The directory itself may be anybody's: a volume's often is root's.
     sandbox.create_dir("run");
     chown(sandbox.path("run"), Some(12345), None).unwrap();
