@@ -173,6 +173,15 @@ fn own_dirs(dir: &Dir) -> Result<Vec<PathBuf>, RunDirError> {
             Err(source) => return Err(not_writable(path, &path.join(name), source)),
         }
     }
+    dirs.extend(snapshots::check(dir).map_err(|found| not_writable(path, &found.path, found.source))?);
+    if let Ok(checkpoints) = dir.dir(CHECKPOINTS) {
+        let entries = checkpoints.list().map_err(|source| not_writable(path, checkpoints.path(), source))?;
+        // What is no directory is no checkpoint, and passed over as one that is damaged.
+        for entry in entries.iter().filter(|entry| entry.is_dir && is_checkpoint(&entry.name)) {
+            let found = checkpoints.has_own_dir(&entry.name);
+            found.map_err(|source| not_writable(path, &checkpoints.path().join(&entry.name), source))?;
+        }
+    }
     Ok(dirs)
 }
 
@@ -220,12 +229,14 @@ pub fn is_run(dir: &Path) -> bool {
 }
 
 fn has_checkpoint(dir: &Path) -> bool {
-    let is_ours = |name: &str| {
-        let step = name.strip_prefix("ckpt-").filter(|step| step.len() == 12);
-        step.is_some_and(|step| step.bytes().all(|byte| byte.is_ascii_digit()))
-    };
     let entries = std::fs::read_dir(dir.join(CHECKPOINTS)).into_iter().flatten().flatten();
-    entries.take(NEIGHBOURS).any(|entry| entry.file_name().to_str().is_some_and(is_ours))
+    entries.take(NEIGHBOURS).any(|entry| is_checkpoint(&entry.file_name()))
+}
+
+fn is_checkpoint(name: &OsStr) -> bool {
+    let name = name.to_str().map(|name| name.strip_suffix(".old").unwrap_or(name));
+    let step = name.and_then(|name| name.strip_prefix("ckpt-"));
+    step.is_some_and(|step| step.len() == 12 && step.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// `path` without links and `..`, also where the end of it does not exist yet.
@@ -409,7 +420,7 @@ impl RunDir {
     }
 
     fn remove_snapshots(&self, from: Step) -> Result<(), RunDirError> {
-        snapshots::void(&self.dir, from).map_err(|snapshots::VoidError { path: file, source }| RunDirError::Remove {
+        snapshots::void(&self.dir, from).map_err(|snapshots::EntryError { path: file, source }| RunDirError::Remove {
             path: self.path.clone(),
             file,
             source,

@@ -14,6 +14,8 @@ use support::{Entry, Outcome, Running, Sandbox, finish, is_root, skip, start};
 const SMALL: &str = "--dataset synthetic --conv-filters 2 --dense-units 2 --limit-train 40 --limit-validation 10 --threads 1 \
                      --observe none,scalars=every:1epochs";
 const EXPLAIN: &str = "explain --run run --indices 0 --method gradcam --out maps";
+const POINTS: &str = "plugins/org_tensorflow_tensorboard_projector";
+const FIRST_POINTS: &str = "plugins/org_tensorflow_tensorboard_projector/epoch_0001";
 const PREDICT: &str = "predict --run run picture.bmp";
 /// More epochs than any test waits for.
 /// Quiet, as nobody reads what it says before it ends: a full pipe would hold it up.
@@ -107,10 +109,25 @@ fn planted_entries_end_a_start_before_anything_is_written() {
             "result.json cannot be written: it is a named pipe",
         ),
         ("train", Box::new(|_| sandbox.pipe("run/train")), "train cannot be written: it is a named pipe"),
+        (
+            POINTS,
+            Box::new(link("../../elsewhere")),
+            "_projector cannot be written: it is a symbolic link, want a directory",
+        ),
+        (
+            FIRST_POINTS,
+            Box::new(link("../../../elsewhere")),
+            "_projector/epoch_0001 cannot be written: it is a symbolic link, want a directory",
+        ),
+        (
+            FIRST_POINTS,
+            Box::new(|_| sandbox.pipe(&format!("run/{FIRST_POINTS}"))),
+            "_projector/epoch_0001 cannot be written: it is a named pipe, want a directory",
+        ),
     ];
     for (name, plant, says) in cases {
         for fresh in ["", "--fresh"] {
-            sandbox.create_dir("run");
+            sandbox.create_dir(Path::new("run").join(name).parent().unwrap().to_str().unwrap());
             plant(&sandbox.path(format!("run/{name}")));
             let before = sandbox.tree();
             ended(&sandbox.train("run", &format!("--epochs 1 {fresh}")), 73, &["log directory run: ", says][1..]);
@@ -135,13 +152,13 @@ fn what_belongs_to_another_user_is_not_written() {
         return skip("only root can give files away");
     }
     let sandbox = Sandbox::new();
-    for name in ["run.lock", "metrics.jsonl", "train", "checkpoints"] {
+    for name in ["run.lock", "metrics.jsonl", "train", "checkpoints", POINTS, FIRST_POINTS] {
         sandbox.create_dir("run");
         let path = sandbox.path(format!("run/{name}"));
         if name.contains('.') {
             std::fs::write(&path, "").unwrap();
         } else {
-            std::fs::create_dir(&path).unwrap();
+            std::fs::create_dir_all(&path).unwrap();
         }
         chown(&path, Some(12345), None).unwrap();
         let before = sandbox.tree();
@@ -153,6 +170,17 @@ fn what_belongs_to_another_user_is_not_written() {
         assert_eq!(sandbox.tree(), before);
         std::fs::remove_dir_all(sandbox.path("run")).unwrap();
     }
+    let goes_on = "--epochs 3 --checkpoint-every 1epoch";
+    sandbox.train("run", goes_on).succeeded();
+    let mut entries = std::fs::read_dir(sandbox.path("run/checkpoints")).unwrap();
+    let checkpoint = entries.next().unwrap().unwrap().path();
+    chown(&checkpoint, Some(12345), None).unwrap();
+    std::fs::remove_file(sandbox.path("run/result.json")).unwrap();
+    let name = format!("run/checkpoints/{} cannot be written: ", checkpoint.file_name().unwrap().to_str().unwrap());
+    let before = sandbox.tree();
+    ended(&sandbox.train("run", goes_on), 73, &[&name, "it belongs to user 12345, and this process runs as user 0"]);
+    assert_eq!(sandbox.tree(), before);
+    std::fs::remove_dir_all(sandbox.path("run")).unwrap();
     // The directory itself may be anybody's: a volume's often is root's.
     sandbox.create_dir("run");
     chown(sandbox.path("run"), Some(12345), None).unwrap();
@@ -203,6 +231,54 @@ fn a_run_whose_directory_is_moved_away_ends_and_leaves_the_next_one_alone() {
     let epochs: usize = lines.lines().filter(|line| line.contains("\"kind\":\"epoch\"")).count();
     let outcome = sandbox.train("old", &format!("--epochs {} --checkpoint-every 1epoch", epochs + 1)).succeeded();
     assert!(outcome.says("going on"), "{}", outcome.stderr);
+}
+
+#[test]
+fn event_files_that_are_removed_or_moved_away_are_followed_by_others_at_once() {
+    for (script, went) in [
+        ("rm run/train/events.out.tfevents.*", "was removed while it was written, with "),
+        ("mv run/train elsewhere", "/elsewhere/events.out.tfevents."),
+        ("mv run/train elsewhere; mkdir -p run/train", "/elsewhere/events.out.tfevents."),
+        ("rm -r run/train", "was removed while it was written, with "),
+    ] {
+        let sandbox = Sandbox::new();
+        let mut running = sandbox.training("run");
+        let event_files = || -> Vec<_> {
+            let found = std::fs::read_dir(sandbox.path("run/train")).into_iter().flatten().flatten();
+            found.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains("tfevents")).collect()
+        };
+        let first = event_files();
+        assert!(sandbox.command("sh").args(["-c", script]).status().unwrap().success());
+        running.wait_until("the next event file", || event_files().iter().any(|path| !first.contains(path)));
+        let next = event_files();
+        let length = || std::fs::metadata(&next[0]).map_or(0, |file| file.len());
+        let begun = length();
+        running.wait_until("points in it", || length() > begun);
+        running.signal("TERM");
+        let outcome = running.finish();
+        ended(&outcome, 75, &["warning: event log: ", went, "; a new file is begun"]);
+        assert_eq!(outcome.stderr.matches("event log: ").count(), 1, "{}", outcome.stderr);
+        assert_eq!(event_files(), next, "{script}");
+        let report = sandbox.run("inspect run/train").succeeded();
+        assert!(report.stdout.contains("epoch_loss") && report.stdout.contains("1 file"), "{}", report.stdout);
+    }
+}
+
+#[test]
+fn a_link_in_place_of_a_directory_that_was_moved_is_told_and_not_followed() {
+    let sandbox = Sandbox::new();
+    let mut running = sandbox.training("run");
+    let script = "mv run/train elsewhere; ln -s ../elsewhere run/train";
+    assert!(sandbox.command("sh").args(["-c", script]).status().unwrap().success());
+    let checkpoint = || std::fs::read_dir(sandbox.path("run/checkpoints")).unwrap().next().unwrap().unwrap().path();
+    for _ in 0..2 {
+        let before = checkpoint();
+        running.wait_until("the next checkpoint", || checkpoint() != before);
+    }
+    running.signal("TERM");
+    let link = "; cannot create the run directory run/train: it is a symbolic link, want a directory; move it away";
+    ended(&running.finish(), 75, &["events.out.tfevents.", " was moved to ", link]);
+    assert_eq!(std::fs::read_dir(sandbox.path("elsewhere")).unwrap().count(), 1);
 }
 
 #[test]

@@ -45,6 +45,7 @@ pub struct EventFile {
     written: u64,
     bytes: u64,
     tally: Tally,
+    says_start: bool,
     torn: bool,
     entry_synced: bool,
 }
@@ -88,9 +89,9 @@ pub enum WriteError {
     Write { path: PathBuf, source: io::Error },
     #[error("cannot bring {} to the disk: {source}", path.display())]
     Sync { path: PathBuf, source: io::Error },
-    /// With what it held.
-    #[error("{} was removed while it was written", path.display())]
-    Removed { path: PathBuf, events: u64 },
+    /// It is not where it was, with so many events in it, and somewhere else unless it was removed.
+    #[error("{} was {} while it was written, with {}", path.display(), went(to.as_deref()), counted(*events))]
+    Gone { path: PathBuf, to: Option<PathBuf>, events: u64 },
     /// The file is as it was.
     #[error("cannot encode an event for {}: {source}", path.display())]
     Encode { path: PathBuf, source: EncodeError },
@@ -110,7 +111,7 @@ impl Classify for CreateError {
 impl Classify for WriteError {
     fn exit(&self) -> Exit {
         match self {
-            WriteError::Write { .. } | WriteError::Sync { .. } | WriteError::Removed { .. } => Exit::Io,
+            WriteError::Write { .. } | WriteError::Sync { .. } | WriteError::Gone { .. } => Exit::Io,
             WriteError::Encode { source, .. } => source.exit(),
         }
     }
@@ -120,7 +121,7 @@ impl WriteError {
     /// Events that were in the file and are lost with it.
     pub(super) fn lost(&self) -> u64 {
         match self {
-            WriteError::Removed { events, .. } => *events,
+            WriteError::Gone { events, .. } => *events,
             _ => 0,
         }
     }
@@ -189,6 +190,7 @@ impl EventFile {
             written: 0,
             bytes: 0,
             tally,
+            says_start: start.is_some(),
             torn: false,
             entry_synced: false,
         };
@@ -208,6 +210,11 @@ impl EventFile {
     /// Bytes in the file; what is still in memory does not count.
     pub fn written_bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether it says that a process begins.
+    pub(super) fn says_start(&self) -> bool {
+        self.says_start
     }
 
     /// Bytes of what was appended and adopted.
@@ -264,13 +271,17 @@ impl EventFile {
         self.check_there()
     }
 
-    /// Nobody reads a file that has no name any more.
+    /// Nobody looks for the run in a file that was removed or moved away, by itself or with its directory.
     fn check_there(&mut self) -> Result<(), WriteError> {
-        if !matches!(Dir::names_of(&self.file), Ok(0)) {
+        let name = self.path.file_name().unwrap_or_default();
+        // What cannot be told now is told by what cannot be written.
+        let is_gone = |is_there: io::Result<bool>| matches!(is_there, Ok(false));
+        if !is_gone(self.dir.is_file_at(&self.file, name)) && !is_gone(self.dir.is_in_place()) {
             return Ok(());
         }
         self.torn = true;
-        Err(WriteError::Removed { path: self.path.clone(), events: std::mem::take(&mut self.written) })
+        let to = Dir::place_of(&self.file, &self.path);
+        Err(WriteError::Gone { path: self.path.clone(), to, events: std::mem::take(&mut self.written) })
     }
 
     /// Flushes, and waits for the disk: what was written survives a power cut.
@@ -334,6 +345,14 @@ impl Backlog {
         self.records += 1;
         Ok(())
     }
+}
+
+fn went(to: Option<&Path>) -> String {
+    to.map_or_else(|| "removed".to_owned(), |to| format!("moved to {}", to.display()))
+}
+
+fn counted(events: u64) -> String {
+    format!("{events} event{} in it", if events == 1 { "" } else { "s" })
 }
 
 /// True if a file says that this program wrote it, or is torn before it says anything.
@@ -487,11 +506,58 @@ mod tests {
         fs::remove_file(file.path()).unwrap();
         file.write_values(time(1.0), Step::ZERO, &values).unwrap();
         let error = file.sync().unwrap_err();
-        assert_eq!(error.to_string(), format!("{} was removed while it was written", file.path().display()));
+        let want = format!("{} was removed while it was written, with 2 events in it", file.path().display());
+        assert_eq!(error.to_string(), want);
         assert_eq!((error.lost(), error.exit()), (2, Exit::Io));
         file.write_values(time(1.0), Step::ZERO, &values).unwrap();
         assert_eq!(file.flush().unwrap_err().lost(), 0);
         assert_eq!(file.abandon().records(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_elsewhere_takes_nothing_more_and_says_where_it_is() {
+        let values = [Value::scalar(Tag::of("loss"), 0.5)];
+        type Move = fn(&Path, &Path);
+        let moves: [(Move, Option<&str>); 5] = [
+            (|dir, path| fs::rename(path, dir.join("elsewhere")).unwrap(), Some("elsewhere")),
+            (|dir, _| fs::rename(dir.join("train"), dir.join("old")).unwrap(), Some("old/NAME")),
+            (
+                |dir, _| {
+                    fs::rename(dir.join("train"), dir.join("old")).unwrap();
+                    std::os::unix::fs::symlink("old", dir.join("train")).unwrap();
+                },
+                Some("old/NAME"),
+            ),
+            (
+                |dir, path| {
+                    fs::copy(path, dir.join("copy")).unwrap();
+                    fs::rename(dir.join("copy"), path).unwrap();
+                },
+                None,
+            ),
+            (
+                |dir, path| {
+                    fs::hard_link(path, dir.join("second")).unwrap();
+                    fs::remove_file(path).unwrap();
+                },
+                None,
+            ),
+        ];
+        for (gone, to) in moves {
+            let place = tempfile::tempdir().unwrap();
+            let dir = place.path().canonicalize().unwrap();
+            let train = Dir::open(&dir).unwrap().own_dir("train").unwrap();
+            let mut file = EventFile::create_in(&train, &Origin::new("host", 42), 0, time(5.0), None).unwrap();
+            file.write_values(time(1.0), Step::ZERO, &values).unwrap();
+            file.flush().unwrap();
+            gone(&dir, file.path());
+            let error = file.flush().unwrap_err();
+            let went = to.map_or("removed".to_owned(), |to| {
+                format!("moved to {}", dir.join(to.replace("NAME", name(&file))).display())
+            });
+            let want = format!("{} was {went} while it was written, with 1 event in it", file.path().display());
+            assert_eq!((error.to_string(), error.lost()), (want, 1));
+        }
     }
 
     #[test]

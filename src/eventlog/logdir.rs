@@ -4,6 +4,9 @@
 //! did not get into it waits in memory, and so does what comes, up to [`BACKLOG`] bytes a run. A new file is tried at
 //! most every [`RETRY`]; it takes what waits, in order, so a disk that is full for a moment costs nothing. Only what
 //! finds the memory full, or still waits at the end, is lost, and each loss is told.
+//!
+//! A file that is not where it was, removed or moved away by itself or with its directory, is noticed when it is flushed. What
+//! it held is lost, and the next one is begun at once, in a directory that is made again if need be.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -55,12 +58,13 @@ enum Root {
 #[derive(Default)]
 struct Lane {
     file: Option<EventFile>,
-    /// A file of this process says that it begins. A second one must not: readers would drop what the first holds.
+    /// A file of this process says that it begins. A second one must not, as long as that is there: readers would drop what
+    /// the first holds.
     started: bool,
     backlog: Backlog,
     /// Of the last entry, and so the time with which a file that it opens begins: not the clock's, so that times in a
     /// file do not go back and equal entries give equal bytes.
-    latest: Option<WallTime>,
+    latest: Option<(WallTime, Step)>,
     failed: Option<Instant>,
 }
 
@@ -146,10 +150,10 @@ impl LogDir {
     }
 
     /// Opens the file of `run` if it has none and the time has come.
-    fn open(&mut self, run: Run, force: bool) -> Result<(), Cause> {
+    fn open(&mut self, run: Run, force: bool) -> Result<(), SinkError> {
         let lane = self.lanes.entry(run).or_default();
         let due = force || lane.failed.is_none_or(|at| at.elapsed() >= self.retry);
-        let (None, Some(now), true) = (&lane.file, lane.latest, due) else { return Ok(()) };
+        let (None, Some((now, _)), true) = (&lane.file, lane.latest, due) else { return Ok(()) };
         let start = (!lane.started).then(|| self.starts.get(&run).copied().unwrap_or(Step::ZERO));
         let path = place(&self.dirs, self.root.path(), run);
         let dir = self.root.dir(&path).map_err(|source| CreateError::Directory { dir: path, source });
@@ -160,13 +164,43 @@ impl LogDir {
                 let adopted = file.adopt(&mut lane.backlog);
                 lane.file = Some(file);
                 lane.failed = None;
-                adopted.map_err(|error| lane.give_up(error).1)
+                adopted.map_err(|error| {
+                    lane.give_up();
+                    self.lost += error.lost();
+                    SinkError::new(error.lost(), error)
+                })
             }
             Err(error) => {
                 lane.failed = Some(Instant::now());
-                Err(error.into())
+                Err(SinkError::new(0, error))
             }
         }
+    }
+
+    /// Ends the use of a file that failed, and begins the next if it is only gone: nothing says that writing fails.
+    fn replace(&mut self, run: Run, error: WriteError) -> SinkError {
+        let lane = self.lanes.entry(run).or_default();
+        let said_start = lane.give_up();
+        self.lost += error.lost();
+        if !matches!(error, WriteError::Gone { .. }) {
+            return SinkError::new(error.lost(), error);
+        }
+        if let (true, Some((_, step))) = (said_start, lane.latest) {
+            // What earlier processes wrote is void from where this one goes on being read.
+            lane.started = false;
+            self.starts.insert(run, step);
+        }
+        let mut lost = error.lost();
+        let next = self.open(run, true).err().map(|failed| {
+            lost += failed.lost;
+            Box::new(failed.cause)
+        });
+        SinkError::new(lost, Cause::Gone { files: vec![error], next })
+    }
+
+    fn lose(&mut self, cause: impl Into<Cause>) -> SinkError {
+        self.lost += 1;
+        SinkError::new(1, cause)
     }
 
     /// Brings everything as far as `reach` says. All runs are tried, whatever happens to one.
@@ -176,25 +210,23 @@ impl LogDir {
             if !self.lanes.contains_key(&run) {
                 continue;
             }
-            let mut result = self.open(run, last);
-            let Some(lane) = self.lanes.get_mut(&run) else { continue };
-            let mut lost = 0;
-            if let Some(file) = &mut lane.file {
-                let pushed = if reach == Reach::Disk { file.sync() } else { file.flush() };
-                result = result.and(pushed.map_err(|error| {
-                    let (removed, cause) = lane.give_up(error);
-                    lost = removed;
-                    cause
-                }));
+            let mut error = self.open(run, last).err();
+            let file = self.lanes.get_mut(&run).and_then(|lane| lane.file.as_mut());
+            let pushed = file.map(|file| if reach == Reach::Disk { file.sync() } else { file.flush() });
+            if let Some(Err(failed)) = pushed {
+                SinkError::add(&mut error, self.replace(run, failed));
             }
-            let events = lane.backlog.records();
-            if result.is_ok() && events > 0 {
-                result = Err(Cause::Waiting { dir: place(&self.dirs, self.root.path(), run), events });
+            let events = self.lanes.get(&run).map_or(0, |lane| lane.backlog.records());
+            if error.is_none() && events > 0 {
+                let dir = place(&self.dirs, self.root.path(), run);
+                error = Some(SinkError::new(0, Cause::Waiting { dir, events }));
             }
-            lost += if last { events } else { 0 };
-            self.lost += lost;
-            if let Err(cause) = result {
-                SinkError::add(&mut errors, SinkError::new(lost, cause));
+            if let Some(mut error) = error {
+                if last {
+                    self.lost += events;
+                    error.lost += events;
+                }
+                SinkError::add(&mut errors, error);
             }
         }
         errors.map_or(Ok(()), Err)
@@ -228,13 +260,13 @@ fn place(dirs: &BTreeMap<Run, PathBuf>, root: &Path, run: Run) -> PathBuf {
 }
 
 impl Lane {
-    /// Ends the use of a file that failed. Gives the events that are lost with it.
-    fn give_up(&mut self, error: WriteError) -> (u64, Cause) {
-        if let Some(file) = self.file.take() {
-            self.backlog = file.abandon();
-        }
+    /// Ends the use of a file that failed, and tells whether it said that a process begins. What is not in it waits.
+    fn give_up(&mut self) -> bool {
         self.failed = Some(Instant::now());
-        (error.lost(), error.into())
+        let Some(file) = self.file.take() else { return false };
+        let said_start = file.says_start();
+        self.backlog = file.abandon();
+        said_start
     }
 }
 
@@ -256,35 +288,30 @@ impl Sink for LogDir {
                     self.show(Some(step), wall_time);
                     Ok(())
                 }
-                Err(error) => {
-                    self.lost += 1;
-                    Err(SinkError::new(1, error))
-                }
+                Err(error) => Err(self.lose(error)),
             };
         }
         let lane = self.lanes.entry(run).or_default();
-        lane.latest = Some(wall_time);
+        lane.latest = Some((wall_time, step));
         let opened = if lane.file.is_some() { Ok(()) } else { self.open(run, false) };
         let lane = self.lanes.entry(run).or_default();
-        let (lost, result) = match &mut lane.file {
+        let written = match &mut lane.file {
             Some(file) => match file.write(wall_time, step, what) {
-                Ok(()) => (0, Ok(())),
-                Err(error @ WriteError::Encode { .. }) => (1, Err(error.into())),
-                Err(error) => {
-                    let (lost, cause) = lane.give_up(error);
-                    (lost, Err(cause))
-                }
+                Err(error @ WriteError::Encode { .. }) => Err(self.lose(error)),
+                written => written.map_err(|error| self.replace(run, error)),
             },
             None if lane.backlog.bytes.len() >= BACKLOG => {
-                (1, Err(Cause::Full { dir: place(&self.dirs, self.root.path(), run), bytes: lane.backlog.bytes.len() }))
+                let bytes = lane.backlog.bytes.len();
+                let dir = place(&self.dirs, self.root.path(), run);
+                Err(self.lose(Cause::Full { dir, bytes }))
             }
-            None => match lane.backlog.push(wall_time, step, what) {
-                Ok(()) => (0, Ok(())),
-                Err(error) => (1, Err(error.into())),
-            },
+            None => lane.backlog.push(wall_time, step, what).map_err(|error| self.lose(error)),
         };
-        self.lost += lost;
-        opened.and(result).map_err(|cause| SinkError::new(lost, cause))
+        let mut errors = opened.err();
+        if let Err(error) = written {
+            SinkError::add(&mut errors, error);
+        }
+        errors.map_or(Ok(()), Err)
     }
 
     fn flush(&mut self) -> Result<(), SinkError> {
@@ -479,21 +506,125 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_a_removed_file_held_is_lost_and_the_next_is_begun() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut log = log(dir.path());
+    /// A log that waits before it tries again, and the one file that it has of a run, with steps 0 and 1.
+    fn begun(root: &Path) -> (LogDir, PathBuf) {
+        let mut log = log(root);
+        log.retry = RETRY;
         log.write(entry(Run::Train, 0)).unwrap();
         log.write(entry(Run::Train, 1)).unwrap();
         log.sync().unwrap();
-        fs::remove_dir_all(dir.path().join("train")).unwrap();
-        log.write(entry(Run::Train, 2)).unwrap();
-        let error = log.flush().unwrap_err();
-        assert!(error.to_string().starts_with("event log: 3 entries are lost: "), "{error}");
-        assert!(error.to_string().ends_with(" was removed while it was written"), "{error}");
+        let file = fs::read_dir(root.join("train")).unwrap().next().unwrap().unwrap().path();
+        (log, file)
+    }
+
+    #[test]
+    fn what_a_removed_file_held_is_lost_and_the_next_is_begun_at_once() {
+        type Removal = fn(&Path, &Path);
+        let removals: [Removal; 4] = [
+            |_, file| fs::remove_file(file).unwrap(),
+            |root, _| fs::remove_dir_all(root.join("train")).unwrap(),
+            |root, _| fs::rename(root.join("train"), root.join("elsewhere")).unwrap(),
+            |root, _| {
+                fs::rename(root.join("train"), root.join("elsewhere")).unwrap();
+                fs::create_dir(root.join("train")).unwrap();
+            },
+        ];
+        for (remove, went) in removals.into_iter().zip(["removed", "removed", "moved to ", "moved to "]) {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut log, file) = begun(dir.path());
+            remove(dir.path(), &file);
+            log.write(entry(Run::Train, 2)).unwrap();
+            let error = log.flush().unwrap_err().to_string();
+            let want = format!("event log: 3 entries are lost: {} was {went}", file.display());
+            assert!(error.starts_with(&want), "{error}");
+            assert!(error.ends_with(" while it was written, with 3 events in it; a new file is begun"), "{error}");
+            log.write(entry(Run::Train, 3)).unwrap();
+            log.flush().unwrap();
+            log.close().unwrap();
+            // It says START, as the removed one did, and voids no step that was read and is not written again.
+            assert_eq!((read(dir.path(), Run::Train), log.lost()), ((vec![3], vec![2]), 3));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_found_gone_within_a_write_is_followed_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, file) = begun(dir.path());
+        fs::remove_file(file).unwrap();
+        let text = vec![Value::text(Tag::of("t"), "x".repeat(100_000))];
+        let long = Entry { what: What::Values(text), ..entry(Run::Train, 2) };
+        assert_eq!(log.write(long).unwrap_err().lost, 3);
         log.write(entry(Run::Train, 3)).unwrap();
         log.close().unwrap();
-        assert_eq!((read(dir.path(), Run::Train), log.lost()), ((vec![3], vec![]), 3));
+        assert_eq!((read(dir.path(), Run::Train), log.lost()), ((vec![3], vec![2]), 3));
+    }
+
+    #[test]
+    fn a_second_file_that_is_gone_takes_back_nothing_of_the_first() {
+        let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, _) = begun(dir.path());
+        log.retry = Duration::ZERO;
+        log.lanes.get_mut(&Run::Train).unwrap().file.as_mut().unwrap().redirect(full);
+        log.write(entry(Run::Train, 1)).unwrap();
+        assert_eq!(log.flush().unwrap_err().lost, 0);
+        log.flush().unwrap();
+        fs::remove_file(log.lanes[&Run::Train].file.as_ref().unwrap().path()).unwrap();
+        assert_eq!(log.flush().unwrap_err().lost, 1);
+        log.write(entry(Run::Train, 2)).unwrap();
+        log.close().unwrap();
+        assert_eq!(read(dir.path(), Run::Train), (vec![0, 1, 2], vec![0]));
+    }
+
+    #[test]
+    fn files_of_all_runs_that_are_gone_are_told_in_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, file) = begun(dir.path());
+        log.write(entry(Run::Validation, 1)).unwrap();
+        log.flush().unwrap();
+        for run in ["train", "validation"] {
+            fs::remove_dir_all(dir.path().join(run)).unwrap();
+        }
+        let error = log.flush().unwrap_err().to_string();
+        let first = format!("event log: 3 entries are lost: {} was removed while it was written, ", file.display());
+        assert!(error.starts_with(&first), "{error}");
+        assert!(error.contains("with 2 events in it; ") && error.contains("validation/events.out"), "{error}");
+        assert!(error.ends_with(" with 1 event in it; new files are begun"), "{error}");
+        log.close().unwrap();
+    }
+
+    #[test]
+    fn what_stands_where_a_directory_was_is_told_and_written_to_by_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, file) = begun(dir.path());
+        let at = |name: &str| dir.path().join(name);
+        fs::rename(at("train"), at("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", at("train")).unwrap();
+        log.write(entry(Run::Train, 2)).unwrap();
+        let error = log.flush().unwrap_err();
+        let want = format!("event log: 3 entries are lost: {} was moved to ", file.display());
+        assert!(error.to_string().starts_with(&want), "{error}");
+        let want = format!(
+            "; cannot create the run directory {}: it is a symbolic link, want a directory; move it away",
+            at("train").display()
+        );
+        assert!(error.to_string().ends_with(&want), "{error}");
+        assert_eq!(error.exit(), Exit::CantCreate);
+        log.write(entry(Run::Train, 3)).unwrap();
+        assert_eq!(log.close().unwrap_err().lost, 1);
+        assert_eq!((log.lost(), fs::read_dir(at("elsewhere")).unwrap().count()), (4, 1));
+
+        // Once it is out of the way nothing more is lost.
+        fs::remove_file(at("train")).unwrap();
+        fs::remove_dir_all(at("elsewhere")).unwrap();
+        let (mut log, _) = begun(dir.path());
+        fs::remove_dir_all(at("train")).unwrap();
+        fs::write(at("train"), "in the way").unwrap();
+        assert_eq!(log.flush().unwrap_err().lost, 2);
+        log.write(entry(Run::Train, 2)).unwrap();
+        fs::remove_file(at("train")).unwrap();
+        log.close().unwrap();
+        assert_eq!((read(dir.path(), Run::Train).0, log.lost()), (vec![2], 2));
     }
 
     #[test]

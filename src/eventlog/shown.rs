@@ -5,6 +5,11 @@
 //! session starts there (`SessionLog START`), but for the first session. A point counts as shown if it is left by both,
 //! so what a killed process wrote behind its last checkpoint is not, and the latest session wins. (The Python loader's
 //! rule for files without `file_version` drops nothing that the data server keeps.)
+//!
+//! Behind a record with the right checksums whose payload is no event both read no more of the file. The data server goes on
+//! with the other files, and so does this; the loader in Python ends for all runs with a `DecodeError`, and what it has not
+//! read by then depends on their order. A field of a wire type that is not its own is such a payload to the data server, and
+//! unknown and passed over to the loader in Python: TensorBoard's default, the data server, is followed.
 
 use super::proto::Event;
 use super::proto::event::What;

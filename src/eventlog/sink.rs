@@ -64,6 +64,9 @@ pub enum Cause {
     Create(#[from] CreateError),
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// Event files that are not where they were, and, unless others were begun at once, why not.
+    #[error("{}; {}", joined(files), followed(files, next.as_deref()))]
+    Gone { files: Vec<WriteError>, next: Option<Box<Cause>> },
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
     #[error("cannot encode an event: {0}")]
@@ -82,16 +85,35 @@ pub enum Cause {
     Stopped,
 }
 
+/// Files that are gone and named in one error, at most: those of all runs.
+const NAMED: usize = 4;
+
+fn joined(files: &[WriteError]) -> String {
+    files.iter().map(WriteError::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn followed(files: &[WriteError], next: Option<&Cause>) -> String {
+    let begun = if files.len() > 1 { "new files are begun" } else { "a new file is begun" };
+    next.map_or_else(|| begun.to_owned(), Cause::to_string)
+}
+
 impl SinkError {
     pub(super) fn new(lost: u64, cause: impl Into<Cause>) -> SinkError {
         SinkError { lost, cause: cause.into() }
     }
 
-    /// Adds `error` to what `all` tells already: the first cause, and all losses.
+    /// Adds `error` to what `all` tells already: the first cause, and all losses. Of files that are gone it is each one:
+    /// whoever removes one removes those of the other runs as well.
     pub(super) fn add(all: &mut Option<SinkError>, error: SinkError) {
-        match all {
-            Some(first) => first.lost += error.lost,
-            None => *all = Some(error),
+        let Some(first) = all else {
+            *all = Some(error);
+            return;
+        };
+        first.lost += error.lost;
+        if let (Cause::Gone { files, next }, Cause::Gone { files: more, next: why }) = (&mut first.cause, error.cause) {
+            let room = NAMED.saturating_sub(files.len());
+            files.extend(more.into_iter().take(room));
+            *next = next.take().or(why);
         }
     }
 }
@@ -116,11 +138,18 @@ impl std::error::Error for SinkError {
 
 impl Classify for SinkError {
     fn exit(&self) -> Exit {
-        match &self.cause {
+        self.cause.exit()
+    }
+}
+
+impl Classify for Cause {
+    fn exit(&self) -> Exit {
+        match self {
             Cause::Create(error) => error.exit(),
             Cause::Write(error) => error.exit(),
             Cause::Encode(error) => error.exit(),
             Cause::Snapshot(error) => error.exit(),
+            Cause::Gone { next, .. } => next.as_ref().map_or(Exit::Io, |next| next.exit()),
             Cause::Full { .. } | Cause::Waiting { .. } | Cause::Spawn(_) => Exit::Io,
             Cause::Closed | Cause::Stopped => Exit::Software,
         }

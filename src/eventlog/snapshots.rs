@@ -53,9 +53,9 @@ pub enum SnapshotError {
     Create(#[from] CreateError),
 }
 
-/// Why something of a snapshot that is void is still there.
+/// Something among the snapshots that cannot be removed, or is not what this user may write.
 #[derive(Debug)]
-pub struct VoidError {
+pub struct EntryError {
     pub path: PathBuf,
     pub source: io::Error,
 }
@@ -86,17 +86,15 @@ pub(super) fn write(
     origin: &Origin,
     now: WallTime,
 ) -> Result<u64, SnapshotError> {
-    let path = logdir.path().join(DIRS[0]).join(PLUGIN);
-    let made = |name: &str| {
-        let root = logdir.own_dir(DIRS[0])?.own_dir(PLUGIN)?;
-        Ok((root.own_dir(name)?, root))
+    let made = |above: &Dir, name: &str| {
+        above.own_dir(name).map_err(|source| SnapshotError::Write { path: above.path().join(name), source })
     };
-    let (dir, root) =
-        made(&dir_name(epoch.get())).map_err(|source| SnapshotError::Write { path: path.clone(), source })?;
+    let root = made(&made(logdir, DIRS[0])?, PLUGIN)?;
+    let dir = made(&root, &dir_name(epoch.get()))?;
     let mut bytes = embeddings.write(&dir)?;
     let before = root.open_file(CONFIG).and_then(|file| file.metadata()).map_or(0, |metadata| metadata.len());
     let config = config(&points(&root));
-    let failed = |source| SnapshotError::Write { path: path.join(CONFIG), source };
+    let failed = |source| SnapshotError::Write { path: root.path().join(CONFIG), source };
     put(&root, CONFIG, config.as_bytes()).map_err(failed)?;
     bytes += (config.len() as u64).saturating_sub(before);
     if !files(logdir).iter().any(is_event_file) {
@@ -104,6 +102,48 @@ pub(super) fn write(
         bytes += EventFile::create_in(logdir, origin, 0, now, None)?.written_bytes();
     }
     Ok(bytes)
+}
+
+/// Looks whether what has the name of a snapshot or of a part of one is a directory, or a file, of this user. Gives the
+/// directories to which snapshots are added.
+pub fn check(logdir: &Dir) -> Result<Vec<PathBuf>, EntryError> {
+    let mut dirs = Vec::new();
+    if let Some(plugins) = own(logdir, DIRS[0])?
+        && let Some(root) = own(&plugins, PLUGIN)?
+    {
+        own_files(&root, &[CONFIG])?;
+        for name in named(&root)?.iter().filter(|name| epoch_of(name).is_some()) {
+            if let Some(dir) = own(&root, name)? {
+                own_files(&dir, &projector::FILES)?;
+            }
+        }
+        dirs.push(root.path().to_owned());
+    }
+    if let Some(signs) = own(logdir, SIGNS)? {
+        for name in named(&signs)?.iter().filter(|name| *name == TRAINING || epoch_of(name).is_some()) {
+            own(&signs, name)?;
+        }
+    }
+    Ok(dirs)
+}
+
+/// A directory of this user, if anything has that name.
+fn own(above: &Dir, name: &str) -> Result<Option<Dir>, EntryError> {
+    let found = above.has_own_dir(name).and_then(|is_there| is_there.then(|| above.dir(name)).transpose());
+    found.map_err(|source| EntryError { path: above.path().join(name), source })
+}
+
+fn own_files(dir: &Dir, names: &[&str]) -> Result<(), EntryError> {
+    names.iter().try_for_each(|name| {
+        let found = dir.has_own_file(name).map(drop);
+        found.map_err(|source| EntryError { path: dir.path().join(name), source })
+    })
+}
+
+/// Names of whatever kind.
+fn named(dir: &Dir) -> Result<Vec<String>, EntryError> {
+    let entries = dir.list().map_err(|source| EntryError { path: dir.path().to_owned(), source })?;
+    Ok(entries.into_iter().filter_map(|entry| entry.name.into_string().ok()).collect())
 }
 
 /// Lets a TensorBoard that runs see that there is something new: the points of `epoch`, or, without, a run that is trained.
@@ -124,7 +164,7 @@ pub(super) fn hide(logdir: &Dir) {
 }
 
 /// Removes the points of this epoch and of those after it. What somebody else put among them stays.
-pub fn void(logdir: &Dir, from: Step) -> Result<(), VoidError> {
+pub fn void(logdir: &Dir, from: Step) -> Result<(), EntryError> {
     let from = from.get();
     if let Ok(plugins) = logdir.dir(DIRS[0]) {
         if let Ok(root) = plugins.dir(PLUGIN) {
@@ -144,7 +184,7 @@ pub fn void(logdir: &Dir, from: Step) -> Result<(), VoidError> {
     Ok(())
 }
 
-fn void_points(root: &Dir, from: u64) -> Result<(), VoidError> {
+fn void_points(root: &Dir, from: u64) -> Result<(), EntryError> {
     let left: Vec<Points> = points(root).into_iter().filter(|points| points.epoch < from).collect();
     if left.is_empty() {
         remove_ours(root)?;
@@ -153,7 +193,7 @@ fn void_points(root: &Dir, from: u64) -> Result<(), VoidError> {
         let config = config(&left);
         if read(root, CONFIG).as_ref() != Some(&config) {
             put(root, CONFIG, config.as_bytes())
-                .map_err(|source| VoidError { path: root.path().join(CONFIG), source })?;
+                .map_err(|source| EntryError { path: root.path().join(CONFIG), source })?;
         }
     }
     for epoch in epochs(root).into_iter().filter(|&epoch| epoch >= from) {
@@ -236,7 +276,7 @@ fn remove_signs(logdir: &Dir, but: Option<&str>) {
 }
 
 /// Removes our files in a directory, and the directory if nothing else is in it.
-fn remove_files(above: &Dir, name: &str) -> Result<(), VoidError> {
+fn remove_files(above: &Dir, name: &str) -> Result<(), EntryError> {
     if let Ok(dir) = above.dir(name) {
         remove_ours(&dir)?;
     }
@@ -245,7 +285,7 @@ fn remove_files(above: &Dir, name: &str) -> Result<(), VoidError> {
 }
 
 /// Removes our files in a directory. The configuration goes first: one that leads nowhere would hide the tab.
-fn remove_ours(dir: &Dir) -> Result<(), VoidError> {
+fn remove_ours(dir: &Dir) -> Result<(), EntryError> {
     let is_ours = |file: &OsString| {
         let name = file.to_string_lossy();
         let whole = name.strip_prefix('.').and_then(|name| name.strip_suffix(PARTIAL)).unwrap_or(&name);
@@ -256,7 +296,7 @@ fn remove_ours(dir: &Dir) -> Result<(), VoidError> {
     for name in found {
         match dir.remove_file(&name) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(VoidError { path: dir.path().join(name), source });
+                return Err(EntryError { path: dir.path().join(name), source });
             }
             _ => {}
         }
@@ -341,7 +381,7 @@ mod tests {
         logdir.join(DIRS[0]).join(PLUGIN)
     }
 
-    fn void(logdir: &Path, from: Step) -> Result<(), VoidError> {
+    fn void(logdir: &Path, from: Step) -> Result<(), EntryError> {
         super::void(&held(logdir), from)
     }
 
@@ -398,7 +438,7 @@ mod tests {
     }
 
     /// What TensorBoard does with the configuration: every path in it has to be there. Gives the names.
-    fn check(logdir: &Path) -> String {
+    fn checked(logdir: &Path) -> String {
         let config = fs::read_to_string(root(logdir).join(CONFIG)).unwrap();
         for line in config.lines().filter(|line| line.contains("_path")) {
             let path = line.split('"').nth(1).unwrap();
@@ -412,9 +452,9 @@ mod tests {
     fn the_newest_snapshot_stands_first() {
         let dir = tempfile::tempdir().unwrap();
         let first = write_epoch(dir.path(), 0).unwrap();
-        assert_eq!(check(dir.path()), r#""dense/at_epoch_0000""#);
+        assert_eq!(checked(dir.path()), r#""dense/at_epoch_0000""#);
         let second = write_epoch(dir.path(), 4).unwrap();
-        assert_eq!(check(dir.path()), r#""dense/at_epoch_0004", "dense/epoch_0000""#);
+        assert_eq!(checked(dir.path()), r#""dense/at_epoch_0004", "dense/epoch_0000""#);
         let root = root(dir.path());
         let mut want = vec![CONFIG.to_owned()];
         for epoch in ["epoch_0000", "epoch_0004"] {
@@ -432,7 +472,7 @@ mod tests {
         );
         // Once more, over what is there.
         write_epoch(dir.path(), 4).unwrap();
-        assert_eq!(check(dir.path()), r#""dense/at_epoch_0004", "dense/epoch_0000""#);
+        assert_eq!(checked(dir.path()), r#""dense/at_epoch_0004", "dense/epoch_0000""#);
     }
 
     #[test]
@@ -464,12 +504,12 @@ mod tests {
             }
             void(dir.path(), Step::new(from).unwrap()).unwrap();
             match want {
-                Some(want) => assert_eq!(check(dir.path()), want),
+                Some(want) => assert_eq!(checked(dir.path()), want),
                 None => assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0),
             }
             assert!(!dir.path().join(SIGNS).exists());
             write_epoch(dir.path(), 6).unwrap();
-            assert!(check(dir.path()).starts_with(r#""dense/at_epoch_0006""#));
+            assert!(checked(dir.path()).starts_with(r#""dense/at_epoch_0006""#));
         }
     }
 
@@ -496,12 +536,12 @@ mod tests {
             fs::create_dir(&unfinished).unwrap();
             death(&unfinished);
             let left = r#""dense/at_epoch_0002", "dense/epoch_0000""#;
-            assert_eq!(check(dir.path()), left);
+            assert_eq!(checked(dir.path()), left);
             void(dir.path(), Step::new(3).unwrap()).unwrap();
-            assert_eq!(check(dir.path()), left);
+            assert_eq!(checked(dir.path()), left);
             assert!(!unfinished.exists());
             write_epoch(dir.path(), 4).unwrap();
-            assert_eq!(check(dir.path()), r#""dense/at_epoch_0004", "dense/epoch_0002", "dense/epoch_0000""#);
+            assert_eq!(checked(dir.path()), r#""dense/at_epoch_0004", "dense/epoch_0002", "dense/epoch_0000""#);
         }
     }
 
@@ -550,6 +590,49 @@ mod tests {
         left.sort();
         foreign.sort_unstable();
         assert_eq!(left, foreign);
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named_before_and_while_it_is_written_to() {
+        type Plant = fn(&Path);
+        let plants: [(Plant, &str); 3] = [
+            (|at| std::os::unix::fs::symlink("/", at).unwrap(), "a symbolic link"),
+            (|at| fs::write(at, "mine").unwrap(), "a regular file"),
+            (
+                |at| {
+                    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+                    rustix::fs::mknodat(rustix::fs::CWD, at, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+                },
+                "a named pipe",
+            ),
+        ];
+        for ((plant, what), name) in plants.into_iter().flat_map(|plant| {
+            [DIRS[0], ROOT, "plugins/org_tensorflow_tensorboard_projector/epoch_0001"].map(|name| (plant, name))
+        }) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            plant(&path);
+            let is = format!("it is {what}, want a directory; move it away");
+            let error = check(&held(dir.path())).unwrap_err();
+            assert_eq!((&error.path, error.source.to_string()), (&path, is.clone()));
+            let error = write_epoch(dir.path(), 1).unwrap_err();
+            assert_eq!(error.to_string(), format!("cannot write {}: {is}", path.display()));
+        }
+        for (name, dirs) in
+            [("projector/epoch_0001", 0), ("projector/training", 0), (CONFIG, 1), ("epoch_0000/tensors.tsv", 1)]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let above = if dirs > 0 { root(dir.path()) } else { dir.path().to_owned() };
+            write_epoch(dir.path(), 0).unwrap();
+            show_epoch(dir.path(), None);
+            assert_eq!(check(&held(dir.path())).unwrap(), [root(dir.path())]);
+            let path = above.join(name);
+            let _ = fs::remove_dir_all(&path);
+            let _ = fs::remove_file(&path);
+            std::os::unix::fs::symlink("/", &path).unwrap();
+            assert_eq!(check(&held(dir.path())).unwrap_err().path, path);
+        }
     }
 
     #[test]

@@ -24,6 +24,8 @@ const DIR_MODE: u32 = 0o777;
 pub struct Dir {
     file: Arc<File>,
     path: PathBuf,
+    /// The one in which it was found; none of one that was opened by its path.
+    above: Option<Arc<Dir>>,
 }
 
 /// What a directory lists.
@@ -38,7 +40,7 @@ impl Dir {
     /// Opens the directory that somebody named: links in the path are followed.
     pub fn open(path: &Path) -> Result<Dir> {
         let file = openat(CWD, path, flags(), Mode::empty())?;
-        Ok(Dir { file: Arc::new(file.into()), path: path.to_owned() })
+        Ok(Dir { file: Arc::new(file.into()), path: path.to_owned(), above: None })
     }
 
     /// As [`open`](Dir::open), and makes it where there is none, with those above it.
@@ -63,7 +65,7 @@ impl Dir {
     pub fn dir(&self, name: impl AsRef<OsStr>) -> Result<Dir> {
         let name = name.as_ref();
         let file = openat(&self.file, name, flags() | OFlags::NOFOLLOW, Mode::empty())?;
-        Ok(Dir { file: Arc::new(file.into()), path: self.path.join(name) })
+        Ok(Dir { file: Arc::new(file.into()), path: self.path.join(name), above: Some(Arc::new(self.clone())) })
     }
 
     /// A directory in this one that belongs to this user; it is made where there is none.
@@ -125,6 +127,12 @@ impl Dir {
         Ok(Some(there.id == status_of(&self.file)?.id))
     }
 
+    /// True if it is where it was found, and so are all above it up to the one that was opened by its path.
+    pub fn is_in_place(&self) -> Result<bool> {
+        let (Some(above), Some(name)) = (&self.above, self.path.file_name()) else { return Ok(true) };
+        Ok(above.is_file_at(&self.file, name)? && above.is_in_place()?)
+    }
+
     /// The name of the file that `path` leads to, if that is in this directory.
     pub fn name_in(&self, path: &Path) -> Option<OsString> {
         let (dir, name) = Dir::above(path).ok()?;
@@ -134,17 +142,12 @@ impl Dir {
 
     /// Where it is now, as far as the system tells; none once it is deleted.
     pub fn place_now(&self) -> Option<PathBuf> {
-        let status = status_of(&self.file).ok()?;
-        if status.names == 0 {
-            return None;
-        }
-        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&*self.file);
-        let place = std::fs::read_link(format!("/proc/self/fd/{descriptor}")).ok();
-        match place {
-            Some(place) if place.as_os_str().as_bytes().ends_with(b" (deleted)") => None,
-            Some(place) => Some(place),
-            None => Some(self.path.clone()),
-        }
+        place_of(&self.file, &self.path)
+    }
+
+    /// Where a file is now that was opened at `path` and is there no more; none where it has no name that the system knows.
+    pub fn place_of(file: &File, path: &Path) -> Option<PathBuf> {
+        place_of(file, path).filter(|place| place != path)
     }
 
     /// A new file. Fails with [`ErrorKind::AlreadyExists`] on whatever has that name, a link that leads nowhere included.
@@ -290,6 +293,19 @@ impl Dir {
     }
 }
 
+/// The path of what is open, which is the `known` one where the system does not tell; none once it is deleted.
+fn place_of(file: &File, known: &Path) -> Option<PathBuf> {
+    if status_of(file).ok()?.names == 0 {
+        return None;
+    }
+    let descriptor = std::os::fd::AsRawFd::as_raw_fd(file);
+    match std::fs::read_link(format!("/proc/self/fd/{descriptor}")) {
+        Ok(place) if place.as_os_str().as_bytes().ends_with(b" (deleted)") => None,
+        Ok(place) => Some(place),
+        Err(_) => Some(known.to_owned()),
+    }
+}
+
 type NoReplace = fn(&Dir, &OsStr, &OsStr) -> Result<()>;
 
 fn flags() -> OFlags {
@@ -404,6 +420,27 @@ mod tests {
         std::fs::remove_dir_all(at("b")).unwrap();
         assert_eq!(dir.place_now(), None);
         assert!(dir.create("file").is_err());
+    }
+
+    #[test]
+    fn what_was_found_in_a_directory_is_missed_there() {
+        let (place, held) = held();
+        let (real, at) = (place.path().canonicalize().unwrap(), |name: &str| place.path().join(name));
+        std::fs::create_dir_all(at("a/b")).unwrap();
+        let (a, b) = (held.dir("a").unwrap(), held.dir("a").unwrap().dir("b").unwrap());
+        let file = b.create("file").unwrap();
+        let are_in_place = || [&held, &a, &b].map(|dir| dir.is_in_place().unwrap());
+        assert_eq!(are_in_place(), [true, true, true]);
+        std::fs::rename(at("a"), at("c")).unwrap();
+        assert_eq!(are_in_place(), [true, false, false]);
+        assert_eq!(Dir::place_of(&file, &at("a/b/file")), Some(real.join("c/b/file")));
+        std::os::unix::fs::symlink("c", at("a")).unwrap();
+        assert_eq!(are_in_place(), [true, false, false], "a link is another way there");
+        std::fs::remove_file(at("a")).unwrap();
+        std::fs::create_dir(at("a")).unwrap();
+        assert_eq!(are_in_place(), [true, false, false]);
+        std::fs::remove_dir_all(at("c")).unwrap();
+        assert_eq!((are_in_place(), Dir::place_of(&file, &at("a/b/file"))), ([true, false, false], None));
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Log {
         let lost = self.lost_entries();
         if lost > 0 {
             let description = "Entries of the event log that could not be written in this process, as the disk was full or \
-                               failed: points that are missing here and in other curves.";
+                               failed, or somebody removed what held them: points that are missing here and in other curves.";
             let value = scalar("event_log/lost_entries", lost as f64, description.to_owned());
             self.write(Run::Steps, step, What::Values(vec![value]));
         }

@@ -60,7 +60,10 @@ def has_written_behind(run, checkpoints):
 
 
 def framed(event):
-    payload = event.SerializeToString()
+    return framed_payload(event.SerializeToString())
+
+
+def framed_payload(payload):
     length = len(payload).to_bytes(8, "little")
     return (length + masked(crc32c(length)).to_bytes(4, "little") + payload
             + masked(crc32c(payload)).to_bytes(4, "little"))
@@ -178,6 +181,38 @@ def test_steps_out_of_order_are_as_the_data_server_has_them(trainer, tmp_path):
     write(tmp_path / "logs" / "ooo", [version(), *losses([0, 10, 20, 30, 5, 15, 25, 25], 0.5)])
     want = exported(trainer, tmp_path / "logs")
     assert [step for step, *_ in want["ooo", "loss"]] == [0, 5, 15, 25]
+    with TensorBoard(tmp_path / "logs", tmp_path / "stderr", "--load_fast=true") as board:
+        board.wait_for(lambda: served(board) == want, "the points that were exported", seconds=20)
+
+
+NO_EVENTS = {"wire type": b"\xff" * 20, "cut": b"\x09\0", "text": b"hello, this is no event",
+             "name": scalar("qqqq", 2, 0.5).SerializeToString().replace(b"qqqq", b"q\xff\xfeq")}
+
+
+def write_with_no_event(directory, payload, *later):
+    write(directory, [version(), *losses([0, 1], 0.5)], *later)
+    with (directory / FIRST_FILE).open("ab") as file:
+        file.write(framed_payload(payload) + b"".join(map(framed, losses([3, 4], 0.5))))
+
+
+@pytest.mark.parametrize("loader", ["true", "false"], ids=["data-server", "python-loader"])
+@pytest.mark.parametrize("what", NO_EVENTS)
+def test_nothing_of_a_file_is_exported_behind_a_payload_that_is_no_event(what, loader, trainer, tmp_path):
+    """The run is alone: the loader in Python would leave out some of the others, too."""
+    write_with_no_event(tmp_path / "logs" / "odd", NO_EVENTS[what])
+    want = exported(trainer, tmp_path / "logs")
+    assert [step for step, *_ in want["odd", "loss"]] == [0, 1]
+    with TensorBoard(tmp_path / "logs", tmp_path / "stderr", f"--load_fast={loader}") as board:
+        board.wait_for(lambda: served(board) == want, "the points that were exported", seconds=20)
+        time.sleep(3)  # some more reloads
+        assert served(board) == want
+
+
+def test_files_behind_one_with_a_payload_that_is_no_event_are_exported(trainer, tmp_path):
+    """As the data server reads them; the loader in Python has ended."""
+    write_with_no_event(tmp_path / "logs" / "odd", NO_EVENTS["cut"], [version(), *losses([6, 7], 0.5)])
+    want = exported(trainer, tmp_path / "logs")
+    assert [step for step, *_ in want["odd", "loss"]] == [0, 1, 6, 7]
     with TensorBoard(tmp_path / "logs", tmp_path / "stderr", "--load_fast=true") as board:
         board.wait_for(lambda: served(board) == want, "the points that were exported", seconds=20)
 

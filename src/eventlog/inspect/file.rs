@@ -133,7 +133,7 @@ impl EventFile {
             damage_count: 0,
             damages: Vec::new(),
         };
-        // Behind a payload that is no event the data server reads no more.
+        // Behind a payload that is no event neither of TensorBoard's loaders reads more of the file.
         let mut is_event_log = true;
         let mut ending = None;
         let mut reader = EventReader::new(input);
