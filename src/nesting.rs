@@ -31,6 +31,11 @@ pub enum NestingError {
     InsideRun { path: PathBuf, run: PathBuf },
     #[error("log directory {} lies in {}, where a run keeps its own files; pass a directory outside of the run", path.display(), own.display())]
     InsideOwn { path: PathBuf, own: PathBuf },
+    #[error(
+        "log directory {}: {name} is the name of a file or directory that every run keeps; choose another name for the run",
+        path.display()
+    )]
+    OwnName { path: PathBuf, name: RunName },
 }
 
 impl Classify for NestingError {
@@ -69,6 +74,14 @@ pub fn check(path: &Path) -> Result<Option<Both>, NestingError> {
         Some(run) => Err(NestingError::HoldsRuns { path: path.to_owned(), run }),
         None => Ok(both),
     }
+}
+
+/// Refuses a new run in `logdir` by a name that runs use in their own directories, such as `train`.
+pub fn check_name(logdir: &Path, name: &RunName) -> Result<(), NestingError> {
+    if run_dir::is_own(name.as_str().as_ref()) && !run_dir::is_run(&logdir.join(name.as_str())) {
+        return Err(NestingError::OwnName { path: logdir.to_owned(), name: name.clone() });
+    }
+    Ok(())
 }
 
 /// The run that `path` is the directory of or lies in, whether it exists yet or not.
@@ -121,6 +134,8 @@ pub enum UnnestError {
     #[error("cannot move {} to {}: {source}; the same command goes on", from.display(), to.display())]
     Move { from: PathBuf, to: PathBuf, source: std::io::Error },
     #[error(transparent)]
+    Name(#[from] NestingError),
+    #[error(transparent)]
     Place(#[from] WithinError),
     #[error("run {} is in use; wait for it to end, and run the same command again", path.display())]
     InUse { path: PathBuf },
@@ -134,6 +149,7 @@ impl Classify for UnnestError {
             UnnestError::NoRun { .. } => Exit::NoInput,
             UnnestError::Taken { .. } | UnnestError::InUse { .. } => Exit::CantCreate,
             UnnestError::Move { source, .. } | UnnestError::Lock { source, .. } => Exit::of_output(source),
+            UnnestError::Name(error) => error.exit(),
             UnnestError::Place(error) => error.exit(),
         }
     }
@@ -142,6 +158,7 @@ impl Classify for UnnestError {
 /// Moves the run in `logdir` into a directory `name` below it, with all that a run keeps and nothing else, and gives that
 /// directory. Its lock is held meanwhile, and goes with it. A process that is killed here is followed up by the same call.
 pub fn unnest(logdir: &Path, name: &RunName) -> Result<PathBuf, UnnestError> {
+    check_name(logdir, name)?;
     let to = name.within(logdir)?;
     let there = |dir: &Path, name: &OsStr| dir.join(name).symlink_metadata().is_ok();
     let is_begun = to.is_dir()
@@ -306,7 +323,7 @@ mod tests {
         }
         for own in ["train", "plugins", "config.toml"] {
             let error = unnest(dir.path(), &name(own)).unwrap_err();
-            assert!(matches!(error, UnnestError::Place(WithinError::Own { .. })), "{error}");
+            assert!(matches!(error, UnnestError::Name(NestingError::OwnName { .. })), "{error}");
         }
         let to = unnest(dir.path(), &name("first")).unwrap();
         assert_eq!(to, dir.path().join("first"));

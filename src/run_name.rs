@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::exit::{Classify, Exit};
-use crate::run_dir;
 use crate::types::WallTime;
 
 /// Longest name, in bytes. Half of what file systems take, so that a name can be given a prefix.
@@ -77,11 +76,6 @@ pub enum WithinError {
         logdir.display(), link.display(), target.display()
     )]
     Link { logdir: PathBuf, link: PathBuf, target: PathBuf },
-    #[error(
-        "log directory {}: {name} is the name of something that a run keeps in its own directory; choose another name for \
-         the run", logdir.display()
-    )]
-    Own { logdir: PathBuf, name: String },
     #[error("log directory {}: there are {CLAIMS} runs {name}, {name}-2 and so on; choose another --run-name", logdir.display())]
     Taken { logdir: PathBuf, name: String },
     #[error("log directory {}: cannot look at or make {}: {source}", logdir.display(), path.display())]
@@ -142,7 +136,7 @@ impl Classify for TemplateError {
 impl Classify for WithinError {
     fn exit(&self) -> Exit {
         match self {
-            WithinError::Link { .. } | WithinError::Own { .. } | WithinError::Taken { .. } => Exit::CantCreate,
+            WithinError::Link { .. } | WithinError::Taken { .. } => Exit::CantCreate,
             WithinError::Look { source, .. } => Exit::of_output(source),
         }
     }
@@ -175,8 +169,7 @@ impl RunName {
         &self.0
     }
 
-    /// The run's directory below `logdir`, neither of which has to exist. A new one has no name that a run uses in its own
-    /// directory, such as `train`.
+    /// The run's directory below `logdir`, neither of which has to exist.
     ///
     /// What stands there is not followed when it is a symbolic link: refused, wherever it leads. `logdir` itself may be
     /// one, as it is the person's own word. The look is made once: somebody who may write into `logdir` can put a link
@@ -184,10 +177,6 @@ impl RunName {
     /// against an enemy with write access.
     pub fn within(&self, logdir: &Path) -> Result<PathBuf, WithinError> {
         let path = logdir.join(&self.0);
-        // One that is there by such a name may go on.
-        if run_dir::is_own(self.0.as_ref()) && !run_dir::is_run(&path) {
-            return Err(WithinError::Own { logdir: logdir.to_owned(), name: self.0.clone() });
-        }
         match std::fs::symlink_metadata(&path) {
             Ok(found) if found.is_symlink() => {
                 let target = path.read_link().unwrap_or_default();

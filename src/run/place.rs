@@ -48,6 +48,7 @@ pub fn place(resolved: &Resolved, clock: &dyn Clock) -> Result<Place, RunError> 
     };
     let lookup = |field: &str| if field == "host" { host() } else { setting(field) };
     let name = template.name(clock.now(), &lookup)?;
+    nesting::check_name(&logdir, &name)?;
     let path = name.within(&logdir)?;
     refuse_nesting(&path)?;
     if !template.is_of_one_start() {
@@ -157,6 +158,9 @@ mod tests {
         let used = places[1].path().to_owned();
         drop(places);
         assert!(used.exists() && std::fs::read_dir(&logdir).unwrap().count() == 1, "those with nothing in them go");
+        for own in ["train", "plugins", "checkpoints", "config.toml"] {
+            assert!(matches!(placed(&logdir, own), Err(RunError::Nesting(_))), "{own}");
+        }
         assert_eq!(placed(&logdir, "{date}").unwrap().path(), logdir.join("2026-11-24"));
         assert!(!logdir.join("2026-11-24").exists(), "one a day goes on, and is made when it begins");
     }
