@@ -75,12 +75,12 @@ data: prerequisites ## Fetch and verify MNIST into data/mnist, once (DATASET=fas
 	@$(step) '$(DATASET)' $(PYTHON) scripts/data.py $(DATASET)
 
 .PHONY: explanations
-explanations: data build ## Compare explanations with pytorch-grad-cam and Captum, write docs/explanations.md (about 5 minutes).
+explanations: data build ## Compare explanations with pytorch-grad-cam and Captum, write docs/explanations.md (about 8 minutes).
 	@$(step) 'reference libraries' $(PYTHON) scripts/venv.py .deps/peers $(PEERS)
 	.deps/peers/bin/python scripts/explanations.py --trainer $(TRAINER) $(ARGS)
 
 .PHONY: photos
-photos: data build ## Draw photographs of digits, ask a network about them, write docs/photos.md (about 5 minutes).
+photos: data build ## Draw photographs of digits, ask a network about them, write docs/photos.md (about 8 minutes).
 	$(VENV)/bin/python scripts/photos --trainer $(TRAINER) $(ARGS)
 
 .PHONY: parity
