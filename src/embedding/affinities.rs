@@ -1,36 +1,37 @@
-//! How much points are neighbours: the probabilities that t-SNE lays out.
+//! Neighbour probabilities of points, the input of t-SNE.
 //!
-//! With whatever vectors the processor has: sums are of so many parts on every one, and nothing is multiplied and added in
-//! one, so the bits are the same.
+//! The bits are the same on every processor, whatever the length of its vectors: sums always have [`LANES`] parts,
+//! and no multiplication and addition are fused.
 
 use pulp::{Arch, NullaryFnOnce};
 
 use super::Points;
 use super::sums::{LANES, total};
 
-/// Neighbours that a point minds, roughly; fewer where there are few points.
+/// Approximate number of neighbours of a point; fewer if there are few points.
 const PERPLEXITY: f64 = 30.0;
-/// Steps of the search for a bandwidth, and how near the perplexity's logarithm has to be.
+/// Step limit of the search for a bandwidth, and its tolerance in the logarithm of the perplexity.
 const SEARCH_STEPS: usize = 100;
 const SEARCH_TOLERANCE: f64 = 1e-5;
-/// Smaller ones pull at nothing, but arithmetic on numbers near the end of `f32` takes a hundred times as long.
+/// Smaller affinities become 0. They exert no noticeable force, but arithmetic near the lower end of `f32` takes a
+/// hundred times as long.
 const LEAST_AFFINITY: f64 = 1e-20;
-/// The squared distance of what is no neighbour at all, at any bandwidth.
+/// Squared distance of a point that is no neighbour at any bandwidth.
 const FAR: f64 = 1e100;
 
-/// How much pairs of points are neighbours: all of them sum to 1.
+/// Joint probabilities of pairs of points to be neighbours; their sum is 1.
 pub(super) struct Affinities {
     pub count: usize,
-    /// Values of a row, with zeros to whole lanes.
+    /// Length of a row, padded with zeros to whole lanes.
     pub stride: usize,
     /// `N x stride`, symmetric, 0 on the diagonal.
     pub joint: Vec<f32>,
 }
 
 impl Affinities {
-    /// From [`squared_distances`].
+    /// From the [`squared_distances`] of `count` points.
     pub fn new(squared: &[f32], count: usize) -> Affinities {
-        // More neighbours than a third of the points would make all of them neighbours of all.
+        // A perplexity above a third of the points would make all of them neighbours of all.
         let perplexity = PERPLEXITY.min(count.saturating_sub(1) as f64 / 3.0).max(1.0);
         let conditional = Arch::new().dispatch(Conditional { squared, count, perplexity });
         let stride = count.next_multiple_of(LANES);
@@ -46,11 +47,11 @@ impl Affinities {
     }
 }
 
-/// `N x N`, of points scaled to at most 1, which changes nothing: bandwidths scale along, and no square overflows.
+/// `N x N`, of points scaled to at most 1. No square overflows, and t-SNE does not change: bandwidths scale along.
 pub(super) fn squared_distances(points: &Points) -> Vec<f32> {
     let largest = points.rows().flatten().fold(0.0_f32, |most, v| most.max(v.abs()));
     let scale = if largest > 0.0 { f64::from(largest).recip() } else { 0.0 };
-    // With zeros to whole lanes, which are as far apart as nothing.
+    // Padded to whole lanes with zeros, which add nothing to a distance.
     let stride = points.dims().next_multiple_of(LANES);
     let mut values = vec![0.0; points.len() * stride];
     for (values, row) in values.chunks_exact_mut(stride.max(1)).zip(points.rows()) {
@@ -91,8 +92,8 @@ impl NullaryFnOnce for SquaredDistances<'_> {
     }
 }
 
-/// `N x N`: the probability with which a point would pick another as its neighbour, under a Gaussian so wide that it
-/// picks among `perplexity` of them.
+/// `N x N`: the probability that a point picks another as its neighbour, under a Gaussian whose width gives the
+/// distribution the perplexity `perplexity`.
 pub(super) struct Conditional<'a> {
     pub squared: &'a [f32],
     pub count: usize,
@@ -107,7 +108,7 @@ impl NullaryFnOnce for Conditional<'_> {
         let Conditional { squared, count, perplexity } = self;
         let wanted = libm::log(perplexity);
         let mut all = vec![0.0; count * count];
-        // What suits one point is a good first guess for the next.
+        // The precision found for one point is a good initial guess for the next.
         let mut guess = 1.0_f64;
         let mut distances = vec![[FAR; LANES]; count.div_ceil(LANES)];
         let mut weights = vec![[0.0; LANES]; count.div_ceil(LANES)];
@@ -115,13 +116,14 @@ impl NullaryFnOnce for Conditional<'_> {
             let nearest = squared.iter().enumerate().filter(|&(j, _)| j != i).map(|(_, &d)| d);
             let nearest = nearest.fold(f32::INFINITY, f32::min);
             for (distance, &squared) in distances.as_flattened_mut().iter_mut().zip(squared) {
-                // From the nearest, so that no bandwidth makes all of them 0.
+                // Relative to the nearest, so that no bandwidth makes all weights 0.
                 *distance = f64::from(squared - nearest);
             }
             distances.as_flattened_mut()[i] = FAR;
             let (mut low, mut high) = (0.0_f64, f64::INFINITY);
             let mut precision = guess;
-            // Where there is no such bandwidth, as among equal points, one that is as near as can be.
+            // The next guess if the search fails: equal points, for example, have no such bandwidth and get the
+            // closest one.
             guess = 1.0;
             for _ in 0..SEARCH_STEPS {
                 let (mut sums, mut firsts, mut seconds) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
@@ -147,7 +149,8 @@ impl NullaryFnOnce for Conditional<'_> {
                 } else {
                     high = precision;
                 }
-                // Newton's step for the logarithm of the precision, which the entropy falls with; else halve or double.
+                // Newton's step for the logarithm of the precision, with which the entropy falls; else halve or
+                // double.
                 let slope = precision * precision * (square - mean * mean);
                 let newton = precision * libm::exp((off / slope).clamp(-2.0, 2.0));
                 let halfway = if high.is_finite() { f64::midpoint(low, high) } else { 2.0 * precision };
@@ -163,19 +166,19 @@ impl NullaryFnOnce for Conditional<'_> {
     }
 }
 
-/// `exp(-x)` to 14 digits, for `x` from 0; 0 from 700 on. In steps that a compiler makes vector instructions of, which a
-/// call of `libm` is not, and that round the same on every processor.
+/// `exp(-x)` to 14 digits, for `x` from 0; 0 from 700 on. Unlike a call of `libm`, its steps can be vectorised by the
+/// compiler, and they round the same on every processor.
 #[inline(always)]
 fn decay(x: f64) -> f64 {
-    /// What makes a sum round to whole numbers, which its last bits then hold.
+    /// 1.5 * 2^52. Adding it rounds to a whole number, held in the last bits of the sum.
     const WHOLE: f64 = 6_755_399_441_055_744.0;
     const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1;
     const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
     let shifted = WHOLE - x.min(700.0) * std::f64::consts::LOG2_E;
     let whole = shifted - WHOLE;
-    // At most half of ln 2 from 0.
+    // At most half of ln 2 in magnitude.
     let rest = -x.min(700.0) - whole * LN_2_HIGH - whole * LN_2_LOW;
-    // Taylor's series; the next term would be 6e-15.
+    // Taylor series; the next term would be 6e-15.
     let mut sum = 1.0 / 39_916_800.0;
     for factor in [3_628_800.0, 362_880.0, 40_320.0, 5_040.0, 720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0] {
         sum = sum * rest + 1.0 / factor;

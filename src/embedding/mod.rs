@@ -1,4 +1,5 @@
-//! Points of many dimensions on a plane: plain numbers in, plain numbers out, no chance, no threads.
+//! Layouts of high-dimensional points on a plane: plain numbers in, plain numbers out. Deterministic, no
+//! threads.
 
 mod affinities;
 mod pca;
@@ -12,5 +13,5 @@ pub use points::Points;
 pub use silhouette::silhouette;
 pub use tsne::{Start, tsne};
 
-/// A place on the plane for each point.
+/// Coordinates on the plane, for each point.
 pub type Layout = Vec<[f32; 2]>;

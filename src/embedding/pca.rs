@@ -1,33 +1,33 @@
-//! Principal components: the plane on which points differ most.
+//! Principal component analysis: projection to the plane with the largest variance.
 //!
 //! Subspace iteration with Rayleigh-Ritz projection (Saad, "Numerical Methods for Large Eigenvalue Problems", 2011,
-//! chapter 5), on the data themselves: no matrix of dimensions x dimensions is made.
+//! chapter 5), on the data themselves, without a `D x D` matrix.
 
 use pulp::{Arch, NullaryFnOnce};
 
 use super::sums::{LANES, total};
 use super::{Layout, Points};
 
-/// Vectors iterated on beyond the two that are wanted: the method converges as fast as the variance falls off up to the
-/// first that is left out, and classes of images leave about as many strong directions.
+/// Vectors in the iteration, more than the two wanted. Convergence depends on the drop of the variance from the
+/// wanted components to the first one outside the block, and image classes leave about this many strong directions.
 const BLOCK: usize = 12;
-/// Far more than features need, which converge in some ten.
+/// Far above the ten or so iterations in which features converge.
 const MOST_ITERATIONS: usize = 500;
-/// How far a component may be off, in parts of its variance.
+/// Largest error of a component, relative to its variance.
 const TOLERANCE: f64 = 1e-9;
 
 /// The first two principal components.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pca {
-    /// The points' places, from their mean.
+    /// Coordinates of the points, relative to their mean.
     pub layout: Layout,
-    /// The share of the variance along either axis, 0 to 1; 0 where nothing varies.
+    /// Share of the variance along each axis, 0 to 1; 0 if nothing varies.
     pub explained: [f64; 2],
 }
 
 impl Pca {
-    /// Turns either axis around where that brings the layout nearer to an earlier one of the same points: the sign of a
-    /// component means nothing, and pictures of different moments are to compare.
+    /// Flips each axis for which that brings the layout nearer to an earlier one of the same points. The sign of a
+    /// component means nothing, and plots over time should be comparable.
     #[must_use]
     pub fn towards(mut self, earlier: &Layout) -> Pca {
         for axis in 0..2 {
@@ -41,7 +41,7 @@ impl Pca {
     }
 }
 
-/// Of finite points. The sign of an axis is that in which its largest weight is positive, as scikit-learn has it.
+/// PCA of finite points. As in scikit-learn, the sign of an axis makes its largest weight positive.
 pub fn pca(points: &Points) -> Pca {
     let centred = centred(points);
     let total_variance: f64 = centred.iter().flatten().map(|v| v * v).sum();
@@ -69,14 +69,14 @@ fn centred(points: &Points) -> Vec<Vec<f64>> {
     points.rows().map(|row| row.iter().zip(&mean).map(|(&v, mean)| f64::from(v) - mean).collect()).collect()
 }
 
-/// At most two eigenvalues and eigenvectors of `rows^T rows`, the largest first; none where nothing varies.
+/// At most two eigenvalues and eigenvectors of `rows^T rows`, the largest first; none if nothing varies.
 fn components(rows: &[Vec<f64>], dims: usize, total_variance: f64) -> Vec<(f64, Vec<f64>)> {
-    // Rounding of the mean leaves some 1e-16 of each value.
+    // Rounding of the mean leaves about 1e-16 of each value.
     if total_variance <= f64::MIN_POSITIVE {
         return Vec::new();
     }
     let block = BLOCK.min(dims);
-    // Sines of different frequencies: any start that is independent will do.
+    // Sines of different frequencies: any linearly independent start will do.
     let start = (0..block).map(|j| (0..dims).map(|i| libm::sin((i + 1) as f64 * (j + 1) as f64)).collect());
     let mut basis: Vec<Vec<f64>> = orthonormal(start.collect());
     for iteration in 1.. {
@@ -104,8 +104,8 @@ fn components(rows: &[Vec<f64>], dims: usize, total_variance: f64) -> Vec<(f64, 
     Vec::new()
 }
 
-/// `rows^T rows direction` of each direction of a basis. With whatever vectors the processor has: sums are of so many parts
-/// on every one, and nothing is multiplied and added in one, so the bits are the same.
+/// `rows^T rows direction` for each direction of a basis. The bits are the same on every processor, whatever the
+/// length of its vectors: sums always have [`LANES`] parts, and no multiplication and addition are fused.
 struct Images<'a> {
     rows: &'a [Vec<f64>],
     basis: &'a [Vec<f64>],
@@ -129,7 +129,7 @@ impl NullaryFnOnce for Images<'_> {
     }
 }
 
-/// Gram-Schmidt, twice, since once leaves rounding behind; what depends on earlier vectors is left out.
+/// Gram-Schmidt, applied twice, since once leaves rounding errors. Linearly dependent vectors are dropped.
 fn orthonormal(vectors: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     let mut basis: Vec<Vec<f64>> = Vec::with_capacity(vectors.len());
     for mut vector in vectors {
@@ -155,7 +155,7 @@ fn eigen(mut a: Vec<Vec<f64>>) -> Vec<(f64, Vec<f64>)> {
     let size = a.len();
     let mut vectors: Vec<Vec<f64>> =
         (0..size).map(|i| (0..size).map(|j| f64::from(u8::from(i == j))).collect()).collect();
-    // Convergence is quadratic: six or seven sweeps do.
+    // Convergence is quadratic: six or seven sweeps are enough.
     for _ in 0..30 {
         for p in 0..size {
             for q in p + 1..size {
@@ -174,7 +174,7 @@ fn eigen(mut a: Vec<Vec<f64>>) -> Vec<(f64, Vec<f64>)> {
                     (vectors[p][k], vectors[q][k]) =
                         (cosine * vectors[p][k] - sine * vectors[q][k], sine * vectors[p][k] + cosine * vectors[q][k]);
                 }
-                // What is left is rounding, or smaller than any number.
+                // Only rounding error or an underflow remains.
                 (a[p][q], a[q][p]) = (0.0, 0.0);
             }
         }

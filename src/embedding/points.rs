@@ -1,4 +1,4 @@
-//! Points of a space, row after row.
+//! Points of a space, stored row by row.
 
 /// `N` points of `D` dimensions.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,7 +12,7 @@ impl Points {
     /// `values` are `N x dims`, row after row.
     ///
     /// # Panics
-    /// When there are no dimensions, or half a point: a bug in the caller.
+    /// If `dims` is 0 or `values` is not a multiple of it: a bug in the caller.
     pub fn new(dims: usize, values: Vec<f32>) -> Points {
         assert!(dims > 0 && values.len().is_multiple_of(dims), "whole points of at least one dimension");
         Points { dims, values }
@@ -34,13 +34,13 @@ impl Points {
         self.values.chunks_exact(self.dims)
     }
 
-    /// The first `count` points, or all there are.
+    /// The first `count` points, or all if there are fewer.
     pub fn first(&self, count: usize) -> Points {
         let values = self.values.chunks_exact(self.dims).take(count).flatten().copied().collect();
         Points { dims: self.dims, values }
     }
 
-    /// The points without infinities and NaN, and the position of each.
+    /// Positions of the points without infinities and NaN, and those points.
     pub fn finite(&self) -> (Vec<usize>, Points) {
         let (mut kept, mut values) = (Vec::new(), Vec::new());
         for (position, row) in self.rows().enumerate().filter(|(_, row)| row.iter().all(|v| v.is_finite())) {

@@ -1,11 +1,11 @@
-//! How well classes lie apart.
+//! Silhouette score: separation of the classes in a layout.
 //!
 //! Rousseeuw, "Silhouettes: a graphical aid to the interpretation and validation of cluster analysis" (1987).
 
-/// The mean silhouette of places on a plane with a class each, -1 to 1: 1 where every place is far nearer to its own
-/// class than to any other, 0 where classes overlap, below where places lie among others. A place that is alone in its
-/// class counts as 0. Undefined for fewer than two classes, for nothing but such places, and for places that are not
-/// finite.
+/// Mean silhouette of places on a plane with a class each, -1 to 1: 1 if every place is far nearer to its own class
+/// than to any other, 0 if classes overlap, negative if places lie among other classes. A place that is alone in its
+/// class counts as 0. `None` for fewer than two classes, if every place is alone in its class, and for places that
+/// are not finite.
 pub fn silhouette(layout: &[[f32; 2]], classes: &[usize]) -> Option<f64> {
     let count = layout.len().min(classes.len());
     let mut names: Vec<usize> = classes[..count].to_vec();

@@ -1,12 +1,12 @@
-//! Sums in parts: what vector instructions compute at once, and the same bits with vectors of any length.
+//! Sums in a fixed number of parts: vectorised, with the same bits for vectors of any length.
 
 use std::ops::AddAssign;
 
-/// Values worked on at a time, and parts of a sum, so that the compiler makes vector instructions of the loop: several
-/// vectors, as a sum in one alone would wait for each addition.
+/// Values processed at a time, and parts of a sum, so that the compiler vectorises the loop. They span several
+/// vectors: in one vector each addition would wait for the last.
 pub(super) const LANES: usize = 32;
 
-/// The sum of all parts, of which there are a power of two: one half added to the other, again and again.
+/// Sum of all parts, whose number is a power of two: one half is added to the other, again and again.
 #[inline(always)]
 pub(super) fn total<T: Copy + AddAssign, const N: usize>(mut parts: [T; N]) -> T {
     let mut half = N / 2;

@@ -1,8 +1,8 @@
-//! t-SNE: a plane on which points that are neighbours in their space are neighbours.
+//! t-SNE: layout on a plane that keeps the neighbours of high-dimensional points.
 //!
-//! Van der Maaten and Hinton, "Visualizing Data using t-SNE" (2008): the exact method, for at most some thousand points.
-//! Schedule and step size are those of scikit-learn; Kobak and Berens, "The art of using t-SNE" (2019), for the start
-//! from principal components.
+//! Van der Maaten and Hinton, "Visualizing Data using t-SNE" (2008): the exact method, for at most a few thousand
+//! points. Schedule and step size are those of scikit-learn; the start from principal components follows Kobak and
+//! Berens, "The art of using t-SNE" (2019).
 
 use pulp::bytemuck::cast_slice;
 use pulp::{Arch, Simd, WithSimd};
@@ -11,42 +11,45 @@ use super::affinities::{Affinities, squared_distances};
 use super::sums::total;
 use super::{Layout, Points};
 
-/// Steps with exaggerated attraction, which let clusters find together, and after them.
+/// Steps with exaggerated attraction, in which clusters form.
 const EXAGGERATED: usize = 250;
+/// Steps after those, without exaggeration.
 const SETTLING: usize = 250;
 const EXAGGERATION: f32 = 12.0;
-/// Steps from a layout of the same points a moment earlier: with attraction enough to bring points past others that now lie
-/// in their way, and after them as long as they gain something, at most so many.
+/// Steps with stronger attraction from an earlier layout of the same points. They bring points past others that now
+/// lie in their way.
 const LOOSENED: usize = 50;
 const LOOSENING: f32 = 2.0;
+/// Limit on the steps after those, which end once they gain too little.
 const MOST_FOLLOWING: usize = 200;
-/// After so many steps at a time the gain is compared with the least that is worth as many more, in nats.
+/// Steps between two checks of the gain.
 const STRETCH: usize = 25;
+/// Smallest gain of one stretch that is worth another, in nats.
 const LEAST_GAIN: f64 = 3e-3;
-/// Of the steps, beside `N / 48`.
+/// Smallest learning rate; otherwise `N / 48`.
 const LEAST_RATE: f32 = 50.0;
-/// Below it the layout has settled.
+/// The layout counts as settled below this norm of the gradient.
 const LEAST_GRADIENT: f32 = 1e-7;
-/// The spread of a layout to start from.
+/// Spread of the starting layout.
 const START_SPREAD: f64 = 1e-4;
-/// Points whose forces on one are found at once, and parts of the sum of them; a divisor of a row's whole lanes: one vector
-/// of AVX-512, two of AVX2.
+/// Points whose forces on one point are computed at once, and parts of their sum. Divides the length of a row. One
+/// vector of AVX-512, two of AVX2.
 const SUMS: usize = 16;
 
-/// Where a layout starts.
+/// Starting layout.
 #[derive(Clone, Copy, Debug)]
 pub enum Start<'a> {
-    /// From a rough layout, the principal components: shrunk to almost a point, then unfolded.
+    /// A rough layout, the principal components: shrunk to almost a point, then unfolded.
     Rough(&'a Layout),
-    /// From a t-SNE layout of the same points a moment earlier, so that one can be followed to the other.
+    /// A t-SNE layout of the same points a moment earlier. The new one stays close, so that the eye can follow.
     Earlier(&'a Layout),
 }
 
-/// A layout of finite points. Where fewer than two differ there is nothing to lay out: all are in the middle. The same
-/// bits on every machine: exponentials and logarithms are of the crate `libm`, or sums and products of our own.
+/// Layout of finite points. If no two differ, all are in the middle. The bits are the same on every machine:
+/// exponentials and logarithms come from the crate `libm` or from sums and products of our own.
 ///
 /// # Panics
-/// When the start is not of as many points: a bug in the caller.
+/// If the start has another number of points: a bug in the caller.
 pub fn tsne(points: &Points, start: Start<'_>) -> Layout {
     let count = points.len();
     let squared = squared_distances(points);
@@ -72,8 +75,9 @@ pub fn tsne(points: &Points, start: Start<'_>) -> Layout {
     descent.layout()
 }
 
-/// The layout with a standard deviation of [`START_SPREAD`] along the first axis. A hundredth of that is added in all
-/// directions: points in one place, or on one line, would feel no force out of it and stay for ever.
+/// The layout with a standard deviation of [`START_SPREAD`] along the first axis. An offset of a hundredth of that is
+/// added, in a different direction for each point: points in one place, or on one line, would feel no force out of it
+/// and stay for ever.
 fn shrunk(layout: &Layout) -> Layout {
     const GOLDEN_ANGLE: f64 = 2.399_963_229_728_653;
     let squares: f64 = layout.iter().map(|place| f64::from(place[0]).powi(2)).sum();
@@ -90,7 +94,7 @@ fn shrunk(layout: &Layout) -> Layout {
 /// Gradient descent with momentum and a gain for each coordinate.
 struct Descent {
     affinities: Affinities,
-    /// The places, one axis after the other, with zeros to whole lanes.
+    /// Coordinates, one axis after the other, padded with zeros to whole lanes.
     places: [Vec<f32>; 2],
     steps: [Vec<f32>; 2],
     gains: [Vec<f32>; 2],
@@ -116,7 +120,7 @@ impl Descent {
         (0..self.affinities.count).map(|i| [self.places[0][i], self.places[1][i]]).collect()
     }
 
-    /// By how much the divergence has fallen, as slopes have it.
+    /// Runs the steps and returns the decrease of the divergence, estimated from the slopes.
     fn run(&mut self, steps: usize, exaggeration: f32, momentum: f32) -> f64 {
         let mut fallen = 0.0;
         let rate = (self.affinities.count as f32 / (4.0 * EXAGGERATION)).max(LEAST_RATE);
@@ -135,7 +139,7 @@ impl Descent {
                     *place += *step;
                     fallen -= f64::from(*step * slope);
                 }
-                // The forces of a pair cancel but for rounding.
+                // The forces of a pair cancel except for rounding, so the mean would drift only a little.
                 let count = self.affinities.count;
                 let mean = self.places[axis][..count].iter().sum::<f32>() / count as f32;
                 self.places[axis][..count].iter_mut().for_each(|place| *place -= mean);
@@ -149,23 +153,24 @@ impl Descent {
     }
 }
 
-/// Of the Kullback-Leibler divergence, `4 sum_j (p_ij - q_ij) w_ij (y_i - y_j)`, where `w_ij = 1 / (1 + |y_i - y_j|^2)` and
-/// `q_ij` is its share in the sum over all pairs. With whatever vectors the processor has: what the points before one do to
-/// it is added one after the other, what those after it do in [`SUMS`] parts on every processor, and nothing is multiplied
-/// and added in one, so the bits are the same.
+/// Gradient of the Kullback-Leibler divergence, `4 sum_j (p_ij - q_ij) w_ij (y_i - y_j)`, where
+/// `w_ij = 1 / (1 + |y_i - y_j|^2)` and `q_ij` is its share in the sum over all pairs. The bits are the same on every
+/// processor, whatever the length of its vectors: forces of earlier points are added one after the other, those of
+/// later points in [`SUMS`] parts, and no multiplication and addition are fused.
 struct FindGradient<'a> {
     descent: &'a mut Descent,
     exaggeration: f32,
 }
 
-/// What all points do to each other. A pair is looked at once: what one does to the other, that does to it.
+/// Forces between all points. Each pair is visited once, since its two forces are opposite.
 struct Forces {
-    /// 1 for the points after the one that is being looked at, 0 for it, for those before and for what only fills the lanes.
+    /// Mask of the pairs: 1 for the points after the current one, 0 for itself, for those before it and for the
+    /// padding.
     counts: Vec<f32>,
     /// `sum_j p_ij w_ij (y_i - y_j)` and `sum_j w_ij w_ij (y_i - y_j)`, one axis after the other.
     pull: [Vec<f32>; 2],
     push: [Vec<f32>; 2],
-    /// Of `w_ij` over all pairs.
+    /// Sum of `w_ij` over all pairs.
     near: f64,
 }
 
@@ -177,7 +182,7 @@ impl WithSimd for FindGradient<'_> {
         let FindGradient { descent: Descent { affinities, places, gradient, forces, .. }, exaggeration } = self;
         forces.clear(affinities.count);
         for i in 0..affinities.count {
-            // A point is no neighbour of its own, and the next ones are done with it.
+            // A point is not its own neighbour, and its pairs with later points are added once.
             forces.counts[i] = 0.0;
             match SUMS / S::F32_LANES {
                 1 => forces.add_pairs::<S, 1>(simd, affinities, places, i),
@@ -202,7 +207,7 @@ impl Forces {
         self.near = 0.0;
     }
 
-    /// Those between the point `i` and the ones after it, with `N` vectors for [`SUMS`] values.
+    /// Adds the forces between the point `i` and the ones after it. `N` vectors hold [`SUMS`] values.
     #[inline(always)]
     fn add_pairs<S: Simd, const N: usize>(
         &mut self,
@@ -212,7 +217,7 @@ impl Forces {
         i: usize,
     ) {
         let Forces { counts, pull, push, near: total } = self;
-        // From the vectors in which the point itself is.
+        // Starts at the vectors that contain the point itself.
         let after = i / SUMS * SUMS..affinities.stride;
         let (x, y) = (simd.splat_f32s(places[0][i]), simd.splat_f32s(places[1][i]));
         let (xs, ys) = (vectors::<S, N>(&places[0][after.clone()]), vectors::<S, N>(&places[1][after.clone()]));
@@ -268,7 +273,7 @@ fn vectors_mut<S: Simd, const N: usize>(values: &mut [f32]) -> &mut [[S::f32s; N
     S::as_mut_simd_f32s(values).0.as_chunks_mut().0
 }
 
-/// In the same order for any length of vectors.
+/// Sum of all values, in the same order for vectors of any length.
 #[inline(always)]
 fn add_up<S: Simd>(vectors: &[S::f32s]) -> f32 {
     let mut parts = [0.0; SUMS];
@@ -281,7 +286,7 @@ pub(super) mod tests {
     use super::*;
     use crate::embedding::{pca, silhouette};
 
-    /// What scikit-learn makes of a set of points: `tests/golden/make_embedding.py`.
+    /// scikit-learn's results for a set of points, from `tests/golden/make_embedding.py`.
     pub struct Golden {
         pub points: Points,
         pub labels: Vec<usize>,
@@ -353,7 +358,7 @@ pub(super) mod tests {
         let affinities = Affinities::new(&squared_distances(&golden.points), count);
         let worst = golden.divergences.iter().fold(0.0_f64, |most, &v| most.max(v));
         for noise in [4.0, 16.0, 24.0, 40.0] {
-            // The same points before anything has been learned of them: pixels are 0 to 16.
+            // Stand-in for the same points early in training: pixels are 0 to 16.
             let blurred = |(i, v): (usize, &f32)| v + noise * (0.7 * (i * i) as f64).sin() as f32;
             let before = Points::new(dims, golden.points.rows().flatten().enumerate().map(blurred).collect());
             let earlier = tsne(&before, Start::Rough(&pca(&before).layout));
@@ -364,7 +369,7 @@ pub(super) mod tests {
 
     #[test]
     fn the_gradient_is_what_finite_differences_say() {
-        // More than are looked at together, of which the last are not all there.
+        // More than `SUMS`, and not a multiple of it.
         const COUNT: usize = 40;
         let values = (0..3 * COUNT).map(|i| (1.7 * (i * i) as f64).sin() as f32);
         let points = Points::new(3, values.collect());

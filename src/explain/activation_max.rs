@@ -1,8 +1,8 @@
-//! Activation maximisation: the image that a filter or a class answers most to, found by gradient ascent on the input.
+//! Activation maximisation: the image with the strongest response of a filter or a class, found by gradient ascent.
 //!
-//! Erhan et al., "Visualizing Higher-Layer Features of a Deep Network" (2009); Simonyan et al., "Deep Inside Convolutional
-//! Networks" (2013), for the logits of classes; Olah et al., "Feature Visualization" (2017), for jitter, blur and total
-//! variation.
+//! Erhan et al., "Visualizing Higher-Layer Features of a Deep Network" (2009); Simonyan et al., "Deep Inside
+//! Convolutional Networks" (2013), for the logits of classes; Olah et al., "Feature Visualization" (2017), for
+//! jitter, blur and total variation.
 
 use std::ops::Range;
 
@@ -14,48 +14,48 @@ use crate::model::{LayerKind, Network};
 use crate::render::Map;
 use crate::types::ImageShape;
 
-/// How much an answer below 0, which the ReLU cuts off, counts: without it a silent filter would have no gradient.
+/// Weight of responses below 0, which the ReLU cuts off. Without it a silent filter would have no gradient.
 const LEAK: f32 = 0.1;
-/// An image for a filter is this many times as wide as what one of its answers sees: room for a texture.
+/// Side of a filter's image as a multiple of the filter's receptive field: room for a texture.
 const FIELDS: usize = 2;
-/// ... and at least this wide, in pixels.
+/// Smallest side of a filter's image, in pixels.
 const LEAST_SIDE: usize = 12;
 
-/// What to look for: many targets of one kind are one batch.
+/// Targets to maximise. Many targets of one kind are one batch.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
-    /// Channels of the convolution with index `layer`: the mean over all places of the answer before the ReLU, where one
-    /// below 0 counts a tenth.
+    /// Channels of the convolution with index `layer`. Maximises the mean response before the ReLU over all places,
+    /// where responses below 0 count a tenth.
     Channels { layer: usize, channels: &'a [usize] },
     /// Logits.
     Classes(&'a [usize]),
 }
 
-/// The image that was found for a target.
+/// The image found for a target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Optimum {
-    /// One map for each channel of the network's input, values 0 to 1. For a filter it is only as large as it takes to
-    /// show what the filter looks for, which is in general smaller than the network's input.
+    /// One map for each channel of the network's input, values 0 to 1. For a filter it is only as large as needed to
+    /// show the filter's pattern, in general smaller than the network's input.
     pub image: Vec<Map>,
-    /// What the target answers to the image: the mean of a channel after its ReLU, 0 for a filter that stays silent; the
-    /// logit of a class. NaN or infinite where weights are not finite; the image is then what can be climbed without them, in
-    /// general the blurred noise it began with.
+    /// Response of the target to the image: the mean of a channel after its ReLU, 0 for a filter that stays silent;
+    /// the logit of a class. NaN or infinite if weights are not finite. The ascent then ignores those weights, and
+    /// the image is in general the blurred starting noise.
     pub activation: f32,
-    /// Of the class, 0 to 1.
+    /// Softmax probability of the class, 0 to 1; `None` for a channel.
     pub probability: Option<f32>,
 }
 
-/// For each channel or class the image it answers most to. The same for the same weights and settings, whenever it is
-/// called. A layer that is no convolution gives none.
+/// The image with the strongest response, for each channel or class. Deterministic for the same weights and settings.
+/// Empty if the layer is not a convolution.
 ///
 /// # Panics
-/// When there is no such channel or class, there are more than 1024, or the shapes of the weights are not the network's: a
-/// bug in the caller.
+/// If a channel or class does not exist, there are more than 1024 of them, or the weights do not have the network's
+/// shapes: a bug in the caller.
 pub fn maximise(network: &Network, weights: &[Tensor], target: Target<'_>, settings: &Ascent) -> Vec<Optimum> {
     maximise_from(network, weights, target, settings, |shape, count| settings.start(shape, count))
 }
 
-/// From so many images of such a shape.
+/// [`maximise`] with a function for the starting images, given their shape and number.
 fn maximise_from(
     network: &Network,
     weights: &[Tensor],
@@ -63,7 +63,7 @@ fn maximise_from(
     settings: &Ascent,
     start: impl FnOnce(ImageShape, usize) -> Images,
 ) -> Vec<Optimum> {
-    // Leaves that want gradients would have them computed.
+    // Detached: libtorch would compute gradients for leaves that require them.
     let weights: Vec<Tensor> = weights.iter().map(Tensor::detach).collect();
     match target {
         Target::Channels { layer, channels } => of_channels(network, &weights, layer, channels, settings, start),
@@ -81,8 +81,8 @@ fn of_channels(
 ) -> Vec<Optimum> {
     let count = channels.len();
     let kernel_index = network.layers().get(layer).and_then(|layer| layer.kernel_index);
-    // Layers behind the target are not computed, nor are channels that nobody asked for. Each image needs one of those
-    // that are left, and gets all, so that all images are one batch.
+    // Only the layers up to the target and only the requested channels are computed. Each image needs one of these
+    // channels and gets all, so that all images are one batch.
     let part = network.up_to_filters(layer, count, canvas(network, layer));
     let (Some(kernel_index), Some(part), false) = (kernel_index, part, channels.is_empty()) else {
         return Vec::new();
@@ -90,7 +90,8 @@ fn of_channels(
     let chosen: Vec<i64> = channels.iter().map(|&channel| channel as i64).collect();
     let chosen = Tensor::from_slice(&chosen).to_device(weights[kernel_index].device());
     let [kernels, biases] = [0, 1].map(|of| weights[kernel_index + of].index_select(0, &chosen));
-    // A kernel that is not finite answers nothing while others climb: for libtorch 0 times NaN is NaN.
+    // During the ascent kernels that are not finite become 0: for libtorch 0 times NaN is NaN, which would spoil the
+    // others.
     let is_finite = kernels.isfinite().all_dims([1_i64, 2, 3].as_slice(), true);
     let finite = kernels.where_self(&is_finite, &kernels.zeros_like());
     let with = |kernels: &Tensor| -> Vec<Tensor> {
@@ -118,7 +119,7 @@ fn of_channels(
     let answers = Passes::new(&part, &weights, Outcome::Filters).answers(&found.values);
     let places = places(&answers, count);
     let activation = |own: Range<usize>| {
-        // Not a maximum: NaN stays.
+        // Not `max`: NaN stays.
         let active = |&answer: &f32| if answer < 0.0 { 0.0 } else { answer };
         answers[own].iter().map(active).sum::<f32>() / places as f32
     };
@@ -126,12 +127,12 @@ fn of_channels(
     found.maps().zip(activations).map(|(image, activation)| Optimum { image, activation, probability: None }).collect()
 }
 
-/// Places at which each of `count` filters answers each of as many images.
+/// Number of places at which each of `count` filters responds to each of as many images.
 fn places(answers: &[f32], count: usize) -> usize {
     answers.len() / (count * count).max(1)
 }
 
-/// Where, among all answers to all images, those of an image's own filter are.
+/// Range of each image's own filter among the responses of all filters to all images.
 fn own_places(places: usize, count: usize) -> impl Iterator<Item = Range<usize>> {
     (0..count).map(move |image| (image * count + image) * places..(image * count + image + 1) * places)
 }
@@ -160,7 +161,7 @@ fn of_classes(
     found.maps().zip(logits.chunks_exact(count)).zip(classes).map(optimum).collect()
 }
 
-/// The size of an image for a filter of a convolution: such that the layer's answers use every pixel.
+/// Size of an image for a filter of a convolution, chosen so that the layer's outputs use every pixel.
 fn canvas(network: &Network, layer: usize) -> ImageShape {
     let (field, stride) = receptive_field(network, layer);
     let side = |whole: usize| {
@@ -172,8 +173,7 @@ fn canvas(network: &Network, layer: usize) -> ImageShape {
     ImageShape { height: side(input.height), width: side(input.width), channels: input.channels }
 }
 
-/// How many pixels of the input an answer of a layer sees in each direction, and by how many pixels its neighbour sees
-/// further.
+/// Receptive field of a layer and its stride, both in pixels of the input.
 fn receptive_field(network: &Network, layer: usize) -> (usize, usize) {
     network.layers().iter().take(layer.saturating_add(1)).fold((1, 1), |(field, stride), layer| match layer.kind {
         LayerKind::Conv2d { kernel, .. } => (field + (kernel - 1) * stride, stride),
@@ -209,7 +209,7 @@ mod tests {
         network.parameters().iter().enumerate().map(tensor).collect()
     }
 
-    /// One convolution with these kernels over one channel, biases 0; what follows does not matter.
+    /// One convolution with these kernels over one channel, biases 0; later layers do not matter.
     fn with_kernels(kernels: &[&[f32]], side: usize) -> (Network, Vec<Tensor>) {
         let network = built(&[kernels.len()], side, ImageShape { height: 28, width: 28, channels: 1 }, 2);
         let mut weights = formula_weights(&network);
@@ -297,7 +297,7 @@ mod tests {
         }
     }
 
-    /// What is maximised, by libtorch's passes.
+    /// The maximised quantity, computed by libtorch.
     fn score(network: &Network, weights: &[Tensor], layer: usize, channel: usize, image: &[Map]) -> f32 {
         let planes: Vec<f32> = image.iter().flat_map(Map::values).copied().collect();
         let size = [1, image.len() as i64, image[0].height() as i64, image[0].width() as i64];
@@ -328,7 +328,7 @@ mod tests {
         assert_ne!(found(Ascent { jitter: 1, seed: Seed(1), ..bare }), shifted);
     }
 
-    /// Bars that lie, bars that stand, and a spot, each somewhere.
+    /// Horizontal bars, vertical bars and spots, at random positions.
     fn bars(count: usize) -> (Tensor, Tensor) {
         let mut draws = Stream::new(Seed(0), Purpose::Test, 0, 1);
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
@@ -414,7 +414,7 @@ mod tests {
         };
         assert_eq!(sides(&[32, 64], 3, 28, 0), (12, 12));
         assert_eq!(sides(&[32, 64], 3, 28, 2), (16, 16));
-        // 3, 8, 18 pixels are seen, in steps of 1, 2, 4.
+        // Receptive fields of 3, 8, 18 pixels with strides of 1, 2, 4.
         assert_eq!(sides(&[1, 1, 1], 3, 96, 4), (38, 38));
         assert_eq!(sides(&[1, 1, 1], 3, 33, 4), (30, 34));
         assert_eq!(sides(&[1], 1, 2, 0), (2, 3));
@@ -463,7 +463,7 @@ mod tests {
             let first = find();
             assert!(weights.iter().all(|w| !w.grad().defined()), "a leaf got a gradient");
             assert_eq!(weights.iter().map(host_values).collect::<Vec<_>>(), before);
-            // Whether the caller computes gradients or not makes no difference.
+            // The caller's gradient mode makes no difference.
             assert_eq!(tch::no_grad(find), first);
         }
     }

@@ -1,4 +1,4 @@
-//! What the layers of a network answer to a batch, as plain numbers: how strong, how spread, and which units never fire.
+//! Activation statistics of a network's layers for a batch: mean, spread, zeros and dead units.
 
 use pulp::{Arch, NullaryFnOnce};
 use tch::Tensor;
@@ -9,17 +9,18 @@ use crate::model::{Layer, Network, Shape, Tap, host_values};
 #[derive(Debug)]
 pub struct Activations<'a> {
     pub layer: &'a Layer,
-    /// Values of one unit lie `units` apart: `N x H x W x C` of a convolution, whose units are its channels, or `N x K`.
+    /// `N x H x W x C` of a convolution, whose units are its channels, or `N x K`. Values of one unit lie `units`
+    /// apart.
     pub values: Vec<f32>,
     pub units: usize,
 }
 
-/// Numbers about a layer's outputs; what is not finite is counted and otherwise left out.
+/// Statistics of a layer's outputs. Values that are not finite are counted and otherwise ignored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ActivationStatistics {
-    /// NaN where no value is finite.
+    /// NaN if no value is finite.
     pub mean: f64,
-    /// Standard deviation of all values, divided by their number.
+    /// Standard deviation of all values, with their number as the divisor.
     pub deviation: f64,
     /// Share of values that are 0, from 0 to 1.
     pub zeros: f64,
@@ -43,14 +44,14 @@ pub fn activation_layers(network: &Network) -> impl Iterator<Item = &Layer> {
 /// The outputs of every layer with a ReLU, after it, and the logits, for images `N x C x H x W`.
 ///
 /// # Panics
-/// When the shapes of the weights or images are not the network's: a bug in the caller.
+/// If the weights or images do not have the network's shapes: a bug in the caller.
 pub fn activations<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor) -> Vec<Activations<'a>> {
     let names: Vec<&str> = activation_layers(network).map(|layer| layer.name.as_str()).collect();
     let taps = tch::no_grad(|| network.taps(weights, images_nchw)).into_iter();
     let shown = taps.filter(|tap| names.contains(&tap.layer.name.as_str()));
     let activations = shown.map(|Tap { layer, output }| {
         let (values, units) = match layer.output {
-            // Channels are next to each other in memory, too: nothing is sorted here.
+            // Channels are adjacent in memory too: this permutation copies in order.
             Shape::Image(shape) => (host_values(&output.permute([0, 2, 3, 1])), shape.channels),
             Shape::Vector(units) => (host_values(&output), units),
         };
@@ -67,22 +68,22 @@ impl Activations<'_> {
     }
 }
 
-/// What the statistics of one layer are made of, batch after batch, so that each is read while it is in the cache. Means
-/// and squares are put together as Chan, Golub and LeVeque 1979 do: no digit is lost to a large mean.
+/// Running sums for the statistics of one layer. Added batch by batch, so that each batch is read while it is in the
+/// cache. Means and squares are merged as in Chan, Golub and LeVeque 1979, which loses no digits to a large mean.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ActivationSums {
     values: u64,
-    /// Of those that are finite.
+    /// Mean of the finite values.
     mean: f64,
-    /// Of the differences of those from their mean.
+    /// Sum of the squared deviations of the finite values from their mean.
     squares: f64,
     non_finite: u64,
-    /// How many values of each unit are not 0.
+    /// Number of values other than 0, for each unit.
     fired: Vec<u64>,
 }
 
 impl ActivationSums {
-    /// Another batch of the same layer.
+    /// Adds another batch of the same layer.
     pub fn add(&mut self, batch: &Activations<'_>) {
         let (values, units) = (batch.values.as_slice(), batch.units.max(1));
         let Sums { sums, fired } = Arch::new().dispatch(OfUnits { values, units });
@@ -107,7 +108,7 @@ impl ActivationSums {
         self.fired.iter_mut().zip(fired).for_each(|(sum, fired)| *sum += u64::from(fired));
     }
 
-    /// Of all batches; NaN where there is nothing to take a share or a mean of.
+    /// Statistics of all batches; a share or mean of no values is NaN.
     pub fn statistics(&self) -> ActivationStatistics {
         let finite = self.values - self.non_finite;
         let mean = if finite > 0 { self.mean } else { f64::NAN };
@@ -121,8 +122,8 @@ impl ActivationSums {
     }
 }
 
-/// Sums over rows of units. These side by side become lanes of whatever vectors the processor has; each unit's sum is in
-/// the order of the rows on all of them.
+/// Sums over rows of units. Adjacent units become lanes of the processor's vectors, whatever their length. Each
+/// unit's sum is in the order of the rows on every processor.
 struct OfUnits<'a> {
     values: &'a [f32],
     units: usize,
@@ -142,7 +143,7 @@ impl NullaryFnOnce for OfUnits<'_> {
         for row in self.values.chunks_exact(self.units) {
             for ((sum, fired), &value) in sums.iter_mut().zip(&mut fired).zip(row) {
                 *sum += f64::from(value);
-                // A NaN fires: it is not 0.
+                // A NaN counts as firing: it is not 0.
                 *fired += u32::from(value != 0.0);
             }
         }
@@ -150,7 +151,7 @@ impl NullaryFnOnce for OfUnits<'_> {
     }
 }
 
-/// Of the differences from a mean.
+/// Sum of the squared deviations from `mean`, for each unit.
 struct SquaresOfUnits<'a> {
     values: &'a [f32],
     units: usize,
@@ -212,7 +213,7 @@ mod tests {
         // Mean of squares (1 + 1 + 4 + 9 + 4 + 1 + 1 + 4) / 16.
         assert!((numbers.deviation - (25.0_f64 / 16.0 - (13.0_f64 / 16.0).powi(2)).sqrt()).abs() < 1e-12);
         assert_eq!((numbers.dead, numbers.non_finite), (0.0, 0));
-        // Pooled (3, 1) and (0, 2): the dense unit answers 2 and 0, the logits (2.5, 4) and (0.5, 0).
+        // Pooled (3, 1) and (0, 2): the dense unit outputs 2 and 0, the logits are (2.5, 4) and (0.5, 0).
         assert_eq!((&seen[1].values[..], &seen[2].values[..]), (&[2.0, 0.0][..], &[2.5, 4.0, 0.5, 0.0][..]));
         assert_eq!(seen[1].statistics().dead, 0.0, "one image wakes it");
     }

@@ -1,40 +1,38 @@
-//! Gradient ascent on images, and what keeps them images.
+//! Gradient ascent on images, with regularisers.
 
 use crate::render::Map;
 use crate::rng::{Purpose, Stream};
 use crate::types::{ImageShape, Seed};
 
-/// Half the range of the noise from which an ascent starts: enough to break symmetry, too little to be seen afterwards.
+/// Half the range of the starting noise: enough to break symmetry, too little to be visible afterwards.
 const NOISE: f32 = 0.05;
-/// Differences between neighbours well below this count with their square in the total variation, so that it has a
-/// gradient everywhere.
+/// The total variation is quadratic for differences well below this, so that it has a gradient everywhere.
 const TV_SOFTNESS: f32 = 0.1;
 
-/// How an ascent goes. Each step is
-/// `x = blurred(x + rate * (g / rms(g) - tv * grad TV(x) - l2 * (x - start)))`, cut to 0 to 1, where `g` is the gradient
-/// of the target at the image shifted by chance; the rate and the share of the blur fall linearly to 0 over the steps, so
-/// that it begins with the large forms and ends with edges. The last `bare` steps follow the gradient of the image as it is
-/// and nothing else: they change little of what is seen, and raise the target most.
+/// Parameters of a gradient ascent. Each step is
+/// `x = blurred(x + rate * (g / rms(g) - tv * grad TV(x) - l2 * (x - start)))`, clamped to 0..=1, where `g` is the
+/// gradient of the target at the randomly shifted image. The rate and the share of the blur fall linearly to 0 over
+/// the steps, so that large forms come first and edges last. The last `bare` steps follow the gradient of the
+/// unshifted image and nothing else: they hardly change the visible image, and raise the target most.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ascent {
     pub steps: usize,
-    /// How far a pixel moves at first, on the root mean square over an image, in units of the data's range.
+    /// Root mean square of the pixels' change by the gradient in the first step, in units of the data's range.
     pub rate: f32,
-    /// The brightness, 0 to 1, from which the ascent starts, with a little noise, and to which `l2` pulls.
+    /// Brightness, 0 to 1, of the starting image, to which a little noise is added. `l2` pulls towards it.
     pub start: f32,
-    /// Pixels by which the image is shifted in each direction, at most, before a gradient is taken. What leaves at one
-    /// edge enters at the other.
+    /// Maximum shift of the image in each direction before a gradient is taken, in pixels. The shift is cyclic.
     pub jitter: usize,
-    /// The share, 0 to 1, that a Gaussian blur with a standard deviation of 0.7 pixels has of the image after the first
-    /// step.
+    /// Share of the blurred image, 0 to 1, in the result of the first step. The blur is Gaussian with a standard
+    /// deviation of 0.7 pixels.
     pub blur: f32,
-    /// Weight of the total variation, the sum of differences between neighbours, against the target.
+    /// Weight of the total variation, the sum of differences between neighbours, relative to the target.
     pub tv: f32,
-    /// Weight of the squared distance from the start against the target.
+    /// Weight of the squared distance from the start, relative to the target.
     pub l2: f32,
-    /// Of the steps, how many at the end are without shift, blur and penalties.
+    /// Number of final steps without shift, blur and penalties.
     pub bare: usize,
-    /// Of the noise and the shifts.
+    /// Seed of the noise and the shifts.
     pub seed: Seed,
 }
 
@@ -53,7 +51,7 @@ pub(super) struct Images {
 }
 
 impl Images {
-    /// One map a channel of each image.
+    /// One map per channel, for each image.
     pub(super) fn maps(&self) -> impl Iterator<Item = Vec<Map>> {
         let ImageShape { height, width, channels } = self.shape;
         let plane = move |image: &[f32], channel: usize| {
@@ -76,7 +74,7 @@ impl Ascent {
         Images { shape, values: image.repeat(count) }
     }
 
-    /// The images after all steps. `gradient` gives that of what shall rise, for values laid out like these.
+    /// The images after all steps. `gradient` returns the gradient of the target, for values laid out like these.
     pub(super) fn climb(&self, start: Images, mut gradient: impl FnMut(&[f32]) -> Vec<f32>) -> Images {
         let mut shifts = Stream::new(self.seed, Purpose::ActivationMax, 0, 1);
         let mut shift = || shifts.below(2 * self.jitter as u64 + 1) as i64 - self.jitter as i64;
@@ -95,7 +93,7 @@ impl Ascent {
                     *pixel += (*slope - (*pixel - self.start) * held.l2) * self.rate * remaining;
                 }
                 blur(image, row, shape.channels, held.blur * remaining);
-                // Neither limit is NaN, and no pixel is.
+                // `clamp` panics if a limit is NaN: neither is. No pixel is NaN either.
                 image.iter_mut().for_each(|pixel| *pixel = pixel.clamp(0.0, 1.0));
             }
         }
@@ -103,7 +101,7 @@ impl Ascent {
     }
 }
 
-/// Each image moved down and to the right; what leaves at one edge enters at the other.
+/// Each image shifted down and to the right, cyclically.
 fn rolled(images: &[f32], shape: ImageShape, shift: [i64; 2]) -> Vec<f32> {
     let row = shape.width * shape.channels;
     let within = |shift: i64, side: usize| shift.rem_euclid(side.max(1) as i64) as usize;
@@ -120,19 +118,19 @@ fn rolled(images: &[f32], shape: ImageShape, shift: [i64; 2]) -> Vec<f32> {
     moved
 }
 
-/// An image's gradient with a root mean square of 1; 0 where there is none, or where it is not finite.
+/// Scales an image's gradient to a root mean square of 1. Values that are not finite become 0; a gradient of 0 stays.
 fn normalise(gradient: &mut [f32]) {
     gradient.iter_mut().filter(|slope| !slope.is_finite()).for_each(|slope| *slope = 0.0);
     let largest = gradient.iter().fold(f32::MIN_POSITIVE, |most, slope| most.max(slope.abs()));
-    // First by the largest, whose square may overflow.
+    // First by the largest magnitude, whose square may overflow.
     gradient.iter_mut().for_each(|slope| *slope /= largest);
     let mean_square = gradient.iter().map(|slope| slope * slope).sum::<f32>() / gradient.len() as f32;
     let scale = (mean_square + f32::EPSILON).sqrt();
     gradient.iter_mut().for_each(|slope| *slope /= scale);
 }
 
-/// Adds `factor` times the gradient of the sum over neighbours of `sqrt(difference^2 + TV_SOFTNESS^2)`. A pixel's right
-/// neighbour is `channels` values further, the one below it `row`.
+/// Adds `factor` times the gradient of the sum over neighbours of `sqrt(difference^2 + TV_SOFTNESS^2)`. A pixel's
+/// right neighbour is `channels` values later, the one below it `row` values.
 fn add_variation_gradient(image: &[f32], row: usize, channels: usize, factor: f32, slopes: &mut [f32]) {
     let slope = |here: f32, there: f32| {
         let difference = there - here;
@@ -152,8 +150,8 @@ fn add_variation_gradient(image: &[f32], row: usize, channels: usize, factor: f3
     }
 }
 
-/// Gives a blurred image so large a share. By the weights 1, 2, 1 in both directions, a Gaussian's with a variance of 0.5;
-/// edges held.
+/// Mixes in the blurred image with weight `share`. The kernel has the weights 1, 2, 1 in both directions, as a
+/// Gaussian with a variance of 0.5; pixels beyond an edge repeat the edge.
 fn blur(image: &mut [f32], row: usize, channels: usize, share: f32) {
     let mean = |before: f32, own: f32, after: f32| (before + own * 2.0 + after) * 0.25;
     let mut across = Vec::with_capacity(image.len());

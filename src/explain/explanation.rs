@@ -1,4 +1,4 @@
-//! One way to ask for every explanation, and what comes back.
+//! One entry point for all explanation methods, and the type of their results.
 
 use std::cell::OnceCell;
 
@@ -14,7 +14,7 @@ use super::{guided, integrated_gradients, occlusion, score_cam, smooth_grad};
 use crate::model::{LayerKind, Network};
 use crate::render::Map;
 
-/// The numbers that some methods take.
+/// Parameters of the methods that have any.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Settings {
     pub integrated_gradients: IntegratedGradients,
@@ -22,36 +22,36 @@ pub struct Settings {
     pub occlusion: Occlusion,
 }
 
-/// What one method says of one image and one class.
+/// Result of one method for one image and one class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     pub method: Method,
-    /// Raw values: of the layer's height and width for what looks at a layer's channels (the CAMs), else of the
-    /// image's. For an image of several channels the sum over them, which keeps the completeness of integrated
+    /// Raw values, in the layer's height and width for Grad-CAM, Grad-CAM++, LayerCAM and Score-CAM, else in the
+    /// image's. Summed over the channels of an image with several, which keeps the completeness of integrated
     /// gradients.
     pub map: Map,
-    /// One map a channel of the image, before they were summed; none for methods that do not tell channels apart.
+    /// One map per channel of the image, before the sum; empty for methods that do not tell channels apart.
     pub channels: Vec<Map>,
-    /// Whether values below 0 mean something; else there are none.
+    /// True if values below 0 have a meaning; otherwise there are none.
     pub signed: bool,
-    /// By how much the attributions miss the change of the logit that they should sum up to; integrated gradients only.
+    /// Sum of the attributions less the change of the logit, which it should equal; integrated gradients only.
     pub completeness_gap: Option<f32>,
 }
 
-/// The spread of a map's values, as a share of the largest magnitude, up to which the map is [uniform](Content::Uniform):
-/// less than colours show on a scale that begins at 0.
+/// Largest spread of a [uniform](Content::Uniform) map's values, as a share of the largest magnitude. Colours on a
+/// scale that begins at 0 do not show a smaller one.
 const UNIFORM: f32 = 0.05;
 
-/// What there is to see in a map.
+/// Kind of content of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
     /// Some places count more than others.
     Values,
-    /// Every value is 0: a defined answer, nothing in this place speaks for the class.
+    /// Every value is 0. A valid result: nothing here supports the class.
     Zero,
-    /// All places count alike, or nearly so: of a blank image, or where a layer has a single place.
+    /// All places count alike, or nearly so, as in a blank image or a layer with a single place.
     Uniform,
-    /// So many values are infinite or NaN: the network has diverged.
+    /// Number of infinite or NaN values: the network has diverged.
     NotFinite(usize),
 }
 
@@ -66,7 +66,7 @@ impl Content {
         }
     }
 
-    /// True if the map's colours tell places apart.
+    /// True if the map is drawn: its values differ, or some are not finite.
     pub fn is_drawn(self) -> bool {
         matches!(self, Content::Values | Content::NotFinite(_))
     }
@@ -77,9 +77,9 @@ impl Explanation {
         Content::of(&self.map)
     }
 
-    /// The map enlarged bilinearly to `height` x `width` and scaled for comparison: from -1 to 1 by the largest
-    /// magnitude if signed, else stretched to 0..=1 from its least to its largest value, as pytorch-grad-cam does. A
-    /// map without differences, such as one of zeros, becomes 0; values that are not finite stay.
+    /// The map enlarged bilinearly to `height` x `width` and scaled for comparison. Signed maps are divided by their
+    /// largest magnitude (-1 to 1), others are stretched from their minimum and maximum to 0..=1, as in
+    /// pytorch-grad-cam. A map without differences, such as one of zeros, becomes 0; values that are not finite stay.
     pub fn normalised(&self, height: usize, width: usize) -> Map {
         let map = self.map.resized(height, width);
         let (low, high) = Map::range([&map]).unwrap_or((0.0, 0.0));
@@ -93,23 +93,24 @@ impl Explanation {
     }
 }
 
-/// The layer that methods look at where none is named: the last convolution, where position and meaning are both there.
+/// Default layer of the methods that need one: the last convolution, which has both positions and high-level
+/// features.
 pub fn usual_layer(network: &Network) -> Option<usize> {
     network.layers().iter().rposition(|layer| matches!(layer.kind, LayerKind::Conv2d { .. }))
 }
 
-/// One explanation for each image, why it might be of its target class.
+/// One explanation for each image and its target class.
 ///
 /// `images_nchw` is `N x C x H x W` with values in 0..=1, on the device of the weights; `targets` names one class for
-/// each image. `layer` is for methods that need one (`None`: the [`usual_layer`]); where its output has no maps, or
-/// there is no such layer, they have nothing to say and the result is empty.
+/// each image. `layer` is for methods that need one (`None`: the [`usual_layer`]); their result is empty if its
+/// output has no maps or there is no such layer.
 ///
-/// Nothing that is passed in changes, no gradient is left behind, and equal calls give equal results, on the CPU to the
-/// bit. At most 128 images go through the network at once, whatever a method multiplies them to.
+/// The arguments do not change, no gradient is left behind, and equal calls give equal results, on the CPU to the
+/// bit. At most 128 images go through the network at once, however many copies a method makes of them.
 ///
 /// # Panics
-/// When the targets are not one for each image or no classes of the network, or the shapes of the weights or images are
-/// not the network's: a bug in the caller.
+/// If `targets` is not one class of the network for each image, or the weights or images do not have the network's
+/// shapes: a bug in the caller.
 pub fn explain(
     method: Method,
     network: &Network,
@@ -122,13 +123,13 @@ pub fn explain(
     Explainer::new(network, weights, images_nchw, layer, targets, settings).explain(method)
 }
 
-/// Explanations of one batch by several methods: what more than one of them needs is computed once. What a method says does
-/// not depend on who was asked before.
+/// Explanations of one batch by several methods. Intermediate results that several methods need are computed once. A
+/// method's result does not depend on the methods called before it.
 pub struct Explainer<'a> {
     network: &'a Network,
     weights: &'a [Tensor],
     images_nchw: &'a Tensor,
-    /// Past the last layer, where there are no maps, if the network has none.
+    /// One past the last layer, which has no maps, if the network has no convolution.
     layer: usize,
     targets: &'a [usize],
     settings: Settings,
@@ -160,7 +161,7 @@ impl<'a> Explainer<'a> {
         }
     }
 
-    /// As [`explain`], panics included.
+    /// Same as [`explain`], panics included.
     pub fn explain(&mut self, method: Method) -> Vec<Explanation> {
         let signed = method.is_signed();
         let of_map = |map: Map| Explanation { method, map, channels: Vec::new(), signed, completeness_gap: None };
@@ -207,7 +208,7 @@ impl<'a> Explainer<'a> {
         self.passes.get_or_insert_with(|| Passes::new(network, weights, Outcome::Logits))
     }
 
-    /// None where the layer has no maps.
+    /// Maps of the layer; empty if its output has none.
     fn of_layer(&self, maps: impl FnOnce(&LayerGradients) -> Vec<Map>) -> Vec<Map> {
         let Explainer { network, weights, images_nchw, layer, targets, .. } = *self;
         let found =
@@ -221,7 +222,7 @@ impl<'a> Explainer<'a> {
     }
 }
 
-/// Pixel by pixel, of maps of one size; `None` for none.
+/// Pixelwise sum of maps of one size; `None` if there are no maps.
 fn sum(maps: &[Map]) -> Option<Map> {
     let first = maps.first()?;
     let at = |i: usize| maps.iter().map(|map| map.values()[i]).sum();

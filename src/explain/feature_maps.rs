@@ -1,4 +1,4 @@
-//! What every convolution and pooling answers to a batch of images.
+//! Outputs of every convolution and pooling layer for a batch of images.
 
 use tch::Tensor;
 
@@ -10,14 +10,14 @@ use crate::render::Map;
 #[derive(Debug)]
 pub struct FeatureMaps<'a> {
     pub layer: &'a Layer,
-    /// For each image one map a channel.
+    /// One map per channel, for each image.
     pub images: Vec<Vec<Map>>,
 }
 
 /// The output of every layer that has maps, for images `N x C x H x W`.
 ///
 /// # Panics
-/// When the shapes of the weights or images are not the network's: a bug in the caller.
+/// If the weights or images do not have the network's shapes: a bug in the caller.
 pub fn feature_maps<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor) -> Vec<FeatureMaps<'a>> {
     let taps = tch::no_grad(|| network.taps(weights, images_nchw));
     let with_maps = taps.into_iter().filter_map(|tap| match tap.layer.output {

@@ -1,17 +1,17 @@
-//! The features by which a network tells images apart: what its last layer gets to see.
+//! Features of images: the input of a network's last layer.
 
 use tch::{Kind, Tensor};
 
 use crate::embedding::Points;
 use crate::model::{Layer, Network, host_values};
 
-/// Images in a pass: the maps of a first convolution stay within a processor's cache.
+/// Images per pass, few enough that the maps of a first convolution stay within a processor's cache.
 const CHUNK: usize = 50;
 
-/// The features of some images, and what the last layer makes of them.
+/// Features of some images, and the last layer's class probabilities for them.
 #[derive(Clone, Debug)]
 pub struct Features<'a> {
-    /// The layer whose output they are: the last hidden one.
+    /// Source of the features: the last hidden layer.
     pub layer: &'a Layer,
     /// `N x D`, after the ReLU.
     pub points: Points,
@@ -19,10 +19,10 @@ pub struct Features<'a> {
     pub probabilities: Vec<f32>,
 }
 
-/// The features of images `N x C x H x W`; none for a network of a single layer, or for no images.
+/// Features of images `N x C x H x W`; `None` for a network of a single layer, or for no images.
 ///
 /// # Panics
-/// When the shapes of the weights or images are not the network's: a bug in the caller.
+/// If the weights or images do not have the network's shapes: a bug in the caller.
 pub fn features<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor) -> Option<Features<'a>> {
     let index = network.layers().len().checked_sub(2)?;
     let layer = &network.layers()[index];

@@ -1,8 +1,8 @@
-//! Grad-CAM, Grad-CAM++ and LayerCAM: where in an image a layer found what speaks for a class, by its gradient.
+//! Grad-CAM, Grad-CAM++ and LayerCAM: a layer's channels, weighted by the gradient of a class's logit.
 //!
 //! All three are `relu(sum_k w_k * a_k)` over the channels `a_k` of a layer's output (after its ReLU), raw and not
-//! normalised: 0 or more, all 0 where nothing speaks for the class. `g_k` is the gradient of the target class's logit
-//! by `a_k`. They differ in the weight `w_k`, and agree with pytorch-grad-cam 1.5.7, whose `__call__` then stretches
+//! normalised: 0 or more, all 0 if nothing supports the class. `g_k` is the gradient of the target class's logit by
+//! `a_k`. They differ in the weight `w_k`, and agree with pytorch-grad-cam 1.5.7, whose `__call__` then stretches
 //! each map to 0..1 and to the size of the image.
 
 use tch::{Kind, Tensor};
@@ -15,19 +15,19 @@ use crate::types::ImageShape;
 
 /// Rows and columns of `N x K x H x W`.
 const SPACE: &[i64] = &[2, 3];
-/// What pytorch-grad-cam adds to the denominator of Grad-CAM++; the paper divides by what may be 0.
+/// Added to the denominator of Grad-CAM++ as in pytorch-grad-cam; the paper's denominator can be 0.
 const EPSILON: f64 = 1e-6;
 
-/// For each image a map of the layer's height and width: Grad-CAM, where the weight of a channel is the mean of `g_k`.
+/// Grad-CAM: for each image a map of the layer's height and width. The weight of a channel is the mean of `g_k`.
 ///
 /// Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (ICCV 2017).
 ///
-/// `images_nchw` is `N x C x H x W`, `layer` the index of a layer, `targets` one class for each image. A layer whose
-/// output has no maps gives none.
+/// `images_nchw` is `N x C x H x W`, `layer` the index of a layer, `targets` one class for each image. The result is
+/// empty if the layer's output has no maps.
 ///
 /// # Panics
-/// When the targets are not one for each image or no classes of the network, or the shapes of the weights or images are
-/// not the network's: a bug in the caller.
+/// If `targets` is not one class of the network for each image, or the weights or images do not have the network's
+/// shapes: a bug in the caller.
 pub fn grad_cam(
     network: &Network,
     weights: &[Tensor],
@@ -38,8 +38,8 @@ pub fn grad_cam(
     LayerGradients::of(network, weights, images_nchw, layer, targets).map_or_else(Vec::new, |found| found.grad_cam())
 }
 
-/// [`grad_cam`] for two classes of each image, which go forward once: the maps for the first targets, then those for the
-/// second. Arguments and panics as there.
+/// [`grad_cam`] for two classes of each image with one forward pass: the maps for the first targets, then those for
+/// the second. Arguments and panics as for [`grad_cam`].
 pub fn grad_cam_pair(
     network: &Network,
     weights: &[Tensor],
@@ -51,7 +51,7 @@ pub fn grad_cam_pair(
     found.map_or_else(Default::default, |found| found.map(|found| found.grad_cam()))
 }
 
-/// For each image a map of the layer's height and width: Grad-CAM++, where the weight of a channel is the sum over its
+/// Grad-CAM++: for each image a map of the layer's height and width. The weight of a channel is the sum over its
 /// pixels of `alpha * relu(g)`, with `alpha = g^2 / (2 g^2 + g^3 * sum(a_k))`.
 ///
 /// Chattopadhay et al., "Grad-CAM++: Generalized Gradient-Based Visual Explanations for Deep Convolutional Networks"
@@ -68,7 +68,7 @@ pub fn grad_cam_plus_plus(
     found.map_or_else(Vec::new, |found| found.grad_cam_plus_plus())
 }
 
-/// For each image a map of the layer's height and width: LayerCAM, where each pixel has a weight of its own, `relu(g)`.
+/// LayerCAM: for each image a map of the layer's height and width. Each pixel has a weight of its own, `relu(g)`.
 ///
 /// Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization" (IEEE TIP 2021), equations
 /// 5 and 6. Arguments and panics as for [`grad_cam`].
@@ -82,15 +82,15 @@ pub fn layer_cam(
     LayerGradients::of(network, weights, images_nchw, layer, targets).map_or_else(Vec::new, |found| found.layer_cam())
 }
 
-/// A layer's output for some images and its gradient: all that the three methods are made of.
+/// Output of a layer for some images, and its gradient: the input of all three methods.
 pub(super) struct LayerGradients {
     shape: ImageShape,
-    /// `N x K x H x W` each, of as many images as go through the network at once.
+    /// `N x K x H x W` each, one pair for each pass.
     pieces: Vec<(Tensor, Tensor)>,
 }
 
 impl LayerGradients {
-    /// None of a layer whose output has no maps.
+    /// `None` if the layer's output has no maps.
     pub fn of(
         network: &Network,
         weights: &[Tensor],
@@ -102,7 +102,7 @@ impl LayerGradients {
         Some(found)
     }
 
-    /// One for each list of targets of the same images.
+    /// One for each list of targets, all for the same images.
     fn of_each<const N: usize>(
         network: &Network,
         weights: &[Tensor],
@@ -128,29 +128,29 @@ impl LayerGradients {
         Some(found)
     }
 
-    /// As [`fn@grad_cam`].
+    /// See [`fn@grad_cam`].
     pub fn grad_cam(&self) -> Vec<Map> {
         self.each(|_, gradient_nkhw| gradient_nkhw.mean_dim(SPACE, true, Kind::Float))
     }
 
-    /// As [`fn@grad_cam_plus_plus`].
+    /// See [`fn@grad_cam_plus_plus`].
     pub fn grad_cam_plus_plus(&self) -> Vec<Map> {
         self.each(|maps_nkhw, gradient_nkhw| {
             let square = gradient_nkhw * gradient_nkhw;
             let cube = &square * gradient_nkhw;
             let activity_nk11 = maps_nkhw.sum_dim_intlist(SPACE, true, Kind::Float);
-            // 0 where the gradient is 0 without a case of its own: there is an epsilon below the line.
+            // The epsilon makes this 0, not NaN, where the gradient is 0.
             let alpha = &square / (&square * 2.0 + activity_nk11 * cube + EPSILON);
             (alpha * gradient_nkhw.relu()).sum_dim_intlist(SPACE, true, Kind::Float)
         })
     }
 
-    /// As [`fn@layer_cam`].
+    /// See [`fn@layer_cam`].
     pub fn layer_cam(&self) -> Vec<Map> {
         self.each(|_, gradient_nkhw| gradient_nkhw.relu())
     }
 
-    /// `relu(sum_k w_k * a_k)` for the weights that are made of a layer's output and its gradient.
+    /// `relu(sum_k w_k * a_k)`, with weights computed from a layer's output and its gradient.
     fn each(&self, channel_weights: impl Fn(&Tensor, &Tensor) -> Tensor) -> Vec<Map> {
         let maps = self.pieces.iter().flat_map(|(maps_nkhw, gradient_nkhw)| {
             let cam_nhw = tch::no_grad(|| weighted_sum(&channel_weights(maps_nkhw, gradient_nkhw), maps_nkhw));
@@ -174,8 +174,8 @@ mod tests {
 
     #[test]
     fn a_network_by_hand() {
-        // conv 1x1 (weight 1), pool 2x2, dense (weight 2), logits (3, -1): the gradient of the first logit is 6 where
-        // the maximum is and 0 elsewhere, so its mean over the four pixels is 1.5; that of the second is negative.
+        // conv 1x1 (weight 1), pool 2x2, dense (weight 2), logits (3, -1): the gradient of the first logit is 6 at
+        // the maximum and 0 elsewhere, so its mean over the four pixels is 1.5; that of the second is negative.
         let architecture = Architecture { conv_filters: vec![1], kernel_size: 1, dense_units: 1 };
         let network = Network::build(&architecture, ImageShape { height: 2, width: 2, channels: 1 }, 2).unwrap();
         let weights = [
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn two_classes_at_once_are_each_of_them_alone() {
         let (network, shape) = small(3);
-        // More than go through the network at once.
+        // More images than go through the network at once.
         let (weights, images) = (formula_weights(&network), formula_images(MOST_IMAGES + 2, shape));
         let targets = [3, 5].map(|by| (0..MOST_IMAGES + 2).map(|i| i * by % 10).collect::<Vec<usize>>());
         let pair = grad_cam_pair(&network, &weights, &images, 2, [&targets[0], &targets[1]]);

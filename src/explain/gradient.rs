@@ -1,28 +1,28 @@
-//! The logit of a class, and its gradient by what a layer makes of the images.
+//! Logits of target classes, and their gradient by the output of a layer.
 
 use tch::{Kind, Tensor};
 
 use crate::model::Network;
 
-/// Images that go through the network at once, at most: what bounds the memory of every method.
+/// Maximum number of images in one pass. Bounds the memory of every method.
 pub(super) const MOST_IMAGES: usize = 128;
 
-/// Pieces of a batch, each with its targets, that may go through the network at once.
+/// Pieces of a batch, each with its targets and small enough for one pass.
 pub(super) fn pieces<'a>(images_nchw: &Tensor, targets: &'a [usize]) -> impl Iterator<Item = (Tensor, &'a [usize])> {
     targets.chunks(MOST_IMAGES).enumerate().map(move |(number, targets)| {
         (images_nchw.narrow(0, (number * MOST_IMAGES) as i64, targets.len() as i64), targets)
     })
 }
 
-/// For each image the logit of its target: `N`.
+/// Logit of each image's target: `N`.
 fn target_logits(logits_nk: &Tensor, targets: &[usize]) -> Tensor {
     let targets: Vec<i64> = targets.iter().map(|&target| target as i64).collect();
     let targets_n1 = Tensor::from_slice(&targets).to_device(logits_nk.device()).unsqueeze(1);
     logits_nk.gather(1, &targets_n1, false).squeeze_dim(1)
 }
 
-/// What layer number `layer` makes of the images, and for each list of targets the gradient of each image's target logit by
-/// it. The images go forward once.
+/// Output of layer number `layer`, and for each list of targets the gradient of each image's target logit by that
+/// output. One forward pass serves all lists.
 pub(super) fn layer_gradients(
     network: &Network,
     weights: &[Tensor],
@@ -43,14 +43,14 @@ pub(super) fn layer_gradients(
     (maps_nchw.detach(), gradients_nchw)
 }
 
-/// The same values at the start of a graph of their own.
+/// The same values as a leaf of a new graph.
 pub(super) fn leaf(tensor: &Tensor) -> Tensor {
     tensor.detach().set_requires_grad(true)
 }
 
-/// The gradient of a sum by a leaf that it was computed from.
+/// Gradient of the sum of `values` by a leaf of their graph.
 pub(super) fn of_sum(values: &Tensor, leaf: &Tensor) -> Tensor {
-    // Not `backward`: it would leave gradients behind in every leaf.
+    // Not `backward`: it would set `.grad` in every leaf.
     let mut gradients = Tensor::run_backward(&[values.sum(Kind::Float)], &[leaf], false, false);
     gradients.swap_remove(0)
 }

@@ -1,4 +1,4 @@
-//! Guided backpropagation, alone and multiplied by Grad-CAM: the gradient that only positive evidence carries.
+//! Guided backpropagation, alone and multiplied by Grad-CAM: gradients that pass each ReLU only if they are positive.
 
 use tch::Tensor;
 
@@ -9,9 +9,9 @@ use crate::model::Network;
 use crate::render::{Map, MapError};
 use crate::types::ImageShape;
 
-/// For each image, one map a channel, the gradient of its target's logit by its pixels, where each ReLU lets pass what
-/// is positive going back, and only where it was active going forward. Signed: after the last ReLU on the way back
-/// comes the first convolution.
+/// For each image, one map per channel: the gradient of its target's logit by its pixels. On the way back each ReLU
+/// passes only positive gradients, and only where it was active in the forward pass. Signed, because the way back
+/// ends with the first convolution, after the last ReLU.
 ///
 /// Springenberg et al., "Striving for Simplicity: The All Convolutional Net" (ICLR Workshop 2015), section 3.4. The
 /// numbers are those of Captum 0.9's `GuidedBackprop`.
@@ -19,8 +19,8 @@ use crate::types::ImageShape;
 /// `images_nchw` is `N x C x H x W`, `targets` one class for each image.
 ///
 /// # Panics
-/// When the targets are not one for each image or no classes of the network, or the shapes of the weights or images are
-/// not the network's: a bug in the caller.
+/// If `targets` is not one class of the network for each image, or the weights or images do not have the network's
+/// shapes: a bug in the caller.
 pub fn guided_backprop(
     network: &Network,
     weights: &[Tensor],
@@ -34,12 +34,12 @@ pub fn guided_backprop(
     attributions.collect()
 }
 
-/// For each image, one map a channel, [`guided_backprop`] times [`grad_cam`] at a layer, enlarged bilinearly to the
-/// image's size. Signed. A layer whose output has no maps gives none.
+/// For each image, one map per channel: [`guided_backprop`] times [`grad_cam`] at a layer. The Grad-CAM map is
+/// first enlarged bilinearly to the image's size. Signed. Empty if the layer's output has no maps.
 ///
 /// Selvaraju et al. 2017, section 3.2. The numbers are those of Captum 0.9's `GuidedGradCam` with
-/// `interpolate_mode="bilinear"`, as the paper has it; Captum's default takes the nearest pixel. Arguments and panics
-/// as for [`grad_cam`].
+/// `interpolate_mode="bilinear"`, as in the paper; Captum's default takes the nearest pixel. Arguments and panics as
+/// for [`grad_cam`].
 pub fn guided_grad_cam(
     network: &Network,
     weights: &[Tensor],
@@ -63,9 +63,10 @@ pub(super) fn products(gradients: &[Vec<Map>], cams: &[Map], shape: ImageShape) 
     each.collect()
 }
 
-/// The network cut at each ReLU, so that the gradient can be changed between two pieces.
+/// Gradient of the targets' logits by the images. The network is cut at each ReLU, to change the gradient between two
+/// pieces.
 fn gated_gradient(network: &Network, weights: &[Tensor], images_nchw: &Tensor, targets: &[usize]) -> Tensor {
-    // Each piece: the leaf it starts from, and what it ends in, before the ReLU.
+    // Leaf at the start of each piece, and its output before the ReLU.
     let mut cuts: Vec<(Tensor, Tensor)> = Vec::new();
     let mut start = leaf(images_nchw);
     let mut x = start.shallow_clone();
@@ -81,21 +82,21 @@ fn gated_gradient(network: &Network, weights: &[Tensor], images_nchw: &Tensor, t
     gradient = of_sum(&(x * gradient), &start);
     while let Some((earlier, before_relu)) = cuts.pop() {
         gradient = gradient.relu().masked_fill(&start.le(0.0), 0.0);
-        // The gradient of a sum weighted by what came back so far: a vector-Jacobian product.
+        // The gradient of a sum weighted by the gradient so far: a vector-Jacobian product.
         gradient = of_sum(&(before_relu * gradient), &earlier);
         start = earlier;
     }
     gradient
 }
 
-/// 1 at each row's target, else 0, like logits `N x K`.
+/// `N x K`, as the logits: 1 at each row's target, else 0.
 fn one_hot(logits_nk: &Tensor, targets: &[usize]) -> Tensor {
     let targets: Vec<i64> = targets.iter().map(|&target| target as i64).collect();
     let targets_n1 = Tensor::from_slice(&targets).to_device(logits_nk.device()).unsqueeze(1);
     logits_nk.detach().zeros_like().scatter_value(1, &targets_n1, 1.0)
 }
 
-/// Pixel by pixel, of maps of one size.
+/// Pixelwise product of maps of one size.
 fn product(a: &Map, b: &Map) -> Result<Map, MapError> {
     Map::new(a.height(), a.width(), a.values().iter().zip(b.values()).map(|(a, b)| a * b).collect())
 }

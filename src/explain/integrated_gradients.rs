@@ -1,4 +1,4 @@
-//! Integrated gradients: what each pixel added to the logit on the way from a baseline to the image.
+//! Integrated gradients: the contribution of each pixel to the change of the logit from a baseline to the image.
 
 use std::f64::consts::PI;
 
@@ -11,13 +11,12 @@ use crate::model::{Network, host_values};
 use crate::render::Map;
 use crate::types::ImageShape;
 
-/// How [`integrated_gradients`] integrates.
+/// Parameters of [`integrated_gradients`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct IntegratedGradients {
-    /// The value of every pixel of the image without information; 0 is black.
+    /// Value of every pixel of the baseline, the image without information; 0 is black.
     pub baseline: f32,
-    /// Points of the Gauss-Legendre quadrature between baseline and image, 1 to 1000; others count as the nearest of
-    /// them.
+    /// Points of the Gauss-Legendre quadrature between baseline and image, clamped to between 1 and 1000.
     pub steps: usize,
 }
 
@@ -28,13 +27,13 @@ impl Default for IntegratedGradients {
     }
 }
 
-/// What integrated gradients say of one image.
+/// Integrated gradients of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Integral {
-    /// One map a channel, signed, in units of the logit.
+    /// One map per channel, signed, in units of the logit.
     pub channels: Vec<Map>,
-    /// The sum of the attributions less the change of the logit from baseline to image, which it would equal if the
-    /// integral were exact: how far to trust the map.
+    /// Sum of the attributions less the change of the logit from baseline to image. An exact integral would have a
+    /// gap of 0: the smaller it is, the more the map can be trusted.
     pub completeness_gap: f32,
 }
 
@@ -42,13 +41,13 @@ pub struct Integral {
 /// baseline `b`. An image costs a forward and a backward pass for each step.
 ///
 /// Sundararajan et al., "Axiomatic Attribution for Deep Networks" (ICML 2017), equation 1. The numbers are those of
-/// Captum 0.9's `IntegratedGradients`, the gap that of its convergence delta.
+/// Captum 0.9's `IntegratedGradients`, the gap is its convergence delta.
 ///
 /// `images_nchw` is `N x C x H x W`, `targets` one class for each image.
 ///
 /// # Panics
-/// When the targets are not one for each image or no classes of the network, or the shapes of the weights or images are
-/// not the network's: a bug in the caller.
+/// If `targets` is not one class of the network for each image, or the weights or images do not have the network's
+/// shapes: a bug in the caller.
 pub fn integrated_gradients(
     network: &Network,
     weights: &[Tensor],
@@ -59,7 +58,7 @@ pub fn integrated_gradients(
     by_passes(&mut Passes::new(network, weights, Outcome::Logits), network.input(), images_nchw, targets, settings)
 }
 
-/// [`integrated_gradients`] by passes of the caller's.
+/// [`integrated_gradients`] with the caller's passes.
 pub(super) fn by_passes(
     passes: &mut Passes<'_>,
     shape: ImageShape,
@@ -101,11 +100,11 @@ struct Point {
     weight: f64,
 }
 
-/// The points and weights that integrate polynomials below degree `2 n` exactly, points rising.
+/// The points, in ascending order, and weights that integrate polynomials below degree `2 n` exactly.
 fn gauss_legendre(n: usize) -> Vec<Point> {
     let mut points: Vec<Point> = (0..n)
         .map(|i| {
-            // Tricomi's first guess, close enough for Newton's method to find this zero and no other.
+            // Tricomi's initial guess, close enough that Newton's method finds this zero and no other.
             let mut x = (PI * (i as f64 + 0.75) / (n as f64 + 0.5)).cos();
             let mut slope = legendre(n, x).1;
             for _ in 0..100 {
@@ -125,7 +124,7 @@ fn gauss_legendre(n: usize) -> Vec<Point> {
     points
 }
 
-/// The Legendre polynomial of degree `n` and its slope, at `x` within -1..1.
+/// Value and slope of the Legendre polynomial of degree `n` at `x` within -1..1.
 fn legendre(n: usize, x: f64) -> (f64, f64) {
     let (mut before, mut value) = (1.0, x);
     for k in 2..=n {
@@ -149,7 +148,7 @@ mod tests {
                 assert!((sum * f64::from(power + 1) - 1.0).abs() < 1e-12, "{n} points, power {power}: {sum}");
             }
         }
-        // 0.5 * (1 + numpy.polynomial.legendre.leggauss(50)[0][:2]) and half its weights, numpy 2.4.6.
+        // 0.5 * (1 + numpy.polynomial.legendre.leggauss(50)[0][:2]) and half of its weights, numpy 2.4.6.
         let points = gauss_legendre(50);
         let got = [points[0].at, points[1].at, points[0].weight, points[1].weight];
         let want = [0.0005667977899644905, 0.002984015283954644, 0.0014543112765789633, 0.003379899597872283];

@@ -1,11 +1,11 @@
-//! The ways to explain an answer, by name.
+//! Explanation methods by name.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::exit::{Classify, Exit};
 
-/// A way to say which part of an image spoke for a class. Each is documented where it is computed.
+/// A method that attributes the logit of a class to parts of an image. The function that computes it documents it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
     GradCam,
@@ -19,7 +19,7 @@ pub enum Method {
     Occlusion,
 }
 
-/// A text that names no method.
+/// Text that is not the name of a method.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no explanation method is called `{got}`{}; there are {}", hint(got), names())]
 pub struct UnknownMethod {
@@ -33,7 +33,7 @@ impl Classify for UnknownMethod {
 }
 
 impl Method {
-    /// What looks at a layer first, then what looks at the image, the cheap before the dear.
+    /// Methods with maps of a layer's size first, then those with maps of the image's size; cheap before expensive.
     pub const ALL: [Method; 9] = [
         Method::GradCam,
         Method::GradCamPlusPlus,
@@ -46,7 +46,7 @@ impl Method {
         Method::Occlusion,
     ];
 
-    /// As it is typed.
+    /// Name, as users type it.
     pub fn name(self) -> &'static str {
         match self {
             Method::GradCam => "gradcam",
@@ -61,7 +61,7 @@ impl Method {
         }
     }
 
-    /// As it is written above a picture.
+    /// Title above a picture.
     pub fn title(self) -> &'static str {
         match self {
             Method::GradCam => "Grad-CAM",
@@ -76,7 +76,7 @@ impl Method {
         }
     }
 
-    /// The title where there is little room.
+    /// Title for narrow columns.
     pub fn short_title(self) -> &'static str {
         match self {
             Method::GuidedBackprop => "Guided backprop",
@@ -85,7 +85,7 @@ impl Method {
         }
     }
 
-    /// Who described it, and when.
+    /// Authors and year of the paper.
     pub fn source(self) -> &'static str {
         match self {
             Method::GradCam => "Selvaraju et al. 2017",
@@ -100,7 +100,7 @@ impl Method {
         }
     }
 
-    /// How to read its map, in a sentence.
+    /// One sentence on how to read the map.
     pub fn reading(self) -> &'static str {
         match self {
             Method::GradCam => {
@@ -134,7 +134,7 @@ impl Method {
         }
     }
 
-    /// Whether it explains what one layer found, and not the image alone.
+    /// True if the method explains the output of one layer, and not the image alone.
     pub fn needs_layer(self) -> bool {
         match self {
             Method::GradCam | Method::GradCamPlusPlus | Method::LayerCam | Method::ScoreCam | Method::GuidedGradCam => {
@@ -144,7 +144,7 @@ impl Method {
         }
     }
 
-    /// Whether its map has a meaningful 0 with values on both sides; else 0 is the least.
+    /// True if the map has values on both sides of a meaningful 0; otherwise 0 is its minimum.
     pub fn is_signed(self) -> bool {
         match self {
             Method::GradCam | Method::GradCamPlusPlus | Method::LayerCam | Method::ScoreCam => false,
@@ -166,7 +166,7 @@ impl fmt::Display for Method {
 impl FromStr for Method {
     type Err = UnknownMethod;
 
-    /// Upper case and `_` for `-` are taken too.
+    /// Accepts upper case, and `_` for `-`.
     fn from_str(text: &str) -> Result<Method, UnknownMethod> {
         let plain = plain(text);
         let found = Method::ALL.into_iter().find(|method| method.name() == plain);
@@ -181,7 +181,7 @@ fn plain(text: &str) -> String {
 fn hint(got: &str) -> String {
     let got = plain(got);
     let likeness = |method: &Method| {
-        // Everybody's spelling of a title is as good as the name.
+        // Users also type the title, as the papers spell it.
         let title = method.title().to_lowercase().replace(' ', "-");
         strsim::jaro_winkler(&got, method.name()).max(strsim::jaro_winkler(&got, &title))
     };

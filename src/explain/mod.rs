@@ -1,7 +1,8 @@
-//! What a network sees in an image: tensors of one batch in, plain arrays out.
+//! Explanations of a network's predictions: tensors of one batch in, plain arrays out.
 //!
-//! [`explain`] answers for every [`Method`]; each has a function of its own as well. Nothing here touches a parameter,
-//! a `.grad` or a generator of random numbers, and no method has more than 128 images in the network at once.
+//! [`explain`] runs any [`Method`]; each method has a function of its own as well. Nothing here changes a parameter,
+//! a `.grad` or the state of a random number generator, and no method passes more than 128 images through the network
+//! at once.
 
 mod activation_max;
 mod activations;
@@ -39,14 +40,15 @@ pub use occlusion::{Occlusion, occlusion};
 pub use score_cam::score_cam;
 pub use smooth_grad::{SmoothGrad, smooth_grad, standard_noise};
 
-/// The planes of a tensor whose last two axes are `height` x `width`, the rest in order.
+/// Planes of a tensor whose last two axes are `height` x `width`, in the order of the leading axes.
 fn planes(tensor: &Tensor, height: usize, width: usize) -> Vec<Map> {
     let values = host_values(tensor);
-    // `height` and `width` come from the layer's shape, which is checked when the network is built: nothing is lost.
+    // `height` and `width` come from the layer's shape, which is checked when the network is built: no plane is
+    // dropped.
     values.chunks_exact((height * width).max(1)).flat_map(|plane| Map::new(height, width, plane.to_vec())).collect()
 }
 
-/// For each image of `N x C x H x W` its planes.
+/// The planes of each image of `N x C x H x W`.
 fn channels(images_nchw: &Tensor, shape: ImageShape) -> Vec<Vec<Map>> {
     let planes = planes(images_nchw, shape.height, shape.width);
     planes.chunks(shape.channels.max(1)).map(<[Map]>::to_vec).collect()

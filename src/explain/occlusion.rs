@@ -1,4 +1,4 @@
-//! Occlusion sensitivity: how far the logit falls when a window of the image is covered.
+//! Occlusion sensitivity: the decrease of the logit when a window of the image is covered.
 
 use tch::Tensor;
 
@@ -8,21 +8,21 @@ use crate::model::{Network, host_values};
 use crate::render::Map;
 use crate::types::ImageShape;
 
-/// How [`occlusion`] covers an image.
+/// Parameters of [`occlusion`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Occlusion {
-    /// Pixels of the window's side; `None`, the default, is a quarter of the image's shorter side. At least 1 and at
-    /// most that side; others count as the nearest of them.
+    /// Side of the window in pixels; `None`, the default, is a quarter of the image's shorter side. Clamped to
+    /// between 1 and that side.
     pub window: Option<usize>,
-    /// Pixels from a window to the next; `None`, the default, is a quarter of the window, rounded up. At least 1 and at
-    /// most the window, so that every pixel is covered; others count as the nearest of them.
+    /// Pixels from one window to the next; `None`, the default, is a quarter of the window, rounded up. Clamped to
+    /// between 1 and the window, so that every pixel is covered.
     pub stride: Option<usize>,
     /// The value of every covered pixel; 0, the default, is black.
     pub baseline: f32,
 }
 
 impl Occlusion {
-    /// Pixels of the window's side and from one to the next, on images of this shape.
+    /// Side and stride of the window in pixels, for images of this shape.
     pub fn window_and_stride(&self, shape: ImageShape) -> (usize, usize) {
         let shorter = shape.height.min(shape.width);
         let window = self.window.unwrap_or(shorter / 4).clamp(1, shorter.max(1));
@@ -30,20 +30,20 @@ impl Occlusion {
     }
 }
 
-/// For each image a map of its height and width: the logit of its target less that of the image with a window covered,
-/// the mean over the windows that cover a pixel. Signed: positive where covering makes the class less likely. A window
-/// covers all channels; one that would stand out at the right or below is cut off. No gradient is taken; an image
-/// costs a forward pass for each window that changes it, at most some 150 with the defaults.
+/// For each image a map of its height and width: the decrease of the target's logit when a window is covered,
+/// averaged over the windows that cover a pixel. Signed: positive where covering makes the class less likely. A
+/// window covers all channels and is clipped at the right and lower edges. No gradient is taken; an image costs a
+/// forward pass for each window that changes it, at most about 150 with the defaults.
 ///
 /// Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (ECCV 2014), section 4.2, with the logit
-/// in place of the probability, which a confident network hardly lets fall. The numbers are those of Captum 0.9's
+/// in place of the probability, which hardly falls if the network is confident. The numbers are those of Captum 0.9's
 /// `Occlusion` with windows over all channels.
 ///
 /// `images_nchw` is `N x C x H x W`, `targets` one class for each image.
 ///
 /// # Panics
-/// When the targets are not one for each image or no classes of the network, or the shapes of the weights or images are
-/// not the network's: a bug in the caller.
+/// If `targets` is not one class of the network for each image, or the weights or images do not have the network's
+/// shapes: a bug in the caller.
 pub fn occlusion(
     network: &Network,
     weights: &[Tensor],
@@ -54,7 +54,7 @@ pub fn occlusion(
     by_passes(&mut Passes::new(network, weights, Outcome::Logits), network.input(), images_nchw, targets, settings)
 }
 
-/// [`occlusion`] by passes of the caller's.
+/// [`occlusion`] with the caller's passes.
 pub(super) fn by_passes(
     passes: &mut Passes<'_>,
     shape: ImageShape,
@@ -70,7 +70,7 @@ pub(super) fn by_passes(
     each.collect()
 }
 
-/// Rows and columns that are covered at once.
+/// Rows and columns covered by one window.
 struct Window {
     rows: std::ops::Range<usize>,
     columns: std::ops::Range<usize>,
@@ -100,7 +100,7 @@ fn of_image(
     let image = host_values(image_1chw);
     let whole = passes.target_logits(image_1chw, target).first().copied()?;
     let (mut sums, mut counts) = (vec![0.0_f64; height * width], vec![0_u32; height * width]);
-    // A window over what is of the baseline's colour already leaves the logit as it is: half of a digit's are.
+    // A window whose pixels all equal the baseline leaves the logit unchanged: half of the windows of a digit.
     let changes = |window: &&Window| {
         image.chunks_exact(height * width).any(|plane| {
             window.rows.clone().any(|row| plane[row * width..][window.columns.clone()].iter().any(|&v| v != baseline))
@@ -115,7 +115,7 @@ fn of_image(
             }
         }
     };
-    // Of a network that has no finite answer nothing can be said there, either.
+    // A logit that is not finite makes these windows NaN as well.
     let fall = if whole.is_finite() { 0.0 } else { f64::NAN };
     idle.into_iter().for_each(|window| add(window, fall));
     for windows in changing.chunks(MOST_IMAGES) {
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(cover(Some(3), Some(2)), 5 * 3);
         assert_eq!(cover(Some(4), Some(4)), 3 * 2);
         assert_eq!(cover(Some(7), Some(1)), 4);
-        // Out of range: the nearest that is in it.
+        // Out of range: clamped.
         assert_eq!(cover(Some(0), Some(0)), 70);
         assert_eq!(cover(Some(usize::MAX), Some(usize::MAX)), 2);
         assert_eq!(cover(None, None), 70);
@@ -172,7 +172,7 @@ mod tests {
     fn windows_that_change_nothing_are_passed_over_and_count() {
         let (network, shape) = small(1);
         let weights = formula_weights(&network);
-        // A bright spot in a black image, of which the map has to be that of every window.
+        // A bright spot in a black image. Its map has to be the one computed from every window.
         let mut pixels = vec![0.0_f32; shape.len()];
         pixels[5 * shape.width + 4] = 1.0;
         let image = Tensor::from_slice(&pixels).view([1, 1, shape.height as i64, shape.width as i64]);
@@ -183,7 +183,8 @@ mod tests {
         assert!(fall.abs() > 1e-3);
         for (at, &value) in map.values().iter().enumerate() {
             let (row, column) = (at / shape.width, at % shape.width);
-            // Places of a window of three that covers both this pixel and the bright one, among all that cover this one.
+            // Number of positions of a window of three that covers both this pixel and the bright one, and of all
+            // that cover this one.
             let along = |place: usize, bright: usize, side: usize| {
                 let covers = |start: usize, at: usize| (start..start + 3).contains(&at);
                 let starts = || (0..=side - 3).filter(move |&start| covers(start, place));

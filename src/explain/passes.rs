@@ -1,4 +1,4 @@
-//! Passes of one network with one set of weights, for methods that ask hundreds of times.
+//! Forward and backward passes of one network with fixed weights, for methods that need hundreds of them.
 
 use tch::Tensor;
 
@@ -7,8 +7,8 @@ use crate::chain::{Chain, Workspace};
 use crate::model::{Network, host_values};
 use crate::types::ImageShape;
 
-/// Answers to images, and what each pixel adds to them. On the CPU a [`Chain`] computes them, in a fraction of the time; on
-/// other devices, and where the network is no such chain, libtorch does.
+/// Outputs for images, and gradients by their pixels. On the CPU a [`Chain`] computes them, in a fraction of
+/// libtorch's time; libtorch does on other devices, and for networks that [`Chain`] does not support.
 pub(super) struct Passes<'a> {
     network: &'a Network,
     weights: &'a [Tensor],
@@ -16,11 +16,11 @@ pub(super) struct Passes<'a> {
     quick: Option<Quick>,
 }
 
-/// What counts as an answer.
+/// Kind of output that the passes return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Logits,
-    /// Of a network that ends in a convolution: what its filters say before the ReLU, `filters x H x W`.
+    /// Filters of a network that ends in a convolution, before the ReLU: `filters x H x W`.
     Filters,
 }
 
@@ -32,15 +32,15 @@ struct Quick {
 
 impl<'a> Passes<'a> {
     /// # Panics
-    /// When the shapes of the weights are not the network's: a bug in the caller.
+    /// If the weights do not have the network's shapes: a bug in the caller.
     pub fn new(network: &'a Network, weights: &'a [Tensor], outcome: Outcome) -> Passes<'a> {
         Passes { network, weights, outcome, quick: Quick::new(network, weights, outcome) }
     }
 
-    /// The answers to images `N x H x W x C`, one image's after the other's.
+    /// Outputs for images `N x H x W x C`, one image after the other.
     ///
     /// # Panics
-    /// When these are no whole images of the network, or more than it takes at once: a bug in the caller.
+    /// If these are not whole images of the network, or more than one pass takes: a bug in the caller.
     pub fn answers(&mut self, images_nhwc: &[f32]) -> Vec<f32> {
         match &mut self.quick {
             Some(quick) => quick.answers(images_nhwc).to_vec(),
@@ -48,11 +48,11 @@ impl<'a> Passes<'a> {
         }
     }
 
-    /// The gradient by the images of the sum of answers, each times its factor: `N x H x W x C`. `factors` is given the
-    /// answers and has one for each.
+    /// Gradient of a weighted sum of the outputs by the images: `N x H x W x C`. `factors` receives the outputs and
+    /// returns a weight for each.
     ///
     /// # Panics
-    /// As [`Passes::answers`], and when there is not a factor for each answer: a bug in the caller.
+    /// As for [`Passes::answers`], and if `factors` does not return one weight for each output: a bug in the caller.
     pub fn image_gradient(&mut self, images_nhwc: &[f32], factors: impl FnOnce(&[f32]) -> Vec<f32>) -> Vec<f32> {
         if let Some(quick) = &mut self.quick {
             let factors = factors(quick.answers(images_nhwc));
@@ -69,19 +69,19 @@ impl<'a> Passes<'a> {
         channels_last(&gradient_nchw)
     }
 
-    /// For each of the images `N x C x H x W` the logit of a class.
+    /// Logit of a class for each of the images `N x C x H x W`.
     ///
     /// # Panics
-    /// As [`Passes::answers`], and when there is no such class: a bug in the caller.
+    /// As for [`Passes::answers`], and if there is no such class: a bug in the caller.
     pub fn target_logits(&mut self, images_nchw: &Tensor, target: usize) -> Vec<f32> {
         let classes = self.network.classes();
         self.answers(&self.images_nhwc(images_nchw)).chunks_exact(classes.max(1)).map(|row| row[target]).collect()
     }
 
-    /// The gradient of each image's logit of a class by that image, `N x C x H x W` on the device of the images.
+    /// Gradient of each image's logit of a class by that image, `N x C x H x W` on the device of the images.
     ///
     /// # Panics
-    /// As [`Passes::target_logits`].
+    /// As for [`Passes::target_logits`].
     pub fn target_gradient(&mut self, images_nchw: &Tensor, target: usize) -> Tensor {
         let classes = self.network.classes();
         let of_target = |logits: &[f32]| one_hot(logits.len(), classes, std::iter::repeat(target));
@@ -118,14 +118,14 @@ impl<'a> Passes<'a> {
     }
 }
 
-/// The factors of so many logits that leave one class of each image.
+/// Weights of `logits` logits in rows of `classes`: 1 for the target of each row, else 0.
 pub(super) fn one_hot(logits: usize, classes: usize, targets: impl Iterator<Item = usize>) -> Vec<f32> {
     let mut factors = vec![0.0; logits];
     factors.chunks_exact_mut(classes.max(1)).zip(targets).for_each(|(row, target)| row[target] = 1.0);
     factors
 }
 
-/// Values of images or kernels `N x C x H x W` with those of a pixel next to each other.
+/// Values of images or kernels `N x C x H x W`, with the channels of a pixel adjacent.
 fn channels_last(tensor_nchw: &Tensor) -> Vec<f32> {
     host_values(&tensor_nchw.permute([0, 2, 3, 1]))
 }

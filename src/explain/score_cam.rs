@@ -1,4 +1,4 @@
-//! Score-CAM: where a layer is active in channels that raise the class when they mask the image.
+//! Score-CAM: a layer's channels, weighted by the class's logit for the image masked with each.
 
 use tch::{Kind, Tensor};
 
@@ -9,7 +9,7 @@ use super::planes;
 use crate::model::{Network, Shape};
 use crate::render::Map;
 
-/// What keeps a channel without contrast from dividing by 0.
+/// Prevents a division by 0 for a channel without contrast.
 const EPSILON: f64 = 1e-8;
 
 /// For each image a map of the layer's height and width: `relu(sum_k w_k * a_k)` over the channels `a_k` of the layer's
@@ -18,7 +18,7 @@ const EPSILON: f64 = 1e-8;
 /// costs a forward pass for each channel.
 ///
 /// Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural Networks" (CVPR Workshops
-/// 2020), algorithm 1; the logit of the baseline image that it subtracts from each is lost in the softmax. As in
+/// 2020), algorithm 1. The paper subtracts a baseline image's logit from each, which the softmax cancels. As in
 /// pytorch-grad-cam 1.5.7 channels are enlarged with `align_corners=True`.
 ///
 /// Arguments, panics and layers without maps as for [`grad_cam`](fn@super::grad_cam).
@@ -33,7 +33,7 @@ pub fn score_cam(
     by_passes(&mut passes, network, weights, images_nchw, layer, targets)
 }
 
-/// [`score_cam`] by passes of the caller's.
+/// [`score_cam`] with the caller's passes.
 pub(super) fn by_passes(
     passes: &mut Passes<'_>,
     network: &Network,

@@ -10,10 +10,10 @@ use crate::render::Map;
 use crate::rng::{Purpose, Stream};
 use crate::types::{ImageShape, Seed};
 
-/// How [`smooth_grad`] blurs.
+/// Parameters of [`smooth_grad`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SmoothGrad {
-    /// Noisy copies of each image, 1 to 1000; others count as the nearest of them.
+    /// Number of noisy copies of each image, clamped to between 1 and 1000.
     pub samples: usize,
     /// The standard deviation of the noise as a share of the image's range, from its darkest to its brightest value.
     /// At 0 the result is the plain gradient.
@@ -28,18 +28,18 @@ impl Default for SmoothGrad {
     }
 }
 
-/// For each image, one map a channel, the mean over noisy copies of the gradient of the target's logit. Signed. An
+/// For each image, one map per channel: the gradient of the target's logit, averaged over noisy copies. Signed. An
 /// image costs a forward and a backward pass for each sample.
 ///
 /// Smilkov et al., "SmoothGrad: removing noise by adding noise" (2017). The numbers are those of Captum 0.9's
-/// `NoiseTunnel(Saliency(model))` with `abs=False`, for the same noise. Every image gets the same noise, times its own
-/// deviation: what is said of an image does not depend on its neighbours, and equal calls give equal maps.
+/// `NoiseTunnel(Saliency(model))` with `abs=False`, for the same noise. Every image gets the same noise, scaled by
+/// its own deviation: its map does not depend on the rest of the batch, and equal calls give equal maps.
 ///
 /// `images_nchw` is `N x C x H x W`, `targets` one class for each image.
 ///
 /// # Panics
-/// When the targets are not one for each image or no classes of the network, or the shapes of the weights or images are
-/// not the network's: a bug in the caller.
+/// If `targets` is not one class of the network for each image, or the weights or images do not have the network's
+/// shapes: a bug in the caller.
 pub fn smooth_grad(
     network: &Network,
     weights: &[Tensor],
@@ -50,7 +50,7 @@ pub fn smooth_grad(
     by_passes(&mut Passes::new(network, weights, Outcome::Logits), network.input(), images_nchw, targets, settings)
 }
 
-/// [`smooth_grad`] by passes of the caller's.
+/// [`smooth_grad`] with the caller's passes.
 pub(super) fn by_passes(
     passes: &mut Passes<'_>,
     shape: ImageShape,
@@ -62,7 +62,7 @@ pub(super) fn by_passes(
     with_noise(passes, shape, images_nchw, targets, &noise_schw, settings.noise)
 }
 
-/// The noise of [`smooth_grad`] before it is scaled, from the standard normal distribution: `S x C x H x W` on the CPU.
+/// Noise of [`smooth_grad`] before scaling, from the standard normal distribution: `S x C x H x W` on the CPU.
 pub fn standard_noise(seed: Seed, samples: usize, shape: ImageShape) -> Tensor {
     let samples = samples.clamp(1, 1000);
     let mut values = Vec::with_capacity(samples * shape.len());
@@ -74,7 +74,7 @@ pub fn standard_noise(seed: Seed, samples: usize, shape: ImageShape) -> Tensor {
     Tensor::from_slice(&values).view([-1, shape.channels as i64, shape.height as i64, shape.width as i64])
 }
 
-/// [`smooth_grad`] with noise of the caller's.
+/// [`smooth_grad`] with the caller's noise.
 pub(super) fn with_noise(
     passes: &mut Passes<'_>,
     shape: ImageShape,

@@ -1,4 +1,4 @@
-//! What all methods have in common: reference values, and that they leave no trace.
+//! Tests of all methods: reference values, and no side effects.
 
 use tch::{Kind, Tensor};
 
@@ -104,7 +104,7 @@ fn image_methods_are_captums() {
             golden.check(name, integrals.iter().flat_map(|explanation| &explanation.channels));
             let gaps: Vec<f32> = integrals.iter().map(|explanation| explanation.completeness_gap.unwrap()).collect();
             for (got, want) in gaps.iter().zip(golden.0[&format!("{name}/gap")].as_array().unwrap()) {
-                // The difference of sums around 1, and what rounding leaves of it differs from processor to processor.
+                // The difference of sums around 1: its rounding error differs between processors.
                 assert!((f64::from(*got) - want.as_f64().unwrap()).abs() < 5e-5, "{name}: {got} and {want}");
             }
         }
@@ -132,7 +132,7 @@ fn nothing_is_left_behind_and_equal_calls_give_equal_bits() {
     let (network, shape) = small(3);
     let weights: Vec<Tensor> =
         formula_weights(&network).iter().map(|weight| weight.detach().set_requires_grad(true)).collect();
-    // A gradient that is there already must stay as it is.
+    // An existing gradient must stay as it is.
     weights[0].square().sum(Kind::Float).backward();
     let images = formula_images(2, shape).set_requires_grad(true);
     let bits = |tensors: &[&Tensor]| -> Vec<u32> {
@@ -162,7 +162,7 @@ fn nothing_is_left_behind_and_equal_calls_give_equal_bits() {
 #[test]
 fn what_is_said_of_an_image_depends_on_it_alone() {
     let (network, shape) = small(1);
-    // More than go through the network at once.
+    // More images than go through the network at once.
     let count = gradient::MOST_IMAGES + 3;
     let (weights, images) = (formula_weights(&network), formula_images(count, shape));
     let targets: Vec<usize> = (0..count).map(|i| i % 10).collect();
@@ -259,7 +259,7 @@ fn integrated_gradients_add_up() {
     let fine = f64::from(gaps(1000));
     assert!(fine < 0.01 * change, "{fine} of {change}");
     assert!(gaps(2) > gaps(1000), "two steps are too few");
-    // Nonsense counts as the nearest that has a sense.
+    // Values out of range are clamped.
     assert_eq!(gaps(0).to_bits(), gaps(1).to_bits());
 }
 
@@ -276,7 +276,7 @@ fn noise_is_normal_and_grows_with_the_image_and_the_seed_decides() {
     assert_eq!(noise.size(), [60, 1, 14, 12]);
     assert!(noise.mean(Kind::Float).double_value(&[]).abs() < 0.05);
     assert!((noise.std(true).double_value(&[]) - 1.0).abs() < 0.05);
-    // A sample is the same however many there are.
+    // A sample does not depend on the number of samples.
     assert_eq!(standard_noise(Seed(3), 2, shape), noise.narrow(0, 0, 2));
 }
 

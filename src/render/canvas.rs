@@ -1,4 +1,4 @@
-//! A picture in the making: boxes, enlarged pictures, text, and the scale of a colour map.
+//! Canvas for pictures composed of boxes, enlarged pictures, text and the scale of a colour map.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use super::grid::Zoom;
 use super::text::{self, Style};
 use crate::picture::Picture;
 
-/// Draws on a picture; whatever lies outside is clipped.
+/// A picture to draw on. Anything outside it is clipped.
 #[derive(Clone, Debug)]
 pub struct Canvas {
     picture: Picture,
@@ -37,7 +37,7 @@ impl Canvas {
         }
     }
 
-    /// Covers a part of a pixel, `alpha` from 0 to 1.
+    /// Blends a colour into a pixel, `alpha` from 0 to 1.
     pub(super) fn cover(&mut self, x: i32, y: i32, colour: Rgb, alpha: f32) {
         if let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y))
             && let Some(under) = self.picture.get(x, y)
@@ -46,7 +46,7 @@ impl Canvas {
         }
     }
 
-    /// A line of one pixel around a rectangle, just outside it.
+    /// Draws a line of one pixel around a rectangle, just outside it.
     pub fn frame(&mut self, (x, y): (u32, u32), (width, height): (u32, u32), colour: Rgb) {
         let (left, top) = (x.saturating_sub(1), y.saturating_sub(1));
         let (right, bottom) = (x.saturating_add(width), y.saturating_add(height));
@@ -57,7 +57,7 @@ impl Canvas {
         self.fill((right, top), (1, down), colour);
     }
 
-    /// Puts a picture with its upper left corner at a place.
+    /// Draws a picture with its upper left corner at (`x`, `y`).
     pub fn place(&mut self, (x, y): (u32, u32), picture: &Picture, zoom: Zoom) {
         match zoom {
             Zoom::In(factor) => {
@@ -86,25 +86,25 @@ impl Canvas {
         }
     }
 
-    /// Text that starts at `x`. Returns where it ends.
+    /// Draws text that starts at `x`, and returns the position of its end.
     pub fn text(&mut self, x: u32, baseline: u32, text: &str, style: Style) -> u32 {
         text::draw(&mut self.picture, text, style, signed(x), signed(baseline));
         x.saturating_add(text::width(text, style))
     }
 
-    /// Text that ends at `x`.
+    /// Draws text that ends at `x`.
     pub fn text_right(&mut self, x: u32, baseline: u32, text: &str, style: Style) {
         let start = signed(x).saturating_sub(signed(text::width(text, style)));
         text::draw(&mut self.picture, text, style, start, signed(baseline));
     }
 
-    /// Text with its middle at `x`.
+    /// Draws text with its middle at `x`.
     pub fn text_centred(&mut self, x: u32, baseline: u32, text: &str, style: Style) {
         let start = signed(x).saturating_sub(signed(text::width(text, style)) / 2);
         text::draw(&mut self.picture, text, style, start, signed(baseline));
     }
 
-    /// Text with its middle at `x` that stays readable on anything: with an edge in another colour.
+    /// Draws text with its middle at `x` and an outline in another colour, readable on any background.
     pub fn text_edged(&mut self, x: u32, baseline: u32, text: &str, style: Style, edge: Rgb) {
         let start = signed(x).saturating_sub(signed(text::width(text, style)) / 2);
         let under = Style { colour: edge, ..style };
@@ -116,12 +116,12 @@ impl Canvas {
         text::draw(&mut self.picture, text, style, start, signed(baseline));
     }
 
-    /// Text from the bottom to the top that starts at `y`, its letters standing on a vertical at `baseline`.
+    /// Draws text from the bottom to the top. It starts at `y`, and its baseline is the vertical at `baseline`.
     pub fn text_up(&mut self, baseline: u32, y: u32, text: &str, style: Style) {
         text::draw_up(&mut self.picture, text, style, signed(baseline), signed(y));
     }
 
-    /// The colours of a map from low, at the left, to high.
+    /// Draws the colours of a map from low, at the left, to high.
     pub fn bar(&mut self, (x, y): (u32, u32), (width, height): (u32, u32), colours: ColourMap) {
         for column in 0..width {
             let place = f64::from(column) / f64::from(width.max(2) - 1);
@@ -129,7 +129,7 @@ impl Canvas {
         }
     }
 
-    /// The colours of a map from low, at the bottom, to high.
+    /// Draws the colours of a map from low, at the bottom, to high.
     pub fn bar_upright(&mut self, (x, y): (u32, u32), (width, height): (u32, u32), colours: ColourMap) {
         for row in 0..height {
             let place = 1.0 - f64::from(row) / f64::from(height.max(2) - 1);
@@ -138,7 +138,7 @@ impl Canvas {
     }
 }
 
-/// A number for people: two or three digits that count, at most seven characters with the sign.
+/// Formats a number with two or three significant digits, at most seven characters with the sign.
 pub fn number(value: f32) -> String {
     let size = value.abs();
     match size {
@@ -152,7 +152,7 @@ pub fn number(value: f32) -> String {
     }
 }
 
-/// The pixels of which pixel number `index` is made when `from` become `to`; at least one.
+/// Source pixels of pixel number `index` when `from` pixels become `to`; at least one.
 fn covered(index: u32, from: u32, to: u32) -> Range<u32> {
     let at = |index: u64| (index * u64::from(from)).checked_div(u64::from(to)).unwrap_or(0);
     let (start, end) = (at(u64::from(index)), at(u64::from(index) + 1));
@@ -160,7 +160,7 @@ fn covered(index: u32, from: u32, to: u32) -> Range<u32> {
     pixel(start)..pixel(end.max(start + 1))
 }
 
-/// The mean colour of a rectangle, of which the picture's edge may cut a part off.
+/// Mean colour of a rectangle, clipped at the picture's edge.
 fn mean(picture: &Picture, columns: Range<u32>, rows: Range<u32>) -> Rgb {
     let mut sum = [0_u64; 3];
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! Numbers to colours: colour maps with a stated scale, images as they are, heat over an image.
+//! Colours for values: colour maps with a stated scale, unchanged images, heat over an image.
 
 use std::sync::OnceLock;
 
@@ -9,10 +9,10 @@ use crate::types::ImageShape;
 /// Red, green, blue; sRGB.
 pub type Rgb = [u8; 3];
 
-/// The colour of infinities and NaN: in none of the colour maps.
+/// The colour of infinities and NaN, which no colour map contains.
 pub const NON_FINITE: Rgb = [255, 0, 255];
 
-/// Which colours stand for low and for high.
+/// Colours for low to high values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColourMap {
     /// Black to white.
@@ -23,9 +23,9 @@ pub enum ColourMap {
     Turbo,
     /// Blue through white to red: for signed values on a [`Scale::symmetric`].
     Diverging,
-    /// Pale to dark red, never white: what is above 0 shows.
+    /// Pale to dark red, never white: values above 0 are visible.
     Reds,
-    /// Pale to middle blue: the quieter one beside [`Reds`](ColourMap::Reds).
+    /// Pale to middle blue: the less prominent map beside [`Reds`](ColourMap::Reds).
     Blues,
 }
 
@@ -37,7 +37,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// Ends in either order; what is not finite counts as 0.
+    /// Takes the ends in either order. Values that are not finite count as 0.
     pub fn new(a: f32, b: f32) -> Scale {
         let finite = |v: f32| if v.is_finite() { v } else { 0.0 };
         let (a, b) = (finite(a), finite(b));
@@ -50,8 +50,8 @@ impl Scale {
         Scale::new(low.min(0.0), high.max(0.0))
     }
 
-    /// From 0 to the value that `share` of the positive values of some maps do not exceed, 0 to 1: a few that stand out
-    /// would leave all others in the dark.
+    /// From 0 to the quantile `share`, 0 to 1, of the positive values of some maps. With a few outliers as the end
+    /// all other values would be dark.
     pub fn to_quantile<'a>(maps: impl IntoIterator<Item = &'a Map>, share: f64) -> Scale {
         let values = maps.into_iter().flat_map(|map| map.values().iter().copied());
         let mut positive: Vec<f32> = values.filter(|v| v.is_finite() && *v > 0.0).collect();
@@ -70,7 +70,7 @@ impl Scale {
         Scale::new(-limit, limit)
     }
 
-    /// From minus to plus the magnitude that `share` of a map's values other than 0 do not exceed, 0 to 1.
+    /// From minus to plus the quantile `share`, 0 to 1, of the magnitudes of a map's values other than 0.
     pub fn symmetric_to_quantile(map: &Map, share: f64) -> Scale {
         let magnitudes = Map::new(map.height(), map.width(), map.values().iter().map(|v| v.abs()).collect());
         let limit = Scale::to_quantile(&magnitudes, share).high;
@@ -85,16 +85,16 @@ impl Scale {
         self.high
     }
 
-    /// Where a value lies, 0 to 1, in `f64` so that no difference overflows; 0 on an empty scale that starts at 0.
+    /// Position of a value, 0 to 1, in `f64` so that no difference overflows; 0 on an empty scale that starts at 0.
     fn place(self) -> impl Fn(f32) -> f64 {
         let (low, high) = (f64::from(self.low), f64::from(self.high));
-        // A division, though it takes long: times the reciprocal the middle of a symmetric scale would not be a half.
+        // A division, though slow: with the reciprocal the middle of a symmetric scale would not be exactly a half.
         let extent = if high > low { high - low } else { f64::INFINITY };
         move |value| ((f64::from(value) - low) / extent).clamp(0.0, 1.0)
     }
 }
 
-/// Colours of a map that are told apart: more than a channel has values.
+/// Entries in a colour table: more than a channel has values.
 const TOLD_APART: usize = 1 << 12;
 const LAST: f64 = (TOLD_APART - 1) as f64;
 
@@ -104,7 +104,8 @@ impl ColourMap {
         self.table()[(place.clamp(0.0, 1.0) * LAST + 0.5) as usize]
     }
 
-    /// Colours from one end to the other: splines through a dozen of them, which a picture would ask for at every pixel.
+    /// Colours from one end to the other. Computed once: each is a spline through a dozen colours, too slow for every
+    /// pixel.
     fn table(self) -> &'static [Rgb] {
         static TABLES: [OnceLock<Vec<Rgb>>; 6] = [const { OnceLock::new() }; 6];
         TABLES[self as usize].get_or_init(|| (0..TOLD_APART).map(|i| self.exactly_at(i as f64 / LAST)).collect())
@@ -115,11 +116,11 @@ impl ColourMap {
             ColourMap::Grey => return [(place.clamp(0.0, 1.0) * 255.0).round() as u8; 3],
             ColourMap::Magma => colorous::MAGMA,
             ColourMap::Turbo => colorous::TURBO,
-            // The scheme runs from red to blue; people expect positive to be red.
             ColourMap::Reds => return colorous::REDS.eval_continuous(0.12 + 0.76 * place.clamp(0.0, 1.0)).into_array(),
             ColourMap::Blues => {
                 return colorous::BLUES.eval_continuous(0.08 + 0.5 * place.clamp(0.0, 1.0)).into_array();
             }
+            // The scheme runs from red to blue, but readers expect positive values in red.
             ColourMap::Diverging => return colorous::RED_BLUE.eval_continuous(1.0 - place).into_array(),
         };
         gradient.eval_continuous(place).into_array()
@@ -130,16 +131,16 @@ impl ColourMap {
         self.colours(scale)(value)
     }
 
-    /// The same for many values.
+    /// [`colour`](ColourMap::colour) for many values.
     fn colours(self, scale: Scale) -> impl Fn(f32) -> Rgb {
         let shades = self.shades(scale);
         move |value| shades(value).map_or(NON_FINITE, |(_, colour)| colour)
     }
 
-    /// Where values lie on the scale, 0 to 1, and their colours; none for infinities and NaN.
+    /// Positions of values on the scale, 0 to 1, and their colours; `None` for infinities and NaN.
     fn shades(self, scale: Scale) -> impl Fn(f32) -> Option<(f64, Rgb)> {
         let (table, place) = (self.table(), scale.place());
-        // All weights 0: the middle, which stands for 0.
+        // On an empty diverging scale, as of weights that are all 0, the middle stands for 0.
         let middle = if self == ColourMap::Diverging && scale.low == scale.high { 0.5 } else { 0.0 };
         move |value| {
             value.is_finite().then(|| {
@@ -156,8 +157,8 @@ impl ColourMap {
     }
 }
 
-/// An image as it is, from `height x width x channels` bytes: 1 channel is grey, 3 are red, green and blue; of other
-/// counts the first channel is shown. Bytes that are missing are black.
+/// Picture of an unchanged image, from `height x width x channels` bytes. One channel is grey, three are red, green
+/// and blue; for other counts the first channel is shown. Missing bytes are black.
 pub fn image(pixels_hwc: &[u8], shape: ImageShape) -> Picture {
     let channels = shape.channels.max(1);
     picture(shape.width, shape.height, |i| match pixels_hwc.get(i * channels..(i + 1) * channels) {
@@ -167,8 +168,8 @@ pub fn image(pixels_hwc: &[u8], shape: ImageShape) -> Picture {
     })
 }
 
-/// Signed values of red, green and blue, `[r, g, b]` maps of one size: 0 is the middle grey, the ends of a symmetric scale
-/// are black and full colour.
+/// Picture of signed values of red, green and blue, `[r, g, b]` maps of one size: 0 is the middle grey, the ends of a
+/// symmetric scale are black and full colour.
 pub fn signed_image([r, g, b]: [&Map; 3], scale: Scale) -> Picture {
     let place = scale.place();
     picture(r.width(), r.height(), |i| {
@@ -181,23 +182,24 @@ pub fn signed_image([r, g, b]: [&Map; 3], scale: Scale) -> Picture {
     })
 }
 
-/// Whether dark text is easier to read on a colour than white text.
+/// True if dark text is easier to read on a colour than white text.
 pub fn is_light([r, g, b]: Rgb) -> bool {
-    // Where black and white have the same contrast (WCAG 2.1), with a power of 2.2 for sRGB's curve.
+    // Threshold: luminance with the same contrast to black and white (WCAG 2.1), with a power of 2.2 for sRGB's
+    // curve.
     let linear = |value: u8| (f32::from(value) / 255.0).powf(2.2);
     0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b) > 0.18
 }
 
 /// `weight` of 0 gives `under`, 1 gives `over`.
 pub fn blend(under: Rgb, over: Rgb, weight: f32) -> Rgb {
-    // Rounded, and cut to 0 to 255.
+    // The cast clamps to 0..=255; adding 0.5 rounds.
     let mix = |u: u8, o: u8| (f32::from(u) + (f32::from(o) - f32::from(u)) * weight + 0.5) as u8;
     [mix(under[0], over[0]), mix(under[1], over[1]), mix(under[2], over[2])]
 }
 
-/// Heat over the grey of an image of the same size. The weight of the heat grows with the value, from 0 at the low end of
-/// the scale to `alpha` at the high end (as its square root, so that weak heat is seen): where there is none, the image
-/// stands clear. Pixels of the image that the map lacks stay as they are.
+/// Heat over the grey of an image of the same size. The weight of the heat grows with the square root of the value's
+/// position on the scale, from 0 at the low end to `alpha` at the high end: weak heat is visible, and the image is
+/// clear where there is none. Pixels of the image that the map lacks stay as they are.
 pub fn overlay(image: &Picture, heat: &Map, colours: ColourMap, scale: Scale, alpha: f32) -> Picture {
     let mut out = image.clone();
     let shades = colours.shades(scale);
@@ -211,7 +213,7 @@ pub fn overlay(image: &Picture, heat: &Map, colours: ColourMap, scale: Scale, al
     out
 }
 
-/// Rec. 709 weights on sRGB values: good enough to show what lies below the heat.
+/// Rec. 709 weights on sRGB values: good enough for the image under the heat.
 fn luminance([r, g, b]: Rgb) -> u8 {
     (0.2126 * f32::from(r) + 0.7152 * f32::from(g) + 0.0722 * f32::from(b) + 0.5) as u8
 }
@@ -322,7 +324,7 @@ mod tests {
         let under = image(&[200; 4], ImageShape { height: 1, width: 4, channels: 1 });
         let heat = map(&[0.0, 1.0, 4.0, f32::NAN]);
         let over = overlay(&under, &heat, ColourMap::Grey, Scale::new(0.0, 4.0), 0.5);
-        // Grey of 1 of 4 is 64, with a weight of sqrt(1/4) / 2.
+        // A value of 1 of 4 has grey 64 and a weight of sqrt(1/4) / 2.
         assert_eq!(over.pixels(), [[200; 3], [166; 3], [228; 3], NON_FINITE]);
     }
 }

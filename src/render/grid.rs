@@ -1,23 +1,23 @@
-//! Where equal tiles lie, and by what whole factor they are enlarged.
+//! Grids of equal tiles, and the factors by which they are enlarged.
 
-/// How much larger or smaller a picture is put down.
+/// Factor by which a picture is enlarged or reduced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zoom {
-    /// Each pixel becomes a square with this side: a whole factor, so that every value of the data stays a square.
+    /// Each pixel becomes a square with this side. A whole factor, so that every value of the data stays a square.
     In(u32),
-    /// `from` pixels become `to`, fewer, each the mean of what it covers.
+    /// `from` pixels become `to`, fewer, each the mean of the pixels it covers.
     Out { from: u32, to: u32 },
 }
 
 impl Zoom {
-    /// The largest with which the longer of two sides is at most `limit` pixels.
+    /// The largest zoom for which the longer of two sides is at most `limit` pixels.
     pub fn fitting(height: usize, width: usize, limit: u32) -> Zoom {
         let side = u32::try_from(height.max(width)).unwrap_or(u32::MAX).max(1);
         let limit = limit.max(1);
         if side <= limit { Zoom::In(limit / side) } else { Zoom::Out { from: side, to: limit } }
     }
 
-    /// The length of a side afterwards.
+    /// The length of a zoomed side.
     pub fn apply(self, side: usize) -> u32 {
         let side = u32::try_from(side).unwrap_or(u32::MAX);
         match self {
@@ -35,18 +35,18 @@ impl Zoom {
 pub struct Grid {
     pub columns: u32,
     pub rows: u32,
-    /// Of a tile, in pixels.
+    /// Size of a tile, in pixels.
     pub tile_width: u32,
     pub tile_height: u32,
     pub gap: u32,
-    /// How the data of a tile is enlarged.
+    /// Zoom of a tile's data.
     pub zoom: Zoom,
 }
 
 impl Grid {
-    /// Tiles as large as can be, their longer side at most `tile_limit`, with which `count` tiles of `height` x `width`
-    /// values lie in a box of `box_width` x `box_height` pixels. Somewhat smaller tiles are preferred if they fill all
-    /// rows. Data that is larger than a tile is reduced.
+    /// Largest tiles, their longer side at most `tile_limit`, for which `count` tiles of `height` x `width` values
+    /// fit a box of `box_width` x `box_height` pixels. Somewhat smaller tiles are preferred if they fill all rows.
+    /// Data that is larger than a tile is reduced.
     pub fn fitting(
         count: usize,
         (height, width): (usize, usize),
@@ -67,7 +67,7 @@ impl Grid {
             return with(Zoom::fitting(height, width, 1));
         };
         let full = |grid: Grid| {
-            // A few columns less than would fit, but no pillar.
+            // At least three quarters of the columns that fit, to avoid a tall, narrow grid.
             let columns = ((grid.columns * 3).div_ceil(4)..=grid.columns).rev().find(|columns| count % columns == 0)?;
             Some(Grid { columns, rows: count / columns, ..grid }).filter(fits)
         };

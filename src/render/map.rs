@@ -10,7 +10,7 @@ pub struct Map {
     values: Vec<f32>,
 }
 
-/// An array that is no map.
+/// Error for a number of values that does not match the size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a map of {height}x{width} has {got} values: want height x width of them, and at least one")]
 pub struct MapError {
@@ -27,7 +27,7 @@ impl Classify for MapError {
 
 impl Map {
     /// # Errors
-    /// When a side is 0 or there are not `height * width` values.
+    /// If a side is 0 or there are not `height * width` values.
     pub fn new(height: usize, width: usize, values: Vec<f32>) -> Result<Map, MapError> {
         let want = height.checked_mul(width).filter(|&n| n > 0);
         if want != Some(values.len()) {
@@ -58,13 +58,13 @@ impl Map {
         })
     }
 
-    /// How many values are infinite or NaN.
+    /// Number of infinite or NaN values.
     pub fn non_finite(&self) -> usize {
         self.values.iter().filter(|v| !v.is_finite()).count()
     }
 
-    /// The map at another size, by bilinear interpolation between pixel centres, edges held: what PyTorch's
-    /// `interpolate(mode="bilinear", align_corners=False)` computes when it enlarges. Sides of 0 become 1.
+    /// The map at another size, by bilinear interpolation between pixel centres, edges repeated. When enlarging, the
+    /// same as PyTorch's `interpolate(mode="bilinear", align_corners=False)`. Sides of 0 become 1.
     pub fn resized(&self, height: usize, width: usize) -> Map {
         let (height, width) = (height.max(1), width.max(1));
         let rows = taps(self.height, height);
@@ -81,7 +81,7 @@ impl Map {
     }
 }
 
-/// `a` at 0, `b` at 1. A weight of 0 keeps the other value out, even if it is NaN.
+/// `a` at weight 0, `b` at weight 1. The other value is then ignored, even if it is NaN.
 fn mix(a: f32, b: f32, weight: f32) -> f32 {
     match weight {
         0.0 => a,
@@ -90,7 +90,7 @@ fn mix(a: f32, b: f32, weight: f32) -> f32 {
     }
 }
 
-/// For each of `to` pixels the two of `from` pixels it lies between, and its place between them.
+/// For each of `to` pixels its two neighbours among `from` pixels, and its position between them.
 fn taps(from: usize, to: usize) -> Vec<(usize, usize, f32)> {
     let step = from as f32 / to as f32;
     let last = from - 1;
@@ -151,7 +151,7 @@ mod tests {
         let values = map.resized(1, 3).values().to_vec();
         assert_eq!((values[0], values[2]), (1.0, 3.0));
         assert!(values[1].is_nan());
-        // Two rows are made four: the first and the last are of one row alone.
+        // Of the four rows made from two, the first and the last depend on one row alone.
         let map = Map::new(2, 1, vec![1.0, f32::NAN]).unwrap();
         let values = map.resized(4, 1).values().to_vec();
         assert_eq!(values[0], 1.0);

@@ -1,7 +1,7 @@
-//! Plain arrays to pictures: colour maps, tiles, overlays, text, scales. Knows no tensor.
+//! Pictures from plain arrays: colour maps, tiles, overlays, text, scales. Independent of tensors.
 //!
-//! A [`Map`] becomes a [`Picture`](crate::picture::Picture) through a [`ColourMap`] and a [`Scale`]; pictures are put on a
-//! [`Canvas`], enlarged by a [`Zoom`] and laid out by a [`Grid`]; the canvas writes [`text`] and draws the scale.
+//! A [`ColourMap`] and a [`Scale`] turn a [`Map`] into a [`Picture`](crate::picture::Picture). Pictures go onto a
+//! [`Canvas`], enlarged by a [`Zoom`] and laid out by a [`Grid`]; the canvas also draws [`text`] and the scale.
 
 mod canvas;
 mod colour;

@@ -1,10 +1,10 @@
-//! Marks on a plane, anti-aliased, in colours and shapes that tell classes apart.
+//! Anti-aliased marks on a plane, with a colour and shape for each class.
 
 use super::canvas::Canvas;
 use super::colour::Rgb;
 
-/// Ten colours that people with any colour vision tell apart, which grow no lighter or darker in a row: Petroff,
-/// "Accessible Color Sequences for Data Visualization" (2021).
+/// Ten colours for any colour vision, in an order without a trend in lightness: Petroff, "Accessible Color Sequences
+/// for Data Visualization" (2021).
 const COLOURS: [Rgb; 10] = [
     [0x3f, 0x90, 0xda],
     [0xff, 0xa9, 0x0e],
@@ -29,26 +29,26 @@ pub enum Shape {
 
 const SHAPES: [Shape; 4] = [Shape::Disc, Shape::Square, Shape::Diamond, Shape::Triangle];
 
-/// Classes that marks tell apart; after that they begin again.
+/// Number of distinct marks. Later classes start again with the first.
 pub const CLASSES: usize = COLOURS.len() * SHAPES.len();
 
-/// How the marks of a class look: ten colours in one shape, then in the next.
+/// The mark of a class: ten colours in one shape, then in the next.
 pub fn class_mark(class: usize) -> (Shape, Rgb) {
     (SHAPES[class / COLOURS.len() % SHAPES.len()], COLOURS[class % COLOURS.len()])
 }
 
-/// A square in which a plane is drawn, both axes to the same scale, up being up.
+/// A square that shows a plane, with one scale for both axes and y pointing up.
 #[derive(Clone, Copy, Debug)]
 pub struct Plane {
     middle: [f64; 2],
-    /// Pixels.
+    /// In pixels.
     centre: [f64; 2],
     scale: f64,
 }
 
 impl Plane {
-    /// So large that all places fit a square of `side` pixels but for `margin` at its edges. Places that are not finite
-    /// do not count.
+    /// So large that all places fit a square of `side` pixels, less `margin` at each edge. Places that are not finite
+    /// are ignored.
     pub fn fitting(places: &[[f32; 2]], corner: (u32, u32), side: u32, margin: u32) -> Plane {
         let range = |axis: usize| {
             let values =
@@ -64,7 +64,7 @@ impl Plane {
         Plane { middle, centre, scale: if extent > 0.0 { room / extent } else { 0.0 } }
     }
 
-    /// Where a place lies on the canvas, in pixels from its upper left corner.
+    /// Position of a place on the canvas, in pixels from its upper left corner.
     pub fn at(&self, place: [f32; 2]) -> (f32, f32) {
         let [x, y] = [0, 1].map(|axis| (f64::from(place[axis]) - self.middle[axis]) * self.scale);
         ((self.centre[0] + x) as f32, (self.centre[1] - y) as f32)
@@ -76,13 +76,13 @@ pub fn mark(canvas: &mut Canvas, centre: (f32, f32), radius: f32, (shape, colour
     draw(canvas, centre, 1.5 * radius, colour, alpha, |x, y| shape.distance(x, y, radius));
 }
 
-/// A circle's line, `width` pixels wide and with its middle at `radius`.
+/// A circle's line, `width` pixels wide, centred on `radius`.
 pub fn ring(canvas: &mut Canvas, centre: (f32, f32), radius: f32, width: f32, colour: Rgb) {
     draw(canvas, centre, radius + width, colour, 1.0, |x, y| (length(x, y) - radius).abs() - width / 2.0);
 }
 
 impl Shape {
-    /// Pixels from the shape's edge, negative inside; all shapes of one radius look about as large.
+    /// Pixels from the shape's edge, negative inside. All shapes of one radius look about equally large.
     fn distance(self, x: f32, y: f32, radius: f32) -> f32 {
         match self {
             Shape::Disc => length(x, y) - radius,
@@ -93,12 +93,12 @@ impl Shape {
     }
 }
 
-/// Of a few pixels, whose squares do not overflow: that is what `hypot` takes its time for.
+/// Faster than `hypot`, which guards against overflow: squares of a few pixels do not overflow.
 fn length(x: f32, y: f32) -> f32 {
     (x * x + y * y).sqrt()
 }
 
-/// Covers each pixel within `reach` as far as the edge's distance from its middle says.
+/// Blends the colour into each pixel within `reach`, by the distance of the pixel's centre from the shape's edge.
 fn draw(
     canvas: &mut Canvas,
     (x, y): (f32, f32),

@@ -1,4 +1,4 @@
-//! Text in DejaVu Sans, anti-aliased, measured before it is drawn, clipped at the picture's edges.
+//! Anti-aliased text in DejaVu Sans, measured before it is drawn, clipped at the picture's edges.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -18,7 +18,7 @@ pub enum Face {
     Bold,
 }
 
-/// How text looks. The size is the em square's, in pixels; at 11 and 15 the heights of letters are whole pixels.
+/// Appearance of text. The size is the em square's, in pixels; at 11 and 15 the heights of letters are whole pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     pub face: Face,
@@ -26,10 +26,10 @@ pub struct Style {
     pub colour: Rgb,
 }
 
-/// Positions of glyphs are kept to this part of a pixel, so that the cache stays small.
+/// Glyph positions are rounded to this fraction of a pixel, so that the cache stays small.
 const SUBPIXELS: i32 = 4;
 
-/// What a glyph covers, relative to the pixel its origin is in.
+/// Coverage of pixels by a glyph, relative to the pixel of its origin.
 struct Coverage {
     left: i32,
     top: i32,
@@ -46,21 +46,21 @@ struct Key {
 }
 
 thread_local! {
-    /// Remembers a pure function: rasterising a glyph takes longer than drawing it.
+    /// Cache of [`rasterise`], a pure function: rasterising a glyph takes longer than drawing it.
     static COVERAGE: RefCell<HashMap<Key, Rc<Coverage>>> = RefCell::default();
 }
 
-/// Glyphs remembered at most: the printable ASCII characters in every style in use are some 2,000.
+/// Maximum number of cached glyphs. The printable ASCII characters in every style in use are about 2,000.
 const CACHE_LIMIT: usize = 8192;
 
-/// The pixels from where the text starts to where the next would.
+/// Pixels from the start of the text to the start of the next.
 pub fn width(text: &str, style: Style) -> u32 {
     let mut end = 0.0;
     walk(text, style, |_, after| end = after);
     end.ceil() as u32
 }
 
-/// The text, or as much of its start as fits `max` pixels, with an ellipsis.
+/// The text if it fits `max` pixels, else as much of its start as fits with an ellipsis.
 pub fn fitted(text: &str, style: Style, max: u32) -> Cow<'_, str> {
     if width(text, style) <= max {
         return Cow::Borrowed(text);
@@ -82,13 +82,13 @@ pub(super) fn draw(picture: &mut Picture, text: &str, style: Style, x: i32, base
 
 /// Draws the text from the bottom to the top, with its origin at (`baseline`, `y`).
 pub(super) fn draw_up(picture: &mut Picture, text: &str, style: Style, baseline: i32, y: i32) {
-    // The row of pixels that ends at the origin becomes the one that starts there.
+    // The pixel that starts at the origin becomes the one that ends there.
     plot(picture, text, style, |along, down| {
         (baseline.saturating_add(down), y.saturating_sub(along).saturating_sub(1))
     });
 }
 
-/// `place` says where a pixel goes that lies `along` and `down` from the origin.
+/// `place` maps a pixel `along` and `down` from the origin to its position in the picture.
 fn plot(picture: &mut Picture, text: &str, style: Style, place: impl Fn(i32, i32) -> (i32, i32)) {
     walk(text, style, |(glyph, at), _| {
         let steps = (at * SUBPIXELS as f32).round() as i32;
@@ -109,7 +109,7 @@ fn plot(picture: &mut Picture, text: &str, style: Style, place: impl Fn(i32, i32
     });
 }
 
-/// Calls `visit` with each glyph and its place, and the place after it, both in pixels from the start.
+/// Calls `visit` with each glyph and its position, and the position after it, both in pixels from the start.
 fn walk(text: &str, style: Style, mut visit: impl FnMut((ab_glyph::GlyphId, f32), f32)) {
     let font = font(style.face).as_scaled(scale(style.face, style.size));
     let mut at = 0.0;
@@ -153,7 +153,7 @@ fn rasterise(key: Key) -> Coverage {
     Coverage { left: bounds.min.x as i32, top: bounds.min.y as i32, width: width.max(1), alpha }
 }
 
-/// ab_glyph scales by the height from ascent to descent; people think in em squares.
+/// ab_glyph's scale is the height from ascent to descent, that of [`Style`] the em square.
 fn scale(face: Face, size: u8) -> PxScale {
     let font = font(face);
     let em = font.units_per_em().unwrap_or(2048.0);
