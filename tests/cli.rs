@@ -1,4 +1,4 @@
-//! Wrong invocations and damaged files: each ends with its exit code and the name of the culprit, and leaves no trace.
+//! Wrong invocations and damaged files: each ends with its exit code, names the cause and leaves no trace.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use support::{Sandbox, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, finish, idx, is_root, skip, small_mnist};
 
-/// One thing that somebody does wrong.
+/// A wrong invocation and the expected outcome.
 struct Mistake {
     arguments: Vec<OsString>,
     environment: Vec<(&'static str, OsString)>,
@@ -22,7 +22,7 @@ struct Mistake {
     says: Vec<String>,
 }
 
-/// Arguments have no spaces in them.
+/// A mistake whose arguments contain no spaces.
 fn mistake(arguments: &str, code: i32, says: &[&str]) -> Mistake {
     Mistake {
         arguments: arguments.split_whitespace().map(OsString::from).collect(),
@@ -49,7 +49,7 @@ impl Mistake {
         self
     }
 
-    /// What the program should have done otherwise.
+    /// Differences from the expected outcome.
     fn faults(&self) -> Vec<String> {
         let sandbox = Sandbox::new();
         (self.setup)(&sandbox);
@@ -81,7 +81,7 @@ impl Mistake {
     }
 }
 
-/// Makes every mistake, two at a time, and tells all that went wrong at once.
+/// Runs all mistakes, two at a time, and reports all differences together.
 fn check(mistakes: &[Mistake]) {
     let (next, faults) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -98,7 +98,7 @@ fn check(mistakes: &[Mistake]) {
     assert!(faults.is_empty(), "{}", faults.join("\n  "));
 }
 
-/// A run that would succeed, if it were not for what follows.
+/// Valid flags of a run, to which each test adds a mistake.
 const RUN: &str = "--dataset synthetic --logdir run --threads 1";
 
 #[test]
@@ -238,7 +238,7 @@ fn paths_are_taken_as_they_are_meant() {
     train(format!("file://{}", sandbox.path("home/b").display()).into());
     let odd = || OsString::from_vec(b"home/c\xff".to_vec());
     train(odd());
-    train(odd()); // says that it is finished
+    train(odd()); // reports that it is finished
     for name in ["a", "b"] {
         let config = String::from_utf8(sandbox.read(&format!("home/{name}/config.toml"))).unwrap();
         let logdir = sandbox.path("home").join(name);
@@ -247,7 +247,7 @@ fn paths_are_taken_as_they_are_meant() {
     let config = std::fs::read_to_string(sandbox.path(odd()).join("config.toml")).unwrap();
     assert!(config.contains("home/c%FF\""), "{config}");
     assert!(!sandbox.path("~").exists() && !sandbox.path("file:").exists());
-    // By every way that a path is given.
+    // Every option and argument that takes a path.
     let from_file = sandbox.path(odd()).join("config.toml");
     for line in [
         vec!["--config".into(), from_file.into_os_string(), "--quiet".into()],
@@ -278,7 +278,7 @@ fn a_setting_of_any_length_is_printed_and_trained_with() {
     let flags = "--dataset synthetic --conv-filters 2 --dense-units 2 --epochs 1 --limit-train 32 --limit-validation 10 \
                  --quiet --logdir run --observe";
     finish(&mut sandbox.trainer(flags.split_whitespace().chain([observe.as_str()]))).succeeded();
-    // Of another setting only as much is shown as can be read.
+    // The error abbreviates a long setting to a readable length.
     let outcome = sandbox.run(&flags.replace("--observe", "--observe none"));
     assert!(outcome.code() == 78 && outcome.stderr.len() < 2000, "{}", outcome.stderr.len());
 }
@@ -348,7 +348,7 @@ fn wrong_environment_variables() {
 
 #[test]
 fn missing_and_damaged_data() {
-    /// A data set with one file written over, or removed.
+    /// A data set with one file overwritten or removed.
     fn damaged(name: &'static str, content: Option<Vec<u8>>, code: i32, says: &[&str]) -> Mistake {
         let mut mistake = mistake("--logdir run --epochs 1 --threads 1", code, says);
         mistake.says.push(name.to_owned());
@@ -488,7 +488,7 @@ fn log_directories_and_profiles_that_cannot_be() {
             s.write("run/config.toml", "dataset = \"synthetic\"");
             s.write("run/result.json", "{\"epochs\": 9}");
         }),
-        // The directory is looked at before the data.
+        // The directory is checked before the data.
         mistake("--logdir file", 73, &["file is a file"]).in_a_place_where(|s| {
             s.write("file", "mine");
         }),
@@ -496,7 +496,7 @@ fn log_directories_and_profiles_that_cannot_be() {
             s.write("run/result.json", "{}");
         }),
     ];
-    // Nobody can make a directory there, whoever they are.
+    // No user can create a directory there, not even root.
     let (code, why) = if is_root() { (73, "/proc/trainer") } else { (77, "/proc") };
     mistakes.push(logdir("/proc/trainer/run", code, &[why, "cannot be written"]));
     check(&mistakes);
@@ -578,7 +578,7 @@ fn event_files_that_are_none() {
 
 #[test]
 fn runs_and_pictures_that_are_none() {
-    /// A run that was configured and has no weights yet.
+    /// A run with a configuration and no weights yet.
     fn unfinished(s: &Sandbox) {
         s.write("logs/fit/config.toml", "dataset = \"synthetic\"\n");
     }
@@ -674,7 +674,8 @@ fn a_changed_byte_in_an_event_file_is_found() {
 #[test]
 fn memory_comes_from_jemalloc() {
     let sandbox = Sandbox::new();
-    // Nothing in the source calls it, and all would build without it.
+    // The program also builds without jemalloc, and no code calls it, so only its own message proves that it is in
+    // use.
     let outcome = finish(sandbox.trainer(["--version"]).env("MALLOC_CONF", "nonsense:1"));
     assert!(outcome.says("Invalid conf pair"), "{}{}", outcome.stdout, outcome.stderr);
 }
@@ -695,18 +696,19 @@ fn no_argument_steers_the_terminal_through_an_error() {
         let outcome = finish(&mut sandbox.trainer(arguments));
         assert_ne!(outcome.code(), 0);
         assert!(!outcome.stderr.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{arguments:?}: {:?}", outcome.stderr);
-        // Of what a terminal takes for a sequence clap shows nothing.
+        // clap drops complete escape sequences and escapes the rest.
         assert!(outcome.stderr.contains(r"\u{202e}x"), "{arguments:?}: {}", outcome.stderr);
     }
 }
 
-/// Flags, the file that is found with them, and the way to get there from the usual layout.
+/// Flags, the file found with them, and the changes to the usual layout.
 type Layout<'a> = (&'a str, &'a str, &'a dyn Fn(&Sandbox));
 
 #[test]
 fn data_sets_are_found_in_the_layouts_of_other_programs() {
     let layouts: [Layout<'_>; 6] = [
-        // Kaggle's archive: beside each file a directory of its other name, with the file inside or without.
+        // Kaggle's archive: a file under its name with a dot, beside a directory of the usual name, which may hold
+        // the file instead.
         ("", "data/mnist/train-images.idx3-ubyte", &|s| {
             for (path, dotted) in [(TRAIN_IMAGES, "train-images.idx3-ubyte"), (TEST_LABELS, "t10k-labels.idx1-ubyte")] {
                 std::fs::rename(s.path(path), s.path(format!("data/mnist/{dotted}"))).unwrap();
@@ -735,7 +737,7 @@ fn data_sets_are_found_in_the_layouts_of_other_programs() {
         let sandbox = Sandbox::new();
         small_mnist(&sandbox, 12, 6);
         arrange(&sandbox);
-        // Found, and not the published ones.
+        // The files are found, and differ from the published ones.
         let outcome = sandbox.run(&format!("data verify mnist {flags}"));
         assert_eq!(outcome.code(), 65);
         assert!(outcome.says(&format!("{found}: not the published file")), "{}", outcome.stdout);

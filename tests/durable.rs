@@ -1,7 +1,8 @@
-//! Proof that no crash, no disk error and no damage costs a checkpoint: on a simulated disk, exhaustively or by seeds.
+//! Proof that no crash, no disk error and no damage costs a checkpoint: on a simulated disk, exhaustively or by
+//! seeds.
 //!
-//! Each test prints one line, `proof: <goal> <what>: <points> points, <failures> failures`, for `--nocapture`.
-//! `TRAINER_TEST_SEEDS` sets the number of power cuts' seeds, 10,000 if it is not set.
+//! Each test prints one line, `proof: <goal> <what>: <points> points, <failures> failures`, with
+//! `--nocapture`. `TRAINER_TEST_SEEDS` sets the number of power cut seeds, 10,000 by default.
 
 #![allow(clippy::print_stdout, reason = "the proof is one line for each test, which another program collects")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
@@ -31,7 +32,7 @@ const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
 const EDQUOT: i32 = 122;
 
-// What was tried, and what it showed.
+// Points that were tested, and their failures.
 
 struct Proof {
     name: &'static str,
@@ -63,7 +64,7 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), String>
     if holds { Ok(()) } else { Err(otherwise()) }
 }
 
-/// A checkpoint that no other draft resembles: all its bytes follow from `id`.
+/// A checkpoint that differs from every other draft: all its bytes follow from `id`.
 fn draft(step: u64, id: u64) -> Draft {
     let mut chance = Chance(id);
     let mut bytes = |len: u64| (0..len).map(|_| chance.draw() as u8).collect::<Vec<u8>>();
@@ -93,9 +94,9 @@ fn keep(last: usize) -> Retention {
     Retention { last, best: None }
 }
 
-// A run that is killed, and what it was told.
+// A run that is killed, and the successes reported to it.
 
-/// Everything that processes tried to make durable, in order, and the last of it of which they were told that it is.
+/// Everything that processes tried to save, in order, and the index of the last item reported as durable.
 #[derive(Default)]
 struct Ledger {
     drafts: Vec<Draft>,
@@ -105,17 +106,17 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// What a process does between its start and its end or death.
+    /// Life of a process from its start to its end or death.
     fn live<F: Fs + Clone>(&mut self, fs: &F, chance: &mut Chance, saves: u64) {
         let store = Store::on(fs.clone(), DIR);
-        // A process that cannot tidy up or read goes no further than that.
+        // A process that cannot sweep or read stops here.
         if store.sweep().is_err() {
             return;
         }
         let Ok(Found { checkpoint, .. }) = store.newest() else { return };
         let mut step = checkpoint.map_or(0, |checkpoint| checkpoint.step);
         for _ in 0..saves {
-            // A step is saved again when a run is stopped right after it was resumed.
+            // A step is saved twice if a run is stopped right after a resume.
             step += chance.below(3);
             let draft = draft(step, self.drafts.len() as u64 + 1);
             self.drafts.push(draft.clone());
@@ -134,7 +135,7 @@ impl Ledger {
         }
     }
 
-    /// Whether the disk gives back what was promised, or something newer that was tried.
+    /// Checks that the disk returns the last item reported as durable, or a newer one.
     fn check(&self, disk: &SimFs) -> Result<(), String> {
         let found = Store::on(disk.clone(), DIR).newest().map_err(|error| error.to_string())?;
         match (&found.checkpoint, self.saved) {
@@ -159,7 +160,7 @@ impl Ledger {
     }
 }
 
-/// Lives of one run, each ended by a kill, most of them by a power cut as well, on the file system that `wrap` makes.
+/// Lives of one run, each ended by a kill, most also by a power cut, on the file system made by `wrap`.
 fn cut_power<F: Fs + Clone>(proof: &mut Proof, seeds: u64, wrap: impl Fn(SimFs) -> F) {
     for seed in 0..seeds {
         let mut chance = Chance(seed);
@@ -197,13 +198,13 @@ fn r4_power_loss() {
     proof.end();
 }
 
-// The check above, put to the test: a file system that forgets one of the three things must be found out.
+// Test of the check above: it must detect a file system that omits a file sync, a directory sync or the rename.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Omission {
     FileSync,
     DirSync,
-    /// What should be renamed is written once more, in place, and synced.
+    /// Replaces a rename by a second write in place, synced.
     Rename,
     Nothing,
 }
@@ -215,7 +216,7 @@ struct Careless {
 }
 
 impl Careless {
-    /// A rename as a copy, of a file or of a directory of files.
+    /// Renames a file, or a directory of files, by copying.
     fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
         if let Ok(entries) = self.disk.list(from) {
             self.disk.create_dir(to)?;
@@ -303,7 +304,7 @@ fn r2_kill_at_every_call() {
     for call in 1.. {
         let (disk, mut ledger) = (disk(), Ledger::default());
         disk.fail(call, Fault::Kill);
-        // Steps are saved twice, and the last two or one kept, as this seed has it.
+        // This seed saves some steps twice, and keeps the last one or two.
         ledger.live(&disk, &mut Chance(3), 6);
         let clean = disk.calls() < call;
         disk.revive();
@@ -318,7 +319,7 @@ fn r2_kill_at_every_call() {
     proof.end();
 }
 
-/// The next process finds what was promised, tidies up, and goes on.
+/// The next process finds the durable data, sweeps, and continues.
 fn after_kill(ledger: &Ledger, disk: &SimFs) -> Result<(), String> {
     ledger.check(disk)?;
     let store = Store::on(disk.clone(), DIR);
@@ -434,7 +435,7 @@ fn after_error(
         let want = if number == EACCES { Exit::NoPermission } else { Exit::Io };
         ensure(error.exit() == want, || format!("{text}: {:?}", error.exit()))?;
     }
-    // Nothing that was there before is less than it was, but for what the action replaces or removes.
+    // Existing files are unchanged, except for those that the action replaces or removes.
     let after = disk.files();
     let published =
         |path: &Path| !path.components().any(|part| part.as_os_str().to_string_lossy().starts_with(TEMPORARY));
@@ -456,7 +457,7 @@ fn after_error(
         }
     };
     ensure(is_known, || format!("after {result:?} got {found:?}"))?;
-    // The same again, on a disk that is well.
+    // The same action again, on a disk without faults.
     action(&store).and_then(|()| store.sweep()).map_err(|error| error.to_string())?;
     ensure(temporaries(disk).is_empty(), || format!("left: {:?}", temporaries(disk)))?;
     let want = if name.contains("save") { &new } else { &old };
@@ -477,7 +478,7 @@ fn two_checkpoints() -> (SimFs, Draft, BTreeMap<PathBuf, Vec<u8>>) {
     (disk, older, files)
 }
 
-/// The newer one is found out, and the older one taken.
+/// The damage of the newer one is detected, and the older one used.
 fn falls_back(disk: &SimFs, older: &Draft) -> Result<(), String> {
     let Found { checkpoint, rejected } =
         Store::on(disk.clone(), DIR).newest().map_err(|error| format!("no fall-back: {error}"))?;
@@ -545,7 +546,7 @@ fn r5_edits_of_many_bytes_missing_and_exchanged_files() {
         disk.put(path, &files[paths[(i + 1) % 3]]).unwrap();
         proof.point(format!("another file as {}", path.display()), falls_back(&disk, &older));
     }
-    // All of another checkpoint, under a name that promises more.
+    // A whole checkpoint under the name of a later step.
     let disk = before.copy();
     let store = Store::on(disk.clone(), DIR);
     disk.rename(&store.path_of(5), &Path::new(DIR).join("ckpt-000000000006")).unwrap();
@@ -553,9 +554,9 @@ fn r5_edits_of_many_bytes_missing_and_exchanged_files() {
     proof.end();
 }
 
-// Bytes that somebody made up.
+// Arbitrary bytes.
 
-/// Changes of bytes and of numbers, some of them to what overflows.
+/// Random changes of bytes and of numbers, some to values that overflow.
 fn mutated(bytes: &[u8], chance: &mut Chance) -> Vec<u8> {
     const WORDS: [&str; 12] = [
         "18446744073709551615",
@@ -585,7 +586,7 @@ fn mutated(bytes: &[u8], chance: &mut Chance) -> Vec<u8> {
                 _ = bytes.splice(to..to, copied);
             }
             _ => {
-                // In place of a number, if there is one.
+                // Replaces a number, if there is one.
                 let is_digit = |i: &usize| bytes.get(*i).is_some_and(u8::is_ascii_digit);
                 let from = (at..bytes.len()).find(is_digit).unwrap_or(at);
                 let to = (from..bytes.len()).find(|i| !is_digit(i)).unwrap_or(from);
@@ -605,7 +606,7 @@ fn r5_mutated_manifests() {
     let seal = manifest.len() - "  \"blake3\": \"\"\n}\n".len() - 64;
     for seed in 0..100_000 {
         let mut chance = Chance(seed);
-        // Half of them are sealed again, and get as far as the parser.
+        // Half of them get a valid checksum and reach the parser.
         let bytes = if seed % 2 == 0 {
             mutated(&manifest, &mut chance)
         } else {
@@ -636,7 +637,7 @@ fn r5_mutated_tensors() {
     let header = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
     for seed in 0..100_000 {
         let mut chance = Chance(seed);
-        // Most have a length that fits the header, and get as far as the parser.
+        // Most have a length that fits the header and reach the parser.
         let bytes = if seed % 4 == 0 {
             mutated(&file, &mut chance)
         } else {

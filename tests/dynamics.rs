@@ -1,4 +1,4 @@
-//! What training does to a network: the numbers that observers give of one step are PyTorch's.
+//! Training dynamics: the metrics that observers compute for one step agree with PyTorch.
 
 #![allow(clippy::unwrap_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -29,7 +29,7 @@ fn network() -> Arc<Network> {
     Arc::new(Network::build(&architecture, SHAPE, 10).unwrap())
 }
 
-/// Weights by the formula of the script, with a channel and a unit that nothing can wake.
+/// Weights by the formula of the script, with one dead channel and one dead unit.
 fn state(network: &Network) -> TrainState {
     let rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
     let state = TrainState::initialise(network, rule, Seed(0), Device::Cpu);
@@ -119,7 +119,7 @@ fn pytorch_gets_the_same_norms_and_ratios() {
     }
     for (tag, want) in golden().iter().filter(|(tag, _)| tag.starts_with("layers/update_ratio/")) {
         assert_close(tag, got[tag], *want);
-        // Of plain SGD the ratio is the learning rate times |gradient| / |weights|, to what `f32` can resolve.
+        // For plain SGD the ratio is the learning rate times |gradient| / |weights|, up to `f32` precision.
         let layer = tag.trim_start_matches("layers/update_ratio/");
         let kernel = network.parameters().iter().position(|spec| spec.layer == layer).unwrap();
         let norm = |flat: &Tensor| state.parameters.views_of(flat)[kernel].norm().double_value(&[]);
@@ -182,7 +182,7 @@ fn what_is_not_finite_is_counted_and_stays_out_of_the_histograms() {
 
     let activations = observe(&mut Activations::new(Seed(0)), &network, &state.parameters, &state.gradient, flat);
     let numbers = scalars(&activations);
-    // One of four channels in 20 images, and all that comes after it; zeros are not in the histogram.
+    // One of four channels in 20 images, and everything computed from it; zeros are not in the histogram.
     let channel = 12.0 * 10.0 * 20.0;
     assert_eq!(numbers["conv2d/activation_non_finite"], channel);
     let shown = 4.0 * channel * (1.0 - numbers["layers/activation_zeros/conv2d"]) - channel;

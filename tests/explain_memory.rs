@@ -1,4 +1,5 @@
-//! A thousand explanations leave memory level. A process of its own: nothing else moves the number that is read.
+//! A thousand explanations leave memory level. The test is a process of its own, so nothing else changes the
+//! measurement.
 
 #![allow(clippy::unwrap_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -8,13 +9,13 @@ use trainer::explain::{IntegratedGradients, Method, Occlusion, Settings, SmoothG
 use trainer::model::{Architecture, Network, Parameters};
 use trainer::types::{ImageShape, Seed};
 
-/// Has the allocator keep nothing that was freed: what it holds of earlier calls would hide what later ones keep.
+/// Makes the allocator return freed memory at once: memory kept from earlier calls would hide growth in later ones.
 const SETTING: (&str, &str) = ("MALLOC_CONF", "abort_conf:true,dirty_decay_ms:0,muzzy_decay_ms:0");
-/// Explanations that are measured, and before them.
+/// Explanations that are measured, and those before them.
 const CALLS: usize = 1000;
 const WARM_UP: usize = 180;
 const MIB: u64 = 1 << 20;
-/// The least that a page has; where pages are larger, growth is measured too small, and still counts.
+/// The smallest page size; with larger pages growth is underestimated, and still seen.
 const PAGE: u64 = 4096;
 
 /// Resident bytes of this process.
@@ -30,12 +31,12 @@ fn resident() -> u64 {
 fn a_thousand_explanations_leave_memory_level() {
     let (variable, value) = SETTING;
     if std::env::var_os(variable).is_none_or(|set| set != value) {
-        // It is read before the program begins.
+        // The allocator reads it before `main`.
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
         assert!(again.arg("--nocapture").env(variable, value).status().unwrap().success());
         return;
     }
-    // Threads that wait for each other cost more than these small tensors.
+    // Waiting threads cost more than these small tensors.
     tch::set_num_threads(1);
     let shape = ImageShape { height: 16, width: 16, channels: 3 };
     let architecture = Architecture { conv_filters: vec![4, 8], kernel_size: 3, dense_units: 16 };
@@ -59,6 +60,6 @@ fn a_thousand_explanations_leave_memory_level() {
     (0..CALLS).for_each(&mut call);
     let grown = resident().saturating_sub(before);
     assert!(values > CALLS * 2 * 25, "something was explained");
-    // One value of 6 kB kept by each call would do it.
+    // A leak of 6 kB per call would exceed the limit.
     assert!(grown < 5 * MIB, "{CALLS} explanations took {grown} bytes and kept them");
 }

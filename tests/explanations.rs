@@ -1,6 +1,7 @@
-//! Whether explanations explain: what Grad-CAM points at matters to the class, and trained weights matter to the maps.
+//! Faithfulness of explanations: regions that Grad-CAM highlights matter to the class, and trained weights matter to
+//! the maps.
 //!
-//! `scripts/explanations.py` does the same and more with MNIST, and lets the last test here compute the maps.
+//! `scripts/explanations.py` does the same and more with MNIST; the last test here computes its maps.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -24,13 +25,13 @@ use trainer::types::{ImageShape, Seed};
 use trainer::weights;
 
 const IMAGES: usize = 200;
-/// The least difference between what covering the fifth of the pixels that Grad-CAM ranks highest costs the class and
-/// what a random fifth costs, as a probability; seeds 1 to 5 give 0.17 to 0.25.
+/// Minimum margin between two drops in the probability of the class: from covering the fifth of the pixels that
+/// Grad-CAM ranks highest, and from covering a random fifth. Seeds 1 to 5 give 0.17 to 0.25.
 const LEAST_MARGIN: f64 = 0.1;
-/// The largest mean rank correlation between maps of trained and of random weights; seeds 1 to 5 give 0.15 to 0.20.
+/// Maximum mean rank correlation between maps of trained and of random weights; seeds 1 to 5 give 0.15 to 0.20.
 const LARGEST_CORRELATION: f64 = 0.5;
 
-/// A small network that has learned drawn shapes, and shapes that it has not seen.
+/// A small network trained on drawn shapes, and shapes that it has not seen.
 fn trained() -> (Arc<Network>, Parameters, Split) {
     let dataset = synthetic::dataset(Seed(0));
     let architecture = Architecture { conv_filters: vec![8, 16], kernel_size: 3, dense_units: 32 };
@@ -48,7 +49,7 @@ fn trained() -> (Arc<Network>, Parameters, Split) {
     (network, state.parameters, dataset.validation)
 }
 
-/// The most probable class of each image, and how probable it is.
+/// The most probable class of each image and its probability.
 fn predicted(network: &Network, weights: &[Tensor], images_nchw: &Tensor) -> (Vec<usize>, Tensor) {
     let probabilities_nk = tch::no_grad(|| network.forward(weights, images_nchw).softmax(-1, Kind::Float));
     let (most_n, classes_n) = probabilities_nk.max_dim(1, false);
@@ -56,8 +57,8 @@ fn predicted(network: &Network, weights: &[Tensor], images_nchw: &Tensor) -> (Ve
     (classes.into_iter().map(|class| class as usize).collect(), most_n)
 }
 
-/// How far the probability of the target falls, on the average, when the given pixels of each image get the colour of
-/// its background, the median: black would be a shape of its own.
+/// Mean drop in the probability of the target when the given pixels of each image get the median, its background
+/// colour: black would be a shape of its own.
 fn fall(network: &Network, weights: &[Tensor], images_nchw: &Tensor, targets: &[usize], pixels: &[Vec<usize>]) -> f64 {
     let probability = |images_nchw: &Tensor| {
         let probabilities_nk = tch::no_grad(|| network.forward(weights, images_nchw).softmax(-1, Kind::Float));
@@ -75,14 +76,14 @@ fn fall(network: &Network, weights: &[Tensor], images_nchw: &Tensor, targets: &[
     probability(images_nchw) - probability(&covered_nchw)
 }
 
-/// Positions of the values from the largest to the smallest; equal ones in their order.
+/// Positions of the values in descending order; equal ones keep their order.
 fn ranking(values: &[f32]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
     order
 }
 
-/// Spearman's: the correlation of ranks, equal values sharing the mean of theirs. 0 for a constant.
+/// Spearman's rank correlation; equal values share their mean rank. 0 for a constant.
 fn rank_correlation(a: &[f32], b: &[f32]) -> f64 {
     let ranks = |values: &[f32]| {
         let order = ranking(values);
@@ -134,8 +135,8 @@ fn what_grad_cam_points_at_matters_and_trained_weights_matter_to_it() {
     let margin = fall_of(&pointed_at) - fall_of(&random);
     assert!(margin > LEAST_MARGIN, "the fifth that Grad-CAM ranks highest costs {margin} more than a random fifth");
 
-    // Adebayo et al., "Sanity Checks for Saliency Maps" (2018): maps that weights do not matter to explain the image
-    // alone.
+    // Adebayo et al., "Sanity Checks for Saliency Maps" (2018): maps that do not depend on the weights explain only
+    // the image.
     let untrained = Parameters::initialise(&network, Seed(99), Device::Cpu);
     let others = cams(untrained.views());
     let correlations = maps.iter().zip(&others).map(|(a, b)| rank_correlation(a.values(), b.values()));
@@ -143,7 +144,8 @@ fn what_grad_cam_points_at_matters_and_trained_weights_matter_to_it() {
     assert!(mean.abs() < LARGEST_CORRELATION, "maps of random weights are the same: rank correlation {mean}");
 }
 
-/// Not a test: computes maps for `scripts/explanations.py`, which says in `EXPLANATIONS` where inputs and outputs are.
+/// Not a test: computes maps for
+/// `scripts/explanations.py`, which passes paths of inputs and outputs in `EXPLANATIONS`.
 #[test]
 #[ignore = "computes maps for scripts/explanations.py"]
 fn maps_for_the_script() {
@@ -202,7 +204,7 @@ fn raw(found: &[Explanation]) -> Vec<Map> {
     found.iter().map(|explanation| explanation.map.clone()).collect()
 }
 
-/// What a weights file says of the network it belongs to.
+/// Architecture of the network in a weights file, and its number of classes.
 fn architecture(bytes: &[u8]) -> (Architecture, usize) {
     let file = SafeTensors::deserialize(bytes).unwrap();
     let shape = |name: String| file.tensor(&name).ok().map(|tensor| tensor.shape().to_vec());
@@ -219,7 +221,7 @@ fn architecture(bytes: &[u8]) -> (Architecture, usize) {
     (architecture, shape(name("dense", 1)).unwrap()[0])
 }
 
-/// Named arrays on their way to a file.
+/// Named arrays to be written to a file.
 #[derive(Default)]
 struct Outputs(Vec<(String, Vec<usize>, Vec<u8>)>);
 

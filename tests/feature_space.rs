@@ -1,4 +1,4 @@
-//! The feature space as observers show it: the same points in pictures and in the Projector, whatever the network.
+//! The feature space in observers: images and the Projector show the same points, for any network.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -21,7 +21,7 @@ struct Subject {
 }
 
 impl Subject {
-    /// `count` validation images, each a stripe whose place is its class, with some noise.
+    /// `count` validation images, each a stripe at a position given by its class, with some noise.
     fn new(count: usize, classes: usize, units: usize) -> Subject {
         let shape = ImageShape { height: 8, width: 8, channels: 1 };
         let split = |count: usize| {
@@ -65,7 +65,7 @@ impl Subject {
         }
     }
 
-    /// What the observers say after each of `epochs` epochs.
+    /// Output of the observers after each of `epochs` epochs.
     fn watch(
         &self,
         mut observers: Vec<Box<dyn Observer<Findings>>>,
@@ -120,7 +120,7 @@ fn pictures_and_the_projector_show_the_same_points() {
     let (values, snapshots) = subject.watch_all(1);
     let [snapshot] = &snapshots[..] else { panic!("{} snapshots", snapshots.len()) };
     assert_eq!((snapshot.name(), snapshot.points(), snapshot.dimensions()), ("dense", 700, 16));
-    // What the pictures are drawn from, computed anew and for their own number of images.
+    // The data behind the images, recomputed for their own number of samples.
     let sample = FeatureSpace::new(Seed(0)).sample(&subject.moment(0, true), 400).unwrap();
     assert_eq!(sample.points.len(), 400);
     for (point, (row, vector)) in sample.points.rows().zip(snapshot.vectors()).enumerate() {
@@ -135,7 +135,7 @@ fn pictures_and_the_projector_show_the_same_points() {
         let index: usize = cells[5].parse().unwrap();
         assert_eq!(usize::from(subject.dataset.validation.label(index)), label, "point {point}");
     }
-    // And the scores are those of layouts of these vectors.
+    // The scores are those of layouts of these vectors.
     let points = embedding::Points::new(16, snapshot.vectors().take(400).flatten().copied().collect());
     let labels: Vec<usize> = (0..400).map(|point| sample.predictions.label(point)).collect();
     let plane = embedding::pca(&points).layout;

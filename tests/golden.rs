@@ -1,4 +1,4 @@
-//! Event files that other programs wrote, read by our reader. `tests/golden/` says how each was made.
+//! Event files written by other programs, read by our reader. `tests/golden/` documents the origin of each.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -19,7 +19,7 @@ fn golden(name: &str) -> PathBuf {
 /// Tag, plugin, form, points, first and last step.
 type Row = (&'static str, &'static str, Form, u64, i64, i64);
 
-/// Inspects a file that is sound, and compares what is in it.
+/// Inspects an undamaged file and compares its content.
 fn assert_holds(name: &str, want: &[Row]) -> EventFile {
     let mut report = Report::of(&golden(name)).unwrap();
     assert!(!report.is_damaged(), "{report}");
@@ -96,7 +96,7 @@ fn tensorboard_rs() {
     assert_eq!(file.records, 8);
 }
 
-/// No byte of a file is beyond its checksums.
+/// Every byte of a file is covered by its checksums.
 #[test]
 fn every_changed_byte_is_noticed() {
     for name in ["tensorflow.tfevents", "tensorboard_rs.tfevents"] {
@@ -112,7 +112,7 @@ fn every_changed_byte_is_noticed() {
     }
 }
 
-/// Made `tests/golden/tensorboard_rs.tfevents`:
+/// Writes `tests/golden/tensorboard_rs.tfevents`:
 /// `GOLDEN_DIR=/tmp/golden cargo test --release --test golden -- --ignored`
 #[test]
 #[ignore = "writes a golden file"]

@@ -1,5 +1,5 @@
-//! A run's directory belongs to one process and is what it was at the start: planted links, pipes and devices are refused,
-//! what is moved, emptied or deleted is noticed, and nothing is read that cannot be what it should be.
+//! A run's directory belongs to one process for its whole run: planted links, pipes and devices are refused, a moved,
+//! emptied or deleted directory is noticed, and only regular files of the expected size are read.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -17,8 +17,8 @@ const EXPLAIN: &str = "explain --run run --indices 0 --method gradcam --out maps
 const POINTS: &str = "plugins/org_tensorflow_tensorboard_projector";
 const FIRST_POINTS: &str = "plugins/org_tensorflow_tensorboard_projector/epoch_0001";
 const PREDICT: &str = "predict --run run picture.bmp";
-/// More epochs than any test waits for.
-/// Quiet, as nobody reads what it says before it ends: a full pipe would hold it up.
+/// More epochs than any test waits for. Quiet, as nobody reads the output before the end: a full pipe would block the
+/// run.
 const LONG: &str = "--epochs 1000000 --checkpoint-every 1epoch --quiet";
 
 impl Sandbox {
@@ -30,7 +30,7 @@ impl Sandbox {
         self.train(logdir, "--epochs 2").succeeded();
     }
 
-    /// A run that trains, and has published a checkpoint.
+    /// A run in training that has published a checkpoint.
     fn training(&self, logdir: &str) -> Running {
         let mut command = self.trainer(format!("{SMALL} --logdir {logdir} {LONG}").split_whitespace());
         let mut running = start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
@@ -47,7 +47,7 @@ impl Sandbox {
         assert!(self.command("mkfifo").arg(name).status().unwrap().success());
     }
 
-    /// `picture.bmp`: a grey square on black.
+    /// Writes `picture.bmp`, a grey square on black.
     fn picture(&self) {
         let mut bytes = b"BM\x62\x09\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x1c\0\0\0\x1c\0\0\0\x01\0\x18\0".to_vec();
         bytes.resize(54, 0);
@@ -56,7 +56,7 @@ impl Sandbox {
         self.write("picture.bmp", bytes);
     }
 
-    /// A file of so many bytes that takes no room.
+    /// A sparse file of this length.
     fn sparse(&self, name: &str, bytes: u64) {
         std::fs::File::options()
             .write(true)
@@ -69,7 +69,7 @@ impl Sandbox {
     }
 }
 
-/// Ended with this code, and said all that.
+/// Asserts the exit code and the messages.
 fn ended(outcome: &Outcome, code: i32, says: &[&str]) {
     assert_eq!(outcome.code(), code, "{}", outcome.stderr);
     for text in says {
@@ -135,7 +135,7 @@ fn planted_entries_end_a_start_before_anything_is_written() {
             std::fs::remove_dir_all(sandbox.path("run")).unwrap();
         }
     }
-    // A lock of two names is replaced, and a run that goes on where a link was planted later is refused as well.
+    // A lock file with two hard links is replaced, and a resumed run refuses a link that was planted later.
     sandbox.create_dir("run");
     std::fs::hard_link(sandbox.path("mine"), sandbox.path("run/run.lock")).unwrap();
     sandbox.train("run", "--epochs 1").succeeded();
@@ -181,7 +181,7 @@ fn what_belongs_to_another_user_is_not_written() {
     ended(&sandbox.train("run", goes_on), 73, &[&name, "it belongs to user 12345, and this process runs as user 0"]);
     assert_eq!(sandbox.tree(), before);
     std::fs::remove_dir_all(sandbox.path("run")).unwrap();
-    // The directory itself may be anybody's: a volume's often is root's.
+    // The directory itself may belong to another user: a volume's often belongs to root.
     sandbox.create_dir("run");
     chown(sandbox.path("run"), Some(12345), None).unwrap();
     sandbox.train("run", "--epochs 1").succeeded();
@@ -198,7 +198,7 @@ fn figures_and_profiles_do_not_replace_a_link() {
     assert!(!sandbox.path("run").exists());
     assert_eq!(sandbox.tree().get(Path::new("figures.prom")), Some(&Entry::Link("mine".into())));
     assert_eq!(sandbox.read("mine"), b"mine");
-    // The columns that runs share cost a run no more than a warning.
+    // A refused HParams file, which runs share, causes only a warning.
     sandbox.create_dir("logs");
     sandbox.link("logs/events.out.tfevents.0000000000.hparams.v2", "../mine");
     ended(&sandbox.train("logs/run", "--epochs 1"), 0, &["hparams.v2: it is a symbolic link"]);
@@ -227,7 +227,7 @@ fn a_run_whose_directory_is_moved_away_ends_and_leaves_the_next_one_alone() {
     assert_eq!(lines.lines().filter(|line| line.contains("\"kind\":\"start\"")).count(), 1);
     let lines = String::from_utf8(sandbox.read("old/metrics.jsonl")).unwrap();
     assert!(lines.lines().last().unwrap().contains("\"exit_code\":74"), "{lines}");
-    // What was trained is there, and goes on.
+    // The trained epochs are kept, and the run can be resumed.
     let epochs: usize = lines.lines().filter(|line| line.contains("\"kind\":\"epoch\"")).count();
     let outcome = sandbox.train("old", &format!("--epochs {} --checkpoint-every 1epoch", epochs + 1)).succeeded();
     assert!(outcome.says("going on"), "{}", outcome.stderr);
@@ -305,10 +305,10 @@ fn a_directory_that_is_deleted_or_emptied_ends_the_run_and_stays_gone() {
         let sandbox = Sandbox::new();
         let first = sandbox.training("run");
         let remove = if emptied { "rm -rf run/*" } else { "rm -rf run" };
-        // A file may be made while others are removed.
+        // The run may create a file during the removal.
         while !sandbox.command("sh").args(["-c", remove]).stderr(Stdio::null()).status().unwrap().success() {}
         let outcome = first.finish();
-        // What is deleted is emptied first, and may be looked at meanwhile.
+        // A deletion empties the directory first, so the run may notice either.
         let says = if emptied { "log directory run was emptied" } else { "log directory run was " };
         ended(&outcome, 74, &[says, "while the run trained there; its settings, ", "are lost: bring"]);
         assert!(!sandbox.path("run/config.toml").exists() && !sandbox.path("run/result.json").exists());
@@ -330,7 +330,7 @@ fn pipes_and_devices_are_named_and_not_waited_for() {
             sandbox.link(&format!("run/{name}"), planted);
             let what = if planted == "../pipe" { pipe } else { "it is a device, want a regular file" };
             for command in [PREDICT, EXPLAIN, &format!("{SMALL} --logdir new --epochs 1 --warm-start run")] {
-                // A result that cannot be read is told, and then the weights are used as they are.
+                // An unreadable result is reported, and the weights are used as they are.
                 let code = if replace { 66 } else { 0 };
                 ended(&sandbox.run(command), code, &[&format!("run/{name}: "), what]);
                 let _ = std::fs::remove_dir_all(sandbox.path("new"));
@@ -381,7 +381,7 @@ fn weights_of_another_length_are_not_read() {
     sandbox.picture();
     sandbox.finished("run");
     let limited = |command: &str| {
-        // Reading one GiB of it would need more than this.
+        // Reading one GiB of it would exceed this limit.
         let script = format!("ulimit -v 3000000; {} {command}", support::program());
         finish(sandbox.command("sh").arg("-c").arg(script))
     };
@@ -406,7 +406,7 @@ fn a_copy_by_hard_links_goes_on_by_itself() {
     assert!(before == after, "the original is as it was");
     let lines = |name: &str| String::from_utf8(sandbox.read(name)).unwrap();
     assert!(lines("b/metrics.jsonl").starts_with(&lines("a/metrics.jsonl")), "the copy has the history");
-    // And the original goes on, without the copy.
+    // The original continues without changing the copy.
     let copy = sandbox.read("b/metrics.jsonl");
     sandbox.train("a", "--epochs 3 --checkpoint-every 1epoch").succeeded();
     assert_eq!(sandbox.read("b/metrics.jsonl"), copy);

@@ -1,4 +1,4 @@
-//! `trainer inspect`: reports of and rows from logs that lie in unfriendly places.
+//! `trainer inspect`: reports on and rows from logs in awkward directories.
 
 #![allow(clippy::unwrap_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -140,7 +140,7 @@ fn what_may_not_be_read_does_not_hide_the_rest() {
         mode(name, 0o000);
     }
     mode("", 0o755);
-    // Permission bits do not bind root: somebody else has to look.
+    // Permission bits do not bind root, so another user runs the program.
     let command = |arguments: &[&str]| {
         if !is_root() {
             return sandbox.trainer(arguments);
@@ -170,7 +170,7 @@ fn what_may_not_be_read_does_not_hide_the_rest() {
     assert_eq!((outcome.code(), report["left_out"].as_array().unwrap().len()), (77, 2));
     let outcome = finish(&mut command(&["inspect", "logs", "--export", "csv"]));
     assert_eq!((outcome.code(), outcome.stdout.lines().count()), (77, 7), "{}", outcome.stderr);
-    // A directory that can be listed, and not entered.
+    // A directory that can be listed but not entered.
     mode("logs/a", 0o644);
     let outcome = finish(&mut command(&["inspect", "logs"]));
     assert!(outcome.stdout.contains("; 3 left out\n") && outcome.code() == 77, "{}", outcome.stdout);

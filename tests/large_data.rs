@@ -1,4 +1,4 @@
-//! Data sets that are left in their files: larger than the memory that the program may take, and cut or written to meanwhile.
+//! Memory-mapped data sets: larger than the memory limit of the program, and truncated or overwritten during the run.
 
 #![allow(clippy::unwrap_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -10,16 +10,16 @@ use std::process::Stdio;
 
 use support::{Running, Sandbox, TRAIN_IMAGES, TRAIN_LABELS, finish, idx, small_mnist, start};
 
-/// More than 2 GiB of pixels, and the least that is mapped.
+/// Numbers of images: more than 2 GiB of pixels, and the smallest file that is mapped.
 const MANY: u32 = 2_740_000;
 const SOME: u32 = 400_000;
 
-/// KiB of memory of its own that the program may take. `ulimit -d` counts no mapped file.
+/// Limit in KiB on the program's own memory. `ulimit -d` does not count mapped files.
 const MEMORY_KIB: u32 = 700 << 10;
 
 const QUICK: &str = "--dataset mnist --logdir logs/fit --observe none,steps=every:1epoch --limit-validation 20";
 
-/// MNIST with so many black training images of class 0, which take no room on the disk.
+/// MNIST with `count` black training images of class 0 in sparse files.
 fn sparse_mnist(sandbox: &Sandbox, count: u32) {
     small_mnist(sandbox, 1, 20);
     for (name, header, len) in [
@@ -32,7 +32,7 @@ fn sparse_mnist(sandbox: &Sandbox, count: u32) {
     }
 }
 
-/// The program with less memory than the data take.
+/// The program with a memory limit below the size of the data.
 fn limited(sandbox: &Sandbox, flags: &str) -> Running {
     let script = format!("ulimit -d {MEMORY_KIB} && exec {} {QUICK} {flags}", support::program());
     start(sandbox.command("sh").args(["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::piped()))
@@ -90,7 +90,7 @@ fn nothing_is_kept_of_a_file_that_has_changed() {
     sparse_mnist(&sandbox, SOME);
     let mut running = limited(&sandbox, "--limit-train 64 --epochs 100000");
     wait_for(&mut running, &sandbox, "checkpoint");
-    // Within the last page the kernel shows zeros, and no error.
+    // Within the last page the kernel returns zeros and no error.
     let len = 16 + 784 * u64::from(SOME);
     cut(&sandbox, len - 1);
     let outcome = running.finish();

@@ -1,7 +1,7 @@
-//! Readers of bytes from outside, each with 100,000 inputs that are nearly right: none panics, accepts what is not the
-//! same when written again, or takes much memory for little input.
+//! Readers of external bytes, each with 100,000 inputs that are nearly valid: none panics, accepts input that does
+//! not survive a round trip, or takes much memory for little input.
 //!
-//! A failure names its point and leaves the input in a file; points are the same in every run.
+//! A failure reports its point and writes the input to a file; points are the same in every run.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,14 +35,14 @@ use trainer::weights;
 use self::memory::Peak;
 use self::mutator::Mutator;
 
-/// Unless the variable `MUTATIONS` says how many.
+/// Number of points, unless the variable `MUTATIONS` sets it.
 const POINTS: u64 = 100_000;
-/// The most memory that an input of at most 16 KiB may take, in bytes.
+/// Maximum memory for an input of at most 16 KiB, in bytes.
 const MEMORY: usize = 64 << 20;
-/// Failures that are told one by one.
+/// Maximum number of failures reported one by one.
 const TOLD: u64 = 10;
 
-/// Gives `judge` what `make` makes, point after point, and says how it went.
+/// Passes the output of `make` to `judge`, point after point, and prints the result.
 fn prove(
     what: &str,
     memory: usize,
@@ -55,7 +55,7 @@ fn prove(
     for point in 0..points {
         let input = make(&mut Mutator::new(subject, point));
         let peak = Peak::start();
-        // The panic's own message and place stand on stderr.
+        // The panic's own message and location go to stderr.
         let judged = catch_unwind(AssertUnwindSafe(|| judge(&input)));
         let taken = peak.taken();
         most = most.max(taken);
@@ -74,12 +74,12 @@ fn prove(
     println!("proof: X {what}: {points} points, {failures} failures");
     println!("  {what}: {accepted} accepted, at most {} KiB of memory for one", most >> 10);
     assert_eq!(failures, 0, "{what}");
-    // Else the edits are too many or too few to try both.
+    // Otherwise the edits are too many or too few to test both outcomes.
     let few = points / 1000;
     assert!(accepted > few && points - accepted > few, "{what}: {accepted} of {points} accepted");
 }
 
-/// A file of its own to put inputs in, in memory where there is such a place: a disk takes milliseconds for each.
+/// Path of a temporary input file, in memory if possible: a disk takes milliseconds for each.
 fn scratch() -> (tempfile::TempDir, PathBuf) {
     let memory = std::path::Path::new("/dev/shm");
     let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
@@ -91,7 +91,7 @@ fn golden(name: &str) -> Vec<u8> {
     std::fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)).unwrap()
 }
 
-/// Event files of ours and of three other writers.
+/// Event files of this program and of three other writers.
 fn event_files() -> Vec<Vec<u8>> {
     let values = [
         Value::scalar(Tag::of("loss"), 0.5),
@@ -133,7 +133,7 @@ fn event_files_as_bytes() {
         MEMORY,
         |mutator| mutator.bytes(&files),
         |bytes| {
-            // What a checksum lets through is what was written.
+            // A record with a valid checksum is one that was written.
             let mut reader = RecordReader::new(bytes);
             loop {
                 match reader.read() {
@@ -180,7 +180,7 @@ fn idx_files() {
     prove("IDX parser", MEMORY, make, |bytes| subjects::idx(bytes, &scratch));
 }
 
-/// Words that settings are made of, right and wrong.
+/// Words for settings, valid and invalid.
 const WORDS: &[&str] = &[
     "0",
     "1",
@@ -264,7 +264,7 @@ fn every_setting() {
     let defaults: Vec<&str> = KNOBS.iter().map(|knob| knob.default).chain(WORDS.iter().copied()).collect();
     let make = |mutator: &mut Mutator| {
         let number = mutator.below(KNOBS.len());
-        // Half of the time something that the setting could be.
+        // Half of the texts start from the setting's own default.
         let text = match mutator.below(2) {
             0 => mutator.text(&[KNOBS[number].default], WORDS),
             _ => mutator.text(&defaults, WORDS),
@@ -311,7 +311,7 @@ fn names_of_runs() {
     prove("run name parser", MEMORY, make, |bytes| subjects::run_name(std::str::from_utf8(bytes).unwrap()));
 }
 
-/// Bounded by the decoder's own limit, since a picture of few bytes may be large.
+/// Limit of the decoder itself, since an image of few bytes may be large.
 const PICTURE_MEMORY: usize = 2 * (8 << 26);
 
 #[test]
@@ -343,7 +343,7 @@ fn pictures() {
     prove("picture decoder", PICTURE_MEMORY, make, subjects::photo);
 }
 
-/// A PNG file with the checksum of every chunk put right, as far as there are chunks.
+/// A PNG file with corrected chunk checksums, as far as there are chunks.
 fn with_checksums(mut png: Vec<u8>) -> Vec<u8> {
     let mut at = 8;
     while let Some(len) = png.get(at..at + 4) {
@@ -413,7 +413,7 @@ fn manifests_of_checkpoints() {
     prove("manifest parser", MEMORY, |mutator| mutator.bytes(&examples), subjects::manifest);
 }
 
-/// The header of a safetensors file, and what comes behind it.
+/// The header of a safetensors file, and the rest.
 fn parts(file: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let len = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
     (file[8..8 + len].to_vec(), file[8 + len..].to_vec())

@@ -1,4 +1,4 @@
-//! Runs inside runs: none begins there, and a directory of runs that became a run stays usable.
+//! Nested runs: no run starts inside another, and a directory of runs that became a run stays usable.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -16,7 +16,7 @@ fn train(sandbox: &Sandbox, flags: &str) {
     sandbox.run(&format!("{SMALL} {flags}")).succeeded();
 }
 
-/// What is refused is refused before anything is written.
+/// Asserts that the flags are refused before anything is written.
 fn refused(sandbox: &Sandbox, flags: &str, says: &[&str]) {
     let before = sandbox.tree();
     let outcome = sandbox.run(&format!("{SMALL} {flags}"));
@@ -68,7 +68,7 @@ fn no_run_begins_inside_a_run() {
 #[test]
 fn a_directory_of_runs_that_became_a_run_stays_usable() {
     let sandbox = Sandbox::new();
-    // As earlier versions did it.
+    // The layout that earlier versions created.
     train(&sandbox, "--logdir s");
     for name in ["r1", "r2"] {
         train(&sandbox, &format!("--logdir {name}"));
@@ -96,7 +96,7 @@ fn a_directory_of_runs_that_became_a_run_stays_usable() {
     assert_eq!(outcome.stdout, "moved the run in s to s/first\n");
     assert_eq!(listed(), ["s/first", "s/night", "s/r3"]);
     assert!(sandbox.read("s/first/model.safetensors") == weights);
-    // The run goes on where it is now.
+    // The run continues in its new place.
     train(&sandbox, "--logdir s --run-name first --epochs 2");
     assert_eq!(sandbox.run("unnest s again").code(), 66);
     let outcome = sandbox.run(&format!("{SMALL} --logdir s --run-name more")).succeeded();
@@ -129,7 +129,7 @@ fn every_start_with_the_time_in_its_name_is_a_run_of_its_own() {
     train(&sandbox, "--logdir s --run-name {datetime}");
     train(&sandbox, "--logdir s --run-name {datetime}");
     assert_eq!(rows(sandbox.run("runs s --json --state finished")).len(), 6);
-    // A name without the time of day goes on.
+    // A run whose name has no time of day is continued.
     for _ in 0..2 {
         train(&sandbox, "--logdir s --run-name night-{seed}");
     }

@@ -1,4 +1,4 @@
-//! The pictures of a run: which there are, that drawing them changes nothing, and a gallery to look at.
+//! The images of a run: their selection, no effect of drawing on training, and a gallery for people.
 
 #![allow(clippy::unwrap_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -21,7 +21,7 @@ use trainer::render;
 use trainer::train::{At, Metrics, Moment, Observer, Outlet, Totals};
 use trainer::types::{FixedClock, ImageShape, Run, Seed, WallTime};
 
-/// Images that show where they come from: brighter with the label, and with the column.
+/// Images that reveal their origin: brighter with the label and with the column.
 fn dataset(shape: ImageShape, classes: usize, count: usize) -> Dataset {
     let split = |count: usize| {
         let labels: Vec<u8> = (0..count).map(|i| (i % classes) as u8).collect();
@@ -42,7 +42,7 @@ fn network(filters: &[usize], kernel_size: usize, dataset: &Dataset) -> Network 
     Network::build(&architecture, dataset.train.shape(), dataset.classes.len()).unwrap()
 }
 
-/// What the network says about every validation image.
+/// Predictions for every validation image.
 fn predict(network: &Network, parameters: &Parameters, split: &Split) -> Predictions {
     let piece = |start: usize| {
         let count = 500.min(split.len() - start);
@@ -55,7 +55,7 @@ fn predict(network: &Network, parameters: &Parameters, split: &Split) -> Predict
     Predictions::new(probabilities.len() / split.len(), probabilities, split.labels().to_vec())
 }
 
-/// What the observers of pictures say of one moment: their pictures.
+/// Images that the image observers log at one moment.
 fn observe(network: &Network, parameters: &Parameters, dataset: &Dataset, epoch: u64) -> Vec<(u64, Value)> {
     let predictions = predict(network, parameters, &dataset.validation);
     let mut observers: Vec<Box<dyn Observer<Findings>>> = vec![
@@ -195,7 +195,7 @@ fn explanations_on_the_way_are_those_that_are_asked_for_later() {
         let input = render::image(dataset.validation.image(index), dataset.validation.shape());
         let want = sheet(&question, &input, &Method::ALL.map(ask));
         let off = shown.pixels().iter().zip(want.pixels()).filter(|(a, b)| (0..3).any(|i| a[i].abs_diff(b[i]) > 8));
-        // A value in the last place may lie on the other side of a shade.
+        // A difference in the last bit may change a shade.
         assert!(off.count() < 20, "image {index}");
     }
 }
@@ -231,11 +231,11 @@ fn pictures_fit_the_images_tab_whatever_the_network() {
             let (first, tag) = (&pictures[0], &value.tag);
             for picture in pictures {
                 assert_eq!(picture.width(), 348, "{tag} of {shape}");
-                // TensorBoard shows the size of the first for all.
+                // TensorBoard shows the height of the first image for all.
                 assert_eq!(picture.height(), first.height(), "{tag} of {shape}");
                 assert!(picture.height() <= 1024, "{tag} of {shape} is {} pixels high", picture.height());
                 let bytes = picture.png().unwrap().len();
-                // The optima of untrained filters are noise, which is as dear as a picture can be, most of all in colour.
+                // Optimal inputs of untrained filters are noise, which compresses worst, most of all in colour.
                 let limit = if tag.as_str().starts_with("layers/activation_max/") { 300_000 } else { 150_000 };
                 assert!(bytes < limit, "{tag} of {shape} takes {bytes} bytes");
             }
@@ -257,13 +257,13 @@ fn a_diverged_network_is_drawn() {
     }
 }
 
-/// Predictions that err as people do: more between neighbours, and not always when unsure.
+/// Predictions with human-like errors: more between neighbouring classes, and not only at low confidence.
 fn made_up(classes: usize, samples: usize) -> Predictions {
     let mut probabilities = Vec::new();
     let mut labels = Vec::new();
     for sample in 0..samples {
         let label = sample % classes;
-        // Any number that jumps about.
+        // A pseudorandom number.
         let chance = (sample as f64 * 12.9898).sin().abs() * 43758.5453 % 1.0;
         let predicted = match chance {
             c if c < 0.03 => (label + 1) % classes,
@@ -325,12 +325,12 @@ fn train(network: &Network, parameters: &Parameters, split: &Split, steps: usize
     }
 }
 
-/// Trains for a moment on whichever data sets are there and leaves every picture in `target/gallery`, to be looked at:
-/// `cargo test --release --test pictures -- --ignored --nocapture`.
+/// Trains for a moment on the available data sets and writes every image to
+/// `target/gallery`, for people to inspect: `cargo test --release --test pictures -- --ignored --nocapture`.
 #[test]
 #[ignore = "draws for people, checks nothing"]
 fn gallery() {
-    // As where the program trains: threads inside operators this small only wait for each other.
+    // As in the program's training: threads inside such small operators only wait for each other.
     tch::set_num_threads(1);
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dir = root.join("target/gallery");

@@ -1,5 +1,5 @@
-//! What a user may rely on when asking a trained network: pictures of any kind are understood, and what cannot be used
-//! is said with its exit code and does not stop the rest.
+//! Guarantees of prediction: images of any kind are understood, and an unusable input is reported with its exit code
+//! and does not stop the rest.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -19,7 +19,7 @@ use trainer::data::{Split, synthetic};
 use trainer::explain::Method;
 use trainer::types::Seed;
 
-/// A run that tells the drawn shapes apart, trained once: `run` in it is the directory.
+/// A run that has learned the drawn shapes, trained once, in its directory `run`.
 static TRAINED: LazyLock<Sandbox> = LazyLock::new(|| {
     let sandbox = Sandbox::new();
     sandbox.run(&format!("{TRAINING} --logdir run")).succeeded();
@@ -190,7 +190,7 @@ fn names_may_be_any_bytes_and_none_of_them_steers_the_terminal() {
     for name in names {
         std::fs::write(sandbox.path(OsStr::from_bytes(name)), &picture).unwrap();
     }
-    // One of a size that is prepared, one that is none, one that is missing: a warning and two errors.
+    // One image that is resized, one file that is no image, one that is missing: a warning and two errors.
     let large = shape(0).resize(100, 100, FilterType::Triangle);
     let names = names.into_iter().chain([&b"\x1blarge\xff.png"[..], b"\x1btext\xff.png", b"\x1bnone\xff.png"]);
     let names: Vec<&OsStr> = names.map(OsStr::from_bytes).collect();
@@ -220,7 +220,7 @@ fn names_may_be_any_bytes_and_none_of_them_steers_the_terminal() {
     assert_eq!(said[1], r"error: \u{1b}text\xff.png: is no PNG, JPEG or BMP picture");
     assert!(said[2].starts_with(r"error: \u{1b}none\xff.png: cannot read the picture: No such file"), "{}", said[2]);
 
-    // JSON holds what is Unicode as it is.
+    // JSON contains Unicode names unchanged.
     let mut command = sandbox.trainer(["predict", "--run", "run", "--format", "json"]);
     let files: Vec<Value> =
         objects(&finish(command.args(&names))).into_iter().map(|object| object["file"].clone()).collect();
@@ -288,7 +288,7 @@ fn the_best_epoch_answers_unless_the_last_one_is_asked() {
         "run run: there is no best.safetensors in it, with the weights of the best epoch; ask the last one",
     );
     assert_eq!(ask("--weights last").stdout.lines().next(), Some(last_line.as_str()));
-    // A result of an older program, or of somebody who would have another file read.
+    // A result of an older version, and one manipulated to name another file.
     let text = String::from_utf8(sandbox.read("run/result.json")).unwrap();
     for other in [text.replace("\"best\"", "\"other\""), text.replace("best.safetensors", "../a.png")] {
         sandbox.write("run/result.json", &other);
@@ -304,7 +304,7 @@ fn neither_the_data_nor_the_place_of_training_is_needed() {
     let sandbox = sandbox();
     sandbox.write("a.png", encoded(&shape(0), ImageFormat::Png));
     let plain = sandbox.run("predict --run run a.png").succeeded();
-    // What the environment says is about runs to come.
+    // Environment variables affect only new runs.
     let mut command = sandbox.trainer(["predict", "--run", "run", "a.png"]);
     let said = [("TRAINER_DATASET", "mnist"), ("TRAINER_CONV_FILTERS", "none"), ("TRAINER_LOGDIR", "elsewhere")];
     let outcome = finish(command.envs(said)).succeeded();
@@ -355,7 +355,7 @@ fn an_explanation_is_pictures_an_event_file_and_numbers() {
         lines[3]
     );
 
-    // The same picture, from a file and from the data set, has the same maps.
+    // The same image from a file and from the data set has the same maps.
     let bytes = sandbox.read("why/maps.safetensors");
     let maps = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(maps.len(), 3 * Method::ALL.len());
@@ -369,7 +369,7 @@ fn an_explanation_is_pictures_an_event_file_and_numbers() {
         assert!(report.contains(&format!("explanations/{name}")), "{report}");
     }
 
-    // The same question has the same answer, to the bit.
+    // The same command gives the same result, to the bit.
     let ask = |flags: &str| {
         sandbox.run(&format!("explain --run run --out why --indices 7 {flags}")).succeeded();
         sandbox.read("why/validation-7.explanations.png")
@@ -386,13 +386,13 @@ fn a_network_without_a_finite_answer_neither_predicts_nor_explains() {
     for file in ["config.toml", "model.safetensors", "result.json"] {
         sandbox.write(&format!("diverged/{file}"), TRAINED.read(&format!("run/{file}")));
     }
-    // Every weight is finite, and what they add up to is not.
+    // Every weight is finite, but their sums are not.
     let mut weights = sandbox.read("diverged/model.safetensors");
     let header = 8 + u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
     weights[header..].chunks_exact_mut(4).for_each(|value| value.copy_from_slice(&f32::MAX.to_le_bytes()));
     let mut result: Value = serde_json::from_slice(&sandbox.read("diverged/result.json")).unwrap();
     result["weights_blake3"] = blake3::hash(&weights).to_hex().as_str().into();
-    // Without a best epoch the last one answers.
+    // Without a best epoch the weights of the last one are used.
     result.as_object_mut().unwrap().remove("best");
     sandbox.write("diverged/model.safetensors", weights);
     sandbox.write("diverged/result.json", result.to_string());

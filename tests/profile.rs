@@ -1,4 +1,4 @@
-//! `--profile`: a trace that Perfetto and Chrome can read, of a run that does not notice.
+//! `--profile`: a trace that Perfetto and Chrome can read, without any effect on the run.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use support::{Sandbox, start};
 
-/// Ten steps an epoch, each of two shards; 21 to 40 of them are recorded.
+/// Ten steps an epoch, each of two shards; steps 21 to 40 are recorded.
 const FLAGS: &str = "--dataset synthetic --conv-filters 4,6 --dense-units 8 --epochs 5 --batch-size 64 --limit-train 640 \
                      --limit-validation 70 --observe none,scalars=every:1epoch,weights=every:1epoch,steps=every:1step";
 const LAYERS: [&str; 7] = ["conv2d", "max_pooling2d", "conv2d_1", "max_pooling2d_1", "flatten", "dense", "dense_1"];
@@ -23,11 +23,11 @@ struct Span {
     end: u64,
     thread: String,
     step: u64,
-    /// Names of the spans that hold it, the outermost first.
+    /// Names of the enclosing spans, the outermost first.
     within: Vec<String>,
 }
 
-/// The spans of a trace, each with those that it lies in. Fails where two overlap and none holds the other.
+/// The spans of a trace, each with its enclosing spans. Fails if two overlap without one enclosing the other.
 fn spans(text: &[u8]) -> Vec<Span> {
     let trace: serde_json::Value = serde_json::from_slice(text).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
@@ -63,7 +63,7 @@ fn spans(text: &[u8]) -> Vec<Span> {
     spans
 }
 
-/// What `of` gives for the spans that are called `name`.
+/// Values of `of` for the spans named `name`.
 fn seen<T: Ord>(spans: &[Span], name: &str, of: impl Fn(&Span) -> T) -> BTreeSet<T> {
     spans.iter().filter(|span| span.name == name).map(of).collect()
 }
@@ -90,7 +90,7 @@ fn a_profile_shows_every_part_of_a_step_on_its_thread_and_changes_nothing() {
         assert_eq!(seen(&spans, "step", |span| span.thread.clone()), ["main".to_owned()].into());
         assert_eq!(seen(&spans, "add gradients", |span| span.step), (21..=40).collect());
         assert_eq!(seen(&spans, "optimizer", |span| span.step), (21..=40).collect());
-        // Observers that nobody has timed yet look side by side, and with them go the operators that they ask for.
+        // Observers without a measured time run in parallel, and so do the operators that they call.
         let looks = |span: &&Span| span.part == "observer" || span.part == "operator";
         let threads_of = |spans: Vec<&Span>| spans.iter().map(|span| span.thread.clone()).collect::<BTreeSet<_>>();
         assert_eq!(threads_of(spans.iter().filter(|span| !looks(span)).collect()), workers);
@@ -107,14 +107,14 @@ fn a_profile_shows_every_part_of_a_step_on_its_thread_and_changes_nothing() {
                 assert_eq!(layer.within, want, "{layer:?}");
             }
         }
-        // What is looked at after a step, and at the ends of the epochs: the first one, and those among the 20 steps.
+        // Observations after a step, and at the ends of epochs: the first epoch, and those within the 20 steps.
         assert_eq!(seen(&spans, "steps", |span| (span.part.clone(), span.step)).len(), 20);
         for (name, part) in [("scalars", "observer"), ("weights", "observer"), ("evaluation", "phase")] {
             let want = [10, 30, 40].map(|step| (part.to_owned(), step)).into();
             assert_eq!(seen(&spans, name, |span| (span.part.clone(), span.step)), want, "{name}");
         }
         assert_eq!(seen(&spans, "checkpoint", |span| span.step), [10, 30, 40].into());
-        // What observers ask of libtorch, within their spans.
+        // Operators that observers call, within the observers' spans.
         let operators = spans.iter().filter(|span| span.part == "operator");
         let observed = operators.clone().filter(|span| span.within.iter().any(|outer| outer == "weights"));
         assert!(observed.clone().any(|span| span.name.starts_with("aten::")), "{observed:?}");
@@ -141,7 +141,7 @@ fn a_run_that_is_stopped_leaves_its_profile_and_goes_on_with_another() {
         if is_there { spans(&sandbox.read("run/trace.json")) } else { Vec::new() }
     };
     let remove = || drop(std::fs::remove_file(sandbox.path("run/trace.json")));
-    // Whenever it is stopped, there is a whole file or none; one that is complete is written before the run's end.
+    // A stop at any time leaves a whole file or none; a complete trace is written before the end of the run.
     run(false);
     remove();
     let later = seen(&run(true), "step", |span| span.step);

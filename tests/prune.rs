@@ -1,4 +1,4 @@
-//! What is removed from a log directory is removed whole and is what was meant.
+//! Pruning of a log directory: the right runs are removed, each as a whole.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -15,7 +15,7 @@ use trainer::catalogue;
 use trainer::catalogue::Policy;
 use trainer::catalogue::State;
 
-/// Runs of every state, named after how young they are.
+/// Runs in every state; a larger number in a name means a younger run.
 fn mixed(sandbox: &Sandbox) {
     for (name, minutes, accuracy) in [("1", 1, 0.5), ("2", 2, 0.9), ("3", 3, 0.7), ("4", 4, 0.9), ("5", 5, 0.1)] {
         finished(sandbox, &format!("logs/{name}"), minutes, accuracy);
@@ -76,7 +76,7 @@ fn the_oldest_finished_runs_go() {
             let sum = format!("{verb} {count} runs, {:.1} KiB; {stay} stay\n", bytes as f64 / 1024.0);
             assert_eq!(outcome.stderr, sum, "{flags}");
         }
-        // What stays is as it was, and what was to go has gone.
+        // Kept runs are unchanged, removed ones are gone.
         let mut want = before;
         want.retain(|path, _| !order.iter().any(|gone| path.starts_with(gone)));
         assert!(sandbox.tree() == want, "{flags}");
@@ -111,7 +111,7 @@ fn a_run_that_somebody_uses_stays() {
         finished(&sandbox, &format!("logs/{name}"), 1, 0.9);
     }
     finished(&sandbox, "logs/outer/inner", 1, 0.9);
-    // Without a lock it is one all the same.
+    // A directory without a lock file is still a run.
     std::fs::remove_file(sandbox.path("logs/outer/inner/run.lock")).unwrap();
     let lock = File::open(sandbox.path("logs/held/run.lock")).unwrap();
     lock.lock().unwrap();
@@ -132,7 +132,7 @@ fn a_run_that_somebody_uses_stays() {
     let policy = Policy { keep: 0, keep_best: 0, unfinished: false };
     let listing = catalogue::list(&sandbox.path("logs")).unwrap();
     let mut held = listing.runs.into_iter().find(|run| run.path.ends_with("held")).unwrap();
-    // As it looked before somebody began to train it on.
+    // Its state in a listing made before it was trained further.
     held.state = State::Finished;
     let error = catalogue::remove(&held, policy).unwrap_err();
     assert!(error.to_string().ends_with("logs/held is in use by now; it is left as it is"), "{error}");
@@ -199,7 +199,7 @@ fn what_a_killed_prune_left_is_removed_by_the_next() {
     assert_eq!(sandbox.read("outside/precious.txt"), b"mine");
 }
 
-/// Kills the program at every change that it makes to the directory, the k-th of each kind, until it gets to its end.
+/// Kills the program at the k-th call of every kind that changes the directory, until it runs to its end.
 #[test]
 fn a_prune_that_is_killed_anywhere_leaves_no_half_of_a_run() {
     let sandbox = Sandbox::new();
@@ -222,7 +222,7 @@ fn a_prune_that_is_killed_anywhere_leaves_no_half_of_a_run() {
     seed();
     let (old, young) = (of("old"), of("young"));
     let mut kills = 0;
-    // A call that this machine does not have is not made.
+    // Calls that this architecture lacks are never made.
     for call in ["rename", "renameat", "renameat2", "fsync", "unlink", "unlinkat", "rmdir"] {
         for k in 1.. {
             assert!(k < 100, "{call} has no end");
@@ -239,7 +239,7 @@ fn a_prune_that_is_killed_anywhere_leaves_no_half_of_a_run() {
             assert_eq!(listed.runs.len(), 1 + usize::from(!left.is_empty()), "{call} {k}");
             assert!(listed.runs.iter().all(|run| run.state == State::Finished), "{call} {k}: {listed:?}");
             kills += i32::from(is_killed);
-            // The next one.
+            // The next prune.
             for trash in &listed.trash {
                 catalogue::clear_trash(trash).unwrap();
             }

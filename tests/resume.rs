@@ -1,5 +1,5 @@
-//! A run that is stopped anywhere and started again with the same command is the run that was never stopped, to the bit:
-//! weights, the optimizer's memory, and every point that readers of its log see.
+//! Exact resumption: a run stopped at any step and restarted with the same command equals an uninterrupted run, to
+//! the bit: weights, optimizer state, and every point that readers of its log see.
 
 #![allow(clippy::unwrap_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -16,7 +16,7 @@ use trainer::exit::{Classify, Exit};
 use trainer::run::{self, Ended, Requests, RunError, Start};
 use trainer::train::{EpochReport, FitError, Metrics, Progress};
 
-/// Three epochs of four steps, the last one short, with all that is looked at by default and more often than that.
+/// Three epochs of four steps, the last one short, with all default observers and more frequent ones.
 const SMALL: &[(&str, &str)] = &[
     ("dataset", "synthetic"),
     ("conv-filters", "3,4"),
@@ -42,7 +42,7 @@ fn resolved(logdir: &Path, more: &[(&str, &str)]) -> Resolved {
     layers.resolve().unwrap()
 }
 
-/// Raises the signal when so many steps are done.
+/// Requests a stop after this many steps.
 struct StopAfter<'a> {
     steps: usize,
     stop: &'a AtomicUsize,
@@ -61,7 +61,7 @@ impl Progress for StopAfter<'_> {
     fn epoch_ends(&mut self, _: &EpochReport) {}
 }
 
-/// Trains until so many steps are done in this process.
+/// Trains until this process has done `steps` steps.
 fn train(logdir: &Path, more: &[(&str, &str)], start: &Start, steps: usize) -> Result<Ended, RunError> {
     let requests = Requests::default();
     run::run(logdir, &resolved(logdir, more), start, &mut StopAfter { steps, stop: &requests.stop }, &requests)
@@ -84,8 +84,8 @@ fn result(logdir: &Path) -> serde_json::Value {
 
 type Points = BTreeMap<(String, String, i64), Vec<u8>>;
 
-/// Every point as readers see it that honour restarts, which TensorBoard's do: of what earlier processes said, what lies
-/// at or after the step at which a later one begins is void.
+/// Every point seen by readers that honour restarts, as TensorBoard's do: points of earlier processes at or after the
+/// first step of a later one are discarded.
 fn points(logdir: &Path) -> Points {
     use trainer::eventlog::proto::event::What;
     use trainer::eventlog::proto::session_log::SessionStatus;
@@ -114,21 +114,21 @@ fn points(logdir: &Path) -> Points {
             }
         }
     }
-    // Times, and what tells of the process and its directory.
+    // Excludes times, and values that depend on the process and its directory.
     points.retain(|(_, tag, _), _| !tag.starts_with("time/") && tag != "images_per_second" && !tag.starts_with("run/"));
     points
 }
 
-/// The newest checkpoint's files but for the manifest, which has times.
+/// The newest checkpoint's files without the manifest, which contains times.
 fn newest_checkpoint(logdir: &Path) -> BTreeMap<String, Vec<u8>> {
     let dirs = std::fs::read_dir(logdir.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
     let files = std::fs::read_dir(dirs.max().unwrap()).unwrap().map(|entry| entry.unwrap().path());
     let file = |path: PathBuf| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap());
-    // What observers remember has times in it, too.
+    // The observers' state contains times, too.
     files.map(file).filter(|(name, _)| name.ends_with(".safetensors")).collect()
 }
 
-/// The best epoch as the result has it, and its weights where they have a file of their own.
+/// The best epoch in the result, and its weights if they have a file of their own.
 fn best(logdir: &Path) -> (serde_json::Value, Option<Vec<u8>>) {
     (result(logdir)["best"].clone(), std::fs::read(logdir.join("best.safetensors")).ok())
 }
@@ -186,7 +186,7 @@ fn a_process_that_died_between_its_last_checkpoint_and_its_result_is_followed_up
     std::fs::remove_file(logdir.join("result.json")).unwrap();
     std::fs::remove_file(logdir.join("model.safetensors")).unwrap();
     finished(&logdir, &[]);
-    // `points` refuses a point that is there twice, those of times included.
+    // `points` refuses duplicate points, times included.
     assert_same(&logdir, &whole, "followed up");
 }
 
@@ -229,7 +229,7 @@ fn a_finished_run_says_so_in_its_journal_though_its_process_could_not() {
 fn more_epochs_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, logdir) = (dir.path().join("whole"), dir.path().join("grown"));
-    // What is said at the end of a run is said at both ends of one that grows.
+    // Observers that log only at the end of a run would log at each end of an extended one.
     let calm = [("observe", "none,scalars=every:1epochs,steps=every:3steps,weights=every:1epochs")];
     finished(&whole, &calm);
     finished(&logdir, &[calm[0], ("epochs", "1")]);
@@ -274,7 +274,7 @@ fn another_setting_is_another_run() {
         assert!(said.contains(&format!("  {key}: was ")) && said.contains(&format!(", now {value}\n")), "{said}");
         assert_eq!(std::fs::read(logdir.join("config.toml")).unwrap(), before);
     }
-    // Written otherwise, it is the same.
+    // Equal values in another notation, and settings that may change, are accepted.
     let same = [("observe", "none"), ("learning-rate", "1e-2"), ("threads", "2"), ("keep-last", "1")];
     finished(&logdir, &same);
 }
@@ -294,7 +294,7 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&file, bytes).unwrap();
-    // With none that is good, nothing is done behind anybody's back.
+    // If no checkpoint is valid, nothing is done silently.
     let all = dir.path().join("all");
     stopped(&all, &often, 1);
     let manifest = all.join("checkpoints/ckpt-000000000001/manifest.json");
@@ -315,7 +315,7 @@ fn a_fork_begins_where_the_other_run_is() {
     let before = std::fs::read(trunk.join("model.safetensors")).unwrap();
     let from = Start::Fork(trunk.clone());
     let other = [("learning-rate", "0.001"), ("optimizer", "sgd"), ("batch-size", "40")];
-    // Stopped and started again, it goes on with itself.
+    // Stopped and restarted, the fork resumes from its own checkpoint.
     let error = train(&fork, &other, &from, 2).unwrap_err();
     assert!(matches!(error, RunError::Fit(FitError::Stopped { iterations: 10, .. })), "{error}");
     let ended = train(&fork, &other, &from, usize::MAX).unwrap();
@@ -344,7 +344,7 @@ fn a_warm_start_takes_weights_alone_and_is_resumed_in_its_first_epoch() {
     let warm = [("warm-start", teacher.as_str())];
     finished(&whole, &warm);
     stopped(&logdir, &warm, 2);
-    // What it began with is not needed any more.
+    // The source of the initial weights is no longer needed.
     std::fs::remove_dir_all(&teacher).unwrap();
     finished(&logdir, &warm);
     assert_same(&logdir, &whole, "warm");
@@ -366,10 +366,10 @@ fn a_fresh_start_forgets_everything() {
     assert_same(&logdir, &whole, "fresh");
 }
 
-/// MNIST with one image that is brighter than the weights can bear, and a run that has such weights.
+/// MNIST with one image that makes the network overflow, and a run with weights that large.
 fn one_image_too_many(sandbox: &Sandbox) -> [(String, String); 4] {
     small_mnist(sandbox, 200, 20);
-    // All images are dark but one: of those the network says zero, of that one infinity.
+    // All images are black except one: the network's outputs are zero for those and infinite for this one.
     for (name, count) in [(TRAIN_IMAGES, 200_u32), (TEST_IMAGES, 20)] {
         let mut pixels = vec![0_u8; count as usize * 784];
         if name == TRAIN_IMAGES {
@@ -395,7 +395,7 @@ fn one_image_too_many(sandbox: &Sandbox) -> [(String, String); 4] {
         }
     }
     std::fs::write(&weights, bytes).unwrap();
-    // It knows what the weights were.
+    // The result contains the checksum of the old weights.
     std::fs::remove_file(teacher.join("result.json")).unwrap();
     [
         ("dataset", "mnist"),
@@ -440,7 +440,7 @@ fn a_step_that_is_not_finite_ends_the_run_or_is_skipped_or_rolled_back() {
     let journal = std::fs::read_to_string(back.join("metrics.jsonl")).unwrap();
     assert_eq!(journal.lines().filter(|line| line.contains("\"kind\":\"rollback\"")).count(), 3, "{journal}");
     points(&back);
-    // What was left out changed nothing: the same weights as with skipping.
+    // Skipped steps change nothing: the weights equal those of the run that skips.
     let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
     assert!(weights(&back) == weights(&whole));
 }
@@ -470,14 +470,14 @@ fn a_run_that_learns_nothing_is_no_success() {
 fn a_rollback_goes_back_before_what_ruined_the_weights() {
     let dir = tempfile::tempdir().unwrap();
     let logdir = dir.path().join("run");
-    // Of 34 steps the 20th is looked at; all are kept.
+    // The loss is checked after step 20 of 34; all checkpoints are kept.
     let kept = [("on-nan", "rollback"), ("checkpoint-every", "1steps"), ("keep-last", "100"), ("epochs", "1")];
     let error = train(&logdir, &[WILD, &kept].concat(), &Start::Resume, usize::MAX).unwrap_err();
     assert_eq!(error.exit(), Exit::Data, "{error}");
     let journal = std::fs::read_to_string(logdir.join("metrics.jsonl")).unwrap();
     let lines = journal.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let rollbacks: Vec<_> = lines.filter(|line| line["kind"] == "rollback").collect();
-    // Nothing was seen to be fine before: no checkpoint is, either.
+    // No earlier loss was checked, so no checkpoint is trusted either.
     let (from, to) = (&rollbacks[0]["from_step"], &rollbacks[0]["to_step"]);
     assert!(from.as_u64().unwrap() > 2 && to == 0, "{rollbacks:?}");
 }
@@ -495,7 +495,7 @@ fn whatever_is_wrong_with_a_fresh_start_is_found_before_the_old_run_goes() {
     assert_eq!(error.exit(), Exit::NoInput, "{error}");
     assert!(logdir.join("result.json").exists() && logdir.join("model.safetensors").exists());
     assert!(newest_checkpoint(&logdir) == before);
-    // Its own weights are as good as any.
+    // A run's own weights are a valid source.
     train(&logdir, &warm(&logdir), &Start::Fresh, usize::MAX).unwrap();
     assert!(newest_checkpoint(&logdir) != before);
 }
@@ -620,10 +620,10 @@ fn the_weights_of_the_best_epoch_are_those_of_a_run_that_ends_with_it_however_of
             assert!(best(&logdir) == best(&whole), "{every}, stopped after step {step}");
         }
     }
-    // Another process goes on with the run that ended with its best epoch.
+    // Another process continues the run that ended with its best epoch.
     finished(&short, &how);
     assert!(best(&short) == best(&whole), "gone on with");
-    // What is not known any more is not left behind.
+    // A best epoch that is no longer known leaves no file.
     train(&short, &[&how[..], &[("epochs", "1")]].concat(), &Start::Fresh, usize::MAX).unwrap();
     assert_eq!((best(&short).1, &best(&short).0["weights"]), (None, &"model.safetensors".into()));
 }

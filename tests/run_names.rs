@@ -1,4 +1,4 @@
-//! No name of a run leads out of its log directory.
+//! Run names: none leads out of its log directory.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -15,7 +15,7 @@ use trainer::run_name::Template;
 use trainer::types::Seed;
 use trainer::types::WallTime;
 
-/// Whether a name is one that everybody can live with, told without the code under test.
+/// True for a safe and portable name; independent of the code under test.
 fn is_plain(name: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     let is_component = Path::new(name).components().collect::<Vec<_>>() == [Component::Normal(name.as_ref())];
@@ -171,7 +171,7 @@ fn hostile_names() -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    // Every control character and sign, within a name and before it.
+    // Every control character and punctuation mark, inside and before a name.
     for c in (0..=0x2f).chain(0x3a..=0x40).chain(0x5b..=0x60).chain(0x7b..=0xa0).filter_map(char::from_u32) {
         names.extend([format!("a{c}b"), format!("{c}a")]);
     }

@@ -1,5 +1,4 @@
-//! What a user may rely on with many runs below one log directory: every run is listed, however damaged, and told for
-//! what it is.
+//! Guarantees for many runs below one log directory: every run is listed with its true state, even a damaged one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -24,7 +23,7 @@ use trainer::config::Layers;
 const SMALL: &str = "--dataset synthetic --conv-filters 4,6 --dense-units 8 --epochs 2 --batch-size 50 \
                      --limit-train 120 --limit-validation 40 --image-freq 0 --histogram-freq 0";
 
-/// Three runs, the last of which has another network.
+/// Three runs, of which the last has another network.
 static TRAINED: LazyLock<Sandbox> = LazyLock::new(|| {
     let sandbox = Sandbox::new();
     for (name, flags) in [("a", "--seed 1"), ("b", "--seed 2"), ("deep/er/c", "--dense-units 9")] {
@@ -59,7 +58,7 @@ fn trained_runs_are_listed_the_youngest_first() {
     let bytes = a["bytes"].as_u64().unwrap();
     assert!(bytes >= content && bytes < content + 500_000, "{bytes} for {content}");
 
-    // From wherever one looks, and as many as one likes.
+    // Listings from any directory, and of any length.
     assert_eq!(self::rows(sandbox.run("runs logs/deep --json")).len(), 1);
     assert_eq!(self::rows(sandbox.run("runs logs/a --json")).keys().next().unwrap(), "logs/a");
     assert!(sandbox.run("runs logs/a/train").succeeded().stderr.contains("no runs at or below logs/a/train"));
@@ -291,7 +290,7 @@ fn whatever_is_in_a_directory_is_listed() {
     for key in ["validation_accuracy", "epochs", "step"] {
         assert!(rows["logs/odd"][key].is_null(), "{key}");
     }
-    // A line for each, whatever is in its name.
+    // One line for each, with any characters in its name.
     assert_eq!(sandbox.run("runs logs").succeeded().stdout.lines().count(), want.len() + 1);
 }
 
@@ -328,7 +327,7 @@ fn new_training_begins_with_the_newest_run_of_the_same_network() {
     stopped(&hand_made, "logs/stopped", 3);
     let found = catalogue::good(&hand_made.path("logs"), &|_| true).remove(0);
     assert_eq!(found.path, hand_made.path("logs/good"));
-    // A pipe for a configuration keeps nobody waiting.
+    // A pipe in place of a configuration does not block.
     std::fs::remove_file(found.path.join("config.toml")).unwrap();
     assert!(hand_made.command("mkfifo").arg(found.path.join("config.toml")).status().unwrap().success());
     assert!(!found.has_network_of(&config(&[])));

@@ -1,4 +1,4 @@
-//! Signals to a run: which ones stop it with a checkpoint, which ask for a checkpoint alone, and what they leave.
+//! Signals to a run: stop with a checkpoint, request for a checkpoint alone, and the files left behind.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use support::{Running, Sandbox, finish, program, start};
 
-/// A network that trains fast, in steps enough for every signal to find one in hand.
+/// A network with many short steps, so that every signal arrives during training.
 const SMALL: &str = "--dataset synthetic --conv-filters 3 --dense-units 4 --batch-size 10 --limit-validation 20 \
                      --threads 1 --image-freq 0 --histogram-freq 0 --logdir run";
 
@@ -23,7 +23,7 @@ fn endless(sandbox: &Sandbox, more: &str) -> Running {
     running
 }
 
-/// The steps of the checkpoints that are there.
+/// Steps of the existing checkpoints.
 fn checkpoints(sandbox: &Sandbox) -> Vec<u64> {
     let entries = std::fs::read_dir(sandbox.path("run/checkpoints")).into_iter().flatten().flatten();
     let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
@@ -37,7 +37,7 @@ fn a_batch_system_s_warning_stops_a_run_with_a_checkpoint() {
     for signal in ["USR2", "XCPU"] {
         let sandbox = Sandbox::new();
         let running = endless(&sandbox, "--checkpoint-every 1000000epochs");
-        // A scheduler that warns more than once still gets its checkpoint.
+        // A scheduler that sends several warnings still gets its checkpoint.
         for again in [signal, "USR2", "XCPU", "TERM"] {
             running.signal(again);
         }
@@ -48,7 +48,7 @@ fn a_batch_system_s_warning_stops_a_run_with_a_checkpoint() {
     }
 }
 
-/// As `timeout` does it, which signals its child and the child's process group, and as Ctrl-C in a container does it.
+/// `timeout` signals its child and then the child's process group; Ctrl-C in a container has the same effect.
 #[test]
 fn signals_at_once_are_one_request() {
     for (first, second) in [("TERM", "TERM"), ("INT", "INT"), ("INT", "TERM")] {

@@ -1,4 +1,4 @@
-//! What a user may rely on when training: bits that do not depend on watching, precedence of settings, clean endings.
+//! Guarantees of training: the same bits with or without observers, precedence of settings, clean endings.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test program: whatever fails, fails the test")]
 
@@ -16,7 +16,7 @@ const SMALL: &str = "--dataset synthetic --conv-filters 4,6 --dense-units 8 --ep
 const SILENT: &str = "--observe none";
 const WATCHED: &str = "--update-freq batch --observe \
                        gradcam=every:1step,weights=every:1step,gradients=every:1step,activations=every:1step";
-/// More epochs than anybody waits for.
+/// More epochs than any test waits for.
 const ENDLESS: &str = "--dataset synthetic --conv-filters 4 --dense-units 8 --epochs 1000000 --limit-train 640 \
                        --limit-validation 32 --threads 1 --logdir run";
 
@@ -26,7 +26,7 @@ fn weights(sandbox: &Sandbox, logdir: &str, flags: &str) -> Vec<u8> {
     sandbox.read(&format!("{logdir}/model.safetensors"))
 }
 
-/// The values in what `trainer config` prints.
+/// The values printed by `trainer config`.
 fn table(text: &[u8]) -> toml::Table {
     std::str::from_utf8(text).unwrap().parse().unwrap()
 }
@@ -54,7 +54,7 @@ fn neither_threads_nor_watching_change_a_bit_of_the_weights() {
     assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2], "the optimizers do the same");
 }
 
-/// Small networks are too small for libtorch to divide an operation among threads; this one is not.
+/// Unlike the other tests' networks, this one is large enough for libtorch to split an operation among threads.
 #[test]
 fn threads_do_not_change_a_bit_of_the_usual_network() {
     let sandbox = Sandbox::new();
@@ -94,7 +94,7 @@ fn the_command_line_wins_over_the_environment_over_the_file() {
     }
     assert_eq!(outcome.stderr, "");
 
-    // The file may be named by a variable, and what is printed is a file for --config.
+    // A variable may name the file, and the output is a valid file for --config.
     sandbox.write("printed.toml", &outcome.stdout);
     let again = finish(sandbox.trainer(["config"]).env("TRAINER_CONFIG", "printed.toml")).succeeded();
     assert_eq!(table(again.stdout.as_bytes()), table(outcome.stdout.as_bytes()));
@@ -164,7 +164,7 @@ fn is_unfinished(sandbox: &Sandbox) -> bool {
     !sandbox.path("run/result.json").exists() && !sandbox.path("run/model.safetensors").exists()
 }
 
-/// Without a checkpoint a second run in the same directory starts over, and gives what it would give elsewhere.
+/// Without a checkpoint a second run in the same directory starts over, with the same result as in a new one.
 fn starts_over(sandbox: &Sandbox) {
     let outcome = sandbox.run(&format!("{SMALL} --logdir run")).succeeded();
     let said = "run holds an unfinished run without a checkpoint; training starts over";
@@ -260,7 +260,7 @@ fn a_finished_run_is_left_alone_until_fresh_is_said() {
     assert!(first != second);
     assert_eq!((sandbox.read("run/notes.txt"), sandbox.read("run/train/notes.txt")), (b"mine".into(), b"mine".into()));
     let after = sandbox.tree();
-    // What HParams are told of a run has the same names in every run.
+    // HParams files have the same names in every run.
     let start = Path::new("run/events.out.tfevents.0000000000.session.0-start.v2");
     assert!(before[start] != after[start], "the old settings are left");
     let events = |path: &&std::path::PathBuf| {
@@ -270,13 +270,13 @@ fn a_finished_run_is_left_alone_until_fresh_is_said() {
     assert!(before.keys().filter(events).all(|path| !after.contains_key(path)), "old curves are left");
     assert_eq!(after.keys().filter(events).count(), before.keys().filter(events).count());
 
-    // Data that is not there is found before anything is removed.
+    // Missing data is found before anything is removed.
     let outcome = sandbox.run("--dataset mnist --logdir run --fresh");
     assert_eq!(outcome.code(), 66, "{}", outcome.stderr);
     assert_eq!(sandbox.tree(), after);
 }
 
-/// Runs a line of shell, `$0` being the program.
+/// Runs a shell script; `$0` is the program.
 fn shell(sandbox: &Sandbox, script: &str) -> Outcome {
     finish(sandbox.command("bash").args(["-c", script, program()]))
 }
@@ -302,7 +302,7 @@ fn nobody_has_to_listen() {
     assert!(outcome.stderr.contains("cannot write to stdout"), "{}", outcome.stderr);
 }
 
-/// Weights that do not fit where they should go.
+/// Asserts that the weights did not fit on the disk.
 fn is_full(outcome: &Outcome, path: &str, why: &str) {
     assert_eq!(outcome.code(), 74, "{}", outcome.stderr);
     assert!(
@@ -329,7 +329,7 @@ fn a_limit_on_the_size_of_files_leaves_no_half_of_one() {
 fn training_goes_on_without_its_log() {
     let sandbox = Sandbox::new();
     let want = weights(&sandbox, "whole", "");
-    // Enough for the weights, too little for the pictures.
+    // Enough for the weights, too little for the images.
     let line = format!("trap '' XFSZ; ulimit -f 40; exec \"$0\" {SMALL} --checkpoint-every off --logdir run");
     let outcome = shell(&sandbox, &line).succeeded();
     assert!(sandbox.read("run/model.safetensors") == want);
@@ -365,7 +365,7 @@ fn a_full_disk_is_an_error_that_names_the_file() {
 #[test]
 fn a_diverging_run_ends_and_says_so() {
     let sandbox = Sandbox::new();
-    // Decay makes every weight a thousand times larger, with the other sign, at each step.
+    // Weight decay makes every weight a thousand times larger, with the opposite sign, at each step.
     let outcome = sandbox.run(&format!(
         "{SMALL} --logdir run --optimizer sgd --learning-rate 100 --weight-decay 10 --threads 2 {WATCHED}"
     ));
@@ -379,7 +379,7 @@ fn a_diverging_run_ends_and_says_so() {
 #[test]
 fn a_run_that_ends_in_nan_says_in_which_layer() {
     let sandbox = Sandbox::new();
-    // The loss is looked at after 20 steps, and is NaN long before.
+    // The loss is checked after 20 steps, and is NaN long before.
     let outcome = sandbox.run(
         "--dataset synthetic --conv-filters 4,6 --dense-units 8 --limit-train 640 --limit-validation 40 --batch-size 16 \
          --logdir run --optimizer sgd --learning-rate 100 --weight-decay 10 --threads 1",
@@ -410,12 +410,12 @@ fn the_smallest_data_sets_train() {
         assert!(outcome.stderr.contains("on mnist: 1 images"), "{}", outcome.stderr);
     }
     assert!(sandbox.read("one/model.safetensors") == sandbox.read("wide/model.safetensors"));
-    // Two images in batches of one are two steps, without a convolution too.
+    // Two images in batches of one are two steps, also without a convolution.
     small_mnist(&sandbox, 2, 1);
     sandbox.run(&format!("{small} --batch-size 1 --logdir single --conv-filters none")).succeeded();
     let result: serde_json::Value = serde_json::from_slice(&sandbox.read("single/result.json")).unwrap();
     assert_eq!((&result["iterations"], &result["status"]), (&4.into(), &"finished".into()));
-    // A gzipped file beside plain ones will do.
+    // A gzipped file may replace a plain one.
     let labels = idx(&[2], &[3, 4]);
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     std::io::Write::write_all(&mut encoder, &labels).unwrap();

@@ -1,4 +1,4 @@
-//! The walk through a log directory that finds its runs.
+//! Search for runs in a log directory.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,32 +8,32 @@ use super::run::{Run, State};
 use crate::exit::{Classify, Exit};
 use crate::run_dir;
 
-/// Directories below the log directory that are looked into.
+/// Maximum depth of the search below the log directory.
 const DEEPEST: usize = 8;
-/// Entries of directories that are looked at in all.
+/// Maximum directory entries read in total.
 const MOST_ENTRIES: usize = 200_000;
 
 /// The runs at or below a directory.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// The one that was active last is the first.
+    /// Sorted by last activity, the most recent first.
     pub runs: Vec<Run>,
-    /// What a removal left that was killed.
+    /// Remains of killed removals.
     pub trash: Vec<PathBuf>,
-    /// Directories that could not be looked into.
+    /// Directories that could not be read.
     pub unread: Vec<Unread>,
-    /// There is more than was looked at.
+    /// True if the search hit a limit.
     pub is_cut: bool,
 }
 
-/// A directory that could not be looked into.
+/// A directory that could not be read.
 #[derive(Debug)]
 pub struct Unread {
     pub path: PathBuf,
     pub source: io::Error,
 }
 
-/// Why there is no list.
+/// Error from listing runs.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot list the runs in {}: {source}; want a directory with runs in it, such as logs", path.display())]
 pub struct ListError {
@@ -47,11 +47,11 @@ impl Classify for ListError {
     }
 }
 
-/// Finds the runs at or below `logdir`. Below it, links are not followed, names that begin with a dot are passed over,
-/// and nothing is looked for in what a run keeps in its directory.
+/// Finds the runs at or below `logdir`. Below it, the search does not follow links, and skips names that begin with a
+/// dot and the directories that a run itself creates.
 ///
 /// # Errors
-/// When `logdir` itself is no directory that can be read. What is wrong below it is told in the list.
+/// If `logdir` itself is not a readable directory. Errors below it are part of the listing.
 pub fn list(logdir: &Path) -> Result<Listing, ListError> {
     let mut listing = Listing::default();
     let mut left = MOST_ENTRIES;
@@ -64,9 +64,9 @@ pub fn list(logdir: &Path) -> Result<Listing, ListError> {
         let entries = match std::fs::read_dir(&dir) {
             Ok(entries) => entries,
             Err(source) if depth == 0 => return Err(ListError { path: dir, source }),
-            // A damaged run is told of as such.
+            // The listing shows it as a damaged run.
             Err(_) if is_run => continue,
-            // Gone since its name was read.
+            // Removed since its name was read.
             Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
             Err(source) => {
                 listing.unread.push(Unread { path: dir, source });
@@ -75,7 +75,7 @@ pub fn list(logdir: &Path) -> Result<Listing, ListError> {
         };
         for entry in entries {
             let entry = match entry {
-                // Nothing is looked for in what a run keeps; others may lie beside that.
+                // A run's own entries contain no other runs; those may lie beside them.
                 Ok(entry) if is_run && run_dir::is_own(&entry.file_name()) => continue,
                 Ok(entry) => entry,
                 Err(source) => {
@@ -108,8 +108,8 @@ pub fn list(logdir: &Path) -> Result<Listing, ListError> {
     Ok(listing)
 }
 
-/// The runs at or below `logdir` that are finished, have weights, and are accepted, the youngest first: what new training
-/// may begin with. The weights are not read.
+/// The finished runs with weights at or below `logdir` that `accept` accepts, the youngest first: candidates for a
+/// warm start. The weights are not read.
 pub fn good(logdir: &Path, accept: &dyn Fn(&Run) -> bool) -> Vec<Run> {
     let mut runs = list(logdir).map(|listing| listing.runs).unwrap_or_default();
     runs.retain(|run| run.state == State::Finished && run.has_weights && accept(run));

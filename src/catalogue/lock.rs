@@ -1,4 +1,4 @@
-//! Who holds the lock of a run, on its directory or on the file in it, and regular files that are opened without surprises.
+//! Lock of a run, on its directory or on the file in it, and safe opening of regular files.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -9,35 +9,35 @@ use rustix::io::Errno;
 
 use super::LOCK;
 
-/// Longer files say no process's number.
+/// Maximum bytes read of a lock file, which holds a process number.
 const LONGEST_OWNER: u64 = 64;
 
-/// What the lock of a run says.
+/// State of a run's lock.
 #[derive(Debug)]
 pub(super) enum Lock {
-    /// Nobody trains here.
+    /// No process trains here.
     Free,
-    /// By the process of that number, where the file says so.
+    /// Held by the process with this number, if the file contains it.
     Held(Option<u32>),
-    /// It cannot be told.
+    /// The state cannot be determined.
     Unknown(io::Error),
 }
 
-/// The lock of a run, until it is dropped.
+/// A held lock of a run, released on drop.
 pub(super) struct Held {
     pub file: File,
-    /// None where the file system locks no directories.
+    /// None if the file system does not lock directories.
     _dir: Option<File>,
 }
 
-/// Looks whether somebody holds the lock of the run in `dir`.
+/// Returns the state of the lock of the run in `dir`.
 ///
-/// The kernel tells only who asks for the lock: it is taken for an instant, shared, so that those who look do not hinder
-/// each other.
+/// The kernel reveals a lock only to a process that requests it: a shared lock is taken for an instant, so concurrent
+/// checks do not hinder each other.
 pub(super) fn look(dir: &Path) -> Lock {
     let file = match open(&dir.join(LOCK), OFlags::RDONLY) {
         Ok(file) => file,
-        // Who removed the file has not ended the run.
+        // Removing the file does not end the run.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return if is_dir_locked(dir) { Lock::Held(None) } else { Lock::Free };
         }
@@ -53,13 +53,12 @@ pub(super) fn look(dir: &Path) -> Lock {
     }
 }
 
-/// Takes the lock of the run in `dir`, and makes it where there is none; `None` when somebody else holds it. It is given
-/// back when it is dropped.
+/// Takes the lock of the run in `dir`, and creates its file if missing. `None` if another process holds it.
 pub(super) fn take(dir: &Path) -> io::Result<Option<Held>> {
     taken(dir, OFlags::RDWR | OFlags::CREATE)
 }
 
-/// The same, and not found where there is none.
+/// As [`take`], but a missing lock file is a `NotFound` error.
 pub(super) fn take_existing(dir: &Path) -> io::Result<Option<Held>> {
     taken(dir, OFlags::RDONLY)
 }
@@ -69,7 +68,7 @@ fn taken(dir: &Path, how: OFlags) -> io::Result<Option<Held>> {
     let own = match own.try_lock() {
         Ok(()) => Some(own),
         Err(TryLockError::WouldBlock) => return Ok(None),
-        // The file system locks no directories.
+        // The file system does not lock directories.
         Err(TryLockError::Error(_)) => None,
     };
     let file = open(&dir.join(LOCK), how)?;
@@ -89,7 +88,7 @@ fn open_dir(dir: &Path) -> io::Result<File> {
     Ok(rustix::fs::open(dir, flags, Mode::empty())?.into())
 }
 
-/// The content of a regular file of at most `most` bytes.
+/// Reads a regular file of at most `most` bytes.
 pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path, OFlags::RDONLY)?.take(most + 1).read_to_end(&mut bytes)?;
@@ -99,7 +98,7 @@ pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The last `most` bytes of a regular file.
+/// Reads the last `most` bytes of a regular file.
 pub(super) fn read_end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut file = open(path, OFlags::RDONLY)?;
     let length = file.metadata()?.len();
@@ -109,7 +108,8 @@ pub(super) fn read_end(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens a regular file: neither a link, which may lead anywhere, nor a pipe, at which one would wait for ever.
+/// Opens a regular file. Links are refused, since they may lead anywhere, and pipes, since a read could block
+/// forever.
 fn open(path: &Path, how: OFlags) -> io::Result<File> {
     let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o666)).map_err(|errno| match errno {

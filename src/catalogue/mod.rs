@@ -1,7 +1,7 @@
-//! The runs at or below a log directory: which there are, how far each came, and which may go.
+//! Catalogue of the runs at or below a log directory: listing, progress and removal.
 //!
-//! Everything is read tolerantly and within bounds, since directories come from other versions, from processes that were
-//! killed, and from other programs: a damaged run is a row of the list, never the end of it.
+//! Everything is read tolerantly and within bounds, since directories come from other versions, killed processes and
+//! other programs: a damaged run is a row of the listing and never ends it.
 
 mod listing;
 mod lock;
@@ -15,5 +15,5 @@ pub use run::{Run, Size, State};
 
 use crate::run_dir::{CHECKPOINTS, CONFIG, JOURNAL, LOCK, RESULT, WEIGHTS};
 
-/// How the name of a run begins that is being removed; the number of the process and a `-` follow.
+/// Prefix of the name of a run during removal; the process number and a `-` follow.
 const TRASH: &str = ".trash-";

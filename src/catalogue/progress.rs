@@ -1,4 +1,4 @@
-//! How far a run has come, as its result, its newest checkpoint and the end of its journal tell.
+//! Progress of a run, from its result, its newest checkpoint and the end of its journal.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,21 +9,21 @@ use super::lock;
 use super::run::{reason, word};
 use super::{CHECKPOINTS, JOURNAL, RESULT};
 
-/// Longer files are none of ours.
+/// Maximum length of a file in bytes; the program writes no longer ones.
 pub(super) const LONGEST_FILE: u64 = 1 << 20;
-/// As much of the end of a journal as is read. The longest line, with all settings, takes 2 KiB.
+/// Bytes read from the end of a journal. The longest line, with all settings, takes 2 KiB.
 const JOURNAL_END: u64 = 64 << 10;
-/// Entries of the directory of checkpoints that are looked at.
+/// Maximum entries read from the checkpoint directory.
 const MOST_CHECKPOINTS: usize = 10_000;
-/// Checkpoints whose manifest is tried, the newest first.
+/// Maximum number of manifests tried, from the newest.
 const TRIED: usize = 8;
-/// How the name of a checkpoint begins; twelve digits of its step follow.
+/// Prefix of a checkpoint's name, followed by twelve digits of its step.
 const CHECKPOINT: &str = "ckpt-";
-/// How its name ends while another one of the same step takes its place.
+/// Suffix of a checkpoint that another one of the same step replaces.
 const REPLACED: &str = ".old";
 const MANIFEST: &str = "manifest.json";
 
-/// Numbers of a run, where it says them.
+/// Numbers of a run, as far as known.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
     pub accuracy: Option<f64>,
@@ -32,15 +32,15 @@ pub(super) struct Progress {
     pub step: Option<u64>,
 }
 
-/// The outcome.
+/// Content of the result file.
 #[derive(Debug)]
 pub(super) struct Outcome {
-    /// In one word.
+    /// One word, such as `finished`.
     pub status: String,
     pub progress: Progress,
 }
 
-/// A state to go on from.
+/// A checkpoint to resume from.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     pub path: PathBuf,
@@ -48,20 +48,20 @@ pub(super) struct Checkpoint {
     pub progress: Progress,
 }
 
-/// What the last lines of a journal say.
+/// Content of the last lines of a journal.
 #[derive(Debug, Default)]
 pub(super) struct JournalEnd {
     /// Of the last epoch.
     pub progress: Progress,
-    /// The error that the last process ended with.
+    /// Error of the last process.
     pub failure: Option<String>,
 }
 
-/// Why a file is not understood, with its name.
+/// Error text for an invalid file, with its name.
 pub(super) type Fault = String;
 
 impl Outcome {
-    /// `None` where there is none.
+    /// `None` if the file is missing.
     pub fn read(run: &Path) -> Result<Option<Outcome>, Fault> {
         let result = match json(&run.join(RESULT)) {
             Ok(result) => result,
@@ -80,7 +80,8 @@ impl Outcome {
 }
 
 impl Checkpoint {
-    /// The newest one whose manifest can be read, whatever else of it can; an error when there are some and none can.
+    /// The newest checkpoint with a readable manifest; its other files are not checked. An error if there are
+    /// checkpoints and none has a readable manifest.
     pub fn newest(run: &Path) -> Result<Option<Checkpoint>, Fault> {
         let fault = |why: &str| format!("{CHECKPOINTS}: {why}");
         let dir = run.join(CHECKPOINTS);
@@ -116,13 +117,13 @@ impl Checkpoint {
 }
 
 impl JournalEnd {
-    /// What can be understood of it; a journal is never what makes a run a damaged one.
+    /// Reads as much as is valid: a damaged journal never makes a run damaged.
     pub fn read(run: &Path) -> JournalEnd {
         let mut end = JournalEnd::default();
         let Ok(bytes) = lock::read_end(&run.join(JOURNAL), JOURNAL_END) else { return end };
         let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
         for line in lines {
-            // Whatever comes after an end is a new beginning.
+            // A line after a `final` belongs to a new process.
             end.failure = None;
             match line["kind"].as_str() {
                 Some("epoch") => {
@@ -148,7 +149,7 @@ impl Progress {
         let facts = &manifest["facts"];
         let position = &facts["position"];
         Progress {
-            // Within an epoch: what the one before came to.
+            // Within an epoch: the accuracy of the epoch before.
             accuracy: share(&facts["validation_accuracy"])
                 .or_else(|| share(&position["last"]["validation"]["accuracy"])),
             best: share(&position["best_validation_accuracy"]).filter(|best| *best > 0.0),
@@ -157,7 +158,7 @@ impl Progress {
         }
     }
 
-    /// This, with what it does not say as `other` says it.
+    /// Fills missing numbers from `other`.
     pub fn or(self, other: Progress) -> Progress {
         Progress {
             accuracy: self.accuracy.or(other.accuracy),
@@ -197,7 +198,7 @@ fn step_of(name: &str) -> Option<u64> {
     if is_step { digits.parse().ok() } else { None }
 }
 
-/// A share of 1, as an accuracy is.
+/// A number from 0 to 1, such as an accuracy.
 fn share(value: &Value) -> Option<f64> {
     value.as_f64().filter(|share| (0.0..=1.0).contains(share))
 }

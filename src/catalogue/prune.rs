@@ -1,4 +1,4 @@
-//! Which runs may go, and their removal: whole or not at all, to whoever looks at the log directory.
+//! Selection and removal of runs. In the log directory a run disappears as a whole or not at all.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,21 +12,21 @@ use super::run::{Run, State};
 use super::{LOCK, TRASH};
 use crate::exit::{Classify, Exit};
 
-/// As much of a run's name as the name of what is left of it holds, in bytes; file systems take 255 in all.
+/// Maximum bytes of a run's name in the name of its trash directory; file systems allow 255 in total.
 const LONGEST_NAME: usize = 200;
 
-/// Which runs stay.
+/// Rules for the runs to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Runs that were active last.
+    /// Number of most recently active runs to keep.
     pub keep: usize,
-    /// Runs with the highest accuracy on the validation set, beside those.
+    /// Number of runs with the highest accuracy on the validation set to keep, too.
     pub keep_best: usize,
-    /// Whether runs may go, too, that have not finished and are not training.
+    /// True if runs that are neither finished nor training may be removed, too.
     pub unfinished: bool,
 }
 
-/// What is to be done with the runs of a directory.
+/// Runs of a directory to remove and to keep.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// The oldest first.
@@ -35,7 +35,7 @@ pub struct Plan {
     pub keep: Vec<Run>,
 }
 
-/// Why a run was not removed.
+/// Error from removing a run.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveError {
     #[error("run {} is in use by now; it is left as it is", path.display())]
@@ -64,14 +64,15 @@ impl Classify for RemoveError {
 }
 
 impl RemoveError {
-    /// Whether the run is left for a good reason: nothing failed.
+    /// True if the run was kept on purpose: nothing failed.
     pub fn is_a_matter_of_course(&self) -> bool {
         matches!(self, RemoveError::InUse { .. } | RemoveError::Changed { .. } | RemoveError::HoldsARun { .. })
     }
 }
 
 impl Policy {
-    /// Whether runs in that state may go at all. A damaged run may be one of a newer version: a person has to look.
+    /// True if runs in that state may be removed. A damaged run may come from a newer version, so a person has to
+    /// decide.
     pub fn may_remove(self, state: &State) -> bool {
         match state {
             State::Finished => true,
@@ -80,12 +81,12 @@ impl Policy {
         }
     }
 
-    /// Of `runs`, the youngest first, as a list has them.
+    /// Plan for `runs`, sorted from the youngest to the oldest as in a listing.
     pub fn plan(self, runs: Vec<Run>) -> Plan {
         let accuracy = |run: &Run| run.validation_accuracy.unwrap_or(-1.0);
         let mut best: Vec<usize> = (0..runs.len()).filter(|i| self.may_remove(&runs[*i].state)).collect();
         let young: Vec<usize> = best.iter().copied().take(self.keep).collect();
-        // Stable: of two that are as good the younger one stays.
+        // The sort is stable: of two runs with equal accuracy the younger one stays.
         best.sort_by(|a, b| accuracy(&runs[*b]).total_cmp(&accuracy(&runs[*a])));
         best.truncate(self.keep_best);
         let mut plan = Plan::default();
@@ -98,11 +99,11 @@ impl Policy {
     }
 }
 
-/// Removes a run, and gives the bytes that it took.
+/// Removes a run and returns the bytes that it took.
 ///
-/// Its lock is taken first, so that nobody trains in it. Then it gets a hidden name beside its own, at once, and only then
-/// is removed from within: a process that is killed here leaves the whole run, or one that no list shows and the next
-/// [`clear_trash`] removes. Links in it are removed, not followed.
+/// The lock is taken first, so no process trains in the run. Then the directory gets a hidden name beside its own in
+/// one rename, and only then its contents are removed: a process killed here leaves the whole run, or a hidden
+/// directory that no listing shows and the next [`clear_trash`] removes. Links in it are removed, not followed.
 pub fn remove(run: &Run, policy: Policy) -> Result<u64, RemoveError> {
     let path = || run.path.clone();
     let lock = match lock::take(&run.path) {
@@ -114,7 +115,7 @@ pub fn remove(run: &Run, policy: Policy) -> Result<u64, RemoveError> {
     if !is_lock_of(&lock.file, &run.path) {
         return Err(RemoveError::Changed { path: path(), state: "replaced" });
     }
-    // It may have been trained on since.
+    // The run may have been trained further since the listing.
     let now = Run::with_lock(&run.path, &Lock::Free);
     if !policy.may_remove(&now.state) || now.step != run.step || now.validation_accuracy != run.validation_accuracy {
         return Err(RemoveError::Changed { path: path(), state: now.state.name() });
@@ -128,7 +129,8 @@ pub fn remove(run: &Run, policy: Policy) -> Result<u64, RemoveError> {
         source: io::Error::new(io::ErrorKind::InvalidInput, "it is named by no name of its own"),
     })?;
     std::fs::rename(&run.path, &trash).map_err(|source| RemoveError::Rename { path: path(), source })?;
-    // Or a power cut could bring back the name of what is half gone. Where that cannot be had, the kill is still covered.
+    // Without this sync a power cut could restore the name of a half-removed run. If it fails, a kill is still
+    // covered.
     if let Some(parent) = trash.parent() {
         let _ = File::open(parent).and_then(|dir| dir.sync_all());
     }
@@ -137,9 +139,10 @@ pub fn remove(run: &Run, policy: Policy) -> Result<u64, RemoveError> {
     Ok(size.bytes)
 }
 
-/// Removes what a killed removal left, unless another process is at it; gives the bytes that it took.
+/// Removes the remains of a killed removal and returns the bytes that they took. Fails if another process removes
+/// them.
 pub fn clear_trash(path: &Path) -> Result<u64, RemoveError> {
-    // Held until all is gone. There is none where the lock itself is gone already.
+    // The lock is held until everything is removed; there is none if the lock file itself is removed already.
     let _lock = match lock::take_existing(path) {
         Ok(Some(lock)) => Some(lock),
         Ok(None) => return Err(RemoveError::InUse { path: path.to_owned() }),
@@ -164,7 +167,7 @@ fn remove_tree(path: &Path) -> Result<(), RemoveError> {
     }
 }
 
-/// Whether the file that was locked is still the one in the run.
+/// True if the locked file is still the one in the run.
 fn is_lock_of(lock: &File, run: &Path) -> bool {
     match (lock.metadata(), run.join(LOCK).symlink_metadata()) {
         (Ok(held), Ok(there)) => (held.dev(), held.ino()) == (there.dev(), there.ino()),
@@ -172,7 +175,7 @@ fn is_lock_of(lock: &File, run: &Path) -> bool {
     }
 }
 
-/// Beside the run, so that the name is changed at once and on the same file system.
+/// Path of the trash directory: beside the run, so that the rename is atomic and within one file system.
 fn trash_of(run: &Path) -> Option<PathBuf> {
     let name = run.file_name()?.as_bytes();
     let mut hidden = OsString::from(format!("{TRASH}{}-", std::process::id()));

@@ -1,4 +1,4 @@
-//! One run as its directory tells of it: state, progress, accuracy, size.
+//! State, progress, accuracy and size of one run, read from its directory.
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -14,60 +14,60 @@ use crate::config::{Config, Layers};
 use crate::run_dir;
 use crate::types::WallTime;
 
-/// Entries that are counted for the size of a run.
+/// Maximum entries counted for the size of a run.
 const MOST_ENTRIES: u64 = 1_000_000;
-/// As much of a file's word as a state tells, in characters.
+/// Maximum characters of a file's text that a state quotes.
 const LONGEST_WORD: usize = 100;
 
-/// A run, or what is left of one. Numbers are there where the run says them.
+/// A run, possibly incomplete. Unknown numbers are `None`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     pub path: PathBuf,
     pub state: State,
-    /// From 0 to 1: of the last epoch that is known of.
+    /// Of the last known epoch, from 0 to 1.
     pub validation_accuracy: Option<f64>,
-    /// From 0 to 1: of the best epoch.
+    /// Of the best epoch, from 0 to 1.
     pub best_validation_accuracy: Option<f64>,
     /// Epochs done.
     pub epochs: Option<u64>,
-    /// Epochs that the configuration asks for.
+    /// Epochs that the configuration requests.
     pub epochs_asked: Option<u64>,
     /// Optimizer steps done.
     pub step: Option<u64>,
-    /// The step of its newest checkpoint.
+    /// Step of the newest checkpoint.
     pub checkpoint: Option<u64>,
-    /// When it ended, or else gave its last sign of life: the time of the youngest of its own files.
+    /// Time of its end or its last activity: the modification time of the youngest of its own files.
     pub active: WallTime,
-    /// Whether trained weights are there.
+    /// True if trained weights exist.
     pub has_weights: bool,
 }
 
-/// What became of a run.
+/// State of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     Finished,
-    /// A process trains it now; its number, where the lock tells.
+    /// A process trains it now; `pid` is its number, if the lock file contains it.
     Running {
         pid: Option<u32>,
     },
-    /// Has a checkpoint to go on from.
+    /// Has a checkpoint to resume from.
     Stopped,
-    /// Has nothing to go on from.
+    /// Has no checkpoint to resume from.
     Unfinished,
-    /// The last process ended with an error, in its own words. With a checkpoint the run can go on all the same.
+    /// The last process ended with the error `why`. With a checkpoint the run can still be resumed.
     Failed {
         why: String,
     },
-    /// Something in it cannot be read.
+    /// A part of it cannot be read.
     Damaged {
         why: String,
     },
 }
 
-/// What a run takes of the disk.
+/// Disk usage of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Size {
-    /// In blocks that are taken, as `du` counts; what has several names counts once.
+    /// Size of the allocated blocks, as `du` counts; a file with several hard links counts once.
     pub bytes: u64,
     /// Not everything could be counted.
     pub is_partial: bool,
@@ -76,12 +76,12 @@ pub struct Size {
 }
 
 impl Run {
-    /// Reads what the run in `path` says of itself.
+    /// Reads the run in `path`.
     pub fn read(path: &Path) -> Run {
         Run::with_lock(path, &lock::look(path))
     }
 
-    /// The same when the lock is already known.
+    /// As [`read`](Run::read), with a known lock state.
     pub(super) fn with_lock(path: &Path, lock: &Lock) -> Run {
         let mut faults = Vec::new();
         let config = match read_config(path) {
@@ -96,7 +96,7 @@ impl Run {
             None
         });
         let checkpoint = Checkpoint::newest(path).unwrap_or_else(|fault| {
-            // What has ended needs no checkpoint.
+            // A run with a result needs no checkpoint.
             faults.extend(outcome.is_none().then_some(fault));
             None
         });
@@ -105,7 +105,7 @@ impl Run {
         }
         let is_running = matches!(lock, Lock::Held(_));
         if is_running {
-            // A run that goes on has left its result behind.
+            // The result of a resumed run is outdated.
             outcome = None;
         }
         let journal = if outcome.is_none() { JournalEnd::read(path) } else { JournalEnd::default() };
@@ -113,7 +113,7 @@ impl Run {
         let said = match &outcome {
             Some(outcome) => outcome.progress,
             None if is_running => journal.progress.or(kept),
-            // What is newer than the checkpoint is lost.
+            // Progress after the checkpoint is lost.
             None if checkpoint.is_some() => kept,
             None => journal.progress,
         };
@@ -148,16 +148,16 @@ impl Run {
         }
     }
 
-    /// Whether its network has the layers that `config` describes, and learned the same data set, so that its weights fit.
+    /// True if the network has the layers of `config` and learned the same data set, so that its weights fit.
     pub fn has_network_of(&self, config: &Config) -> bool {
         let path = self.path.join(CONFIG);
         let mut layers = Layers::new();
-        // Read once with care first: the file may be a pipe.
+        // The safe reader comes first: the file may be a pipe.
         let own = lock::read(&path, LONGEST_FILE).is_ok().then(|| layers.file(&path).and_then(|()| layers.resolve()));
         matches!(own, Some(Ok(own)) if own.config.architecture == config.architecture && own.config.dataset == config.dataset)
     }
 
-    /// Whether `path` is its directory, by whatever name.
+    /// True if `path` is its directory, under any name.
     pub fn is_in(&self, path: &Path) -> bool {
         match (self.path.canonicalize(), path.canonicalize()) {
             (Ok(own), Ok(other)) => own == other,
@@ -165,9 +165,9 @@ impl Run {
         }
     }
 
-    /// Goes through all that is in it, and follows no link.
+    /// Disk usage of everything in it. Links are not followed.
     pub fn size(&self) -> Size {
-        // A block of `stat` has 512 bytes, whatever the file system's have.
+        // A block of `stat` has 512 bytes, regardless of the file system's block size.
         let taken = |metadata: &Metadata| metadata.blocks().saturating_mul(512);
         let own = self.path.symlink_metadata();
         let mut size = Size { bytes: own.as_ref().map_or(0, taken), ..Size::default() };
@@ -204,7 +204,7 @@ impl Run {
 }
 
 impl State {
-    /// Its one word.
+    /// Name of the state.
     pub fn name(&self) -> &'static str {
         match self {
             State::Finished => "finished",
@@ -216,7 +216,7 @@ impl State {
         }
     }
 
-    /// The words of all states.
+    /// Names of all states.
     pub const NAMES: [&str; 6] = ["finished", "running", "stopped", "unfinished", "failed", "damaged"];
 }
 
@@ -226,7 +226,7 @@ fn read_config(run: &Path) -> Result<toml::Table, String> {
     text.and_then(|text| text.parse().ok()).ok_or_else(|| format!("{CONFIG}: not TOML"))
 }
 
-/// The error without its number, which says nothing more.
+/// Error text without the error number, which adds nothing.
 pub(super) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match error.kind() {
@@ -235,7 +235,7 @@ pub(super) fn reason(error: &io::Error) -> String {
     }
 }
 
-/// As much of a text as a state can tell.
+/// The first `LONGEST_WORD` characters of a text.
 pub(super) fn word(text: &str) -> String {
     text.chars().take(LONGEST_WORD).collect()
 }

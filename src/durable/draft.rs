@@ -1,4 +1,4 @@
-//! A file in the making: what is written goes beside the file that it will replace, and nowhere if it is not published.
+//! A file written piece by piece to a temporary beside it, and renamed into place when it is published.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,11 +18,11 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Begins the file `path`. Whatever stands there stays until the draft is published, and has to be a regular file: a
+    /// Begins the file `path`. An existing file stays until the draft is published, and must be a regular file: a
     /// link, a pipe or a device is not replaced.
     pub fn create(path: &Path) -> Result<Draft, WriteError> {
         let at = |source| WriteError { path: path.to_owned(), source };
-        // Before anything is written; the disk asks again where it is replaced.
+        // Checked before anything is written, and again by the rename.
         Dir::open(directory_of(path))
             .and_then(|dir| dir.has_own_file(path.file_name().unwrap_or_default()))
             .map_err(at)?;
@@ -31,7 +31,7 @@ impl Draft {
         Ok(Draft { disk, path: path.to_owned(), temporary, file })
     }
 
-    /// Brings all that was written to the disk and puts it in its place.
+    /// Syncs the content and renames it into place.
     pub fn publish(self) -> Result<(), WriteError> {
         let put = || {
             again(|| self.disk.sync(&self.file))?;
@@ -54,7 +54,7 @@ impl Write for Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // Published, it has another name by now.
+        // After `publish` the temporary name no longer exists.
         let _ = again(|| self.disk.remove_file(&self.temporary));
     }
 }

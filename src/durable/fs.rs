@@ -1,7 +1,7 @@
-//! What a file system has to do for durable files: one trait, so that the sequence that runs is the sequence that is proven.
+//! File system operations for durable files, in one trait: tests prove the same sequence of calls that runs.
 //!
-//! Every call is one system call, or nearly so: a test can fail each of them, and stop between any two. What has to be
-//! done again after an interruption or a short write is done above the trait, in [`write_new`] and its neighbours.
+//! Every call is one system call, or nearly so: a test can fail each of them, and stop between any two. Retries after
+//! an interruption or a short write happen above the trait, in [`write_new`] and its neighbours.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -17,42 +17,44 @@ pub trait Fs {
     /// A file that is open for writing, from its creation until it is synced.
     type File;
 
-    /// Fails with [`ErrorKind::AlreadyExists`] on whatever has that name.
+    /// Fails with [`ErrorKind::AlreadyExists`] if the name is taken.
     fn create_dir(&self, path: &Path) -> Result<()>;
-    /// A new file. Fails with [`ErrorKind::AlreadyExists`] on whatever has that name.
+    /// Creates a file. Fails with [`ErrorKind::AlreadyExists`] if the name is taken.
     fn create(&self, path: &Path) -> Result<Self::File>;
-    /// How many of `bytes` were appended, perhaps not all.
+    /// Appends `bytes` and returns the number of bytes written, perhaps not all.
     fn write(&self, file: &mut Self::File, bytes: &[u8]) -> Result<usize>;
-    /// Waits until the content is on the disk. After an error the kernel may have dropped it and say yes the next time:
-    /// the file is to be removed and written anew.
+    /// Waits until the content is on the disk. After an error the kernel may have dropped it and report success the
+    /// next time: the file must be removed and written anew.
     fn sync(&self, file: &Self::File) -> Result<()>;
     /// Waits until the names in `dir` are on the disk.
     fn sync_dir(&self, dir: &Path) -> Result<()>;
-    /// Puts `from` in the place of the file `to`, if there is one: at every time `to` is the old one or the new.
+    /// Renames `from` to `to` and replaces an existing file atomically: at every time `to` is the old file or the new
+    /// one.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
-    /// As [`rename`](Fs::rename), but fails with [`ErrorKind::AlreadyExists`] if something has the name `to`.
+    /// As [`rename`](Fs::rename), but fails with [`ErrorKind::AlreadyExists`] if `to` exists.
     fn rename_new(&self, from: &Path, to: &Path) -> Result<()>;
     fn remove_file(&self, path: &Path) -> Result<()>;
-    /// An empty directory.
+    /// Removes an empty directory.
     fn remove_dir(&self, path: &Path) -> Result<()>;
-    /// In any order.
+    /// Entries of a directory, in any order.
     fn list(&self, dir: &Path) -> Result<Vec<Entry>>;
-    /// All of a file. One that is longer than `limit` bytes fails with [`ErrorKind::FileTooLarge`], before more than that
-    /// is in memory.
+    /// Reads a whole file. A file longer than `limit` bytes fails with [`ErrorKind::FileTooLarge`], before more than
+    /// that is in memory.
     fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>>;
 }
 
-/// The machine's file system: all of it, or what lies below a directory that is held.
+/// The machine's file system: all of it, or the part below a directory descriptor.
 ///
-/// A link is never followed to what is written, and below a held directory none is followed on the way there. A file that is
-/// replaced has to be a regular one of this user. What is read has to be a regular file.
+/// No write follows a link at the end of a path, nor, below a descriptor, anywhere in it. A replaced file must be a
+/// regular one of this user. A file to read must be a regular one.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     root: Option<Dir>,
 }
 
 impl Disk {
-    /// Takes paths that begin with the path of `root`, and finds what lies there wherever `root` is by now.
+    /// Resolves paths that begin with the path of `root` relative to the descriptor, even after the directory was
+    /// moved.
     pub fn within(root: Dir) -> Disk {
         Disk { root: Some(root) }
     }
@@ -64,16 +66,16 @@ impl Disk {
         root.dir_at(path)
     }
 
-    /// The directory that holds what `path` names, and its name there.
+    /// Parent directory of `path`, and the name in it.
     fn place(&self, path: &Path) -> Result<(Dir, OsString)> {
         let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
         Ok((self.dir(path.parent().unwrap_or(Path::new("")))?, name.to_owned()))
     }
 
-    /// Both names of something that is renamed within its directory.
+    /// Common parent directory of `from` and `to`, and both names. A rename stays within one directory.
     fn places(&self, from: &Path, to: &Path) -> Result<(Dir, OsString, OsString)> {
         let (dir, from_name) = self.place(from)?;
-        // `file` and `./file` are one.
+        // `file` and `./file` are the same.
         let parent = |path: &Path| path.parent().map(|dir| Path::new(".").join(dir));
         match to.file_name() {
             Some(name) if parent(to) == parent(from) => Ok((dir, from_name, name.to_owned())),
@@ -137,8 +139,8 @@ impl Fs for Disk {
     }
 }
 
-/// Creates a file with this content and waits until that is on the disk; its name is there for good only once its
-/// directory is synced. After an error there is no such file, if the file system lets it be removed.
+/// Creates a file with this content and syncs it; its name is durable only after a sync of its directory. After an
+/// error the file is removed, if the file system allows it.
 pub fn write_new<F: Fs>(fs: &F, path: &Path, content: &[u8]) -> Result<()> {
     let mut file = again(|| fs.create(path))?;
     let written = write_all(fs, &mut file, content).and_then(|()| again(|| fs.sync(&file)));
@@ -149,8 +151,7 @@ pub fn write_new<F: Fs>(fs: &F, path: &Path, content: &[u8]) -> Result<()> {
     written
 }
 
-/// Removes a file, a link, or a directory with all that is in it; links are not followed. What is gone already is no
-/// error.
+/// Removes a file, a link, or a directory with all its contents; links are not followed. A missing entry is no error.
 pub fn remove_all<F: Fs>(fs: &F, path: &Path, is_dir: bool) -> Result<()> {
     if is_dir {
         for entry in again(|| fs.list(path)).or_else(absent(Vec::new()))? {
@@ -162,7 +163,7 @@ pub fn remove_all<F: Fs>(fs: &F, path: &Path, is_dir: bool) -> Result<()> {
     }
 }
 
-/// Makes a call until no signal interrupts it.
+/// Repeats a call while signals interrupt it.
 pub fn again<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
         match call() {
@@ -172,7 +173,7 @@ pub fn again<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
     }
 }
 
-/// For `or_else`: what is not there counts as `value`.
+/// For `or_else`: replaces a `NotFound` error by `value`.
 pub(crate) fn absent<T>(value: T) -> impl FnOnce(Error) -> Result<T> {
     |error| if error.kind() == ErrorKind::NotFound { Ok(value) } else { Err(error) }
 }

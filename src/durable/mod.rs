@@ -14,11 +14,11 @@ pub use fs::{Disk, Fs};
 use crate::exit::{Classify, Exit};
 use crate::files::Dir;
 
-/// How the name of a file or directory begins that is not yet whole, or no longer.
+/// Prefix of the name of a file or directory that is incomplete or being removed.
 pub const TEMPORARY: &str = ".tmp-";
 
-/// A file that could not be written, or is not yet safe from a power cut. What stands there is the old content whole, or
-/// the new one.
+/// Error: a file could not be written, or is not yet safe from a power cut. The file has either the whole old content
+/// or the whole new one.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {}: {source}", path.display())]
 pub struct WriteError {
@@ -38,7 +38,7 @@ pub fn write(path: &Path, content: &[u8]) -> Result<(), WriteError> {
     write_on(&Disk::default(), path, content)
 }
 
-/// As [`write()`], in a directory that is held.
+/// As [`write()`], below a directory descriptor.
 pub fn write_in(dir: &Dir, name: &OsStr, content: &[u8]) -> Result<(), WriteError> {
     write_on(&Disk::within(dir.clone()), &dir.path().join(name), content)
 }
@@ -48,7 +48,7 @@ pub fn write_on<F: Fs>(fs: &F, path: &Path, content: &[u8]) -> Result<(), WriteE
     put(fs, path, content).map_err(|source| WriteError { path: path.to_owned(), source })
 }
 
-/// Temporaries in `dir` of processes that were killed while they wrote.
+/// Temporary files in `dir` left by killed processes.
 pub fn leftovers(dir: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries
@@ -67,8 +67,8 @@ pub(crate) fn make_temporary<T>(
     Ok((dir.join(name), made))
 }
 
-/// Calls `make` with names that begin with [`TEMPORARY`] until one is free. A killed process may have left some, and had
-/// the same number: in a container every process is the first.
+/// Calls `make` with names that begin with [`TEMPORARY`] until one is free. A killed process with the same number may
+/// have left some: in a container the number is always 1.
 pub(crate) fn make_temporary_name<T>(
     mut make: impl FnMut(&OsString) -> std::io::Result<T>,
 ) -> std::io::Result<(OsString, T)> {

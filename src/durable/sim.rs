@@ -1,10 +1,11 @@
-//! A file system in memory that fails on demand and loses power: the model against which crash tests prove durability.
+//! In-memory file system that fails on demand and loses power: the model against which crash tests prove durability.
 //!
-//! It keeps two planes. The live one is what programs see. The durable one is what the platter holds: of a file, what was
-//! there at its last sync; of a directory, the names that were there at its last sync. A killed process leaves the live
-//! plane as it is. A power cut ([`SimFs::power_cut`]) leaves the durable plane, and of what was not synced whatever a
-//! seed picks: names that changed survive or not, in any subset; content survives, is gone, or is torn and garbled in
-//! sectors of 512 bytes. A sync that failed loses the content for good, as Linux does: the next one says yes to nothing.
+//! It keeps two states. The live state is visible to programs. The durable state is on the platter: of a file the
+//! content at its last sync, of a directory the names at its last sync. A killed process leaves the live state. A
+//! power cut ([`SimFs::power_cut`]) leaves the durable state and a random part, chosen by a seed, of the unsynced
+//! changes: changed names survive or not, in any subset; content survives, is gone, or is torn and garbled in sectors
+//! of 512 bytes. A failed sync loses the content for good, as on Linux: the next one reports success and writes
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -16,23 +17,23 @@ use rustix::io::Errno;
 
 use super::fs::{Entry, Fs};
 
-/// What a disk writes whole.
+/// Bytes that a disk writes atomically.
 const SECTOR: usize = 512;
 
-/// What happens at a call.
+/// Injected fault of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// This call fails with this error number.
     Errno(i32),
     /// This call, and every later one that adds or renames something, fails with this error number.
     Lasting(i32),
-    /// A write takes half of what it is given; another call works.
+    /// A write takes half of its bytes; another call succeeds.
     Short,
-    /// The process dies here: a write has taken half, another call nothing, and nothing that follows happens.
+    /// The process dies here: a write has taken half of its bytes, another call has no effect, and later calls fail.
     Kill,
 }
 
-/// A file system in memory. Every call of [`Fs`] counts as one. A clone is the same disk.
+/// In-memory file system. Each call of an [`Fs`] method counts as one. Clones share one disk.
 #[derive(Clone, Debug, Default)]
 pub struct SimFs(Arc<Mutex<World>>);
 
@@ -42,7 +43,7 @@ pub struct SimFile(usize);
 
 #[derive(Clone, Debug)]
 struct World {
-    /// By inode number. The first is the root directory; none is ever removed.
+    /// Indexed by inode number. The first is the root directory; none is ever removed.
     nodes: Vec<Node>,
     calls: u64,
     fault: Option<(u64, Fault)>,
@@ -56,7 +57,7 @@ enum Node {
 
 type Names = BTreeMap<OsString, usize>;
 
-/// A change of a directory that is not synced.
+/// An unsynced change of a directory.
 #[derive(Clone, Debug)]
 enum Change {
     Add(OsString, usize),
@@ -64,7 +65,7 @@ enum Change {
     Rename(OsString, usize),
 }
 
-/// Whether a call changes anything, and what faults it can meet.
+/// Kind of a call: reads, removes, or adds something. It decides which faults apply.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Look,
@@ -79,30 +80,30 @@ impl Default for World {
 }
 
 impl SimFs {
-    /// Another disk with the same content on both planes, which goes its own way. Nothing fails on it.
+    /// Independent copy of the disk with both states, without faults.
     pub fn copy(&self) -> SimFs {
         let mut world = self.world().clone();
         world.fault = None;
         SimFs::of(world)
     }
 
-    /// How many calls were made.
+    /// Number of calls so far.
     pub fn calls(&self) -> u64 {
         self.world().calls
     }
 
-    /// The `call`-th call from now meets this fault; 1 is the next.
+    /// Injects `fault` into the `call`-th call from now; 1 is the next.
     pub fn fail(&self, call: u64, fault: Fault) {
         let mut world = self.world();
         world.fault = Some((world.calls + call, fault));
     }
 
-    /// Nothing fails from now on, and a killed process is followed by a new one.
+    /// Removes the fault. After a kill, later calls belong to a new process.
     pub fn revive(&self) {
         self.world().fault = None;
     }
 
-    /// The disk as the next process finds it after a power cut now.
+    /// The disk after a power cut now, as the next process finds it.
     pub fn power_cut(&self, seed: u64) -> SimFs {
         let mut chance = Chance(seed);
         let mut world = self.world().clone();
@@ -136,7 +137,7 @@ impl SimFs {
         SimFs::of(world)
     }
 
-    /// Puts a file there, on both planes, with the directories it needs.
+    /// Writes a file to both states, and creates its directories.
     pub fn put(&self, path: &Path, content: &[u8]) -> Result<()> {
         let mut world = self.world();
         let mut at = 0;
@@ -160,7 +161,7 @@ impl SimFs {
         }
     }
 
-    /// Every file that programs see, with its content.
+    /// Every file of the live state, with its content.
     pub fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let world = self.world();
         let mut files = BTreeMap::new();
@@ -182,7 +183,7 @@ impl SimFs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a call: the world it works on, and whether it is to be cut in half.
+    /// Counts a call. Returns the locked world, and the fault that the call itself has to apply, if any.
     fn call(&self, kind: Kind) -> Result<(MutexGuard<'_, World>, Option<Fault>)> {
         let mut world = self.world();
         world.calls += 1;
@@ -196,7 +197,7 @@ impl SimFs {
         }
     }
 
-    /// A call that happens whole or not at all.
+    /// Counts a call that is atomic: a kill leaves no part of it.
     fn whole_call(&self, kind: Kind) -> Result<MutexGuard<'_, World>> {
         match self.call(kind)? {
             (_, Some(Fault::Kill)) => Err(Error::other("killed")),
@@ -374,7 +375,7 @@ impl Node {
 }
 
 impl Change {
-    /// On names of which those that changed before need not have survived.
+    /// Applies the change to `names`, in which earlier changes may be missing.
     fn apply(self, names: &mut Names) {
         match self {
             Change::Add(name, node) => _ = names.insert(name, node),
@@ -391,7 +392,7 @@ impl Change {
     }
 }
 
-/// Splitmix64: what happens by chance is a function of this seed.
+/// SplitMix64 generator: all randomness is a function of the seed.
 pub struct Chance(pub u64);
 
 impl Chance {
@@ -402,7 +403,7 @@ impl Chance {
         z ^ (z >> 31)
     }
 
-    /// A number below `n`, or 0.
+    /// A number below `n`; 0 if `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
         self.draw() % n.max(1)
     }
@@ -411,7 +412,7 @@ impl Chance {
         self.below(n as u64) as usize
     }
 
-    /// What is on the disk of a file that should go from `old` to `new`.
+    /// Content on the disk after a power cut during a change of a file from `old` to `new`.
     fn torn(&mut self, old: &[u8], new: &[u8]) -> Vec<u8> {
         let longest = old.len().max(new.len());
         match self.index(4) {

@@ -1,8 +1,8 @@
-//! The journal of a run: `metrics.jsonl`, to which every line is appended by one write.
+//! The journal of a run, `metrics.jsonl`: each line is appended in one write.
 //!
-//! The last line of a process that was killed may be torn; it is cut off before anything is appended, so a torn line
-//! never stands in the middle. A line that cannot be written does not stop training: it waits in memory, up to
-//! [`BACKLOG`] bytes of lines, and is tried again with the next.
+//! The last line of a killed process may be torn. It is removed before anything is appended, so a torn line never
+//! stands in the middle. A line that cannot be written does not stop training: it waits in memory, up to [`BACKLOG`]
+//! bytes of lines, and is retried with the next line.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -18,18 +18,18 @@ use crate::exit::{Classify, Exit};
 use crate::files::{Dir, Foreign};
 use crate::types::WallTime;
 
-/// Bytes of a line, at most, with its newline.
+/// Maximum length of a line in bytes, newline included.
 pub(super) const LONGEST_LINE: usize = 1 << 20;
-/// Bytes of lines that wait, at most, while the file cannot be written.
+/// Maximum bytes of waiting lines while the file cannot be written.
 const BACKLOG: usize = 1 << 20;
-/// Time between two warnings.
+/// Minimum time between two warnings.
 const WARN_EVERY: Duration = Duration::from_secs(60);
-/// How a journal begins, in every version.
+/// First bytes of a journal, in every version.
 const BEGINNING: &[u8; 5] = b"{\"v\":";
-/// Bytes that are looked at at once for the end of the last whole line.
+/// Bytes read at once in the search for the end of the last whole line.
 const CHUNK: usize = 64 << 10;
 
-/// Why there is no journal to write to.
+/// Error from opening or writing a journal.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     #[error("cannot write {}: {source}", path.display())]
@@ -50,40 +50,40 @@ impl Classify for JournalError {
     }
 }
 
-/// The journal, open for appending. One process writes it: the one that owns the run's directory.
+/// The journal, open for appending. Only the process that owns the run's directory writes it.
 #[derive(Debug)]
 pub struct Journal {
     place: Place,
     attempt: u32,
-    /// None after a failure, until the next try.
+    /// None after a failure, until the next retry.
     file: Option<File>,
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
     given_up: u64,
-    /// Lines in the file that is open, by this process.
+    /// Lines that this process has written to the open file.
     written: u64,
     warned: Option<Instant>,
 }
 
-/// Where the journal is: a name in a directory that is held.
+/// Location of the journal: a name below a directory descriptor.
 #[derive(Debug)]
 struct Place {
     dir: Dir,
     name: OsString,
-    /// For people.
+    /// For error messages.
     path: PathBuf,
 }
 
 impl Journal {
-    /// Opens or creates the journal for the process number `attempt` of a run, counted from 1, and cuts off what a killed
-    /// process has torn.
+    /// Opens or creates the journal for process number `attempt` of a run, counted from 1, and removes the torn last
+    /// line of a killed process.
     pub fn open(path: &Path, attempt: u32) -> Result<Journal, JournalError> {
         let held = Dir::above(path).map_err(|source| JournalError::Write { path: path.to_owned(), source });
         let (dir, name) = held?;
         Journal::at(Place { dir, name, path: path.to_owned() }, attempt)
     }
 
-    /// As [`open`](Journal::open), in a directory that is held.
+    /// As [`open`](Journal::open), below a directory descriptor.
     pub fn open_in(dir: &Dir, name: &str, attempt: u32) -> Result<Journal, JournalError> {
         Journal::at(Place { dir: dir.clone(), name: name.into(), path: dir.path().join(name) }, attempt)
     }
@@ -94,7 +94,7 @@ impl Journal {
         Ok(Journal { place, attempt, file, waiting, waiting_bytes: 0, given_up: 0, written: 0, warned: None })
     }
 
-    /// Looks, without writing anything, whether what is at `path` could be written to as a journal, if something is.
+    /// Checks, without writing, that `path` is missing or can be opened as a journal.
     pub fn check(path: &Path) -> Result<(), JournalError> {
         let error = |source| JournalError::Write { path: path.to_owned(), source };
         let opened = Dir::above(path).and_then(|(dir, name)| dir.open_own(name));
@@ -104,12 +104,12 @@ impl Journal {
         }
     }
 
-    /// Every whole line of the journal at `path`; of one that is not there, none.
+    /// Reads every whole line of the journal at `path`; none if the file is missing.
     pub fn read(path: &Path) -> Result<Reading, ReadingError> {
         reading::read(path)
     }
 
-    /// The number of the process that comes next: one above the largest in the journal at `path`.
+    /// Number of the next process: one above the largest attempt in the journal at `path`.
     pub fn next_attempt(path: &Path) -> Result<u32, ReadingError> {
         Ok(reading::largest_attempt(path)?.saturating_add(1))
     }
@@ -118,7 +118,7 @@ impl Journal {
         self.attempt
     }
 
-    /// Appends `line`, after the lines that wait. A failure is told on the console and counted, and training goes on.
+    /// Appends `line` after the waiting lines. A failure is logged and counted; training continues.
     pub fn append(&mut self, line: &Line, now: WallTime) {
         let bytes = match line.encode(self.attempt, now) {
             Ok(bytes) if bytes.len() <= LONGEST_LINE => bytes,
@@ -131,7 +131,7 @@ impl Journal {
                 return self.warn(&error.to_string());
             }
         };
-        // Room first: a line is given up only if those before it cannot be written either.
+        // Writing first makes room: a line is dropped only if those before it cannot be written either.
         let mut pushed = self.push();
         if self.waiting_bytes + bytes.len() > BACKLOG {
             self.given_up += 1;
@@ -147,14 +147,14 @@ impl Journal {
         }
     }
 
-    /// Brings the journal to the disk, as far as it can be written: before a checkpoint is published, and at the end.
+    /// Writes the waiting lines and syncs the file. Called before a checkpoint is published, and at the end.
     pub fn sync(&mut self) {
         let synced = self.push().and_then(|()| match &self.file {
             Some(file) => file.sync_all().and_then(|()| self.check_there(file)).map_err(|source| self.error(source)),
             None => Ok(()),
         });
         if let Err(error) = synced {
-            // What the system says of this file from now on is not to be trusted.
+            // After a failed sync, later results for this file cannot be trusted.
             if self.file.take().is_some_and(|file| matches!(Dir::names_of(&file), Ok(0))) {
                 self.given_up += std::mem::take(&mut self.written);
             }
@@ -169,12 +169,12 @@ impl Journal {
         }
     }
 
-    /// Lines that are not in the file: given up, or still waiting for it to become writable.
+    /// Lines missing in the file: dropped, or still waiting for it to become writable.
     pub fn lost(&self) -> u64 {
         self.given_up + self.waiting.len() as u64
     }
 
-    /// Writes what waits, in order.
+    /// Writes the waiting lines in order.
     fn push(&mut self) -> Result<(), JournalError> {
         while let Some(line) = self.waiting.front() {
             let file = match &mut self.file {
@@ -182,7 +182,7 @@ impl Journal {
                 None => self.file.insert(self.place.open()?),
             };
             if let Err(source) = write_line(file, line) {
-                // Opened anew, the file is looked at for what was torn.
+                // Reopening the file removes the torn part.
                 self.file = None;
                 return Err(self.error(source));
             }
@@ -210,13 +210,13 @@ impl Journal {
 }
 
 impl Place {
-    /// Opens the file at its end, which is the end of a line.
+    /// Opens the file for appending, after the end of its last whole line.
     fn open(&self) -> Result<File, JournalError> {
         let error = |source| JournalError::Write { path: self.path.clone(), source };
         let mut file = match self.dir.open_own(&self.name) {
             Err(source) if source.kind() == io::ErrorKind::NotFound => {
                 let file = self.dir.create(&self.name).map_err(error)?;
-                // What is in a new file is brought to the disk later, and its name now.
+                // The name of a new file is synced now, its content later.
                 self.dir.sync().map_err(error)?;
                 file
             }
@@ -235,8 +235,8 @@ impl Place {
         Ok(file)
     }
 
-    /// A copy in the place of a journal that has several names, as a copy of a run by hard links leaves it: under the
-    /// other name it is another run's, and stays as it is.
+    /// Replaces a journal that has several hard links by a copy. A run copied by hard links shares its journal with
+    /// the original run, whose file stays unchanged.
     fn copied(&self, mut original: File) -> io::Result<File> {
         check_names(&mut original)?;
         let (name, mut copy) = make_temporary_name(|name| self.dir.create(name))?;
@@ -253,8 +253,8 @@ impl Place {
     }
 }
 
-/// What has several names and is no journal was linked here by mistake or with intent: it is not copied, either, as
-/// others may read the copy.
+/// Refuses a file with several hard links that is not a journal: it was linked here by mistake or on purpose. It is
+/// not copied either, since others may read the copy.
 fn check_names(file: &mut File) -> io::Result<()> {
     let names = Dir::names_of(file)?;
     let mut start = [0; BEGINNING.len()];
@@ -263,7 +263,8 @@ fn check_names(file: &mut File) -> io::Result<()> {
     if names <= 1 || is_journal { Ok(()) } else { Err(Foreign::Names { names }.into()) }
 }
 
-/// Where the last whole line ends: behind the last newline, or at 0. `None` if more than a line is torn.
+/// Offset of the end of the last whole line: after the last newline, or 0. `None` if the torn part is longer than a
+/// line.
 fn end_of_last_line(file: &mut File, length: u64) -> io::Result<Option<u64>> {
     let mut chunk = vec![0; CHUNK];
     let mut end = length;
@@ -419,7 +420,7 @@ mod tests {
         let path = dir.path().join("metrics.jsonl");
         let mut journal = Journal::open(&path, 1).unwrap();
         append(&mut journal, 1..=1);
-        // Open for reading alone: as with a failing disk, what was open is of no more use.
+        // A read-only descriptor stands for a failing disk: the open file cannot be written any more.
         journal.file = Some(File::open(&path).unwrap());
         append(&mut journal, 2..=2);
         assert_eq!((journal.lost(), steps(&path)), (1, vec![1]));

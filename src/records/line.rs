@@ -5,23 +5,23 @@ use serde_json::{Map, Value};
 
 use crate::types::WallTime;
 
-/// The version of the format, in every line.
+/// Format version, written in every line.
 pub(super) const VERSION: u64 = 1;
 
-/// Something that happened in a run. `step` counts optimizer steps, `epoch` whole epochs, both since the run began, over
-/// all its processes. What is not finite becomes `null`.
+/// Something that happened in a run. `step` counts optimizer steps, `epoch` whole epochs, both since the run began,
+/// over all its processes. Numbers that are not finite become `null`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Line {
-    /// A process begins to train: at step 0, or where the checkpoint was written from which it goes on.
+    /// A process begins to train: at step 0, or at the step of the checkpoint that it resumes.
     Start { step: u64, epoch: u64, resumed: bool, settings: Map<String, Value> },
-    /// An epoch and its evaluation are done. `seconds` is the time of both, `images_per_second` that of training.
+    /// An epoch and its evaluation are done. `seconds` covers both, `images_per_second` training alone.
     Epoch { step: u64, epoch: u64, seconds: f64, images_per_second: f64, metrics: EpochMetrics },
     /// A checkpoint is on disk, of `bytes` bytes, written in `seconds`.
     Checkpoint { step: u64, epoch: u64, bytes: u64, seconds: f64 },
     /// A step that was not applied, as its loss or its gradient was not finite.
     Skipped { step: u64, reason: String },
-    /// The run went back to a checkpoint, and goes on from there.
+    /// The run went back to a checkpoint and continues from there.
     Rollback { from_step: u64, to_step: u64 },
     /// The process ends.
     Final {
@@ -35,7 +35,7 @@ pub enum Line {
     },
 }
 
-/// What an epoch came to. Losses are mean cross-entropies in nats, accuracies shares from 0 to 1.
+/// Metrics of an epoch. Losses are mean cross-entropies in nats, accuracies fractions from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct EpochMetrics {
     pub train_loss: f64,
@@ -45,15 +45,15 @@ pub struct EpochMetrics {
     pub learning_rate: f64,
 }
 
-/// How a process ended.
+/// Outcome of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// The run has gone to its end.
+    /// The run is complete.
     Finished,
-    /// Somebody asked it to stop; the same command goes on.
+    /// Stopped by request; the same command resumes the run.
     Stopped,
-    /// An error ended it.
+    /// Ended by an error.
     Failed,
 }
 
@@ -66,14 +66,14 @@ pub struct Objective {
 }
 
 impl Objective {
-    /// The validation accuracy of the last epoch, from 0 to 1; NaN where there was none.
+    /// The validation accuracy of the last epoch, from 0 to 1; NaN before the first evaluation.
     pub fn validation_accuracy(value: f64) -> Objective {
         Objective { name: "validation_accuracy", value, mode: "max" }
     }
 }
 
 impl Line {
-    /// Its name in the file.
+    /// Value of `kind` in the file.
     pub fn kind(&self) -> &'static str {
         match self {
             Line::Start { .. } => "start",
@@ -85,7 +85,7 @@ impl Line {
         }
     }
 
-    /// The line as it stands in the file, its newline included.
+    /// The line as written to the file, newline included.
     pub(super) fn encode(&self, attempt: u32, now: WallTime) -> serde_json::Result<Vec<u8>> {
         let envelope = Envelope { v: VERSION, kind: self.kind(), attempt, time: now.as_secs(), line: self };
         let mut bytes = serde_json::to_vec(&envelope)?;
@@ -94,7 +94,7 @@ impl Line {
     }
 }
 
-/// What every line begins with.
+/// Fields at the start of every line.
 #[derive(Serialize)]
 struct Envelope<'a> {
     v: u64,
@@ -105,7 +105,8 @@ struct Envelope<'a> {
     line: &'a Line,
 }
 
-/// Settings for [`Line::Start`] from names and texts: a text that is a number or a truth value becomes one.
+/// Converts names and texts to the settings of [`Line::Start`]. Texts of numbers and Booleans become JSON numbers and
+/// Booleans.
 pub fn settings<'a>(texts: impl IntoIterator<Item = (&'a str, &'a str)>) -> Map<String, Value> {
     let value = |text: &str| match serde_json::from_str(text) {
         Ok(value @ (Value::Number(_) | Value::Bool(_))) => value,

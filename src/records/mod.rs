@@ -1,6 +1,6 @@
-//! What a run leaves for programs to read: a journal of lines, a result, and figures for a monitoring system.
+//! Machine-readable records of a run: the journal, the result, and metrics for a monitoring system.
 //!
-//! `docs/records.md` tells how to read them, `docs/schemas/` holds their schemas.
+//! `docs/records.md` describes the formats, `docs/schemas/` holds their schemas.
 
 mod journal;
 mod line;

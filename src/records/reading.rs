@@ -1,8 +1,8 @@
-//! A journal read back: every whole line, and what of it holds after resumes and rollbacks.
+//! Reader of a journal: its whole lines, and those still valid after resumes and rollbacks.
 //!
-//! A process that resumes goes on at the step of a checkpoint, so steps behind it may stand in the journal twice. Of the
-//! lines of one kind at one step that of the largest attempt holds. [`latest`] leaves a run's lines as they would be if
-//! it had never been interrupted.
+//! A resumed process continues at the step of a checkpoint, so the journal may hold later steps twice. Of the lines
+//! of one kind at one step, the line of the largest attempt is valid. [`latest`] returns the lines of a run as if it
+//! had never been interrupted.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,12 +16,13 @@ use super::line::VERSION;
 use crate::exit::{Classify, Exit};
 use crate::files;
 
-/// Bytes of a journal that are read, at most: a line an epoch and a checkpoint makes a hundredth of it in ten years.
+/// Maximum length of a readable journal, in bytes. One line per epoch and per checkpoint fills a hundredth of it in
+/// ten years.
 const LONGEST_JOURNAL: u64 = 64 << 20;
-/// Faults that are told, at most; all are counted.
+/// Maximum number of listed faults; all are counted.
 const FAULTS_TOLD: usize = 20;
 
-/// Why a journal cannot be read.
+/// Error from reading a journal.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadingError {
     #[error("cannot read {}: {source}", path.display())]
@@ -39,37 +40,38 @@ impl Classify for ReadingError {
     }
 }
 
-/// What a journal holds.
+/// Content of a journal.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
-    /// Objects with `v`, `kind`, `attempt` and a step, in the order of the file.
+    /// Valid lines in file order: objects with `v`, `kind`, `attempt` and a step.
     pub lines: Vec<Value>,
-    /// Lines that are none of these: the first of them.
+    /// The first invalid lines, `FAULTS_TOLD` at most.
     pub faults: Vec<Fault>,
-    /// All of those.
+    /// Number of all invalid lines.
     pub fault_count: u64,
-    /// Whether the file ends within a line, as it does while a line is written or when a process was killed.
+    /// True if the file ends within a line: one is being written, or the process was killed.
     pub torn: bool,
 }
 
-/// A line that cannot be used.
+/// An invalid line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {number}: {reason}")]
 pub struct Fault {
-    /// From 1.
+    /// Line number, from 1.
     pub number: u64,
     pub reason: String,
 }
 
-/// The lines that hold, in the order in which they were written: without what a later process or a rollback took back.
+/// Returns the valid lines in file order, without those that a later process or a rollback superseded.
 ///
-/// Lines of one kind at one step: that of the largest attempt, the later one of equal attempts. A `start` takes back what
-/// earlier attempts wrote of steps behind its own, a `rollback` what was written of steps behind `to_step`. Of `start` and
-/// `final` lines only those of the largest attempt hold: the last line is a `final` if and only if the process has ended.
+/// Of the lines of one kind at one step, the line of the largest attempt is valid; among equal attempts, the last
+/// one. A `start` invalidates lines of earlier attempts for steps after its own, a `rollback` all lines for steps
+/// after `to_step`. Only `start` and `final` lines of the largest attempt are valid: the last line is a `final` if
+/// and only if the process has ended.
 pub fn latest(lines: &[Value]) -> Vec<&Value> {
     let mut ordered: Vec<(usize, &Value)> = lines.iter().enumerate().collect();
     ordered.sort_by_key(|(_, line)| attempt(line));
-    // By step, kind, and for rollbacks, of which several may be from one step, a number of its own.
+    // Keyed by step and kind. Several rollbacks may start from one step, so each has a number of its own.
     let mut holding: BTreeMap<(u64, &str, usize), (usize, &Value)> = BTreeMap::new();
     let mut newest = 0;
     for (at, line) in ordered {
@@ -98,12 +100,12 @@ pub(super) fn read(path: &Path) -> Result<Reading, ReadingError> {
     if length > LONGEST_JOURNAL {
         return Err(ReadingError::TooLong { path: path.to_owned() });
     }
-    // It may grow while it is read.
+    // The file may grow during the read.
     parse(BufReader::new(file.take(LONGEST_JOURNAL)))
         .map_err(|source| ReadingError::Read { path: path.to_owned(), source })
 }
 
-/// 0 of a journal that is not there or holds no line. Of one of any length.
+/// Largest attempt in a journal of any length; 0 if the file is missing or has no valid line.
 pub(super) fn largest_attempt(path: &Path) -> Result<u32, ReadingError> {
     let Some((file, _)) = open(path)? else { return Ok(0) };
     let mut largest = 0;
@@ -112,7 +114,7 @@ pub(super) fn largest_attempt(path: &Path) -> Result<u32, ReadingError> {
     Ok(largest)
 }
 
-/// The file and its length; `None` if it is not there.
+/// The file and its length; `None` if it does not exist.
 fn open(path: &Path) -> Result<Option<(File, u64)>, ReadingError> {
     let error = |source| ReadingError::Read { path: path.to_owned(), source };
     match files::open(path) {
@@ -139,7 +141,7 @@ pub(super) fn parse(source: impl BufRead) -> io::Result<Reading> {
     Ok(reading)
 }
 
-/// Reads to the end, holding one line at a time, and gives each with its number. True if the last one is torn.
+/// Passes every line with its number to `each`, with one line in memory at a time. True if the last line is torn.
 fn scan(mut source: impl BufRead, mut each: impl FnMut(u64, Result<Value, String>)) -> io::Result<bool> {
     let mut bytes = Vec::new();
     for number in 1.. {
@@ -159,7 +161,7 @@ fn scan(mut source: impl BufRead, mut each: impl FnMut(u64, Result<Value, String
     Ok(false)
 }
 
-/// Reads on behind the next newline; false if there is none.
+/// Skips past the next newline; false if there is none.
 fn skip_line(source: &mut impl BufRead) -> io::Result<bool> {
     loop {
         let buffer = source.fill_buf()?;
@@ -205,7 +207,7 @@ fn kind(line: &Value) -> &str {
     line.get("kind").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Where in the run a line stands; of a rollback, where the run went back.
+/// Step of a line; for a rollback, `from_step`.
 fn step_of(line: &Value) -> Option<u64> {
     line.get("step").or_else(|| line.get("from_step")).and_then(Value::as_u64)
 }
@@ -218,7 +220,7 @@ fn step(line: &Value) -> u64 {
 mod tests {
     use super::*;
 
-    /// `kind attempt step`, for a rollback `rollback attempt from to`.
+    /// Each text is `kind attempt step`, or `rollback attempt from to`.
     fn lines(texts: &[&str]) -> Vec<Value> {
         let line = |text: &&str| {
             let words: Vec<&str> = text.split(' ').collect();
@@ -257,7 +259,7 @@ mod tests {
             ]),
             ["epoch 1 10", "checkpoint 1 10", "start 2 10", "epoch 2 20", "checkpoint 2 20", "final 2 20"]
         );
-        // The order of the file is not what decides.
+        // The attempt decides, not the order in the file.
         assert_eq!(holding(&["epoch 2 20", "epoch 1 20"]), ["epoch 2 20"]);
     }
 
@@ -267,9 +269,9 @@ mod tests {
             holding(&["start 1 0", "epoch 1 10", "skipped 1 15", "epoch 1 20", "final 1 20", "start 2 10"]),
             ["epoch 1 10", "start 2 10"]
         );
-        // A run that was stopped, and goes on at the same step, has not ended.
+        // A stopped run that resumes at the same step has not ended.
         assert_eq!(holding(&["start 1 0", "final 1 10", "start 2 10"]), ["start 2 10"]);
-        // A start that was lost.
+        // The `start` line of attempt 2 is lost.
         assert_eq!(holding(&["start 1 0", "final 1 10", "epoch 2 20"]), ["epoch 2 20"]);
     }
 

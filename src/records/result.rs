@@ -1,4 +1,4 @@
-//! The result of a run: `result.json`, written last, whose presence marks the run as finished.
+//! The result of a run: `result.json`, written last. Its presence marks the run as finished.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,20 +11,20 @@ use crate::durable::{self, Disk, WriteError};
 use crate::exit::{Classify, Exit};
 use crate::files;
 
-/// The version of the format.
+/// Format version.
 const VERSION: u32 = 1;
-/// Bytes of a result, at most.
+/// Maximum length of a result file in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// What came of a finished run. Losses are mean cross-entropies in nats, accuracies shares from 0 to 1; what is not
-/// finite is `null` in the file, and NaN when it is read back.
+/// Result of a finished run. Losses are mean cross-entropies in nats, accuracies fractions from 0 to 1. A number that
+/// is not finite is `null` in the file and NaN after reading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
     pub version: u32,
     pub status: Status,
     /// Whole epochs.
     pub epochs: u64,
-    /// Optimizer steps of the whole run; what a rollback took back does not count.
+    /// Optimizer steps of the whole run; steps undone by a rollback do not count.
     pub iterations: u64,
     #[serde(deserialize_with = "number")]
     pub train_loss: f64,
@@ -36,10 +36,10 @@ pub struct RunResult {
     pub validation_accuracy: f64,
     #[serde(deserialize_with = "number")]
     pub best_validation_accuracy: f64,
-    /// Of all processes that worked on the run, as far as checkpoints tell.
+    /// Time of all processes of the run, as far as checkpoints record it.
     #[serde(deserialize_with = "number")]
     pub seconds: f64,
-    /// Share of the time of training steps and observers that observers took, 0 to 1.
+    /// Fraction of step and observer time spent in observers, 0 to 1.
     #[serde(deserialize_with = "number")]
     pub observers_share: f64,
     /// Entries of the event log that could not be written.
@@ -49,7 +49,7 @@ pub struct RunResult {
     /// Processes that worked on the run; 1 if it was never interrupted.
     #[serde(default = "once")]
     pub attempts: u32,
-    /// The step at which the run ended, as the journal counts: `iterations` by another name.
+    /// Last step of the run, under the journal's name for it; equal to `iterations`.
     #[serde(default)]
     pub step: u64,
     /// Steps that were not applied, as their loss or gradient was not finite.
@@ -64,34 +64,33 @@ pub struct RunResult {
     /// BLAKE3 of `model.safetensors`, in hexadecimal.
     #[serde(default)]
     pub weights_blake3: Option<String>,
-    /// The epoch with the best answers to the validation set; `null` where an older program trained it.
+    /// The best epoch by validation metrics; `null` if an older version trained the run.
     #[serde(default)]
     pub best: Option<BestEpoch>,
-    /// Seconds since the epoch at which the first process began; `null` where it is not known.
+    /// Start of the first process, in seconds since 1970; `null` if unknown.
     #[serde(default)]
     pub started: Option<f64>,
-    /// Seconds since the epoch at which the run was finished; `null` where it is not known.
+    /// End of the run, in seconds since 1970; `null` if unknown.
     #[serde(default)]
     pub ended: Option<f64>,
 }
 
-/// The epoch after which the network was best: by accuracy on the validation set; of equal ones that with the smallest loss,
-/// of equal losses the first.
+/// The best epoch: highest accuracy on the validation set; among equals the smallest loss, then the first one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BestEpoch {
-    /// Whole epochs by its end.
+    /// Number of the epoch, from 1.
     pub epoch: u64,
     #[serde(deserialize_with = "number")]
     pub validation_loss: f64,
     #[serde(deserialize_with = "number")]
     pub validation_accuracy: f64,
-    /// The file with its weights, within the run's directory: `model.safetensors` where it was the last one.
+    /// File with its weights, in the run's directory; `model.safetensors` if it is the last epoch.
     pub weights: String,
     /// BLAKE3 of that file, in hexadecimal.
     pub weights_blake3: String,
 }
 
-/// Why a result cannot be read.
+/// Error from reading a result.
 #[derive(Debug, thiserror::Error)]
 pub enum ResultError {
     #[error("cannot read {}: {source}", path.display())]
@@ -115,7 +114,7 @@ impl Classify for ResultError {
     }
 }
 
-/// What every version says.
+/// The field that every version has.
 #[derive(Deserialize)]
 struct Versioned {
     version: u64,
@@ -125,19 +124,19 @@ impl RunResult {
     /// The version that this program writes.
     pub const VERSION: u32 = VERSION;
 
-    /// Writes the result so that a crash leaves it whole or leaves none.
+    /// Writes the result atomically: a crash leaves the whole file or none.
     pub fn write(&self, path: &Path) -> Result<(), WriteError> {
         self.write_on(&Disk::default(), path)
     }
 
-    /// As [`write`](RunResult::write), below a directory that is held.
+    /// As [`write`](RunResult::write), on `disk`.
     pub fn write_on(&self, disk: &Disk, path: &Path) -> Result<(), WriteError> {
         let bytes = self.encode().map_err(|error| WriteError { path: path.to_owned(), source: error.into() })?;
         durable::write_on(disk, path, &bytes)
     }
 
-    /// Reads a result back. Fields that this version does not know are passed over; those that older programs did not
-    /// write have the value of a run that was never interrupted.
+    /// Reads a result. Unknown fields are ignored; fields that older versions did not write get the values of a run
+    /// that was never interrupted.
     pub fn read(path: &Path) -> Result<RunResult, ResultError> {
         RunResult::parse(path, &read(path)?)
     }
@@ -170,7 +169,7 @@ fn read(path: &Path) -> Result<Vec<u8>, ResultError> {
     })
 }
 
-/// A number, or the `null` that stands for one that is not finite.
+/// A number; `null` becomes NaN.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
@@ -237,7 +236,7 @@ mod tests {
         assert!(read.train_loss.is_nan() && read.validation_loss.is_nan());
     }
 
-    /// A file of version 0.1.0 of the program.
+    /// A result written by version 0.1.0 of the program.
     const OLD: &str = r#"{
       "version": 1, "status": "finished", "epochs": 3, "iterations": 24, "train_loss": 0.5, "train_accuracy": 0.75,
       "validation_loss": 0.25, "validation_accuracy": 0.875, "best_validation_accuracy": 0.875, "seconds": 1.5,

@@ -1,4 +1,4 @@
-//! What damaged files do to the readers of records: nothing but a typed error.
+//! Damaged files given to the record readers: no panic, only typed errors.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::types::{Seed, WallTime};
 
 const POINTS: u64 = 100_000;
 
-/// What readers of text fall over.
+/// Tokens that commonly break text parsers.
 const TOKENS: &[&str] = &[
     "\0",
     "\n",
@@ -47,7 +47,7 @@ const TOKENS: &[&str] = &[
     " ",
 ];
 
-/// Damages `bytes` in one to four places, by nature of the seed's `point`.
+/// Damages `bytes` in one to four places; `point` selects the random stream.
 fn damaged(bytes: &[u8], point: u64) -> Vec<u8> {
     let mut stream = Stream::new(Seed(0), Purpose::Test, 0, point);
     let mut bytes = bytes.to_vec();
@@ -132,7 +132,7 @@ fn a_damaged_result_is_an_error_or_a_result() {
         match RunResult::parse(Path::new("result.json"), &damaged(whole, point)) {
             Ok(result) => {
                 read += 1;
-                // Now and then through the disk, which is slow.
+                // Only every 1000th result goes through the disk, which is slow.
                 if point % 1000 == 0 {
                     result.write(&path).unwrap();
                     let again = RunResult::read(&path).unwrap();
@@ -170,7 +170,7 @@ fn a_damaged_textfile_is_replaced_by_a_sound_one() {
     println!("proof: X textfile parser: {POINTS} points, 0 failures");
 }
 
-/// What is wrong with a text file, after the rules of `promtool check metrics` and the format's own.
+/// Violations in a text file of the rules of `promtool check metrics` and of the format itself.
 pub(super) fn lint(text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if !text.ends_with('\n') {
@@ -238,7 +238,7 @@ fn is_lower(word: &str) -> bool {
     !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase())
 }
 
-/// `{name="value",...}` with quotes, backslashes and newlines escaped.
+/// True for `{name="value",...}` with quotes, backslashes and newlines escaped.
 fn are_labels(text: &str) -> bool {
     let Some(mut rest) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) else { return false };
     let mut names = BTreeSet::new();

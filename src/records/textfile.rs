@@ -1,10 +1,11 @@
-//! Figures of a run for Prometheus: a file in its text format, for the textfile collector of node_exporter.
+//! Metrics of a run for Prometheus: a file in its text format, for the textfile collector of node_exporter.
 //!
-//! Exposition format 0.0.4: <https://prometheus.io/docs/instrumenting/exposition_formats/>. A run that fails leaves the
-//! time of the last success as the file has it, so an alert on its age works whatever happens to single runs.
+//! Exposition format 0.0.4: <https://prometheus.io/docs/instrumenting/exposition_formats/>. A failed run keeps the
+//! time of the last success from the earlier file, so an alert on its age works regardless of single runs.
 //!
-//! A collector reads all files of a directory together, and drops a series that two of them have. Each series carries the
-//! file's own name, which is the same every night and no other's: `schedule="trainer"` for `trainer.prom`.
+//! The collector reads all files of a directory together and drops a series that occurs in two of them. Each series
+//! therefore has a label with the file's name, which is unique and the same every night:
+//! `schedule="trainer"` for `trainer.prom`.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -17,11 +18,11 @@ use crate::exit::{Classify, Exit};
 use crate::files::{self, Dir};
 use crate::types::WallTime;
 
-/// Bytes of an earlier file that are looked at, at most.
+/// Maximum number of bytes read from an earlier file.
 const LONGEST: u64 = 1 << 20;
-/// The ending that the collector asks for. Temporaries end otherwise, so it never sees half a file.
+/// File extension that the collector requires. Temporary files have another one, so it never reads a partial file.
 const ENDING: &str = "prom";
-/// What tells the series of one file from those of another. Prometheus itself attaches `job` and `instance`.
+/// Label that separates the series of different files. Prometheus itself adds `job` and `instance`.
 const LABEL: &str = "schedule";
 
 const LAST_SUCCESS: &str = "trainer_last_success_timestamp_seconds";
@@ -29,17 +30,17 @@ const LAST_RUN: &str = "trainer_last_run_timestamp_seconds";
 const LAST_RUN_SUCCESS: &str = "trainer_last_run_success";
 const LAST_RUN_EXIT_CODE: &str = "trainer_last_run_exit_code";
 
-/// Where figures go.
+/// Output file for the metrics.
 #[derive(Clone, Debug)]
 pub struct Textfile {
     path: PathBuf,
-    /// The run's directory, and the name there, where the file is in it.
+    /// Descriptor of the run's directory and the file's name there, if the file is in it.
     held: Option<(Dir, OsString)>,
-    /// As they stand behind a name, braces included.
+    /// Label set as written after a metric name, braces included.
     labels: String,
 }
 
-/// Why a path is no place for figures.
+/// Rejected path for the metrics file.
 #[derive(Debug, thiserror::Error)]
 pub enum TextfileError {
     #[error(
@@ -64,15 +65,15 @@ impl Classify for TextfileError {
     }
 }
 
-/// What a run has come to so far, over all its processes but for `seconds`.
+/// Metrics of a run so far, over all its processes except for `seconds`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Figures {
     pub now: WallTime,
-    /// Of this process.
+    /// Run time of this process.
     pub seconds: f64,
-    /// When the run was finished, if that was not now.
+    /// Time at which the run was finished, if not now.
     pub succeeded: Option<WallTime>,
-    /// How the process ended; `None` while it trains, when what the file says of the last run that ended stays.
+    /// Exit code of the process; `None` during training, which keeps the values of the last ended run in the file.
     pub exit_code: Option<u8>,
     pub epochs: u64,
     pub steps: u64,
@@ -88,20 +89,21 @@ pub struct Figures {
     pub rollbacks: u64,
 }
 
-/// Checkpoints that were written, and those that could not be.
+/// Counters of written and failed checkpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Checkpoints {
-    /// Of the last one, from the first byte to the disk's word that it is safe.
+    /// Duration of the last one, from the first byte to the end of its sync.
     pub seconds: Option<f64>,
-    /// Of all.
+    /// Bytes of all checkpoints.
     pub bytes: u64,
     pub failures: u64,
-    /// When the last one was safe.
+    /// Time at which the last one was durable.
     pub last: Option<WallTime>,
 }
 
 impl Textfile {
-    /// Figures at `path`, which an option names. Its directory is there, or made when the run begins, as `is_made` says.
+    /// Checks the path given as an option. Its directory must exist, or the run must create it (`is_made` returns
+    /// true).
     pub fn new(path: &Path, is_made: impl Fn(&Path) -> bool) -> Result<Textfile, TextfileError> {
         let own = || path.to_owned();
         if path.extension().is_none_or(|ending| ending != ENDING) {
@@ -116,9 +118,9 @@ impl Textfile {
             }
             _ => {}
         }
-        // What stands there is replaced with every write.
+        // Every write replaces an existing file.
         match Dir::above(path).and_then(|(dir, name)| dir.has_own_file(name)) {
-            // Where the directory is still to be made, nothing stands there.
+            // Not found is fine: the run has yet to create the directory.
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(TextfileError::Foreign { path: own(), source });
             }
@@ -128,12 +130,13 @@ impl Textfile {
         Ok(Textfile { path: own(), held: None, labels: format!("{{{LABEL}=\"{}\"}}", escaped(&schedule)) })
     }
 
-    /// Figures within the run's directory go to that one, wherever it is moved.
+    /// Binds a path in the run's directory to its descriptor, so that the file follows the directory when that is
+    /// moved.
     pub fn hold(&mut self, run: &Dir) {
         self.held = run.name_in(&self.path).map(|name| (run.clone(), name));
     }
 
-    /// Replaces the file as a whole.
+    /// Replaces the whole file atomically.
     pub fn write(&self, figures: &Figures) -> Result<(), WriteError> {
         let text = |past| render(figures, &self.labels, past);
         match &self.held {
@@ -143,7 +146,7 @@ impl Textfile {
     }
 }
 
-/// What an earlier file says of runs that have ended. Whatever cannot be read of it is as if it were not there.
+/// Metrics of ended runs, from an earlier file. Unreadable values count as missing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Past {
     success: Option<f64>,
@@ -170,15 +173,15 @@ impl Past {
                 LAST_RUN_EXIT_CODE => &mut past.run_exit_code,
                 _ => continue,
             };
-            // Of several, which nobody should have written, the latest.
+            // Duplicates should not occur; the largest value wins.
             *place = Some(place.map_or(value, |known| known.max(value)));
         }
         past
     }
 }
 
-/// `name{schedule="..."} value`, or without a label, as earlier versions wrote it; nothing that we would not write. The
-/// file may have had another name then.
+/// Parses a sample `name{schedule="..."} value`, or one without a label, as earlier versions wrote it. Any label
+/// value is accepted, since the file may have been renamed. Samples that this program would not write are rejected.
 fn sample(line: &str) -> Option<(&str, f64)> {
     let (series, value) = line.rsplit_once(' ')?;
     let (name, labels) = match series.find('{') {
@@ -198,7 +201,7 @@ pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// Whether `text` could come from [`escaped`].
+/// True if `text` is possible output of [`escaped`].
 fn is_escaped(text: &str) -> bool {
     let mut chars = text.chars();
     while let Some(char) = chars.next() {
@@ -214,7 +217,7 @@ fn is_escaped(text: &str) -> bool {
     true
 }
 
-/// The whole file.
+/// Text of the whole file.
 pub(super) fn render(figures: &Figures, labels: &str, past: Past) -> String {
     let Figures { now, checkpoints, .. } = *figures;
     let count = |value: u64| Some(value as f64);
@@ -224,7 +227,7 @@ pub(super) fn render(figures: &Figures, labels: &str, past: Past) -> String {
             success: match (figures.succeeded, past.success) {
                 (_, past) if code != 0 => past,
                 (None, _) => Some(now.as_secs()),
-                // A run may have been finished since.
+                // Another run may have finished since then.
                 (Some(then), past) => Some(past.unwrap_or(0.0).max(then.as_secs())),
             },
             run: Some(now.as_secs()),
@@ -278,15 +281,15 @@ pub(super) fn render(figures: &Figures, labels: &str, past: Past) -> String {
     text.text
 }
 
-/// A file in the text format, as far as it is written.
+/// A file in the text format, under construction.
 struct Text<'a> {
     text: String,
-    /// Of every series.
+    /// Labels of every series.
     labels: &'a str,
 }
 
 impl Text<'_> {
-    /// A metric without a value is left out: a zero would be a claim.
+    /// Omits a metric without a value: a zero would be read as measured.
     fn gauge(&mut self, name: &str, help: &str, value: Option<f64>) {
         self.metric(name, "gauge", help, self.labels, value);
     }
@@ -303,7 +306,7 @@ impl Text<'_> {
     }
 
     fn metric(&mut self, name: &str, kind: &str, help: &str, labels: &str, value: Option<f64>) {
-        // Rust writes infinities in lower case, the format as Go does.
+        // The format writes infinities as Go does; Rust writes them in lower case.
         let value = match value {
             None => return,
             Some(f64::INFINITY) => "+Inf".to_owned(),
@@ -351,7 +354,7 @@ mod tests {
         Textfile::new(path, nothing_is_made).unwrap()
     }
 
-    /// Of the series with whatever label.
+    /// Value of the series `name` with any label.
     fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
         text.lines().find_map(|line| {
             let rest = line.strip_prefix(name)?;
@@ -417,7 +420,7 @@ mod tests {
         let textfile = textfile(&path);
         let read = || std::fs::read_to_string(&path).unwrap();
         textfile.write(&figures()).unwrap();
-        // The next run, while it trains: of runs that ended, what is known stays.
+        // The next run, during training: values of ended runs are kept.
         textfile.write(&Figures { now: at(1.8e9), exit_code: None, ..figures() }).unwrap();
         assert_eq!(value(&read(), LAST_RUN), Some("1700000000.25"));
         assert_eq!((value(&read(), LAST_RUN_SUCCESS), value(&read(), LAST_RUN_EXIT_CODE)), (Some("1"), Some("0")));
@@ -430,7 +433,7 @@ mod tests {
             assert_eq!(value(&text, LAST_RUN_EXIT_CODE), Some(exit_code.to_string().as_str()));
             assert_eq!(lint(&text), Vec::<String>::new());
         }
-        // A run that was finished before is no success of today, and none of before the last one.
+        // A run finished earlier counts with its own time, and never moves the last success back.
         for (then, want) in [(1.75e9, "1750000000"), (1.72e9, "1750000000")] {
             textfile.write(&Figures { now: at(1.95e9), succeeded: Some(at(then)), ..figures() }).unwrap();
             assert_eq!((value(&read(), LAST_SUCCESS), value(&read(), LAST_RUN)), (Some(want), Some("1950000000")));
@@ -525,7 +528,7 @@ mod tests {
             link.display()
         );
         assert_eq!((error.to_string(), error.exit()), (want, Exit::CantCreate));
-        // One that was planted later.
+        // A link planted after the check.
         let error = written.write(&Figures::default()).unwrap_err();
         assert_eq!(error.exit(), Exit::CantCreate);
         assert_eq!(link.read_link().unwrap(), Path::new("mine"));

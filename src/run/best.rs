@@ -1,4 +1,4 @@
-//! The weights after the best epoch, as a finished run leaves them.
+//! Weights file of the best epoch of a finished run.
 
 use super::RunError;
 use crate::records::BestEpoch;
@@ -7,7 +7,7 @@ use crate::train::TrainState;
 use crate::weights;
 
 /// Writes the weights after the best epoch, unless they are those of the last one, whose file has the checksum
-/// `last_blake3`. None where no best epoch is known.
+/// `last_blake3`. `None` if no best epoch is known.
 pub(super) fn save(dir: &RunDir, state: &TrainState, last_blake3: &str) -> Result<Option<BestEpoch>, RunError> {
     let of = |weights: &str, weights_blake3: String| {
         state.position.best.map(|best| BestEpoch {
@@ -23,7 +23,7 @@ pub(super) fn save(dir: &RunDir, state: &TrainState, last_blake3: &str) -> Resul
             Ok(of(BEST, weights::save_on(dir.disk(), &dir.best_weights(), best)?))
         }
         _ => {
-            // A run that has gone on may have one of before.
+            // A continued run may have an older file.
             dir.remove_best_weights()?;
             Ok(of(WEIGHTS, last_blake3.to_owned()))
         }

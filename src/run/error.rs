@@ -1,4 +1,4 @@
-//! Why a run did not finish: whatever its parts say.
+//! Error type of a run, which wraps the errors of its parts.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ use crate::run_name::{TemplateError, WithinError};
 use crate::train::FitError;
 use crate::weights::WeightsError;
 
-/// Why a run did not finish.
+/// Error that ended a run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("no log directory is given: say where the run goes with --logdir, such as --logdir logs/fit")]

@@ -1,4 +1,4 @@
-//! A run that is trained, rolled back where it diverges, and trained on, to its end.
+//! Training of one run to its end, with rollbacks after divergence.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -26,14 +26,14 @@ use crate::session::Session;
 use crate::train::{self, Fit, FitError, OnNonFinite, Outcome, Progress};
 use crate::types::{Clock, Run, Step, WallTime};
 use crate::weights;
-/// Rollbacks of one run: what comes back after them will come back again.
+/// Maximum rollbacks of a run: a divergence after that many would only recur.
 const ROLLBACKS: u32 = 5;
 
-/// All that does not change while a run is trained, rolled back and trained again.
+/// Inputs of a run that stay the same across rollbacks.
 pub(super) struct Job<'a> {
     pub resolved: &'a Resolved,
     pub dir: &'a RunDir,
-    /// What this start has made, until the run has its configuration.
+    /// Directories created by this start, removed on an error before the configuration is written.
     pub footprint: &'a Footprint,
     pub store: &'a Store,
     pub dataset: &'a Dataset,
@@ -66,7 +66,7 @@ impl Job<'_> {
         let mut went_back_before = None;
         let trained = loop {
             let (trained, ledger) = self.attempt(&mut point, progress, requests)?;
-            // Whatever it was that failed: where the directory is gone nothing of it is told in another one.
+            // A lost directory takes precedence over any other error: nothing is written to one that replaced it.
             if let (Err(_), Err(lost)) = (&trained, dir.check_held()) {
                 return Err(RunDirError::from(lost).into());
             }
@@ -78,9 +78,10 @@ impl Job<'_> {
                 }
                 trained => break trained.map(|outcome| (outcome, ledger)).map_err(RunError::from),
             };
-            // The step that shows it is left out in any case.
+            // The step that revealed the divergence is always skipped.
             let mut first = diverged.fine_until.min(diverged.iterations.saturating_sub(1)) + 1;
-            // A loss is of the weights before its step: where the last fine one was so twice, what came of its step is not.
+            // A loss belongs to the weights before its step. If the same step was twice the last one with a good
+            // loss, its own update is bad and is skipped, too.
             if went_back_before == Some(first) {
                 first = first.saturating_sub(1).max(1);
             }
@@ -99,13 +100,13 @@ impl Job<'_> {
                 diverged.iterations
             );
         };
-        // One that was moved takes what is left, and is then named in the error.
+        // A moved directory still receives the final files; then the error names it.
         let moved = match dir.check_held() {
             Err(lost) if !lost.is_owned() => return Err(RunDirError::from(lost).into()),
             held => held.map_err(RunDirError::from),
         };
         let trained = trained.and_then(|(outcome, ledger)| {
-            self.dataset.check()?; // without checkpoints nobody has asked
+            self.dataset.check()?; // not checked before if checkpoints are off
             let blake3 = weights::save_on(dir.disk(), &dir.weights(), &point.state.parameters)?;
             let best = best::save(dir, &point.state, &blake3)?;
             Ok((outcome, ledger, blake3, best))
@@ -140,7 +141,7 @@ impl Job<'_> {
         })
     }
 
-    /// Trains from `point` as far as it goes, and says what has been counted by then.
+    /// Trains from `point` to the end, a stop or an error, and returns the counters at that time.
     fn attempt(
         &self,
         point: &mut Point,
@@ -152,12 +153,12 @@ impl Job<'_> {
         let position = point.state.position;
         let epoch = Step::new(position.epoch).unwrap_or(Step::MAX);
         dir.go_on_at(epoch)?;
-        // A state that nobody has looked at shows its last step again.
+        // If observers have not seen the last step, it is logged again.
         let next = if position.unseen { position.iterations } else { position.iterations + 1 };
         let files = LogDir::within(dir.held().clone(), Origin::here())
             .starting_at(Run::Train, epoch)
             .starting_at(Run::Validation, epoch)
-            // Never 0, at which HParams's settings stand in the same directory: they would be void, too.
+            // Never 0: the HParams settings in the same directory have step 0 and would be discarded, too.
             .starting_at(Run::Steps, Step::new(next).unwrap_or(Step::MAX))
             .placing(Run::Steps, dir.dir_of(Run::Steps));
         let files = if config.trigger(Observed::Projector).is_never() { files } else { files.showing_snapshots() };
@@ -220,7 +221,7 @@ impl Job<'_> {
         }
         let mut ledger = point.ledger.clone();
         ledger.seconds += self.started.elapsed().as_secs_f64();
-        // The log is closed whether training went to its end or not: what was seen so far is worth keeping.
+        // The log is closed in every case: points up to a failure are worth keeping.
         let closed = log.close();
         notes.borrow_mut().lost_entries(closed.lost_entries);
         ledger.lost_entries += closed.lost_entries;

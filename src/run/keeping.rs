@@ -1,4 +1,4 @@
-//! Checkpoints of a run: when one is due, what its manifest says, and which are kept.
+//! Checkpoints of a run: schedule, metadata in the manifest, and retention.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,22 +21,22 @@ use crate::run_dir::{LostDir, RunDir};
 use crate::train::{Keeper, Position, Snapshot};
 use crate::types::Step;
 
-/// Between tries to write a checkpoint: a disk may be full for a moment. Short enough for the seconds that a container
-/// has between being told to end and being ended.
+/// Delays before each retry of a checkpoint: a disk may be full for a moment. Short enough for the few seconds that a
+/// container has between the request to stop and its kill.
 const WAITS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 
-/// Between looks at the run's directory, to see whether it is still there.
+/// Interval between checks that the run's directory still exists.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// What a checkpoint says besides its files: all of it that the tensors do not hold.
+/// Checkpoint metadata: all state that is not in the tensor files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Facts {
-    /// The settings that make the run what it is, as typed.
+    /// The settings that must not change within a run, as typed.
     pub settings: BTreeMap<String, String>,
     pub dataset: DatasetFact,
-    /// What it was computed on: another device gives other bits.
+    /// Kind of device: on another one, results differ in their bits.
     pub device: String,
-    /// Epochs done, and what the last one came to where the checkpoint is of its end.
+    /// Whole epochs. If the checkpoint is from the end of an epoch, the next two fields are that epoch's metrics.
     pub epoch: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_accuracy: Option<f64>,
@@ -47,23 +47,23 @@ pub(super) struct Facts {
     pub ledger: Ledger,
 }
 
-/// The data set that a run learns.
+/// Identity of a run's data set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DatasetFact {
     pub name: String,
-    /// Of every pixel and label.
+    /// Hash of every pixel and label.
     pub blake3: String,
 }
 
-/// What is counted over all processes of a run.
+/// Counters over all processes of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Ledger {
     /// Processes that trained, this one included.
     pub attempts: u32,
-    /// When the first of them began, in seconds since 1970.
+    /// Start of the first process, in seconds since 1970.
     pub started: Option<f64>,
     pub rollbacks: u32,
-    /// Steps that are left out since a rollback.
+    /// Steps skipped because of rollbacks.
     pub left_out: BTreeSet<u64>,
     pub seconds: f64,
     pub lost_entries: u64,
@@ -77,37 +77,37 @@ impl Facts {
     }
 }
 
-/// The checkpoints of a run that is under way.
+/// Checkpoint writer of a run in training.
 pub(super) struct Keeping<'a> {
     pub dir: &'a RunDir,
     pub store: &'a Store,
     pub cadence: Cadence,
     pub retention: Retention,
-    /// Whether the curves over steps are wanted, and with them what watching cost.
+    /// True if per-step curves are logged, and with them the share of time that observers took.
     pub shows_share: bool,
-    /// The epochs that the run is to have.
+    /// Total epochs of the run.
     pub epochs: u64,
     pub settings: BTreeMap<String, String>,
     pub dataset: DatasetFact,
-    /// What is learned, which must still be what `dataset` says.
+    /// The loaded data set, which must still match `dataset`.
     pub learned: &'a Dataset,
     pub device: String,
-    /// As it was when this process began.
+    /// Counters at the start of this process.
     pub ledger: Ledger,
     pub started: Instant,
     /// The weights of a warm start.
     pub initial: Option<&'a Tensor>,
     pub latest: Instant,
-    /// When the directory was last looked at.
+    /// Time of the last check of the directory.
     pub looked: Instant,
     pub notes: &'a RefCell<Notes>,
-    /// Raised where somebody asks for a checkpoint that the cadence does not have.
+    /// Set to request a checkpoint outside the cadence.
     pub requested: &'a AtomicBool,
-    /// The checkpoint that is due answers such a request.
+    /// True if the checkpoint that is due serves such a request.
     pub answers: bool,
 }
 
-/// A snapshot that could not be kept.
+/// Error from saving a snapshot.
 #[derive(Debug, thiserror::Error)]
 enum KeepError {
     #[error("{source}")]
@@ -138,7 +138,7 @@ impl Keeper<Log> for Keeping<'_> {
         self.answers = requested && self.cadence != Cadence::Off;
         if epoch_ended || self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
-            // Then it is the end: what can be kept is kept now.
+            // A lost directory ends the run: a last checkpoint is attempted now.
             if self.dir.check_held().is_err() {
                 return true;
             }
@@ -151,10 +151,10 @@ impl Keeper<Log> for Keeping<'_> {
             Cadence::Off => false,
             _ if requested => true,
             _ if epoch_ended && position.epoch >= self.epochs => true,
-            // What is best shows at the end of an epoch alone.
+            // The best epoch is known only at the end of an epoch.
             _ if epoch_ended && self.retention.best.is_some() => true,
             Cadence::Epochs(n) => epoch_ended && position.epoch.is_multiple_of(n.get()),
-            // At the end of an epoch the same step comes twice: what counts is after the look.
+            // For the last step of an epoch this is checked after the evaluation, so that the checkpoint includes it.
             Cadence::Steps(n) => position.iterations.is_multiple_of(n.get()),
             Cadence::Minutes(n) => self.latest.elapsed().as_secs() / 60 >= n.get(),
         }
@@ -162,7 +162,7 @@ impl Keeper<Log> for Keeping<'_> {
 
     fn keep(&mut self, snapshot: Snapshot<'_>, log: &mut Log) -> Result<(), Box<dyn Classify + Send + Sync>> {
         let lost = |source| -> Box<dyn Classify + Send + Sync> { Box::new(KeepError::Lost { source }) };
-        // One that was moved takes what is there to be kept.
+        // A directory that was moved, and is still owned, gets the checkpoint before the error is returned.
         let held = match self.dir.check_held() {
             Err(source) if self.cadence == Cadence::Off || !source.is_owned() => return Err(lost(source)),
             held => held.map_err(lost),
@@ -173,11 +173,11 @@ impl Keeper<Log> for Keeping<'_> {
         let began = Instant::now();
         self.learned.check().map_err(|source| Box::new(KeepError::Data { source }) as _)?;
         let position = snapshot.state.position;
-        // Before the last checkpoint, or a process that goes on from it, and has no step to do, would say it again.
+        // Logged before the last checkpoint: a process that resumes it with no steps left would log the share again.
         if self.shows_share && position.samples == 0 && position.epoch >= self.epochs {
             log.push_share(position.iterations, position.totals.seconds.observers_share());
         }
-        // The log goes to the disk while the state does.
+        // The event log is synced in parallel with the checkpoint.
         log.begin_to_secure();
         self.notes.borrow_mut().secure();
         let step = position.iterations;
@@ -185,7 +185,7 @@ impl Keeper<Log> for Keeping<'_> {
         let files = state_files::files(&snapshot, self.initial)
             .inspect_err(|_| log.secure(log_step))
             .map_err(|source| Box::new(KeepError::State { step, source }) as _)?;
-        // First the curves, then the state that goes on after them: no checkpoint may be newer than its log.
+        // Curves are synced before the state that follows them: no checkpoint may be newer than its log.
         let mut secured = false;
         let lost_dir = || self.dir.check_held().err().filter(|lost| !lost.is_owned());
         let facts = || {
@@ -212,7 +212,7 @@ impl Keeper<Log> for Keeping<'_> {
                 return Err(Box::new(KeepError::Store { source }));
             }
         };
-        // One too many is no reason to stop.
+        // A superfluous checkpoint is no reason to stop.
         if let Err(error) = self.store.retain(&self.retention) {
             tracing::warn!("{error}");
         }
@@ -245,7 +245,7 @@ impl Keeping<'_> {
         serde_json::from_value(serde_json::to_value(facts)?)
     }
 
-    /// What has been counted up to now.
+    /// Counters up to now.
     fn ledger_now(&self, log: &Log) -> Ledger {
         let mut ledger = self.ledger.clone();
         ledger.seconds += self.started.elapsed().as_secs_f64();
@@ -255,7 +255,7 @@ impl Keeping<'_> {
     }
 }
 
-/// Which checkpoints `config` wants to keep.
+/// Retention policy from `config`.
 pub(super) fn retention(config: &Config) -> Retention {
     let best = match config.keep_best {
         KeepBest::None => None,

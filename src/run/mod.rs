@@ -1,4 +1,4 @@
-//! Assembly: a configuration becomes a data set, a network, observers and an event log, and is trained.
+//! Training of a run: builds the data set, network, observers and event log from a configuration, and trains.
 
 mod best;
 mod error;
@@ -43,32 +43,32 @@ pub use profile::ProfileError;
 pub use standing::{Already, StandingError};
 pub use state_files::StateError;
 
-/// Where a run begins.
+/// Starting point of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// Where the directory's newest checkpoint is, or at the beginning.
+    /// The directory's newest checkpoint, or step 0 without one.
     #[default]
     Resume,
-    /// At the beginning; what is in the directory is removed.
+    /// Step 0; an existing run in the directory is removed.
     Fresh,
-    /// Where the newest checkpoint of the run in this directory is; from the second start on, as [`Start::Resume`].
+    /// The newest checkpoint of the run in this directory; from the second start on, as [`Start::Resume`].
     Fork(PathBuf),
 }
 
-/// Requests from outside to a run that is under way, raised by whoever handles signals.
+/// Requests to a run in training, set by signal handlers.
 #[derive(Clone, Debug, Default)]
 pub struct Requests {
-    /// 0, until a signal of this number asks to end, with a checkpoint, after the step in hand.
+    /// Number of the signal that requests an end after the current step, with a checkpoint; 0 before.
     pub stop: Arc<AtomicUsize>,
-    /// Asks for a checkpoint after the step in hand; lowered when it is seen.
+    /// Requests a checkpoint after the current step; cleared when taken.
     pub checkpoint: Arc<AtomicBool>,
 }
 
-/// How a command ended that asked for a trained network.
+/// Result of a training command.
 #[derive(Debug)]
 pub enum Ended {
     Finished(Finished),
-    /// It was there already.
+    /// The run was already finished.
     Already(Already),
 }
 
@@ -76,20 +76,21 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Finished {
     pub outcome: Outcome,
-    /// The best epoch, and the file with its weights.
+    /// The best epoch and the file with its weights.
     pub best: Option<BestEpoch>,
     pub logdir: PathBuf,
-    /// Steps at which pictures were written.
+    /// Steps at which images were written.
     pub image_steps: u64,
     /// Entries of the event log that could not be written.
     pub lost_entries: u64,
     /// Bytes of the event log, by kind.
     pub log_bytes: Tally,
-    /// Of all processes that worked at it, from the first look at the directory to the last byte.
+    /// Run time of all processes of the run, from the first access to the directory to the last write.
     pub seconds: f64,
 }
 
-/// Trains as `resolved` says, in the directory `logdir` (see [`place()`]), and heeds `requests` on the way.
+/// Trains with the configuration `resolved` in the directory `logdir` (see [`place()`]), and serves `requests`
+/// meanwhile.
 pub fn run(
     logdir: &Path,
     resolved: &Resolved,
@@ -98,7 +99,7 @@ pub fn run(
     requests: &Requests,
 ) -> Result<Ended, RunError> {
     let started = Instant::now();
-    // Training has threads of its own; OpenMP's, where they cannot be had, end the process without a word.
+    // Training has threads of its own. OpenMP ends the process without a message if it cannot create threads.
     tch::set_num_threads(1);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let textfile = resolved.config.metrics_textfile.as_deref();
@@ -112,7 +113,7 @@ pub fn run(
     match &ended {
         Ok(Ended::Finished(_)) => notes.end(records::Status::Finished, None, 0),
         Ok(Ended::Already(already)) => notes.already(already),
-        // The figures are its owner's.
+        // The metrics file belongs to the process that uses the directory.
         Err(RunError::Dir(RunDirError::InUse { .. })) => {}
         Err(error @ RunError::Dir(RunDirError::Lost(lost))) => {
             if !lost.is_owned() {
@@ -146,9 +147,9 @@ fn run_in(
     started: Instant,
 ) -> Result<Ended, RunError> {
     let config = &resolved.config;
-    // Before data is read: whoever asks for what is there, or for what cannot be, is told at once.
+    // Checked before data is read: a finished run or an unusable directory is reported at once.
     if let Err(error) = run_dir::check(logdir) {
-        // What is finished can be said of a run where nothing can be written, too.
+        // A finished run can be reported from a read-only directory, too.
         let is_read_only = matches!(error, RunDirError::NotWritable { .. }) && *start != Start::Fresh;
         let finished = if is_read_only { standing::finished(logdir, resolved).ok().flatten() } else { None };
         return finished.map(Ended::Already).ok_or(error.into());
@@ -157,7 +158,8 @@ fn run_in(
     if *start != Start::Fresh
         && let Some(already) = standing::finished(logdir, resolved)?
     {
-        // The process that finished it may have been killed before it said so, or have failed after it was true.
+        // The process that finished the run may have been killed before it wrote the end, or have failed after the
+        // result.
         if notes::lacks_end(&logdir.join(JOURNAL))
             && let Ok(dir) = RunDir::open(logdir)
         {
@@ -180,7 +182,7 @@ fn run_in(
     if *start != Start::Fresh
         && let Some(already) = standing::finished(logdir, resolved)?
     {
-        return Ok(Ended::Already(already)); // another process has finished it since the first look
+        return Ok(Ended::Already(already)); // finished by another process since the first check
     }
     store.sweep()?;
     let job = Job {
@@ -216,7 +218,7 @@ fn limited(split: Split, limit: Option<usize>, what: &str) -> Split {
     split.limited(limit)
 }
 
-/// The device that is meant, if it is there.
+/// The chosen device, if available.
 pub fn device(choice: DeviceChoice) -> Result<Device, RunError> {
     let found = if tch::Cuda::is_available() { usize::try_from(tch::Cuda::device_count()).unwrap_or(0) } else { 0 };
     match choice {
@@ -227,12 +229,12 @@ pub fn device(choice: DeviceChoice) -> Result<Device, RunError> {
     }
 }
 
-/// What the process may use: affinity and the container's CPU quota count.
+/// Threads available to the process, limited by CPU affinity and the container's CPU quota.
 fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// What decides the bits.
+/// Kind of device, which determines the results to the bit.
 fn device_kind(device: Device) -> String {
     match device {
         Device::Cpu => "cpu".to_owned(),

@@ -1,4 +1,4 @@
-//! What a run tells programs while it trains: lines of its journal, figures for Prometheus.
+//! Records written during training: lines of the journal, metrics for Prometheus.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::run_dir::JOURNAL;
 use crate::train::{EpochReport, Metrics, Position, Progress, Skip};
 use crate::types::{Clock, WallTime};
 
-/// The journal once there is one, and the textfile where one is wanted. What cannot be written does not stop training.
+/// The journal, once open, and the optional metrics file. Write errors do not stop training.
 pub(super) struct Notes {
     clock: Arc<dyn Clock>,
     began: Instant,
@@ -33,7 +33,7 @@ impl Notes {
         Notes { clock, began: Instant::now(), learning_rate, journal: None, textfile, figures, last: None }
     }
 
-    /// Opens the journal of the run in `dir`, and says which process of the run this is, from 1.
+    /// Opens the journal of the run in `dir` and returns this process's number in the run, from 1.
     pub fn open(&mut self, dir: &Dir, at_least: u32) -> Result<u32, JournalError> {
         let next = Journal::next_attempt(&dir.path().join(JOURNAL)).unwrap_or_else(|error| {
             tracing::warn!("{error}");
@@ -80,7 +80,7 @@ impl Notes {
         self.tell(None);
     }
 
-    /// Brings the lines so far to the disk: before a checkpoint that goes on after them is published.
+    /// Syncs the lines so far, before a checkpoint that follows them is published.
     pub fn secure(&mut self) {
         if let Some(journal) = &mut self.journal {
             journal.sync();
@@ -110,22 +110,22 @@ impl Notes {
         self.figures.rollbacks += 1;
     }
 
-    /// Entries of the event log that were lost in this process.
+    /// Sets the number of event log entries lost by this process.
     pub fn lost_entries(&mut self, entries: u64) {
         self.figures.event_write_errors = entries;
     }
 
-    /// Where a process is that ends between two of its notes.
+    /// Sets the position of a process that ends between two records.
     pub fn at(&mut self, step: u64, epoch: u64) {
         (self.figures.steps, self.figures.epochs) = (step, epoch);
     }
 
-    /// The journal may be another process's by now: nothing more is written to it.
+    /// Stops writing to the journal, which may belong to another process by now.
     pub fn leave(&mut self) {
         self.journal = None;
     }
 
-    /// The last line.
+    /// Writes the last line and the final metrics.
     pub fn end(&mut self, status: Status, error: Option<String>, exit_code: u8) {
         let objective = Objective::validation_accuracy(self.last.map_or(f64::NAN, |report| report.validation.accuracy));
         let (step, epoch) = (self.figures.steps, self.figures.epochs);
@@ -134,9 +134,9 @@ impl Notes {
         self.tell(Some(exit_code));
     }
 
-    /// The last line of a process that finished the run and did not come to write it.
+    /// Writes the last line for a process that finished the run but ended before writing it.
     pub fn end_of_another(&mut self, dir: &Dir, already: &Already) {
-        // Whoever had the lock may have written it meanwhile.
+        // The previous owner of the lock may have written it meanwhile.
         if !lacks_end(&dir.path().join(JOURNAL)) {
             return;
         }
@@ -150,7 +150,7 @@ impl Notes {
         self.secure();
     }
 
-    /// The figures of a run that was finished before.
+    /// Writes the metrics of a run that was already finished.
     pub fn already(&mut self, already: &Already) {
         self.at(already.iterations.unwrap_or(0), already.epochs.unwrap_or(0));
         self.figures.validation_accuracy = already.validation_accuracy;
@@ -192,7 +192,7 @@ impl Notes {
     }
 }
 
-/// Whether the journal of a finished run says something else than that it is finished, or nothing.
+/// True if the journal can be read and does not say that the run is finished.
 pub(super) fn lacks_end(path: &Path) -> bool {
     let Ok(reading) = Journal::read(path) else { return false };
     let newest = latest(&reading.lines);
@@ -200,7 +200,7 @@ pub(super) fn lacks_end(path: &Path) -> bool {
     !newest.iter().any(is_end)
 }
 
-/// Notes what the loop tells, and passes it on.
+/// Records the progress of the training loop and passes it to the console.
 pub(super) struct Noting<'a> {
     pub notes: &'a RefCell<Notes>,
     pub profile: &'a Profile,

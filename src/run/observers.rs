@@ -1,4 +1,4 @@
-//! Which observers a configuration asks for, each with its trigger.
+//! Construction of the observers that a configuration enables, each with its trigger.
 
 use std::path::Path;
 
@@ -13,13 +13,13 @@ use crate::observe::{
 };
 use crate::train::{Observer, Watch};
 
-/// Probe images whose feature maps are shown, at most: a layer has one picture for each, and each is a large one.
+/// Maximum number of probe images for feature maps: each layer draws one large image for each.
 const FEATURE_MAP_PROBES: usize = 3;
 
-/// Probe images that every method explains, at most: nine methods cost what a hundred passes do.
+/// Maximum number of probe images for explanations: nine methods cost as much as a hundred passes.
 const EXPLANATION_PROBES: usize = 3;
 
-/// The observers that look at least once, in the order of the table.
+/// The observers that run at least once, in the order of [`OBSERVERS`].
 pub(super) fn watches(resolved: &Resolved, device: Device, threads: usize) -> Vec<Watch<Findings>> {
     let config = &resolved.config;
     let space = FeatureSpace::new(config.probe_seed);
@@ -85,7 +85,7 @@ fn configuration(resolved: &Resolved) -> Table<3> {
     Table { headings: ["setting", "value", "from"], rows: resolved.values().map(row).collect() }
 }
 
-/// What somebody needs to know to run this again.
+/// Environment details for reproducing the run.
 fn environment(device: Device, threads: usize) -> Table<2> {
     let rows = [
         ("trainer", format!("{} ({})", env!("CARGO_PKG_VERSION"), env!("TRAINER_REVISION"))),

@@ -1,5 +1,5 @@
-//! The directory in which a run is to begin: named, refused where no run may lie, and new where each start is a run of its
-//! own.
+//! Directory of a new run: expands its name, refuses nested runs, and creates a new directory if each start is a run
+//! of its own.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::nesting::{self, Both};
 use crate::run_dir::{self, LOCK, RunDirError};
 use crate::types::Clock;
 
-/// A run's directory. Where it was made for this start alone, it goes with the place while it is empty.
+/// A run's directory. If it was created for this start alone, it is removed on drop while it is empty.
 #[derive(Debug)]
 pub struct Place {
     path: PathBuf,
@@ -30,9 +30,9 @@ impl Drop for Place {
     }
 }
 
-/// The directory of the run that `resolved` describes, if it is started now.
+/// The directory of the run that `resolved` describes, for a start at the current time.
 ///
-/// Nothing is written, but where the name has the time of day: then the directory is made at once, so that two starts
+/// Nothing is written unless the name contains the time of day: then the directory is created at once, so two starts
 /// never share one.
 pub fn place(resolved: &Resolved, clock: &dyn Clock) -> Result<Place, RunError> {
     let config = &resolved.config;
@@ -77,7 +77,7 @@ fn refuse_nesting(path: &Path) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Directories that a start makes, to be taken away again where nothing comes of it.
+/// Directories that a start creates, to be removed if it fails.
 #[derive(Debug)]
 pub(super) struct Footprint {
     /// The innermost first.
@@ -86,7 +86,7 @@ pub(super) struct Footprint {
 }
 
 impl Footprint {
-    /// Of a start in `logdir` that has made nothing yet.
+    /// Records the missing directories of a start in `logdir`, before any is created.
     pub fn before(logdir: &Path) -> Footprint {
         let is_missing = |path: &PathBuf| !path.as_os_str().is_empty() && path.symlink_metadata().is_err();
         let own = run_dir::own_names().filter(|name| *name != LOCK).map(|name| logdir.join(name));
@@ -100,7 +100,7 @@ impl Footprint {
         self
     }
 
-    /// Takes away what has been made since. The lock must be held: nobody else is at work here then.
+    /// Removes the directories created since. The lock must be held, so no other process works here.
     pub fn erase(&self) {
         let (own, above): (Vec<_>, Vec<_>) = self.dirs.iter().partition(|dir| self.is_beside_lock(dir));
         own.iter().for_each(|dir| remove(dir));
@@ -119,7 +119,7 @@ impl Footprint {
     }
 }
 
-/// Removes an empty directory. One with something in it is not ours to remove, nor is what is no directory.
+/// Removes an empty directory. Anything else stays.
 fn remove(dir: &Path) {
     let _ = std::fs::remove_dir(dir);
 }

@@ -1,4 +1,4 @@
-//! The point at which training goes on: a state, what observers remember of it, and what was counted up to it.
+//! Starting point of a training process: the training state, the observers' state and the counters up to it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,34 +18,34 @@ use crate::run_dir::{self, CHECKPOINTS};
 use crate::saved::SavedRun;
 use crate::train::{Memories, TrainState};
 
-/// The settings that say which layers a network has.
+/// Settings that determine the layers of a network.
 const NETWORK: [&str; 3] = ["conv-filters", "kernel-size", "dense-units"];
 
-/// Where training goes on.
+/// State from which training continues.
 pub(super) struct Point {
     pub state: TrainState,
     pub memories: Memories,
     pub ledger: Ledger,
     pub dataset: DatasetFact,
-    /// The weights of a warm start: the seed does not say them.
+    /// The weights of a warm start, which the seed does not determine.
     pub initial: Option<Tensor>,
     pub shows_start: ShowsStart,
 }
 
-/// Whether observers are shown a beginning before training goes on, and which. A state without a step shows itself.
+/// Initial state to pass to observers before training continues. At step 0 the training loop passes it itself.
 pub(super) enum ShowsStart {
     No,
-    /// The state itself: a fork's log begins there.
+    /// The state itself: a fork's log begins with it.
     AsIs,
-    /// The state before the first step: in the first epoch its points share their step with what is voided.
+    /// The state before the first step. A resume in the first epoch discards logged points from epoch 0 on, and with
+    /// them the initial ones.
     Of(Box<TrainState>),
 }
 
-/// The point at which `job` goes on: the newest checkpoint in its directory, that of the run it is forked from, or the
-/// beginning.
+/// Starting point of `job`: the newest checkpoint in its directory, that of the forked run, or step 0.
 pub(super) fn of(job: &Job<'_>, start: &Start) -> Result<Point, RunError> {
     let dataset = DatasetFact { name: job.dataset.name.clone(), blake3: job.dataset.blake3() };
-    // Whatever is wrong with it is found before anything of the old run is removed.
+    // Errors are found before anything of the old run is removed.
     if *start == Start::Fresh {
         return beginning(job, dataset);
     }
@@ -67,7 +67,7 @@ pub(super) fn of(job: &Job<'_>, start: &Start) -> Result<Point, RunError> {
     }
 }
 
-/// The point at which `job` goes on after its steps from number `first` on have ruined it: before them.
+/// Starting point of `job` before step `first`, after the steps from `first` on have diverged.
 pub(super) fn before(job: &Job<'_>, first: u64, dataset: DatasetFact) -> Result<Point, RunError> {
     job.store.discard_after(first.saturating_sub(1))?;
     match standing::newest(job.store, &job.dir.checkpoints())? {
@@ -124,11 +124,12 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, Run
     let mut position = facts.position;
     let mut state = fresh_state(job);
     if facts.dataset != dataset || changed(&["limit-validation"]) {
-        // Of other images.
+        // The best values belong to other images.
         position.best_validation_accuracy = 0.0;
         position.best = None;
     }
-    // Another optimizer has another memory; other images, or another order, have no place to go on from within an epoch.
+    // Another optimizer has other state. With other images or another order, a position within an epoch is
+    // meaningless.
     let same_rule = !changed(&["optimizer"]);
     let same_order = facts.dataset == dataset && !changed(&["seed", "batch-size", "limit-train"]);
     if !same_order {
@@ -148,7 +149,7 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, Run
     Ok(Point { state, memories, ledger, dataset, initial: None, shows_start: ShowsStart::AsIs })
 }
 
-/// Before its files are read: those of another network may have any length.
+/// Checked before the files are read: those of another network may have any length.
 fn refuse_other_layers(job: &Job<'_>, from: &Path, settings: &BTreeMap<String, String>) -> Result<(), StandingError> {
     let mut differences = job.resolved.differences(settings);
     differences.retain(|difference| NETWORK.contains(&difference.what.as_str()));
@@ -171,7 +172,8 @@ fn fresh_state(job: &Job<'_>) -> TrainState {
     TrainState::initialise(job.network, config.rule(), config.seed, job.device)
 }
 
-/// Gives `state` the weights of another run, where the configuration says so, and says which they are.
+/// Copies the weights of another run into `state` if the configuration asks for it, logs that run and returns the
+/// weights.
 fn warm_start(job: &Job<'_>, state: &TrainState) -> Result<Option<Tensor>, RunError> {
     let config = &job.resolved.config;
     let saved = match &config.warm_start {
@@ -201,7 +203,7 @@ fn warm_start(job: &Job<'_>, state: &TrainState) -> Result<Option<Tensor>, RunEr
     Ok(Some(state.parameters.flat().copy()))
 }
 
-/// The network of the run in `dir`, if `state` can begin with its weights.
+/// Loads the network of the run in `dir`; an error if its layers differ from those of `state`.
 fn open(dir: &Path, job: &Job<'_>, state: &TrainState) -> Result<SavedRun, StandingError> {
     let refused = |exit: Exit, reason: String| StandingError::WarmStart { path: dir.to_owned(), exit, reason };
     let saved = SavedRun::open(dir, job.device).map_err(|error| refused(error.exit(), error.to_string()))?;

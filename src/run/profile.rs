@@ -1,4 +1,4 @@
-//! `--profile`: where the time of a few steps went, in a file for Perfetto and Chrome.
+//! `--profile`: time spans of a few training steps, in a file for Perfetto and Chrome.
 
 use std::cell::{Cell, OnceCell};
 use std::ffi::OsString;
@@ -11,16 +11,17 @@ use crate::files::{self, Dir};
 use crate::run_dir;
 use crate::trace::{self, Trace};
 
-/// A trace, and where it goes; or neither.
+/// A trace and its output path, or neither.
 pub(super) struct Profile {
     path: Option<PathBuf>,
     trace: Trace,
     is_written: Cell<bool>,
-    /// The run's directory, where the file goes there: it goes to that one, wherever it is moved.
+    /// Descriptor of the run's directory and the file's name there, if the file is in it: the file follows the
+    /// directory when that is moved.
     held: OnceCell<(Dir, OsString)>,
 }
 
-/// Why a path is no place for a profile.
+/// Rejected path for a profile.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     #[error("profile {}: there is no directory {}; create it first", path.display(), dir.display())]
@@ -51,15 +52,16 @@ impl Classify for ProfileError {
 }
 
 impl Profile {
-    /// One that is to be written to `path`, which may lie in the run's directory `logdir` before there is one, and is not
-    /// where `figures` go. Looks whether that can be, and writes nothing.
+    /// Checks that a profile can be written to
+    /// `path`, and writes nothing. The path may lie in the run's directory `logdir` before that exists, and must
+    /// differ from the metrics file `figures`.
     pub fn new(path: Option<&Path>, logdir: &Path, figures: Option<&Path>) -> Result<Profile, ProfileError> {
         let trace = if path.is_some() { Trace::start() } else { Trace::default() };
         path.map(|path| check(path, logdir, figures)).transpose()?;
         Ok(Profile { path: path.map(Path::to_owned), trace, is_written: Cell::new(false), held: OnceCell::new() })
     }
 
-    /// Says which directory the run's is, now that it is held.
+    /// Sets the descriptor of the run's directory, once it is open.
     pub fn hold(&self, run: &Dir) {
         if let Some(name) = self.path.as_ref().and_then(|path| run.name_in(path)) {
             let _ = self.held.set((run.clone(), name));
@@ -70,19 +72,19 @@ impl Profile {
         &self.trace
     }
 
-    /// Writes the file as soon as it is whole: a run may go on for days, and end at once.
+    /// Writes the file as soon as the trace is complete: a run may last for days and end abruptly.
     pub fn write_if_complete(&self) {
         if self.trace.is_complete() && !self.is_written.get() {
             self.write();
         }
     }
 
-    /// The process is done with training: writes what there is, unless that is written, and says where it is.
+    /// Writes the trace after training, unless it is written already, and logs its path.
     pub fn finish(&self) {
         let Some(path) = &self.path else { return };
         let steps = self.trace.steps();
         if steps == 0 {
-            // An earlier profile is worth more than one of nothing.
+            // An earlier profile is worth more than an empty one.
             tracing::warn!("profile {}: not written, as no step was recorded", path.display());
             return;
         }
@@ -129,7 +131,7 @@ fn check(path: &Path, logdir: &Path, figures: Option<&Path>) -> Result<(), Profi
         return Err(ProfileError::Own { path: own() });
     }
     if !dir.is_dir() {
-        // The run makes its own directory, and has looked whether it can.
+        // The run creates its own directory, and has checked that it can.
         let is_made = run_dir::makes(logdir, dir) && !dir.exists();
         return if is_made { Ok(()) } else { Err(ProfileError::NoDir { path: own(), dir: dir.to_owned() }) };
     }
@@ -150,13 +152,13 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether two names are of one directory, which need not be there yet.
+/// True if two paths name one directory, which need not exist yet.
 fn same(one: &Path, other: &Path) -> bool {
     let whole = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
     matches!((whole(one), whole(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-/// Whether there is a file that may be written over: an earlier profile, or nothing in it.
+/// True for a file that may be overwritten: an earlier profile or an empty file.
 fn is_profile(path: &Path) -> bool {
     if !std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
         return false;

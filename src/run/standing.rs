@@ -1,4 +1,4 @@
-//! What a run directory holds, and whether this command may go on with it.
+//! State of a run directory, and the check that a command may continue its run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use crate::exit::{Classify, Exit};
 use crate::files;
 use crate::run_dir::{self, CHECKPOINTS, CONFIG, RESULT};
 
-/// Longer ones are no results.
+/// Maximum length of a result file in bytes.
 const MAX_RESULT: u64 = 1 << 20;
 
-/// A run that has come to its end before.
+/// A run that was already finished.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Already {
     pub logdir: PathBuf,
@@ -21,11 +21,11 @@ pub struct Already {
     pub iterations: Option<u64>,
     pub validation_accuracy: Option<f64>,
     pub validation_loss: Option<f64>,
-    /// When, in seconds since 1970.
+    /// End of the run, in seconds since 1970.
     pub ended: Option<f64>,
 }
 
-/// Why a run in a directory cannot go on with this command.
+/// Error: a command cannot continue the run in a directory.
 #[derive(Debug, thiserror::Error)]
 pub enum StandingError {
     #[error(
@@ -87,8 +87,7 @@ fn lines(differences: &[Difference]) -> String {
     differences.iter().map(|difference| format!("  {difference}\n")).collect()
 }
 
-/// The run in `logdir` if it is the one that `resolved` describes and has come to its end. None where there is something
-/// to train.
+/// Returns the run in `logdir` if it matches `resolved` and is finished; `None` if there is something to train.
 pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Already>, StandingError> {
     let is_finished = run_dir::is_finished(logdir);
     let store = Store::new(logdir.join(CHECKPOINTS));
@@ -96,7 +95,7 @@ pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Alre
     if !is_finished && !has_checkpoints {
         return Ok(None);
     }
-    // A checkpoint's are under a seal; the file may have been edited.
+    // Settings in a checkpoint are protected by a checksum; the configuration file may have been edited.
     let earlier = sealed_settings(&store)?.or_else(|| {
         let mut layers = Layers::new();
         let resolved = layers.file(&logdir.join(CONFIG)).ok().and_then(|()| layers.resolve().ok());
@@ -104,7 +103,7 @@ pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Alre
     });
     let is_known = earlier.is_some();
     let result = is_finished.then(|| result(logdir)).flatten();
-    // What cannot be read is written again by who goes on from a checkpoint, which is compared then.
+    // Unreadable files are rewritten when training resumes from a checkpoint, whose settings are compared then.
     if !has_checkpoints && (!is_known || result.is_none()) {
         let file = if is_known { RESULT } else { CONFIG };
         return Err(StandingError::Unreadable { path: logdir.to_owned(), file });
@@ -132,13 +131,13 @@ pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Alre
     }
 }
 
-/// The settings in the newest manifest that can be read.
+/// The settings in the newest readable manifest.
 pub(super) fn sealed_settings(store: &Store) -> Result<Option<BTreeMap<String, String>>, StandingError> {
     let settings = store.newest_facts()?.and_then(|mut facts| facts.remove("settings"));
     Ok(settings.and_then(|settings| serde_json::from_value(settings).ok()))
 }
 
-/// Whether the run that `facts` are of may go on as `resolved` says, with this data set.
+/// Checks that the run with the checkpoint metadata `facts` may continue with `resolved` and this data set.
 pub(super) fn compare(
     facts: &Facts,
     resolved: &Resolved,
@@ -160,8 +159,8 @@ pub(super) fn compare(
     if differences.is_empty() { Ok(()) } else { Err(StandingError::Changed { path: logdir.to_owned(), differences }) }
 }
 
-/// The newest good checkpoint of the store in `checkpoints`; those that are not good are told. Where none is good, work is
-/// lost: that is not for a program to pass over.
+/// The newest valid checkpoint of the store in `checkpoints`; invalid ones are logged. If all are invalid, this is an
+/// error, since work would be lost.
 pub(super) fn newest(store: &Store, checkpoints: &Path) -> Result<Option<Checkpoint>, StandingError> {
     let found = store.newest()?;
     for rejected in &found.rejected {

@@ -1,4 +1,4 @@
-//! A training state as the files of a checkpoint, and back.
+//! Conversion between a training state and the files of a checkpoint.
 
 use tch::Tensor;
 
@@ -9,23 +9,23 @@ use crate::train::{Memories, MemoryError, Position, Snapshot, TrainState};
 
 /// Weights, under the names of PyTorch's `state_dict`.
 const MODEL: &str = "model.safetensors";
-/// What the optimizer remembers: `exp_avg.conv2d.weight` and so on.
+/// Optimizer state: `exp_avg.conv2d.weight` and so on.
 const OPTIMIZER: &str = "optimizer.safetensors";
-/// Of a state that nobody has looked at: the last step's gradient, and the weights before it.
+/// Gradient of the last step and the weights before it, if observers have not seen that step yet.
 const LAST_STEP: &str = "last_step.safetensors";
-/// The weights of a warm start, in the first epoch.
+/// Weights of a warm start; only in checkpoints of the first epoch.
 const INITIAL: &str = "initial.safetensors";
-/// The weights after the best epoch, where they are not those of the state.
+/// Weights after the best epoch, unless they are the current ones.
 const BEST: &str = "best.safetensors";
-/// What observers remember.
+/// State of observers.
 const OBSERVERS: &str = "observers.bin";
 const GRADIENT: &str = "gradient";
 const PREVIOUS: &str = "previous";
 
-/// Bytes of what observers remember, at most. Films are the largest of it, with some megabytes each.
+/// Maximum bytes of observer state. Films are the largest part, with some megabytes each.
 const MAX_MEMORIES: u64 = 1 << 30;
 
-/// Names of the files of a checkpoint, with the bytes that each has at most where it is of this network.
+/// Names of a checkpoint's files, each with its maximum length in bytes for this network.
 pub(super) fn lengths(network: &Network) -> Vec<(&'static str, u64)> {
     let values = |buffers: u64| tensors::longest(buffers * network.parameter_count() as u64);
     [(MODEL, 1), (OPTIMIZER, 2), (LAST_STEP, 2), (INITIAL, 1), (BEST, 1)]
@@ -35,7 +35,7 @@ pub(super) fn lengths(network: &Network) -> Vec<(&'static str, u64)> {
         .collect()
 }
 
-/// Why a checkpoint is not that of this training.
+/// Error in a checkpoint that does not fit this training.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     #[error("{file} is missing")]
@@ -48,7 +48,8 @@ pub enum StateError {
     Fact { key: &'static str, source: serde_json::Error },
 }
 
-/// The files that hold a snapshot. `initial` are the weights that training began with, where the seed does not say them.
+/// Encodes a snapshot as files. `initial` holds the weights at the start of training, if the seed does not determine
+/// them.
 pub(super) fn files(
     snapshot: &Snapshot<'_>,
     initial: Option<&Tensor>,
@@ -71,8 +72,8 @@ pub(super) fn files(
     Ok(files)
 }
 
-/// Fills `state`, of the same network, with what a checkpoint holds, and gives what observers remembered. With another
-/// update rule than the checkpoint's, its memory is left as it is.
+/// Loads a checkpoint into `state`, of the same network, and returns the observers' state. Without `same_rule` the
+/// optimizer state stays as it is.
 pub(super) fn restore(
     checkpoint: &Checkpoint,
     position: Position,
@@ -107,7 +108,7 @@ pub(super) fn restore(
     Ok(memories)
 }
 
-/// Fills `parameters` with the weights that training began with, where the checkpoint has them.
+/// Loads the weights at the start of training into `parameters`; false if the checkpoint has none.
 pub(super) fn restore_initial(checkpoint: &Checkpoint, parameters: &Parameters) -> Result<bool, StateError> {
     if checkpoint.file(INITIAL).is_none() {
         return Ok(false);
@@ -142,7 +143,7 @@ fn decode(
     tensors::decode(bytes, &want).map_err(|source| StateError::Tensors { file, source })
 }
 
-/// Copies values into the views of buffers, one buffer after the other; none where there are none.
+/// Copies `values` into the views of the buffers, in order; nothing if `values` is empty.
 fn fill<'a>(parameters: &Parameters, buffers: impl IntoIterator<Item = &'a Tensor>, values: &[Vec<f32>]) {
     let views = buffers.into_iter().flat_map(|buffer| parameters.views_of(buffer));
     let specs = parameters.specs().iter().cycle();

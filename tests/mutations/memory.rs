@@ -1,4 +1,4 @@
-//! How much memory a piece of work takes at its peak, in this thread and from Rust's allocator.
+//! Peak memory of a piece of work, in this thread and from Rust's allocator.
 
 #![allow(unsafe_code, reason = "an allocator cannot be written without it; it passes everything on to the system's")]
 
@@ -16,7 +16,7 @@ struct Counting;
 static ALLOCATOR: Counting = Counting;
 
 fn add(bytes: isize) {
-    // While a thread ends, its counters are gone.
+    // The counters of an ending thread no longer exist.
     let _ = NOW.try_with(|now| {
         now.set(now.get() + bytes);
         let _ = MOST.try_with(|most| most.set(most.get().max(now.get())));
@@ -50,7 +50,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Counts from where it starts.
+/// Bytes in use at the start of the measurement.
 pub struct Peak(isize);
 
 impl Peak {
@@ -60,7 +60,7 @@ impl Peak {
         Peak(now)
     }
 
-    /// The most bytes that were in use at once since the start, above what was in use then.
+    /// Maximum bytes in use since the start, above those in use then.
     pub fn taken(&self) -> usize {
         usize::try_from(MOST.get() - self.0).unwrap_or(0)
     }

@@ -1,11 +1,12 @@
-//! Bytes and texts that are nearly right: examples with a few edits, drawn from a stream that the point's number names.
+//! Bytes and texts that are nearly valid: examples with a few edits, drawn from a random stream that the point's
+//! number selects.
 
 use trainer::rng::{Purpose, Stream};
 use trainer::types::Seed;
 
-/// Inputs do not grow beyond this.
+/// Maximum length of an input in bytes.
 const LONGEST: usize = 16 << 10;
-/// Numbers at the edges of what formats count with.
+/// Limits of common integer formats.
 const EDGES: [u64; 14] = [
     0,
     1,
@@ -26,7 +27,7 @@ const EDGES: [u64; 14] = [
 pub struct Mutator(Stream);
 
 impl Mutator {
-    /// The edits of point number `point` of a subject.
+    /// Source of edits for point number `point` of a subject.
     pub fn new(subject: u64, point: u64) -> Mutator {
         Mutator(Stream::new(Seed(0), Purpose::Test, subject, point))
     }
@@ -39,7 +40,7 @@ impl Mutator {
         &from[self.below(from.len())]
     }
 
-    /// An example with one to six edits; now and then with none, so that what is right is tried too.
+    /// An example with up to six edits; sometimes with none, to test valid input too.
     pub fn bytes(&mut self, examples: &[Vec<u8>]) -> Vec<u8> {
         let mut bytes = self.pick(examples).clone();
         for _ in 0..self.below(7) {

@@ -1,8 +1,8 @@
-//! What must hold of everything that reads bytes from outside, whatever the bytes are.
+//! Properties of every reader of external bytes, for any input.
 //!
-//! Each function gives its input to one reader and panics if something does not hold: no panic of the reader's own, no
-//! error without a message, nothing accepted that does not come back the same. It tells whether the input was accepted.
-//! `fuzz/` calls the same functions.
+//! Each function passes its input to one reader and panics if a property fails: the reader does not panic, every
+//! error has a message, and accepted input survives a round trip. It returns true if the input was accepted. `fuzz/`
+//! calls the same functions.
 
 use std::fs;
 use std::path::{Component, Path};
@@ -20,7 +20,7 @@ use trainer::run_name::{RunName, Template};
 use trainer::trigger::Trigger;
 use trainer::types::WallTime;
 
-/// The reader of event files, and what `trainer inspect` makes of the same bytes.
+/// The reader of event files, and `trainer inspect` on the same bytes.
 pub fn event_file(bytes: &[u8], scratch: &Path) -> bool {
     let len = bytes.len() as u64;
     let mut reader = EventReader::new(bytes);
@@ -44,7 +44,7 @@ pub fn event_file(bytes: &[u8], scratch: &Path) -> bool {
     let [run] = &report.runs[..] else { panic!("one file is one run") };
     let file = &run.files[0];
     assert_eq!((file.bytes, file.records, file.truncated_at.is_some()), (len, whole, cut == 1));
-    // A picture can be damaged inside a record that is not.
+    // An image can be damaged inside an undamaged record.
     assert!(file.damage_count >= damaged && report.is_damaged() == (file.damage_count > 0));
     let points: u64 = run.tags.iter().map(|tag| tag.count).sum();
     assert!(run.tags.iter().all(|tag| tag.count > 0 && tag.min_step <= tag.max_step) && points <= len);
@@ -119,7 +119,7 @@ pub fn knob(knob: &'static Knob, text: &str, scratch: &Path) -> bool {
     }
 }
 
-/// What was accepted can be written down and read again.
+/// Accepted settings survive a round trip.
 fn comes_back(resolved: &Resolved, scratch: &Path) {
     for observer in OBSERVERS {
         fires(&resolved.config.trigger(observer.observed));
@@ -132,7 +132,7 @@ fn comes_back(resolved: &Resolved, scratch: &Path) {
     assert!(again.config == resolved.config, "its own file says something else:\n{toml}");
 }
 
-/// The parser of the times at which something is looked at.
+/// The parser of triggers.
 pub fn trigger(text: &str) -> bool {
     let Ok(trigger) = Trigger::from_str(text) else { return false };
     fires(&trigger);
@@ -146,7 +146,7 @@ fn fires(trigger: &Trigger) {
     }
 }
 
-/// The decoder of pictures.
+/// The decoder of input images.
 pub fn photo(bytes: &[u8]) -> bool {
     match Photo::read("x", bytes) {
         Ok(_) => true,
@@ -188,7 +188,7 @@ pub fn tensors(bytes: &[u8], want: &[(String, Vec<usize>)]) -> bool {
     }
 }
 
-/// The parsers of a run's name and of a template for one, whose fields have the same text for a value.
+/// The parsers of a run's name and of a name template; every template field gets the same text as its value.
 pub fn run_name(text: &str) -> bool {
     let name = RunName::new(text);
     match &name {
@@ -217,7 +217,7 @@ pub fn run_name(text: &str) -> bool {
     }
 }
 
-/// A name below a directory stays below it, is seen, and is no flag.
+/// A name joined to a directory stays below it, is not hidden, and is no flag.
 fn is_one_component(name: &RunName, want: Option<&str>) {
     let text = name.as_str();
     assert!(want.is_none_or(|want| want == text));
@@ -227,7 +227,7 @@ fn is_one_component(name: &RunName, want: Option<&str>) {
     assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?}");
 }
 
-/// An error has words and is the input's fault, not the machine's or the program's.
+/// An error has a message, and its exit code blames the input, not the machine or the program.
 fn refused(error: &impl Classify) {
     assert!(!error.to_string().is_empty());
     assert!(matches!(error.exit(), Exit::Data | Exit::Config | Exit::Usage), "{:?}: {error}", error.exit());

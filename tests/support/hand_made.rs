@@ -1,4 +1,4 @@
-//! Runs made by hand, in whatever state a test wants them, and what is in a directory.
+//! Hand-made runs in any state, and directory listings.
 
 use std::fs::File;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::Sandbox;
 
-/// A finished run by hand, which ended `minutes` after 2020.
+/// Creates a finished run that ended `minutes` after the start of 2020.
 pub fn finished(sandbox: &Sandbox, name: &str, minutes: u64, accuracy: f64) {
     unfinished(sandbox, name, minutes);
     let result = serde_json::json!({

@@ -1,4 +1,4 @@
-//! What `trainer runs` says of a log directory.
+//! Parsed output of `trainer runs`.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Outcome, Sandbox};
 
-/// What `trainer runs --json` prints, by path.
+/// Output of `trainer runs --json`, by path.
 pub fn rows(outcome: Outcome) -> BTreeMap<String, Value> {
     let outcome = outcome.succeeded();
     let row = |line: &str| {

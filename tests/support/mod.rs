@@ -1,4 +1,5 @@
-//! The program in a box: a directory of its own, none of the caller's `TRAINER_*` variables, everything it says kept.
+//! A sandbox for the program: a directory of its own, none of the caller's `TRAINER_*` variables, all output
+//! captured.
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
@@ -14,15 +15,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes on the slowest machine; whoever is not done by then hangs.
+/// Longer than any test takes on the slowest machine; a program that runs longer hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A directory that the program runs in, removed with everything in it at the end.
+/// Working directory of the program, removed with its contents on drop.
 pub struct Sandbox {
     dir: tempfile::TempDir,
 }
 
-/// What the program said, and how it ended.
+/// Output and exit status of the program.
 #[derive(Debug)]
 pub struct Outcome {
     pub status: ExitStatus,
@@ -30,12 +31,12 @@ pub struct Outcome {
     pub stderr: String,
 }
 
-/// A running program that does not outlive its test.
+/// A running program, killed on drop.
 pub struct Running {
     child: Child,
 }
 
-/// Something in a directory, with what is in it.
+/// A directory entry with its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     File(Vec<u8>),
@@ -74,7 +75,7 @@ impl Sandbox {
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
-    /// `what`, in this directory and without the variables that the program listens to.
+    /// Command `what` in this directory, without the variables that the program reads.
     pub fn command(&self, what: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(what);
         command.current_dir(self.dir.path()).stdin(Stdio::null());
@@ -92,7 +93,7 @@ impl Sandbox {
         command
     }
 
-    /// Runs the program with words that have no spaces in them.
+    /// Runs the program with arguments split at spaces.
     pub fn run(&self, arguments: &str) -> Outcome {
         finish(&mut self.trainer(arguments.split_whitespace()))
     }
@@ -124,7 +125,7 @@ fn collect(root: &Path, dir: &Path, found: &mut BTreeMap<PathBuf, Entry>) {
 }
 
 impl Outcome {
-    /// The exit code, or 128 and the number of the signal that ended it, as a shell has it.
+    /// The exit code, or 128 plus the signal number, as in a shell.
     pub fn code(&self) -> i32 {
         self.status.code().or(self.status.signal().map(|signal| 128 + signal)).unwrap()
     }
@@ -134,7 +135,7 @@ impl Outcome {
         self
     }
 
-    /// Stderr and stdout.
+    /// True if stderr or stdout contains `text`.
     pub fn says(&self, text: &str) -> bool {
         self.stderr.contains(text) || self.stdout.contains(text)
     }
@@ -145,7 +146,7 @@ pub fn program() -> &'static str {
     env!("CARGO_BIN_EXE_trainer")
 }
 
-/// Runs a command to its end, with what it says kept unless it was sent elsewhere.
+/// Runs a command to its end, and captures its output unless it is redirected.
 pub fn finish(command: &mut Command) -> Outcome {
     start(command.stdout(Stdio::piped()).stderr(Stdio::piped())).finish()
 }
@@ -179,7 +180,7 @@ impl Running {
     }
 
     pub fn finish(mut self) -> Outcome {
-        // Both pipes are read at the same time, or a full one would block the program.
+        // Both pipes are read in parallel, since a full one would block the program.
         let read = |pipe: Option<Box<dyn std::io::Read + Send>>| {
             std::thread::Builder::new().spawn(move || {
                 let mut bytes = Vec::new();
@@ -215,7 +216,7 @@ pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// Says why a test does nothing here.
+/// Prints the reason for a skipped test.
 pub fn skip(why: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
@@ -233,7 +234,7 @@ pub const TRAIN_LABELS: &str = "data/mnist/train-labels-idx1-ubyte";
 pub const TEST_IMAGES: &str = "data/mnist/t10k-images-idx3-ubyte";
 pub const TEST_LABELS: &str = "data/mnist/t10k-labels-idx1-ubyte";
 
-/// Images of one brightness each, in the files of MNIST.
+/// Images of one brightness each, in MNIST files.
 pub fn small_mnist(sandbox: &Sandbox, train: u8, test: u8) {
     for (images, labels, count) in [(TRAIN_IMAGES, TRAIN_LABELS, train), (TEST_IMAGES, TEST_LABELS, test)] {
         let pixels: Vec<u8> = (0..count).flat_map(|i| vec![i.wrapping_mul(25); 28 * 28]).collect();
@@ -242,7 +243,7 @@ pub fn small_mnist(sandbox: &Sandbox, train: u8, test: u8) {
     }
 }
 
-/// Says what was tried, where it is seen without a flag.
+/// Prints a proof line to stderr, which is shown without a flag.
 pub fn proof(text: &str) {
     let _ = writeln!(std::io::stderr(), "proof: {text}");
 }
