@@ -214,12 +214,12 @@ fn a_termination_ends_a_run_in_good_order() {
 #[test]
 fn a_second_signal_ends_a_run_at_once() {
     let sandbox = Sandbox::new();
-    // One step of these takes seconds.
-    let flags = "--dataset synthetic --batch-size 6000 --conv-filters 64,64 --epochs 9 --threads 1 --logdir run";
+    // One step of these takes many seconds.
+    let flags = "--dataset synthetic --batch-size 6000 --conv-filters 128,256 --epochs 9 --threads 1 --logdir run";
     let mut running = start(sandbox.trainer(flags.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped()));
     running.wait_until("training", || sandbox.path("run/config.toml").exists());
     running.signal("INT");
-    std::thread::sleep(Duration::from_millis(1500));
+    std::thread::sleep(Duration::from_millis(1000));
     running.signal("TERM");
     let outcome = running.finish();
     assert_eq!(outcome.code(), 143, "{}", outcome.stderr);
