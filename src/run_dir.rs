@@ -26,6 +26,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
+use crate::checkpoint;
 use crate::durable::fs::Fs;
 use crate::durable::{self, Disk};
 use crate::eventlog::file::{MARK, is_of_this_program};
@@ -176,8 +177,8 @@ fn own_dirs(dir: &Dir) -> Result<Vec<PathBuf>, RunDirError> {
     dirs.extend(snapshots::check(dir).map_err(|found| not_writable(path, &found.path, found.source))?);
     if let Ok(checkpoints) = dir.dir(CHECKPOINTS) {
         let entries = checkpoints.list().map_err(|source| not_writable(path, checkpoints.path(), source))?;
-        // What is no directory is no checkpoint, and passed over as one that is damaged.
-        for entry in entries.iter().filter(|entry| entry.is_dir && is_checkpoint(&entry.name)) {
+        // Other kinds of entries are passed over like damaged checkpoints.
+        for entry in entries.iter().filter(|entry| entry.is_dir && checkpoint::is_name(&entry.name)) {
             let found = checkpoints.has_own_dir(&entry.name);
             found.map_err(|source| not_writable(path, &checkpoints.path().join(&entry.name), source))?;
         }
@@ -230,13 +231,7 @@ pub fn is_run(dir: &Path) -> bool {
 
 fn has_checkpoint(dir: &Path) -> bool {
     let entries = std::fs::read_dir(dir.join(CHECKPOINTS)).into_iter().flatten().flatten();
-    entries.take(NEIGHBOURS).any(|entry| is_checkpoint(&entry.file_name()))
-}
-
-fn is_checkpoint(name: &OsStr) -> bool {
-    let name = name.to_str().map(|name| name.strip_suffix(".old").unwrap_or(name));
-    let step = name.and_then(|name| name.strip_prefix("ckpt-"));
-    step.is_some_and(|step| step.len() == 12 && step.bytes().all(|byte| byte.is_ascii_digit()))
+    entries.take(NEIGHBOURS).any(|entry| checkpoint::is_name(&entry.file_name()))
 }
 
 /// `path` without links and `..`, also where the end of it does not exist yet.

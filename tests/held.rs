@@ -265,6 +265,20 @@ fn event_files_that_are_removed_or_moved_away_are_followed_by_others_at_once() {
 }
 
 #[test]
+fn a_run_that_lost_an_event_file_ends_well_and_counts_what_is_lost() {
+    let sandbox = Sandbox::new();
+    let flags = format!("{SMALL} --logdir run --quiet --epochs 1000 --checkpoint-every 1epoch");
+    let mut running = start(sandbox.trainer(flags.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+    running.wait_until("a checkpoint", || sandbox.checkpoints("run") > 0);
+    assert!(sandbox.command("sh").args(["-c", "rm run/train/events.out.tfevents.*"]).status().unwrap().success());
+    let outcome = running.finish().succeeded();
+    assert_eq!(outcome.stderr.matches("was removed while it was written").count(), 1, "{}", outcome.stderr);
+    let result: serde_json::Value = serde_json::from_slice(&sandbox.read("run/result.json")).unwrap();
+    let lost = result["lost_log_entries"].as_u64().unwrap();
+    assert!((1..900).contains(&lost), "{lost}");
+}
+
+#[test]
 fn a_link_in_place_of_a_directory_that_was_moved_is_told_and_not_followed() {
     let sandbox = Sandbox::new();
     let mut running = sandbox.training("run");

@@ -49,6 +49,18 @@ fn a_start_without_a_name_makes_no_run_of_a_directory_of_runs() {
 }
 
 #[test]
+fn a_directory_too_full_to_be_searched_for_runs_is_used_with_a_warning() {
+    let sandbox = Sandbox::new();
+    sandbox.create_dir("s/files");
+    for n in 0..20_001 {
+        std::fs::File::create(sandbox.path(format!("s/files/{n}"))).unwrap();
+    }
+    let outcome = sandbox.run(&format!("{SMALL} --logdir s")).succeeded();
+    let warning = "s: 20000 entries were searched for runs, and there are more: a run below may have been missed";
+    assert!(outcome.stderr.contains(warning), "{}", outcome.stderr);
+}
+
+#[test]
 fn no_run_begins_inside_a_run() {
     let sandbox = Sandbox::new();
     train(&sandbox, "--logdir a");

@@ -190,6 +190,43 @@ fn text_files_are_clean() {
     report(&faults);
 }
 
+/// Share of comment lines that may open with a question word, in percent: "How many", "What is". Noun phrases are read once.
+const MOST_QUESTIONS: usize = 9;
+
+#[test]
+fn comments_open_with_nouns_and_verbs() {
+    let (mut lines, mut questions) = (0, Vec::new());
+    for path in rust_files() {
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        for (number, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let Some(text) = comment(line) else { continue };
+            lines += 1;
+            if opens_with_question(text) {
+                questions.push(format!("{name}:{}: {text}", number + 1));
+            }
+        }
+    }
+    assert!(lines > 1000, "only {lines} lines of comments were found");
+    if questions.len() * 100 > lines * MOST_QUESTIONS {
+        questions.push(format!("of {lines} lines at most {MOST_QUESTIONS} % may open with a question word"));
+        report(&questions);
+    }
+}
+
+#[test]
+fn questions_are_told_from_other_openings() {
+    for (line, asks) in [
+        ("    /// How many rows.", Some(true)),
+        ("//! Where the files are.", Some(true)),
+        ("// Whenever it fails.", Some(false)),
+        ("/// Rows. What is left.", Some(false)),
+        ("///", None),
+        ("let a = 1; // What", None),
+    ] {
+        assert_eq!(comment(line).map(opens_with_question), asks, "{line}");
+    }
+}
+
 #[test]
 fn the_reader_of_sources_sees_through_comments_strings_and_groups() {
     let code = code_only(
@@ -225,6 +262,27 @@ fn walk(dir: &Path, files: &mut Vec<PathBuf>) {
             files.push(path);
         }
     }
+}
+
+/// Every Rust file of the repository.
+fn rust_files() -> Vec<PathBuf> {
+    let mut files = vec![root().join("build.rs")];
+    for dir in ["src", "crates", "tests", "benches", "examples"] {
+        walk(&root().join(dir), &mut files);
+    }
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    files
+}
+
+/// Text of a line that holds nothing but a comment.
+fn comment(line: &str) -> Option<&str> {
+    let text = line.trim_start().strip_prefix("//")?.trim_start_matches(['/', '!']).trim();
+    (!text.is_empty()).then_some(text)
+}
+
+fn opens_with_question(text: &str) -> bool {
+    let first = text.split(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
+    ["What", "How", "Whether", "Who", "Whom", "Whose", "Where", "Which", "When", "Why"].contains(&first)
 }
 
 fn sources() -> Vec<Source> {

@@ -14,6 +14,8 @@ from reliability.watching import wait_for
 
 HARD_CAP = 10.0  # seconds: a third of the grace of a pod
 PROMPT = 1.0
+# Seconds after which another signal is a second request: more than the half second of the program.
+LATE = 0.6
 
 
 def longest_step(bench, job):
@@ -49,8 +51,8 @@ def stops(bench):
     for number in range(count) if bench.only_point is None else [bench.only_point]:
         chance = bench.chance("R9", number)
         job = jobs[-1] if number % 5 == 4 else CALM
-        # At once, as `timeout` does it, is one request; later than half a second it is a second one.
-        gap = {3: 0.001, 7: 0.6}.get(number % 8)
+        # At once, as GNU timeout signals a child and its group, is one request.
+        gap = {3: 0.001, 7: LATE}.get(number % 8)
         first = chance.choice((signal.SIGTERM, signal.SIGINT))
         logdir = bench.fresh("R9")
         command = bench.trainer.command(logdir, job)
@@ -65,7 +67,7 @@ def stops(bench):
         what = f"stop {number} ({job.name}): {first.name}{f' and again {gap} s later' if gap else ''} {after:.3f} s into the run"
         commands = [bench.again("R9", number), command]
         faults = bench.states(job).faults(logdir)
-        if gap and gap > 0.5 and ended.code != 75:
+        if gap == LATE and ended.code != 75:
             twice.append(stopped)
             if ended.code != 128 + other(first):
                 faults.append(f"want status {128 + other(first)} after the second signal: {ended}")
@@ -113,7 +115,7 @@ def signalled(bench, command, logdir, first, gap, after):
             process.wait(gap)
         except subprocess.TimeoutExpired:
             process.send_signal(other(first))
-            sent = time.monotonic() if gap > 0.5 else sent
+            sent = time.monotonic() if gap == LATE else sent
     ended = bench.trainer.end(process, began)
     return ended, time.monotonic() - sent, after
 

@@ -1,6 +1,7 @@
 //! A directory that has the name of a checkpoint, and what reading it to the last byte says.
 
 use std::cmp::Reverse;
+use std::ffi::OsStr;
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -166,6 +167,11 @@ impl Candidate {
 }
 
 /// The step in the name of a checkpoint, and whether it has stepped aside.
+/// True for the name of a checkpoint, also of one that is being replaced.
+pub fn is_name(name: &OsStr) -> bool {
+    name.to_str().and_then(parse).is_some()
+}
+
 fn parse(name: &str) -> Option<(u64, bool)> {
     let rest = name.strip_prefix(PREFIX)?;
     let (digits, is_old) = rest.strip_suffix(OLD).map_or((rest, false), |digits| (digits, true));

@@ -34,9 +34,9 @@ pub(super) fn command() -> Command {
              is how many points TensorBoard shows when it keeps all of them: it takes back those that a later point of \
              the same or an earlier step, or a later session, replaces.\n\nWith --export each of these points of each \
              scalar is one row: `run`, `tag`, `step`, `wall_time` (seconds since 1970) and `value`, by run and tag, in \
-             the order of steps. Other data is counted on stderr. Where a record is whole and yet no event, TensorBoard \
-             reads no more of its file, and what stands behind it has no rows.\n\nExits with 65 when a file is damaged and with 77 \
-             when one may not be read, after printing everything that could be read.",
+             the order of steps. Other data is counted on stderr. TensorBoard reads a file up to the first record that \
+             is no event, though its checksums are right; later points of that file have no rows.\n\nExits with 65 when \
+             a file is damaged and with 77 when one may not be read, after printing everything that could be read.",
         )
         .args([path, json.conflicts_with("export"), export])
         .arg(output.value_parser(value_parser!(PathBuf)).requires("export"))

@@ -28,8 +28,11 @@ pub(super) fn let_writes_fail() -> std::io::Result<()> {
 ///
 /// SIGINT and SIGTERM ask for a checkpoint and the end; another one, more than [`ONE_REQUEST`] later, ends the process.
 /// SIGUSR2 and SIGXCPU, by which batch systems announce the end, ask for the same, and may be repeated: a scheduler that
-/// warns twice, or warns and then sends SIGTERM, still gets its checkpoint. SIGUSR1 asks for a checkpoint alone. SIGHUP, which comes when a
-/// terminal is closed, is no reason to stop. Whatever else there is keeps its default action; SIGQUIT ends at once.
+/// warns twice, or warns and then sends SIGTERM, still gets its checkpoint. SIGUSR1 asks for a checkpoint alone. SIGHUP,
+/// which comes when a terminal is closed, is no reason to stop. All other signals keep their default action; SIGQUIT ends
+/// at once.
+///
+/// Fails where the system has no descriptors or no thread left.
 pub(super) fn watch() -> std::io::Result<Requests> {
     let requests = Requests::default();
     // One flag for both: Ctrl-C and a later `kill` are two requests.

@@ -15,8 +15,12 @@ use crate::train::FitError;
 use crate::types::SystemClock;
 
 pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
-    let requests =
-        signals::watch().map_err(|error| Failure::new(Exit::Software, format!("cannot watch for signals: {error}")))?;
+    let requests = signals::watch().map_err(|error| {
+        Failure::new(
+            Exit::Io,
+            format!("cannot watch for signals: {error}; raise the limits of this user, or run again"),
+        )
+    })?;
     let resolved = flags::resolve(matches)?;
     let console = Console::start(resolved.config.quiet, resolved.config.log_format);
     for warning in &resolved.warnings {

@@ -212,7 +212,7 @@ impl EventFile {
         self.bytes
     }
 
-    /// Whether it says that a process begins.
+    /// True if it begins with a session start.
     pub(super) fn says_start(&self) -> bool {
         self.says_start
     }
@@ -274,7 +274,7 @@ impl EventFile {
     /// Nobody looks for the run in a file that was removed or moved away, by itself or with its directory.
     fn check_there(&mut self) -> Result<(), WriteError> {
         let name = self.path.file_name().unwrap_or_default();
-        // What cannot be told now is told by what cannot be written.
+        // An error of this check is left to the next write.
         let is_gone = |is_there: io::Result<bool>| matches!(is_there, Ok(false));
         if !is_gone(self.dir.is_file_at(&self.file, name)) && !is_gone(self.dir.is_in_place()) {
             return Ok(());

@@ -186,7 +186,7 @@ impl LogDir {
             return SinkError::new(error.lost(), error);
         }
         if let (true, Some((_, step))) = (said_start, lane.latest) {
-            // What earlier processes wrote is void from where this one goes on being read.
+            // Points of earlier processes stay void from the first step of the new file on.
             lane.started = false;
             self.starts.insert(run, step);
         }

@@ -145,7 +145,7 @@ impl Dir {
         place_of(&self.file, &self.path)
     }
 
-    /// Where a file is now that was opened at `path` and is there no more; none where it has no name that the system knows.
+    /// Present path of a file that was opened at `path` and is no longer there; none if it has no known name.
     pub fn place_of(file: &File, path: &Path) -> Option<PathBuf> {
         place_of(file, path).filter(|place| place != path)
     }
