@@ -121,7 +121,10 @@ impl Ledger {
             let draft = draft(step, self.drafts.len() as u64 + 1);
             self.drafts.push(draft.clone());
             let waits = vec![Duration::ZERO; chance.below(2) as usize];
-            if store.save_patiently(draft.step, &draft.files, || Ok(draft.facts.clone()), &waits, || true).is_ok() {
+            if store
+                .save_patiently(draft.step, &draft.files, || Ok(draft.facts.clone()), &waits, || (), || true)
+                .is_ok()
+            {
                 self.saved = Some(self.drafts.len() - 1);
             }
             self.results.push(format!("{} {}", "result ".repeat(200), self.results.len()).into_bytes());

@@ -132,7 +132,8 @@ impl<F: Fs> Store<F> {
     }
 
     /// As [`save`](Store::save), and after a failure afresh after each of `waits`. Each failure is logged and told to
-    /// `failed`, which says whether to try again, but the last is returned.
+    /// `failed`, but the last is returned. A further attempt needs a word of `is_wanted` after the wait: much may have
+    /// happened meanwhile.
     ///
     /// `facts` is called once, when the files are on the disk for the first time: what has to be there before the
     /// checkpoint is published can be on its way meanwhile, and is waited for then. It may say why there are none.
@@ -142,7 +143,8 @@ impl<F: Fs> Store<F> {
         files: &[(&'static str, Vec<u8>)],
         facts: impl FnOnce() -> Result<Map<String, Value>, String>,
         waits: &[Duration],
-        mut failed: impl FnMut() -> bool,
+        mut failed: impl FnMut(),
+        is_wanted: impl Fn() -> bool,
     ) -> Result<u64, StoreError> {
         let (mut facts, mut known) = (Some(facts), Ok(Map::new()));
         let mut facts = || {
@@ -161,11 +163,12 @@ impl<F: Fs> Store<F> {
                 Err(error @ (StoreError::Read { .. } | StoreError::Remove { .. })) => error.to_string(),
                 _ => return result,
             };
-            if !failed() {
+            tracing::warn!("{cause}; trying again in {:.1} s", wait.as_secs_f64());
+            failed();
+            std::thread::sleep(*wait);
+            if !is_wanted() {
                 return result;
             }
-            tracing::warn!("{cause}; trying again in {:.1} s", wait.as_secs_f64());
-            std::thread::sleep(*wait);
         }
         self.publish(step, files, &mut facts)
     }
@@ -585,7 +588,7 @@ mod tests {
         let (fs, store) = store(&[(10, None)]);
         let save = |step, waits: &[Duration]| {
             let Draft { step, facts, files } = draft(step, None);
-            store.save_patiently(step, &files, || Ok(facts), waits, || true)
+            store.save_patiently(step, &files, || Ok(facts), waits, || (), || true)
         };
         fs.fail(3, Fault::Errno(28));
         let error = save(20, &[]).unwrap_err();
@@ -600,7 +603,7 @@ mod tests {
         fs.revive();
         fs.fail(3, Fault::Errno(28));
         let Draft { step, facts, files } = draft(30, None);
-        store.save_patiently(step, &files, || Ok(facts), &[Duration::ZERO; 3], || false).unwrap_err();
+        store.save_patiently(step, &files, || Ok(facts), &[Duration::ZERO; 3], || (), || false).unwrap_err();
         assert_eq!(store.steps().unwrap(), [10, 20]);
         assert_eq!(store.newest().unwrap().checkpoint.unwrap().step, 20);
     }
@@ -618,11 +621,11 @@ mod tests {
             fs.fail(0, Fault::Errno(28));
             Ok(facts.clone())
         };
-        store.save_patiently(step, &files, ask, &[Duration::ZERO], || true).unwrap();
+        store.save_patiently(step, &files, ask, &[Duration::ZERO], || (), || true).unwrap();
         assert_eq!(*seen.borrow(), [[700, 0]]);
         assert_eq!(store.newest().unwrap().checkpoint.unwrap().facts, facts);
 
-        let error = store.save_patiently(30, &files, || Err("no facts".to_owned()), &[Duration::ZERO], || true);
+        let error = store.save_patiently(30, &files, || Err("no facts".to_owned()), &[Duration::ZERO], || (), || true);
         assert_eq!(error.unwrap_err().to_string(), "checkpoint of step 30 cannot be stored: no facts");
         assert_eq!(store.steps().unwrap(), [10, 20]);
         assert!(fs.files().keys().all(|path| !path.to_string_lossy().contains(TEMPORARY)));

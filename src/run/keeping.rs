@@ -197,11 +197,8 @@ impl Keeper<Log> for Keeping<'_> {
             }
             self.facts(&snapshot, log).map_err(|error| error.to_string())
         };
-        let failed = || {
-            self.notes.borrow_mut().checkpoint_failed();
-            lost_dir().is_none()
-        };
-        let saved = self.store.save_patiently(step, &files, facts, &WAITS, failed);
+        let failed = || self.notes.borrow_mut().checkpoint_failed();
+        let saved = self.store.save_patiently(step, &files, facts, &WAITS, failed, || lost_dir().is_none());
         if !secured {
             log.secure(log_step);
         }
