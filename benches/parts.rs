@@ -150,8 +150,8 @@ mod watching {
     fn activation_max(bencher: Bencher<'_, '_>, what: &str) {
         let (network, parameters, _) = subject(1);
         let channels: Vec<usize> = (0..if what == "conv2d" { 32 } else { 36 }).collect();
-        let target = match network.layers().iter().position(|layer| layer.name == what) {
-            Some(layer) => Target::Channels { layer, channels: &channels },
+        let target = match network.layer(what) {
+            Some(layer) => Target::Channels { convolution: layer.node, channels: &channels },
             None => Target::Classes(&channels[..10]),
         };
         bencher.bench_local(|| explain::maximise(&network, parameters.views(), target, &Ascent::default()));

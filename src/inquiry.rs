@@ -15,6 +15,7 @@ use crate::eventlog::{Value, event};
 use crate::exit::{Classify, Exit};
 use crate::explain::{Explainer, Explanation, Method, Settings};
 use crate::files::Dir;
+use crate::graph::NodeId;
 use crate::nesting;
 use crate::observe::{Question, sheet, tile};
 use crate::picture::{Picture, PngError};
@@ -33,8 +34,8 @@ const MAPS: &str = "maps.safetensors";
 #[derive(Clone, Debug)]
 pub struct Inquiry {
     pub methods: Vec<Method>,
-    /// For methods that look at a layer; `None` for the last convolution.
-    pub layer: Option<usize>,
+    /// For methods that need a node with feature maps; `None` for the last convolution.
+    pub node: Option<NodeId>,
     /// The class that is explained; `None` for the one that the network predicts.
     pub target: Option<usize>,
 }
@@ -113,7 +114,7 @@ impl Inquiry {
         let images_nchw = images_nchw(&pixels, replies.len(), saved.network.input(), device);
         let targets: Vec<usize> = replies.iter().map(|reply| reply.target).collect();
         let settings = Settings::default();
-        let mut explainer = Explainer::new(&saved.network, weights, &images_nchw, self.layer, &targets, &settings);
+        let mut explainer = Explainer::new(&saved.network, weights, &images_nchw, self.node, &targets, &settings);
         for &method in &self.methods {
             for (reply, explanation) in replies.iter_mut().zip(explainer.explain(method)) {
                 reply.explanations.push(explanation);

@@ -9,6 +9,7 @@ use crate::config::{Config, ConfigError, Layers};
 use crate::data::{Doubt, Look, Specimen, images_nchw};
 use crate::evaluation::most_probable;
 use crate::exit::{Classify, Exit};
+use crate::forward;
 use crate::model::{Network, Parameters, ShapeError, host_values};
 use crate::records::{BestEpoch, RunResult};
 use crate::run_dir::{BEST, CONFIG, RESULT, WEIGHTS};
@@ -214,8 +215,9 @@ impl SavedRun {
         let mut found = Vec::with_capacity(images.len());
         for batch in images.chunks(BATCH) {
             let images_nchw = images_nchw(&batch.concat(), batch.len(), shape, self.parameters.device());
-            let probabilities_nk =
-                tch::no_grad(|| self.network.forward(self.parameters.views(), &images_nchw).softmax(-1, Kind::Float));
+            let probabilities_nk = tch::no_grad(|| {
+                forward::logits(&self.network, self.parameters.views(), &images_nchw).softmax(-1, Kind::Float)
+            });
             found.extend(host_values(&probabilities_nk).chunks_exact(self.classes.len()).map(<[f32]>::to_vec));
         }
         found

@@ -10,7 +10,7 @@ use tch::{Device, Tensor};
 use trainer::data::{Batch, Dataset, Split};
 use trainer::eventlog::{Memory, Summary, Value, What};
 use trainer::explain;
-use trainer::model::{Architecture, Network, Parameters};
+use trainer::model::{Architecture, Network, Parameters, Role};
 use trainer::observe::{Activations, Findings, GradientHistograms, Log, Updates};
 use trainer::optim::Rule;
 use trainer::train::{At, Moment, Observer, Outlet, Stepper, Totals, TrainState};
@@ -40,7 +40,7 @@ fn state(network: &Network) -> TrainState {
     }
     for (layer, unit) in [("conv2d", 1), ("dense", 2)] {
         let specs = state.parameters.specs();
-        let bias = specs.iter().position(|spec| spec.layer == layer && spec.role == "bias").unwrap();
+        let bias = specs.iter().position(|spec| spec.layer == layer && spec.role == Role::Bias).unwrap();
         let _ = state.parameters.views()[bias].get(unit).fill_(-100.0);
     }
     state

@@ -51,8 +51,8 @@ fn a_thousand_explanations_leave_memory_level() {
     let mut values = 0;
     let mut call = |number: usize| {
         let method = Method::ALL[number % Method::ALL.len()];
-        let layer = Some(2 * (number % 2));
-        let found = explain(method, &network, parameters.views(), &images, layer, &[number % 10, 3], &settings);
+        let node = network.layer(["conv2d", "conv2d_1"][number % 2]).map(|layer| layer.value);
+        let found = explain(method, &network, parameters.views(), &images, node, &[number % 10, 3], &settings);
         values += found.iter().map(|explanation| explanation.map.values().len()).sum::<usize>();
     };
     (0..WARM_UP).for_each(&mut call);

@@ -16,6 +16,8 @@ use tch::{Device, Kind, Tensor};
 
 use trainer::data::{Batch, Split, order, synthetic};
 use trainer::explain::{self, Explanation, Method, Settings, explain};
+use trainer::forward;
+use trainer::graph::NodeId;
 use trainer::model::{Architecture, Network, Parameters};
 use trainer::optim::Rule;
 use trainer::render::Map;
@@ -51,7 +53,7 @@ fn trained() -> (Arc<Network>, Parameters, Split) {
 
 /// The most probable class of each image and its probability.
 fn predicted(network: &Network, weights: &[Tensor], images_nchw: &Tensor) -> (Vec<usize>, Tensor) {
-    let probabilities_nk = tch::no_grad(|| network.forward(weights, images_nchw).softmax(-1, Kind::Float));
+    let probabilities_nk = tch::no_grad(|| forward::logits(network, weights, images_nchw).softmax(-1, Kind::Float));
     let (most_n, classes_n) = probabilities_nk.max_dim(1, false);
     let classes: Vec<i64> = Vec::try_from(&classes_n).unwrap();
     (classes.into_iter().map(|class| class as usize).collect(), most_n)
@@ -61,7 +63,7 @@ fn predicted(network: &Network, weights: &[Tensor], images_nchw: &Tensor) -> (Ve
 /// colour: black would be a shape of its own.
 fn fall(network: &Network, weights: &[Tensor], images_nchw: &Tensor, targets: &[usize], pixels: &[Vec<usize>]) -> f64 {
     let probability = |images_nchw: &Tensor| {
-        let probabilities_nk = tch::no_grad(|| network.forward(weights, images_nchw).softmax(-1, Kind::Float));
+        let probabilities_nk = tch::no_grad(|| forward::logits(network, weights, images_nchw).softmax(-1, Kind::Float));
         let targets: Vec<i64> = targets.iter().map(|&target| target as i64).collect();
         let of_targets = probabilities_nk.gather(1, &Tensor::from_slice(&targets).unsqueeze(1), false);
         of_targets.mean(Kind::Double).double_value(&[])
@@ -170,20 +172,14 @@ fn maps_for_the_script() {
     weights::load(&path, &parameters, None).unwrap();
 
     let mut outputs = Outputs::default();
-    let convolutions = network.layers().iter().enumerate().filter(|(_, layer)| layer.name.starts_with("conv2d"));
-    let convolutions: Vec<(usize, String)> = convolutions.map(|(index, layer)| (index, layer.name.clone())).collect();
+    let convolutions = network.layers().iter().filter(|layer| layer.op.is_convolution());
+    let convolutions: Vec<(Option<NodeId>, &str)> =
+        convolutions.map(|layer| (Some(layer.value), layer.name.as_str())).collect();
     for method in methods {
-        let layers = if method.needs_layer() { convolutions.clone() } else { vec![(0, "input".to_owned())] };
-        for (layer, name) in layers {
-            let found = explain(
-                method,
-                &network,
-                parameters.views(),
-                &images_nchw,
-                Some(layer),
-                &targets,
-                &Settings::default(),
-            );
+        let nodes = if method.needs_layer() { convolutions.clone() } else { vec![(None, "input")] };
+        for (node, name) in nodes {
+            let found =
+                explain(method, &network, parameters.views(), &images_nchw, node, &targets, &Settings::default());
             let normalised = found.iter().map(|explanation| explanation.normalised(input.height, input.width));
             outputs.maps(&format!("{method}/{name}"), &normalised.collect::<Vec<_>>());
             outputs.maps(&format!("{method}/{name}/raw"), &raw(&found));

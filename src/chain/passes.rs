@@ -10,7 +10,7 @@ use super::conv_gradient::{Active, Gradients, Outputs};
 use super::dense::Dense;
 use super::loss;
 use super::workspace::{Scratch, Workspace};
-use crate::model::{LayerKind, Network, Shape};
+use crate::graph::{Activation, Graph, Node, Op, Shape};
 use crate::trace::Part;
 
 /// Samples that a workspace takes, at most.
@@ -57,37 +57,26 @@ pub struct Reply {
 }
 
 impl Chain {
-    /// None of a network that is not made of convolutions, each perhaps with a pooling, and dense layers after them, or
-    /// whose images are too large for the numbers used here. What comes out are the logits.
-    pub fn of(network: &Network) -> Option<Chain> {
-        Chain::of_layers(network).filter(|chain| !chain.dense.is_empty())
-    }
-
-    /// Of a network that ends in a convolution. What comes out is what that answers before its ReLU.
-    pub fn of_filters(network: &Network) -> Option<Chain> {
-        let LayerKind::Conv2d { .. } = network.layers().last()?.kind else {
-            return None;
-        };
-        let mut chain = Chain::of_layers(network)?;
-        chain.blocks.last_mut()?.part.relu = false;
-        Some(chain)
-    }
-
-    fn of_layers(network: &Network) -> Option<Chain> {
-        let ranges = network.parameter_ranges();
-        let image = network.input();
+    /// `None` for a graph that is not a chain of convolutions, each with a ReLU and perhaps a pooling, and dense layers, or
+    /// whose images are too large for the numbers used here. A chain that ends in a convolution, without a ReLU, gives its
+    /// filters; any other gives its logits.
+    pub fn of(graph: &Graph) -> Option<Chain> {
+        let ranges = graph.parameter_ranges();
+        let image = graph.input();
         let mut blocks: Vec<Weighted<ConvBlock>> = Vec::new();
-        let mut dense = Vec::new();
-        let mut flatten: Arc<str> = LayerKind::Flatten.base_name().into();
+        let mut dense: Vec<Weighted<Dense>> = Vec::new();
+        let mut flatten: Arc<str> = "flatten".into();
         let mut maps = image;
-        let mut may_pool = false;
-        for layer in network.layers() {
+        for (before, node) in graph.nodes().iter().zip(graph.nodes().iter().skip(1)) {
+            if node.inputs != [before.id] {
+                return None;
+            }
             let weights = || -> Option<[Range<usize>; 2]> {
-                let kernel = layer.kernel_index?;
-                Some([ranges.get(kernel)?.clone(), ranges.get(kernel + 1)?.clone()])
+                let [weights, bias] = ranges.get(node.parameters.clone())? else { return None };
+                Some([weights.clone(), bias.clone()])
             };
-            match (layer.kind, layer.output) {
-                (LayerKind::Conv2d { filters, kernel }, Shape::Image(output)) if dense.is_empty() => {
+            match (node.op, node.shape) {
+                (Op::Conv2d { filters, kernel }, Shape::Image(output)) if dense.is_empty() => {
                     let [weights, bias] = weights()?;
                     let (rows, cols) = (output.height, output.width);
                     let part = ConvBlock {
@@ -95,29 +84,43 @@ impl Chain {
                         channels: maps.channels,
                         kernel,
                         filters,
-                        relu: true,
+                        relu: false,
                         window: 1,
                         rows,
                         cols,
                     };
-                    blocks.push(Weighted { part, name: layer.name.as_str().into(), weights, bias });
+                    blocks.push(Weighted { part, name: node.path.as_str().into(), weights, bias });
                     maps = output;
                 }
-                (LayerKind::MaxPool2d { size }, Shape::Image(output)) if may_pool => {
+                (Op::Activation(Activation::Relu), _) => match (before.op, dense.last_mut()) {
+                    (Op::Conv2d { .. }, None) => blocks.last_mut()?.part.relu = true,
+                    (Op::Linear { .. }, Some(layer)) => layer.part.relu = true,
+                    _ => return None,
+                },
+                (Op::MaxPool2d { size }, Shape::Image(output)) if is_rectified(before) => {
                     let Weighted { part: block, name, .. } = blocks.last_mut()?;
                     (block.window, block.rows, block.cols) = (size, output.height, output.width);
-                    *name = format!("{name}+{}", layer.name).into();
+                    *name = format!("{name}+{}", node.path).into();
                     maps = output;
                 }
-                (LayerKind::Flatten, _) if dense.is_empty() => flatten = layer.name.as_str().into(),
-                (LayerKind::Dense { units, relu }, _) => {
+                (Op::Flatten, _) if dense.is_empty() => flatten = node.path.as_str().into(),
+                (Op::Linear { units }, _) => {
                     let [weights, bias] = weights()?;
-                    let part = Dense { inputs: layer.input.len(), units, relu };
-                    dense.push(Weighted { part, name: layer.name.as_str().into(), weights, bias });
+                    let inputs = before.shape.len();
+                    let part = Dense { inputs, units, relu: false };
+                    dense.push(Weighted { part, name: node.path.as_str().into(), weights, bias });
                 }
                 _ => return None,
             }
-            may_pool = matches!(layer.kind, LayerKind::Conv2d { .. });
+        }
+        // Where dense layers follow, the kernels of a block without a ReLU would be of no use: none has been tested.
+        let (last, hidden) = blocks.split_last().map_or((None, &[][..]), |(last, hidden)| (Some(last), hidden));
+        let ends_in_filters = dense.is_empty() && last.is_some_and(|last| last.part.window == 1);
+        let is_known = hidden.iter().all(|block| block.part.relu)
+            && last.is_none_or(|last| last.part.relu != ends_in_filters)
+            && (ends_in_filters || !dense.is_empty());
+        if !is_known {
+            return None;
         }
         // From the last block to the first: nothing is computed that nothing depends on.
         for index in (1..blocks.len()).rev() {
@@ -138,7 +141,7 @@ impl Chain {
             flatten,
             pixels: image.len(),
             features,
-            parameters: network.flat_len(),
+            parameters: graph.flat_len(),
         };
         starts_fit.then_some(chain)
     }
@@ -149,7 +152,7 @@ impl Chain {
         Workspace::new(active, self.dense.len())
     }
 
-    /// Values that come out for an image: its logits; of [`Chain::of_filters`] those of one filter after the other.
+    /// Values that come out for an image: its logits; of a chain that ends in a convolution those of one filter after the other.
     pub fn answers(&self) -> usize {
         self.answers
     }
@@ -369,6 +372,11 @@ impl WithSimd for BackwardToImages<'_> {
             image.copy_from_slice(above_maps);
         }
     }
+}
+
+/// True for the ReLU of a block: a pooling follows nothing else.
+fn is_rectified(node: &Node) -> bool {
+    node.op == Op::Activation(Activation::Relu)
 }
 
 /// Weights and bias of one layer in a flat buffer, where the bias stands after the weights.

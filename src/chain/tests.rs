@@ -6,7 +6,9 @@ use tch::{Device, Kind, Tensor};
 use super::passes::{Backward, BackwardToImages, Forward};
 use super::{Chain, Reply, Workspace};
 use crate::data::{Batch, Split};
-use crate::model::{Architecture, LayerKind, Network, Parameters, host_values};
+use crate::forward;
+use crate::graph::Op;
+use crate::model::{Architecture, Network, Parameters, host_values};
 use crate::rng::{Purpose, Stream};
 use crate::types::{ImageShape, Seed};
 
@@ -63,7 +65,7 @@ fn loss_hits_and_gradients_are_libtorchs() {
         let indices: Vec<u32> = (0..samples as u32).collect();
         let batch = Batch::gather(&split, &indices, Device::Cpu);
         let leaves = parameters.leaves();
-        let logits = network.forward(&leaves, &batch.images_nchw);
+        let logits = forward::logits(&network, &leaves, &batch.images_nchw);
         let loss = logits.cross_entropy_loss::<Tensor>(&batch.labels_n, None, tch::Reduction::Sum, -100, 0.0);
         let want = Tensor::run_backward(&[&loss * 0.3], &leaves, false, false);
         let hits = logits.argmax(-1, false).eq_tensor(&batch.labels_n).sum(Kind::Int64).int64_value(&[]);
@@ -101,16 +103,13 @@ fn answers_and_what_they_owe_to_pixels_are_libtorchs() {
         let images_nhwc = host_values(&images_nchw.permute([0, 2, 3, 1]));
         let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
         // The logits, and what each convolution answers.
-        let mut subjects = vec![(Chain::of(&network).unwrap(), network.forward(parameters.views(), &images_nchw))];
-        for (layer, found) in network.layers().iter().enumerate() {
-            let LayerKind::Conv2d { filters, .. } = found.kind else { continue };
-            let below = match layer.checked_sub(1) {
-                Some(below) => network.forward_to(below, parameters.views(), &images_nchw),
-                None => images_nchw.shallow_clone(),
-            };
-            let part = network.up_to_filters(layer, filters, shape).unwrap();
-            let answers = network.before_relu(layer, parameters.views(), &below);
-            subjects.push((Chain::of_filters(&part).unwrap(), answers));
+        let mut subjects =
+            vec![(Chain::of(&network).unwrap(), forward::logits(&network, parameters.views(), &images_nchw))];
+        for layer in network.layers() {
+            let Op::Conv2d { filters, .. } = layer.op else { continue };
+            let part = network.up_to_filters(layer.node, filters, shape).unwrap();
+            let answers = forward::value(&network, layer.node, parameters.views(), &images_nchw);
+            subjects.push((Chain::of(&part.graph).unwrap(), answers));
         }
         let mut stream = Stream::new(Seed(3), Purpose::Test, 0, 0);
         for (chain, answers) in subjects {

@@ -10,9 +10,9 @@ use super::{Failure, flags, option, path, path_parser, print};
 use crate::config::{Config, Resolved, Source};
 use crate::data::Specimen;
 use crate::exit::Exit;
-use crate::explain::{self, Method};
+use crate::explain::Method;
+use crate::graph::{NodeId, Shape};
 use crate::inquiry::{self, Inquiry, Reply};
-use crate::model::Shape;
 use crate::run;
 use crate::saved::SavedRun;
 use crate::telemetry::Console;
@@ -115,8 +115,8 @@ impl Question {
         let wanted = text(matches, "method").unwrap_or("all");
         let methods = methods(wanted)?;
         let saved = pictures::saved_run(matches, &resolved.config)?;
-        let layer = text(matches, "layer").map(|name| layer(&saved, name)).transpose()?;
-        let methods = applicable(methods, wanted, layer.is_some() || explain::usual_layer(&saved.network).is_some())?;
+        let node = text(matches, "layer").map(|name| node(&saved, name)).transpose()?;
+        let methods = applicable(methods, wanted, node.is_some() || saved.network.taps().last_maps.is_some())?;
         let target = text(matches, "target").map(|name| target(&saved.classes, name)).transpose()?;
         let files = matches.get_many::<PathBuf>("image").into_iter().flatten();
         let (mut specimens, failures) = pictures::read(files, &saved.look(), inversion);
@@ -132,7 +132,7 @@ impl Question {
         if count > MOST {
             return Err(Failure::new(Exit::Usage, format!("explain: got {count} pictures, want at most {MOST}")));
         }
-        Ok(Question { saved, specimens, failures, inquiry: Inquiry { methods, layer, target }, out })
+        Ok(Question { saved, specimens, failures, inquiry: Inquiry { methods, node, target }, out })
     }
 }
 
@@ -146,13 +146,13 @@ fn with_data_of(saved: &Config, resolved: &Resolved) -> Config {
     config
 }
 
-/// The position of a layer that has maps to look at.
-fn layer(saved: &SavedRun, name: &str) -> Result<usize, Failure> {
+/// Output of a layer with feature maps.
+fn node(saved: &SavedRun, name: &str) -> Result<NodeId, Failure> {
     let layers = saved.network.layers();
     let with_maps = || layers.iter().filter(|layer| matches!(layer.output, Shape::Image(_)));
-    let position = saved.network.position(name).filter(|_| with_maps().any(|layer| layer.name == name));
+    let found = with_maps().find(|layer| layer.name == name).map(|layer| layer.value);
     let names = || with_maps().map(|layer| format!("`{}`", layer.name)).collect::<Vec<_>>().join(", ");
-    position.ok_or_else(|| wrong("layer", name, &format!("one of those with maps: {}", names())))
+    found.ok_or_else(|| wrong("layer", name, &format!("one of those with maps: {}", names())))
 }
 
 /// Without a layer to look at, `all` means those that need none, and one that was named is refused.
@@ -266,7 +266,10 @@ mod tests {
         let validation = crate::data::synthetic::dataset(question.saved.config.seed).validation;
         assert_eq!(question.specimens[1].pixels, validation.image(29));
         assert_eq!(question.specimens[1].label, Some(usize::from(validation.label(29))));
-        assert_eq!((question.inquiry.layer, question.inquiry.target), (Some(0), Some(1)));
+        assert_eq!(
+            (question.inquiry.node, question.inquiry.target),
+            (question.saved.network.layer("conv2d").map(|layer| layer.value), Some(1))
+        );
         assert_eq!(question.inquiry.methods, [Method::GradCam, Method::Occlusion]);
         assert!(question.failures.is_empty());
     }

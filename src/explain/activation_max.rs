@@ -9,8 +9,9 @@ use std::ops::Range;
 use tch::Tensor;
 
 use super::ascent::{Ascent, Images};
-use super::passes::{Outcome, Passes, one_hot};
-use crate::model::{LayerKind, Network};
+use super::passes::{Passes, one_hot};
+use crate::graph::{NodeId, Part};
+use crate::model::{Network, Op};
 use crate::render::Map;
 use crate::types::ImageShape;
 
@@ -24,9 +25,9 @@ const LEAST_SIDE: usize = 12;
 /// Targets to maximise. Many targets of one kind are one batch.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
-    /// Channels of the convolution with index `layer`. Maximises the mean response before the ReLU over all places,
-    /// where responses below 0 count a tenth.
-    Channels { layer: usize, channels: &'a [usize] },
+    /// Channels of a convolution. Maximises the mean response before the activation over all places, where responses
+    /// below 0 count a tenth.
+    Channels { convolution: NodeId, channels: &'a [usize] },
     /// Logits.
     Classes(&'a [usize]),
 }
@@ -46,7 +47,7 @@ pub struct Optimum {
 }
 
 /// The image with the strongest response, for each channel or class. Deterministic for the same weights and settings.
-/// Empty if the layer is not a convolution.
+/// Empty if the node is not a convolution.
 ///
 /// # Panics
 /// If a channel or class does not exist, there are more than 1024 of them, or the weights do not have the network's
@@ -66,7 +67,9 @@ fn maximise_from(
     // Detached: libtorch would compute gradients for leaves that require them.
     let weights: Vec<Tensor> = weights.iter().map(Tensor::detach).collect();
     match target {
-        Target::Channels { layer, channels } => of_channels(network, &weights, layer, channels, settings, start),
+        Target::Channels { convolution, channels } => {
+            of_channels(network, &weights, convolution, channels, settings, start)
+        }
         Target::Classes(classes) => of_classes(network, &weights, classes, settings, start),
     }
 }
@@ -74,33 +77,34 @@ fn maximise_from(
 fn of_channels(
     network: &Network,
     weights: &[Tensor],
-    layer: usize,
+    convolution: NodeId,
     channels: &[usize],
     settings: &Ascent,
     start: impl FnOnce(ImageShape, usize) -> Images,
 ) -> Vec<Optimum> {
     let count = channels.len();
-    let kernel_index = network.layers().get(layer).and_then(|layer| layer.kernel_index);
     // Only the layers up to the target and only the requested channels are computed. Each image needs one of these
     // channels and gets all, so that all images are one batch.
-    let part = network.up_to_filters(layer, count, canvas(network, layer));
-    let (Some(kernel_index), Some(part), false) = (kernel_index, part, channels.is_empty()) else {
+    let part = network.up_to_filters(convolution, count, canvas(network, convolution));
+    let (Some(Part { graph: part, parameters }), false) = (part, channels.is_empty()) else {
         return Vec::new();
     };
+    let below: Vec<&Tensor> = parameters.iter().map(|&index| &weights[index]).collect();
+    let (below, own) = below.split_at(below.len() - part.node(part.taps().logits).parameters.len());
     let chosen: Vec<i64> = channels.iter().map(|&channel| channel as i64).collect();
-    let chosen = Tensor::from_slice(&chosen).to_device(weights[kernel_index].device());
-    let [kernels, biases] = [0, 1].map(|of| weights[kernel_index + of].index_select(0, &chosen));
+    let chosen = Tensor::from_slice(&chosen).to_device(own[0].device());
+    let own: Vec<Tensor> = own.iter().map(|parameter| parameter.index_select(0, &chosen)).collect();
+    let (kernels, biases) = (&own[0], &own[1..]);
     // During the ascent kernels that are not finite become 0: for libtorch 0 times NaN is NaN, which would spoil the
     // others.
     let is_finite = kernels.isfinite().all_dims([1_i64, 2, 3].as_slice(), true);
     let finite = kernels.where_self(&is_finite, &kernels.zeros_like());
     let with = |kernels: &Tensor| -> Vec<Tensor> {
-        let own = [kernels.shallow_clone(), biases.shallow_clone()];
-        weights[..kernel_index].iter().map(Tensor::shallow_clone).chain(own).collect()
+        below.iter().copied().chain([kernels]).chain(biases).map(Tensor::shallow_clone).collect()
     };
 
     let weights = with(&finite);
-    let mut passes = Passes::new(&part, &weights, Outcome::Filters);
+    let mut passes = Passes::new(&part, &weights);
     let found = settings.climb(start(part.input(), count), |images| {
         passes.image_gradient(images, |answers| {
             let mut factors = vec![0.0; answers.len()];
@@ -115,8 +119,8 @@ fn of_channels(
     });
 
     drop(passes);
-    let weights = with(&kernels);
-    let answers = Passes::new(&part, &weights, Outcome::Filters).answers(&found.values);
+    let weights = with(kernels);
+    let answers = Passes::new(&part, &weights).answers(&found.values);
     let places = places(&answers, count);
     let activation = |own: Range<usize>| {
         // Not `max`: NaN stays.
@@ -148,7 +152,7 @@ fn of_classes(
     if classes.is_empty() {
         return Vec::new();
     }
-    let mut passes = Passes::new(network, weights, Outcome::Logits);
+    let mut passes = Passes::new(network, weights);
     let found = settings.climb(start(network.input(), classes.len()), |images| {
         passes.image_gradient(images, |logits| one_hot(logits.len(), count, classes.iter().copied()))
     });
@@ -161,9 +165,9 @@ fn of_classes(
     found.maps().zip(logits.chunks_exact(count)).zip(classes).map(optimum).collect()
 }
 
-/// Size of an image for a filter of a convolution, chosen so that the layer's outputs use every pixel.
-fn canvas(network: &Network, layer: usize) -> ImageShape {
-    let (field, stride) = receptive_field(network, layer);
+/// Size of an image for a filter of a convolution, chosen so that its outputs use every pixel.
+fn canvas(network: &Network, node: NodeId) -> ImageShape {
+    let (field, stride) = receptive_field(network, node);
     let side = |whole: usize| {
         let wanted = (FIELDS * field).max(LEAST_SIDE).min(whole).saturating_sub(field);
         let most = whole.saturating_sub(field) / stride;
@@ -173,13 +177,18 @@ fn canvas(network: &Network, layer: usize) -> ImageShape {
     ImageShape { height: side(input.height), width: side(input.width), channels: input.channels }
 }
 
-/// Receptive field of a layer and its stride, both in pixels of the input.
-fn receptive_field(network: &Network, layer: usize) -> (usize, usize) {
-    network.layers().iter().take(layer.saturating_add(1)).fold((1, 1), |(field, stride), layer| match layer.kind {
-        LayerKind::Conv2d { kernel, .. } => (field + (kernel - 1) * stride, stride),
-        LayerKind::MaxPool2d { size } => (field + (size - 1) * stride, stride * size),
-        LayerKind::Flatten | LayerKind::Dense { .. } => (field, stride),
-    })
+/// Receptive field of a node and its stride, both in pixels of the input; of several paths to the input the largest counts.
+fn receptive_field(network: &Network, node: NodeId) -> (usize, usize) {
+    let mut fields: Vec<(usize, usize)> = Vec::with_capacity(node.index() + 1);
+    for node in &network.nodes()[..=node.index()] {
+        let (field, stride) = node.inputs.iter().map(|input| fields[input.index()]).max().unwrap_or((1, 1));
+        fields.push(match node.op {
+            Op::Conv2d { kernel, .. } => (field + (kernel - 1) * stride, stride),
+            Op::MaxPool2d { size } => (field + (size - 1) * stride, stride * size),
+            Op::Input | Op::Activation(_) | Op::Flatten | Op::Linear { .. } => (field, stride),
+        });
+    }
+    fields[node.index()]
 }
 
 #[cfg(test)]
@@ -187,6 +196,7 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
+    use crate::forward;
     use crate::model::{Architecture, ParameterSpec, host_values};
     use crate::rng::{Purpose, Stream};
     use crate::types::Seed;
@@ -194,6 +204,10 @@ mod tests {
     fn built(filters: &[usize], kernel_size: usize, shape: ImageShape, classes: usize) -> Network {
         let architecture = Architecture { conv_filters: filters.to_vec(), kernel_size, dense_units: 8 };
         Network::build(&architecture, shape, classes).unwrap()
+    }
+
+    fn conv(network: &Network, layer: &str) -> NodeId {
+        network.layer(layer).unwrap().node
     }
 
     fn small() -> Network {
@@ -240,7 +254,12 @@ mod tests {
     #[test]
     fn the_optimum_of_a_kernel_of_one_weight_is_black_or_white() {
         let (network, weights) = with_kernels(&[&[2.0], &[-1.0]], 1);
-        let optima = maximise(&network, &weights, Target::Channels { layer: 0, channels: &[0, 1] }, &Ascent::default());
+        let optima = maximise(
+            &network,
+            &weights,
+            Target::Channels { convolution: conv(&network, "conv2d"), channels: &[0, 1] },
+            &Ascent::default(),
+        );
         assert!(optima[0].image[0].values().iter().all(|&v| v > 0.99), "{:?}", optima[0].image);
         assert!((optima[0].activation - 2.0).abs() < 0.02);
         assert!(
@@ -259,7 +278,7 @@ mod tests {
             &[-1.0, 2.0, -1.0, -1.0, 2.0, -1.0, -1.0, 2.0, -1.0],
         ];
         let (network, weights) = with_kernels(&kernels, 3);
-        let target = Target::Channels { layer: 0, channels: &[0, 1, 2, 3] };
+        let target = Target::Channels { convolution: conv(&network, "conv2d"), channels: &[0, 1, 2, 3] };
         for (optimum, kernel) in maximise(&network, &weights, target, &Ascent::default()).iter().zip(kernels) {
             let map = &optimum.image[0];
             assert_eq!((map.height(), map.width()), (12, 12));
@@ -277,10 +296,12 @@ mod tests {
         let network = small();
         let weights = formula_weights(&network);
         let settings = Ascent::default();
-        for (layer, count) in [(0, 4), (2, 6)] {
+        for (layer, count) in [("conv2d", 4), ("conv2d_1", 6)] {
+            let node = conv(&network, layer);
             let channels: Vec<usize> = (0..count).collect();
-            let start = settings.start(canvas(&network, layer), 1).maps().next().unwrap();
-            let found = maximise(&network, &weights, Target::Channels { layer, channels: &channels }, &settings);
+            let start = settings.start(canvas(&network, node), 1).maps().next().unwrap();
+            let found =
+                maximise(&network, &weights, Target::Channels { convolution: node, channels: &channels }, &settings);
             let mut draws = Stream::new(Seed(0), Purpose::Test, 0, 0);
             let mut random = || -> Vec<Map> {
                 let mut noise = |map: &Map| map.values().iter().map(|_| draws.uniform(0.0, 1.0)).collect();
@@ -288,7 +309,7 @@ mod tests {
             };
             let random: Vec<Vec<Map>> = (0..300).map(|_| random()).collect();
             for channel in channels {
-                let score = |image: &[Map]| score(&network, &weights, layer, channel, image);
+                let score = |image: &[Map]| score(&network, &weights, node, channel, image);
                 let after = score(&found[channel].image);
                 assert!(after > score(&start), "layer {layer}, channel {channel}");
                 let below = random.iter().filter(|image| score(image) < after).count();
@@ -298,12 +319,11 @@ mod tests {
     }
 
     /// The maximised quantity, computed by libtorch.
-    fn score(network: &Network, weights: &[Tensor], layer: usize, channel: usize, image: &[Map]) -> f32 {
+    fn score(network: &Network, weights: &[Tensor], node: NodeId, channel: usize, image: &[Map]) -> f32 {
         let planes: Vec<f32> = image.iter().flat_map(Map::values).copied().collect();
         let size = [1, image.len() as i64, image[0].height() as i64, image[0].width() as i64];
         let image_1chw = Tensor::from_slice(&planes).view(size);
-        let below = layer.checked_sub(1).map(|below| network.forward_to(below, weights, &image_1chw));
-        let answers = network.before_relu(layer, weights, &below.unwrap_or(image_1chw)).select(1, channel as i64);
+        let answers = forward::value(network, node, weights, &image_1chw).select(1, channel as i64);
         let leaky = host_values(&answers).into_iter().map(|answer| if answer > 0.0 { answer } else { 0.1 * answer });
         leaky.sum::<f32>() / answers.numel() as f32
     }
@@ -314,7 +334,12 @@ mod tests {
         let weights = formula_weights(&network);
         let bare = Ascent { jitter: 0, blur: 0.0, tv: 0.0, l2: 0.0, ..Ascent::default() };
         let found = |settings: Ascent| {
-            let optima = maximise(&network, &weights, Target::Channels { layer: 2, channels: &[0, 1, 4] }, &settings);
+            let optima = maximise(
+                &network,
+                &weights,
+                Target::Channels { convolution: conv(&network, "conv2d_1"), channels: &[0, 1, 4] },
+                &settings,
+            );
             optima.into_iter().flat_map(|optimum| optimum.image).collect::<Vec<Map>>()
         };
         let roughness = |maps: &[Map]| maps.iter().map(variation).sum::<f32>();
@@ -351,7 +376,7 @@ mod tests {
             formula_weights(&network).into_iter().map(|w| (w * 0.3).detach().set_requires_grad(true)).collect();
         let (images, labels) = bars(96);
         for _ in 0..150 {
-            let loss = network.forward(&leaves, &images).cross_entropy_for_logits(&labels);
+            let loss = forward::logits(&network, &leaves, &images).cross_entropy_for_logits(&labels);
             let gradients = Tensor::run_backward(&[loss], &leaves, false, false);
             tch::no_grad(|| {
                 for (leaf, gradient) in leaves.iter().zip(gradients) {
@@ -363,7 +388,7 @@ mod tests {
         for (class, optimum) in optima.iter().enumerate() {
             assert!(optimum.probability.unwrap() > 0.9, "class {class}: {:?}", optimum.probability);
             let image = Tensor::from_slice(optimum.image[0].values()).view([1, 1, 12, 12]);
-            let logits = host_values(&network.forward(&leaves, &image));
+            let logits = host_values(&forward::logits(&network, &leaves, &image));
             assert!((logits[class] - optimum.activation).abs() < 1e-4);
             assert!(logits.iter().enumerate().all(|(other, &logit)| other == class || logit < logits[class]));
         }
@@ -378,8 +403,8 @@ mod tests {
         let weights = formula_weights(&network);
         let settings = Ascent { steps: 4, start: 0.4, jitter: 0, ..Ascent::default() };
         let targets = [
-            ("conv2d", Target::Channels { layer: 0, channels: &[0, 2, 3] }),
-            ("conv2d_1", Target::Channels { layer: 2, channels: &[1, 5] }),
+            ("conv2d", Target::Channels { convolution: conv(&network, "conv2d"), channels: &[0, 2, 3] }),
+            ("conv2d_1", Target::Channels { convolution: conv(&network, "conv2d_1"), channels: &[1, 5] }),
             ("classes", Target::Classes(&[7, 0, 3])),
         ];
         for (name, target) in targets {
@@ -407,17 +432,17 @@ mod tests {
 
     #[test]
     fn an_image_is_as_large_as_what_its_filter_sees_needs() {
-        let sides = |filters: &[usize], kernel: usize, side: usize, layer: usize| {
+        let sides = |filters: &[usize], kernel: usize, side: usize, layer: &str| {
             let network = built(filters, kernel, ImageShape { height: side, width: side + 1, channels: 1 }, 2);
-            let shape = canvas(&network, layer);
+            let shape = canvas(&network, conv(&network, layer));
             (shape.height, shape.width)
         };
-        assert_eq!(sides(&[32, 64], 3, 28, 0), (12, 12));
-        assert_eq!(sides(&[32, 64], 3, 28, 2), (16, 16));
+        assert_eq!(sides(&[32, 64], 3, 28, "conv2d"), (12, 12));
+        assert_eq!(sides(&[32, 64], 3, 28, "conv2d_1"), (16, 16));
         // Receptive fields of 3, 8, 18 pixels with strides of 1, 2, 4.
-        assert_eq!(sides(&[1, 1, 1], 3, 96, 4), (38, 38));
-        assert_eq!(sides(&[1, 1, 1], 3, 33, 4), (30, 34));
-        assert_eq!(sides(&[1], 1, 2, 0), (2, 3));
+        assert_eq!(sides(&[1, 1, 1], 3, 96, "conv2d_2"), (38, 38));
+        assert_eq!(sides(&[1, 1, 1], 3, 33, "conv2d_2"), (30, 34));
+        assert_eq!(sides(&[1], 1, 2, "conv2d"), (2, 3));
     }
 
     #[test]
@@ -425,7 +450,7 @@ mod tests {
         let kernel = [0.5; 9];
         for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let (network, mut weights) = with_kernels(&[&[wrong; 9], &kernel], 3);
-            let target = Target::Channels { layer: 0, channels: &[0, 1] };
+            let target = Target::Channels { convolution: conv(&network, "conv2d"), channels: &[0, 1] };
             let optima = maximise(&network, &weights, target, &Ascent::default());
             assert!(optima.iter().all(|optimum| optimum.image[0].non_finite() == 0));
             assert!(
@@ -445,9 +470,9 @@ mod tests {
     fn what_is_no_convolution_has_no_image() {
         let network = small();
         let weights = formula_weights(&network);
-        for layer in [1, 4, 5, 99, usize::MAX] {
-            let target = Target::Channels { layer, channels: &[0] };
-            assert!(maximise(&network, &weights, target, &Ascent::default()).is_empty(), "layer {layer}");
+        for layer in ["max_pooling2d", "flatten", "dense"] {
+            let target = Target::Channels { convolution: conv(&network, layer), channels: &[0] };
+            assert!(maximise(&network, &weights, target, &Ascent::default()).is_empty(), "{layer}");
         }
         assert!(maximise(&network, &weights, Target::Classes(&[]), &Ascent::default()).is_empty());
     }
@@ -458,7 +483,9 @@ mod tests {
         let weights: Vec<Tensor> =
             formula_weights(&network).iter().map(|w| w.detach().set_requires_grad(true)).collect();
         let before: Vec<Vec<f32>> = weights.iter().map(host_values).collect();
-        for target in [Target::Channels { layer: 2, channels: &[3, 1] }, Target::Classes(&[4])] {
+        for target in
+            [Target::Channels { convolution: conv(&network, "conv2d_1"), channels: &[3, 1] }, Target::Classes(&[4])]
+        {
             let find = || maximise(&network, &weights, target, &Ascent::default());
             let first = find();
             assert!(weights.iter().all(|w| !w.grad().defined()), "a leaf got a gradient");

@@ -3,7 +3,9 @@
 use pulp::{Arch, NullaryFnOnce};
 use tch::Tensor;
 
-use crate::model::{Layer, Network, Shape, Tap, host_values};
+use crate::forward::Program;
+use crate::graph::NodeId;
+use crate::model::{Layer, Network, Shape, host_values};
 
 /// The outputs of one layer for a batch of images.
 #[derive(Debug)]
@@ -32,13 +34,8 @@ pub struct ActivationStatistics {
 
 /// The layers whose outputs are activations: those with a ReLU, and the logits.
 pub fn activation_layers(network: &Network) -> impl Iterator<Item = &Layer> {
-    let last = network.layers().len().saturating_sub(1);
-    network
-        .layers()
-        .iter()
-        .enumerate()
-        .filter(move |(index, layer)| layer.kind.has_relu() || *index == last)
-        .map(|(_, layer)| layer)
+    let logits = network.taps().logits;
+    network.layers().iter().filter(move |layer| layer.has_relu() || layer.value == logits)
 }
 
 /// The outputs of every layer with a ReLU, after it, and the logits, for images `N x C x H x W`.
@@ -46,14 +43,14 @@ pub fn activation_layers(network: &Network) -> impl Iterator<Item = &Layer> {
 /// # Panics
 /// If the weights or images do not have the network's shapes: a bug in the caller.
 pub fn activations<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor) -> Vec<Activations<'a>> {
-    let names: Vec<&str> = activation_layers(network).map(|layer| layer.name.as_str()).collect();
-    let taps = tch::no_grad(|| network.taps(weights, images_nchw)).into_iter();
-    let shown = taps.filter(|tap| names.contains(&tap.layer.name.as_str()));
-    let activations = shown.map(|Tap { layer, output }| {
+    let keep: Vec<NodeId> = activation_layers(network).map(|layer| layer.value).collect();
+    let found = tch::no_grad(|| Program::new(network, &keep).run(weights, images_nchw));
+    let activations = activation_layers(network).map(|layer| {
+        let output = found.get(layer.value);
         let (values, units) = match layer.output {
             // Channels are adjacent in memory too: this permutation copies in order.
             Shape::Image(shape) => (host_values(&output.permute([0, 2, 3, 1])), shape.channels),
-            Shape::Vector(units) => (host_values(&output), units),
+            Shape::Vector(units) => (host_values(output), units),
         };
         Activations { layer, values, units }
     });

@@ -4,14 +4,15 @@ use std::cell::OnceCell;
 
 use tch::Tensor;
 
-use super::grad_cam::LayerGradients;
+use super::grad_cam::NodeGradients;
 use super::integrated_gradients::IntegratedGradients;
 use super::method::Method;
 use super::occlusion::Occlusion;
-use super::passes::{Outcome, Passes};
+use super::passes::Passes;
 use super::smooth_grad::SmoothGrad;
 use super::{guided, integrated_gradients, occlusion, score_cam, smooth_grad};
-use crate::model::{LayerKind, Network};
+use crate::graph::NodeId;
+use crate::model::Network;
 use crate::render::Map;
 
 /// Parameters of the methods that have any.
@@ -93,17 +94,11 @@ impl Explanation {
     }
 }
 
-/// Default layer of the methods that need one: the last convolution, which has both positions and high-level
-/// features.
-pub fn usual_layer(network: &Network) -> Option<usize> {
-    network.layers().iter().rposition(|layer| matches!(layer.kind, LayerKind::Conv2d { .. }))
-}
-
 /// One explanation for each image and its target class.
 ///
 /// `images_nchw` is `N x C x H x W` with values in 0..=1, on the device of the weights; `targets` names one class for
-/// each image. `layer` is for methods that need one (`None`: the [`usual_layer`]); their result is empty if its
-/// output has no maps or there is no such layer.
+/// each image. `node` is for methods that need one. Without it they take the last convolution, which has both
+/// positions and high-level features. Their result is empty if its value has no maps.
 ///
 /// The arguments do not change, no gradient is left behind, and equal calls give equal results, on the CPU to the
 /// bit. At most 128 images go through the network at once, however many copies a method makes of them.
@@ -116,11 +111,11 @@ pub fn explain(
     network: &Network,
     weights: &[Tensor],
     images_nchw: &Tensor,
-    layer: Option<usize>,
+    node: Option<NodeId>,
     targets: &[usize],
     settings: &Settings,
 ) -> Vec<Explanation> {
-    Explainer::new(network, weights, images_nchw, layer, targets, settings).explain(method)
+    Explainer::new(network, weights, images_nchw, node, targets, settings).explain(method)
 }
 
 /// Explanations of one batch by several methods. Intermediate results that several methods need are computed once. A
@@ -129,12 +124,12 @@ pub struct Explainer<'a> {
     network: &'a Network,
     weights: &'a [Tensor],
     images_nchw: &'a Tensor,
-    /// One past the last layer, which has no maps, if the network has no convolution.
-    layer: usize,
+    /// `None` if the network has no convolution.
+    node: Option<NodeId>,
     targets: &'a [usize],
     settings: Settings,
     passes: Option<Passes<'a>>,
-    layer_gradients: OnceCell<Option<LayerGradients>>,
+    node_gradients: OnceCell<Option<NodeGradients>>,
     guided: OnceCell<Vec<Vec<Map>>>,
 }
 
@@ -144,7 +139,7 @@ impl<'a> Explainer<'a> {
         network: &'a Network,
         weights: &'a [Tensor],
         images_nchw: &'a Tensor,
-        layer: Option<usize>,
+        node: Option<NodeId>,
         targets: &'a [usize],
         settings: &Settings,
     ) -> Explainer<'a> {
@@ -152,11 +147,11 @@ impl<'a> Explainer<'a> {
             network,
             weights,
             images_nchw,
-            layer: layer.or_else(|| usual_layer(network)).unwrap_or(network.layers().len()),
+            node: node.or(network.taps().last_maps),
             targets,
             settings: *settings,
             passes: None,
-            layer_gradients: OnceCell::new(),
+            node_gradients: OnceCell::new(),
             guided: OnceCell::new(),
         }
     }
@@ -171,20 +166,20 @@ impl<'a> Explainer<'a> {
         };
         let maps = |maps: Vec<Map>| maps.into_iter().map(of_map).collect();
         let channels = |all: Vec<Vec<Map>>| all.into_iter().filter_map(of_channels).collect();
-        let Explainer { network, weights, images_nchw, layer, targets, settings, .. } = *self;
+        let Explainer { network, weights, images_nchw, node, targets, settings, .. } = *self;
         let shape = network.input();
         match method {
-            Method::GradCam => maps(self.of_layer(LayerGradients::grad_cam)),
-            Method::GradCamPlusPlus => maps(self.of_layer(LayerGradients::grad_cam_plus_plus)),
-            Method::LayerCam => maps(self.of_layer(LayerGradients::layer_cam)),
-            Method::ScoreCam => {
-                maps(score_cam::by_passes(self.passes(), network, weights, images_nchw, layer, targets))
-            }
+            Method::GradCam => maps(self.of_node(NodeGradients::grad_cam)),
+            Method::GradCamPlusPlus => maps(self.of_node(NodeGradients::grad_cam_plus_plus)),
+            Method::LayerCam => maps(self.of_node(NodeGradients::layer_cam)),
+            Method::ScoreCam => maps(node.map_or_else(Vec::new, |node| {
+                score_cam::by_passes(self.passes(), network, weights, images_nchw, node, targets)
+            })),
             Method::Occlusion => {
                 maps(occlusion::by_passes(self.passes(), shape, images_nchw, targets, &settings.occlusion))
             }
             Method::GuidedBackprop => channels(self.guided().to_vec()),
-            Method::GuidedGradCam => match self.of_layer(LayerGradients::grad_cam) {
+            Method::GuidedGradCam => match self.of_node(NodeGradients::grad_cam) {
                 cams if cams.is_empty() => Vec::new(),
                 cams => channels(guided::products(self.guided(), &cams, shape)),
             },
@@ -205,14 +200,14 @@ impl<'a> Explainer<'a> {
 
     fn passes(&mut self) -> &mut Passes<'a> {
         let Explainer { network, weights, .. } = *self;
-        self.passes.get_or_insert_with(|| Passes::new(network, weights, Outcome::Logits))
+        self.passes.get_or_insert_with(|| Passes::new(network, weights))
     }
 
-    /// Maps of the layer; empty if its output has none.
-    fn of_layer(&self, maps: impl FnOnce(&LayerGradients) -> Vec<Map>) -> Vec<Map> {
-        let Explainer { network, weights, images_nchw, layer, targets, .. } = *self;
-        let found =
-            self.layer_gradients.get_or_init(|| LayerGradients::of(network, weights, images_nchw, layer, targets));
+    /// Maps of the node; empty if its value has none.
+    fn of_node(&self, maps: impl FnOnce(&NodeGradients) -> Vec<Map>) -> Vec<Map> {
+        let Explainer { network, weights, images_nchw, node, targets, .. } = *self;
+        let gradients = || NodeGradients::of(network, weights, images_nchw, node?, targets);
+        let found = self.node_gradients.get_or_init(gradients);
         found.as_ref().map_or_else(Vec::new, maps)
     }
 

@@ -3,6 +3,8 @@
 use tch::Tensor;
 
 use super::planes;
+use crate::forward::Program;
+use crate::graph::NodeId;
 use crate::model::{Layer, Network, Shape};
 use crate::render::Map;
 
@@ -19,16 +21,20 @@ pub struct FeatureMaps<'a> {
 /// # Panics
 /// If the weights or images do not have the network's shapes: a bug in the caller.
 pub fn feature_maps<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor) -> Vec<FeatureMaps<'a>> {
-    let taps = tch::no_grad(|| network.taps(weights, images_nchw));
-    let with_maps = taps.into_iter().filter_map(|tap| match tap.layer.output {
-        Shape::Image(shape) => {
-            let maps = planes(&tap.output, shape.height, shape.width);
-            let images = maps.chunks(shape.channels.max(1)).map(<[Map]>::to_vec).collect();
-            Some(FeatureMaps { layer: tap.layer, images })
-        }
-        Shape::Vector(_) => None,
+    let with_maps = || {
+        network.layers().iter().filter_map(|layer| match layer.output {
+            Shape::Image(shape) => Some((layer, shape)),
+            Shape::Vector(_) => None,
+        })
+    };
+    let keep: Vec<NodeId> = with_maps().map(|(layer, _)| layer.value).collect();
+    let values = tch::no_grad(|| Program::new(network, &keep).run(weights, images_nchw));
+    let maps = with_maps().map(|(layer, shape)| {
+        let maps = planes(values.get(layer.value), shape.height, shape.width);
+        let images = maps.chunks(shape.channels.max(1)).map(<[Map]>::to_vec).collect();
+        FeatureMaps { layer, images }
     });
-    with_maps.collect()
+    maps.collect()
 }
 
 #[cfg(test)]

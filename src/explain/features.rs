@@ -1,8 +1,9 @@
-//! Features of images: the input of a network's last layer.
+//! Features of images: the input of the layer of the logits.
 
 use tch::{Kind, Tensor};
 
 use crate::embedding::Points;
+use crate::forward::Program;
 use crate::model::{Layer, Network, host_values};
 
 /// Images per pass, few enough that the maps of a first convolution stay within a processor's cache.
@@ -19,25 +20,25 @@ pub struct Features<'a> {
     pub probabilities: Vec<f32>,
 }
 
-/// Features of images `N x C x H x W`; `None` for a network of a single layer, or for no images.
+/// Features of images `N x C x H x W`; `None` for a network whose logits read the image itself, or for no images.
 ///
 /// # Panics
 /// If the weights or images do not have the network's shapes: a bug in the caller.
 pub fn features<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor) -> Option<Features<'a>> {
-    let index = network.layers().len().checked_sub(2)?;
-    let layer = &network.layers()[index];
+    let layer = network.features()?;
+    let logits = network.taps().logits;
     let count = images_nchw.size().first().map_or(0, |&n| n as usize);
     if count == 0 || layer.output.is_empty() {
         return None;
     }
+    let program = Program::new(network, &[layer.value, logits]);
     let (mut values, mut probabilities) = (Vec::new(), Vec::new());
     for start in (0..count).step_by(CHUNK) {
         tch::no_grad(|| {
             let chunk_nchw = images_nchw.narrow(0, start as i64, CHUNK.min(count - start) as i64);
-            let features_nd = network.forward_to(index, weights, &chunk_nchw);
-            let logits_nk = network.forward_from(index, weights, &features_nd);
-            values.extend(host_values(&features_nd));
-            probabilities.extend(host_values(&logits_nk.softmax(-1, Kind::Float)));
+            let found = program.run(weights, &chunk_nchw);
+            values.extend(host_values(found.get(layer.value)));
+            probabilities.extend(host_values(&found.get(logits).softmax(-1, Kind::Float)));
         });
     }
     Some(Features { layer, points: Points::new(layer.output.len(), values), probabilities })
@@ -61,8 +62,8 @@ mod tests {
         let images = Tensor::from_slice(&pixels).view([count as i64, 2, 6, 5]);
         let got = features(&network, parameters.views(), &images).unwrap();
         assert_eq!((got.layer.name.as_str(), got.points.len(), got.points.dims()), ("dense", count, 7));
-        let taps = network.taps(parameters.views(), &images);
-        let want = host_values(&taps[taps.len() - 2].output);
+        let dense = network.layer("dense").unwrap().value;
+        let want = host_values(&crate::forward::value(&network, dense, parameters.views(), &images));
         for (got, want) in got.points.rows().flatten().zip(&want) {
             assert!((got - want).abs() < 1e-5 && *got >= 0.0, "{got} {want}");
         }

@@ -1,14 +1,15 @@
 //! Grad-CAM, Grad-CAM++ and LayerCAM: a layer's channels, weighted by the gradient of a class's logit.
 //!
-//! All three are `relu(sum_k w_k * a_k)` over the channels `a_k` of a layer's output (after its ReLU), raw and not
+//! All three are `relu(sum_k w_k * a_k)` over the channels `a_k` of a node's value, in general that of a ReLU, raw and not
 //! normalised: 0 or more, all 0 if nothing supports the class. `g_k` is the gradient of the target class's logit by
 //! `a_k`. They differ in the weight `w_k`, and agree with pytorch-grad-cam 1.5.7, whose `__call__` then stretches
 //! each map to 0..1 and to the size of the image.
 
 use tch::{Kind, Tensor};
 
-use super::gradient::{MOST_IMAGES, layer_gradients};
+use super::gradient::{MOST_IMAGES, node_gradients};
 use super::planes;
+use crate::graph::NodeId;
 use crate::model::{Network, Shape};
 use crate::render::Map;
 use crate::types::ImageShape;
@@ -22,8 +23,8 @@ const EPSILON: f64 = 1e-6;
 ///
 /// Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization" (ICCV 2017).
 ///
-/// `images_nchw` is `N x C x H x W`, `layer` the index of a layer, `targets` one class for each image. The result is
-/// empty if the layer's output has no maps.
+/// `images_nchw` is `N x C x H x W`, `node` any node, `targets` one class for each image. The result is
+/// empty if the node's value has no maps.
 ///
 /// # Panics
 /// If `targets` is not one class of the network for each image, or the weights or images do not have the network's
@@ -32,10 +33,10 @@ pub fn grad_cam(
     network: &Network,
     weights: &[Tensor],
     images_nchw: &Tensor,
-    layer: usize,
+    node: NodeId,
     targets: &[usize],
 ) -> Vec<Map> {
-    LayerGradients::of(network, weights, images_nchw, layer, targets).map_or_else(Vec::new, |found| found.grad_cam())
+    NodeGradients::of(network, weights, images_nchw, node, targets).map_or_else(Vec::new, |found| found.grad_cam())
 }
 
 /// [`grad_cam`] for two classes of each image with one forward pass: the maps for the first targets, then those for
@@ -44,10 +45,10 @@ pub fn grad_cam_pair(
     network: &Network,
     weights: &[Tensor],
     images_nchw: &Tensor,
-    layer: usize,
+    node: NodeId,
     targets: [&[usize]; 2],
 ) -> [Vec<Map>; 2] {
-    let found = LayerGradients::of_each(network, weights, images_nchw, layer, targets);
+    let found = NodeGradients::of_each(network, weights, images_nchw, node, targets);
     found.map_or_else(Default::default, |found| found.map(|found| found.grad_cam()))
 }
 
@@ -61,10 +62,10 @@ pub fn grad_cam_plus_plus(
     network: &Network,
     weights: &[Tensor],
     images_nchw: &Tensor,
-    layer: usize,
+    node: NodeId,
     targets: &[usize],
 ) -> Vec<Map> {
-    let found = LayerGradients::of(network, weights, images_nchw, layer, targets);
+    let found = NodeGradients::of(network, weights, images_nchw, node, targets);
     found.map_or_else(Vec::new, |found| found.grad_cam_plus_plus())
 }
 
@@ -76,29 +77,29 @@ pub fn layer_cam(
     network: &Network,
     weights: &[Tensor],
     images_nchw: &Tensor,
-    layer: usize,
+    node: NodeId,
     targets: &[usize],
 ) -> Vec<Map> {
-    LayerGradients::of(network, weights, images_nchw, layer, targets).map_or_else(Vec::new, |found| found.layer_cam())
+    NodeGradients::of(network, weights, images_nchw, node, targets).map_or_else(Vec::new, |found| found.layer_cam())
 }
 
-/// Output of a layer for some images, and its gradient: the input of all three methods.
-pub(super) struct LayerGradients {
+/// Value of a node for some images, and its gradient: the input of all three methods.
+pub(super) struct NodeGradients {
     shape: ImageShape,
     /// `N x K x H x W` each, one pair for each pass.
     pieces: Vec<(Tensor, Tensor)>,
 }
 
-impl LayerGradients {
-    /// `None` if the layer's output has no maps.
+impl NodeGradients {
+    /// `None` if the node's value has no maps.
     pub fn of(
         network: &Network,
         weights: &[Tensor],
         images_nchw: &Tensor,
-        layer: usize,
+        node: NodeId,
         targets: &[usize],
-    ) -> Option<LayerGradients> {
-        let [found] = LayerGradients::of_each(network, weights, images_nchw, layer, [targets])?;
+    ) -> Option<NodeGradients> {
+        let [found] = NodeGradients::of_each(network, weights, images_nchw, node, [targets])?;
         Some(found)
     }
 
@@ -107,20 +108,20 @@ impl LayerGradients {
         network: &Network,
         weights: &[Tensor],
         images_nchw: &Tensor,
-        layer: usize,
+        node: NodeId,
         targets: [&[usize]; N],
-    ) -> Option<[LayerGradients; N]> {
-        let Some(Shape::Image(shape)) = network.layers().get(layer).map(|layer| layer.output) else {
+    ) -> Option<[NodeGradients; N]> {
+        let Shape::Image(shape) = network.node(node).shape else {
             return None;
         };
         let images = images_nchw.size()[0] as usize;
         assert!(targets.iter().all(|targets| targets.len() == images), "a target for each image");
-        let mut found = targets.map(|_| LayerGradients { shape, pieces: Vec::new() });
+        let mut found = targets.map(|_| NodeGradients { shape, pieces: Vec::new() });
         for start in (0..images).step_by(MOST_IMAGES) {
             let own = start..images.min(start + MOST_IMAGES);
             let piece_nchw = images_nchw.narrow(0, start as i64, own.len() as i64);
             let targets = targets.map(|targets| &targets[own.clone()]);
-            let (maps_nkhw, gradients_nkhw) = layer_gradients(network, weights, &piece_nchw, layer, &targets);
+            let (maps_nkhw, gradients_nkhw) = node_gradients(network, weights, &piece_nchw, node, &targets);
             for (found, gradient_nkhw) in found.iter_mut().zip(gradients_nkhw) {
                 found.pieces.push((maps_nkhw.shallow_clone(), gradient_nkhw));
             }
@@ -169,6 +170,7 @@ pub(super) fn weighted_sum(weights_nk: &Tensor, maps_nkhw: &Tensor) -> Tensor {
 mod tests {
     use super::*;
     use crate::explain::tests::{formula_images, formula_weights, small};
+    use crate::forward;
     use crate::model::Architecture;
     use crate::model::host_values;
 
@@ -187,7 +189,8 @@ mod tests {
             Tensor::from_slice(&[0.0_f32, 0.0]),
         ];
         let images = Tensor::from_slice(&[1.0_f32, 2.0, 3.0, 4.0, 1.0, 2.0, 3.0, 4.0]).view([2, 1, 2, 2]);
-        let maps = grad_cam(&network, &weights, &images, 0, &[0, 1]);
+        let node = network.layer("conv2d").unwrap().value;
+        let maps = grad_cam(&network, &weights, &images, node, &[0, 1]);
         assert_eq!(maps[0].values(), [1.5, 3.0, 4.5, 6.0]);
         assert_eq!(maps[1].values(), [0.0; 4], "nothing speaks for the second class");
     }
@@ -199,8 +202,8 @@ mod tests {
         let (network, shape) = small(3);
         let (weights, images) = (formula_weights(&network), formula_images(3, shape));
         for name in ["conv2d", "max_pooling2d", "conv2d_1"] {
-            let layer = network.position(name).unwrap();
-            let maps = grad_cam(&network, &weights, &images, layer, &[7, 0, 3]);
+            let node = network.layer(name).unwrap().value;
+            let maps = grad_cam(&network, &weights, &images, node, &[7, 0, 3]);
             let got: Vec<f64> = maps.iter().flat_map(Map::values).map(|&v| f64::from(v)).collect();
             let want: Vec<f64> = golden[name].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
             assert_eq!(got.len(), want.len(), "{name}");
@@ -215,10 +218,12 @@ mod tests {
     fn channel_weights_are_what_finite_differences_say() {
         let (network, shape) = small(3);
         let (weights, images) = (formula_weights(&network), formula_images(1, shape));
-        let layer = network.position("conv2d_1").unwrap();
+        let node = network.layer("conv2d_1").unwrap().value;
         let target = 3;
-        let maps = network.forward_to(layer, &weights, &images);
-        let logit = |maps: &Tensor| host_values(&network.forward_from(layer, &weights, maps))[target];
+        let maps = forward::value(&network, node, &weights, &images);
+        let logit = |maps: &Tensor| {
+            host_values(&forward::replaced(&network, node, &weights, &images, |_| maps.shallow_clone()))[target]
+        };
         let (_, channels, height, width) = maps.size4().unwrap();
         // Raising all pixels of a channel by h changes the logit by h times the sum of its gradient.
         let h = 1e-2;
@@ -234,7 +239,7 @@ mod tests {
                 *cam += slope / plane as f32 * value;
             }
         }
-        let got = &grad_cam(&network, &weights, &images, layer, &[target])[0];
+        let got = &grad_cam(&network, &weights, &images, node, &[target])[0];
         for (got, want) in got.values().iter().zip(cam) {
             assert!((got - want.max(0.0)).abs() < 2e-3 * want.abs().max(1.0), "got {got}, want {want}");
         }
@@ -246,19 +251,23 @@ mod tests {
         // More images than go through the network at once.
         let (weights, images) = (formula_weights(&network), formula_images(MOST_IMAGES + 2, shape));
         let targets = [3, 5].map(|by| (0..MOST_IMAGES + 2).map(|i| i * by % 10).collect::<Vec<usize>>());
-        let pair = grad_cam_pair(&network, &weights, &images, 2, [&targets[0], &targets[1]]);
+        let node = network.layer("conv2d_1").unwrap().value;
+        let pair = grad_cam_pair(&network, &weights, &images, node, [&targets[0], &targets[1]]);
         for (targets, maps) in targets.iter().zip(&pair) {
-            assert_eq!(*maps, grad_cam(&network, &weights, &images, 2, targets));
+            assert_eq!(*maps, grad_cam(&network, &weights, &images, node, targets));
         }
         assert_ne!(pair[0], pair[1]);
-        assert_eq!(grad_cam_pair(&network, &weights, &images, 99, [&targets[0], &targets[1]]), [vec![], vec![]]);
+        let vector = network.layer("flatten").unwrap().value;
+        assert_eq!(grad_cam_pair(&network, &weights, &images, vector, [&targets[0], &targets[1]]), [vec![], vec![]]);
     }
 
     #[test]
-    fn a_layer_without_maps_gives_none() {
+    fn a_node_without_maps_gives_none() {
         let (network, shape) = small(3);
         let (weights, images) = (formula_weights(&network), formula_images(1, shape));
-        assert!(grad_cam(&network, &weights, &images, network.position("dense").unwrap(), &[0]).is_empty());
-        assert!(grad_cam(&network, &weights, &images, 99, &[0]).is_empty());
+        for layer in ["flatten", "dense", "dense_1"] {
+            let node = network.layer(layer).unwrap().value;
+            assert!(grad_cam(&network, &weights, &images, node, &[0]).is_empty(), "{layer}");
+        }
     }
 }

@@ -1,7 +1,9 @@
-//! Logits of target classes, and their gradient by the output of a layer.
+//! Logits of target classes, and their gradient by the value of a node.
 
 use tch::{Kind, Tensor};
 
+use crate::forward;
+use crate::graph::NodeId;
 use crate::model::Network;
 
 /// Maximum number of images in one pass. Bounds the memory of every method.
@@ -21,36 +23,23 @@ fn target_logits(logits_nk: &Tensor, targets: &[usize]) -> Tensor {
     logits_nk.gather(1, &targets_n1, false).squeeze_dim(1)
 }
 
-/// Output of layer number `layer`, and for each list of targets the gradient of each image's target logit by that
-/// output. One forward pass serves all lists.
-pub(super) fn layer_gradients(
+/// Value of a node, and for each list of targets the gradient of each image's target logit by that value. One forward
+/// pass serves all lists.
+pub(super) fn node_gradients(
     network: &Network,
     weights: &[Tensor],
     images_nchw: &Tensor,
-    layer: usize,
+    node: NodeId,
     targets: &[&[usize]],
 ) -> (Tensor, Vec<Tensor>) {
-    let maps_nchw = leaf(&tch::no_grad(|| network.forward_to(layer, weights, images_nchw)));
-    let gradients_nchw = tch::with_grad(|| {
-        let logits_nk = network.forward_from(layer, weights, &maps_nchw);
+    tch::with_grad(|| {
+        let forward::Cut { leaf, logits_nk } = forward::cut(network, node, weights, images_nchw);
         // An image's logits depend on that image alone, so one backward pass serves the whole batch.
         let gradient = |targets: &&[usize]| {
             let sum = target_logits(&logits_nk, targets).sum(Kind::Float);
-            Tensor::run_backward(&[sum], &[&maps_nchw], true, false).swap_remove(0)
+            Tensor::run_backward(&[sum], &[&leaf], true, false).swap_remove(0)
         };
-        targets.iter().map(gradient).collect()
-    });
-    (maps_nchw.detach(), gradients_nchw)
-}
-
-/// The same values as a leaf of a new graph.
-pub(super) fn leaf(tensor: &Tensor) -> Tensor {
-    tensor.detach().set_requires_grad(true)
-}
-
-/// Gradient of the sum of `values` by a leaf of their graph.
-pub(super) fn of_sum(values: &Tensor, leaf: &Tensor) -> Tensor {
-    // Not `backward`: it would set `.grad` in every leaf.
-    let mut gradients = Tensor::run_backward(&[values.sum(Kind::Float)], &[leaf], false, false);
-    gradients.swap_remove(0)
+        let gradients = targets.iter().map(gradient).collect();
+        (leaf.detach(), gradients)
+    })
 }

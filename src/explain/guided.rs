@@ -4,7 +4,9 @@ use tch::Tensor;
 
 use super::channels;
 use super::grad_cam::grad_cam;
-use super::gradient::{leaf, of_sum, pieces};
+use super::gradient::pieces;
+use crate::forward::Tape;
+use crate::graph::{Activation, Node, NodeId, Op};
 use crate::model::Network;
 use crate::render::{Map, MapError};
 use crate::types::ImageShape;
@@ -28,14 +30,14 @@ pub fn guided_backprop(
     targets: &[usize],
 ) -> Vec<Vec<Map>> {
     let attributions = pieces(images_nchw, targets).flat_map(|(images_nchw, targets)| {
-        let gradient_nchw = tch::with_grad(|| gated_gradient(network, weights, &images_nchw, targets));
+        let gradient_nchw = gated_gradient(network, weights, &images_nchw, targets);
         channels(&gradient_nchw, network.input())
     });
     attributions.collect()
 }
 
-/// For each image, one map per channel: [`guided_backprop`] times [`grad_cam`] at a layer. The Grad-CAM map is
-/// first enlarged bilinearly to the image's size. Signed. Empty if the layer's output has no maps.
+/// For each image, one map per channel: [`guided_backprop`] times [`grad_cam`] at a node. The Grad-CAM map is
+/// first enlarged bilinearly to the image's size. Signed. Empty if the node's value has no maps.
 ///
 /// Selvaraju et al. 2017, section 3.2. The numbers are those of Captum 0.9's `GuidedGradCam` with
 /// `interpolate_mode="bilinear"`, as in the paper; Captum's default takes the nearest pixel. Arguments and panics as
@@ -44,10 +46,10 @@ pub fn guided_grad_cam(
     network: &Network,
     weights: &[Tensor],
     images_nchw: &Tensor,
-    layer: usize,
+    node: NodeId,
     targets: &[usize],
 ) -> Vec<Vec<Map>> {
-    let cams = grad_cam(network, weights, images_nchw, layer, targets);
+    let cams = grad_cam(network, weights, images_nchw, node, targets);
     if cams.is_empty() {
         return Vec::new();
     }
@@ -63,30 +65,14 @@ pub(super) fn products(gradients: &[Vec<Map>], cams: &[Map], shape: ImageShape) 
     each.collect()
 }
 
-/// Gradient of the targets' logits by the images. The network is cut at each ReLU, to change the gradient between two
-/// pieces.
+/// Gradient of the targets' logits by the images. At each ReLU negative gradients become 0.
 fn gated_gradient(network: &Network, weights: &[Tensor], images_nchw: &Tensor, targets: &[usize]) -> Tensor {
-    // Leaf at the start of each piece, and its output before the ReLU.
-    let mut cuts: Vec<(Tensor, Tensor)> = Vec::new();
-    let mut start = leaf(images_nchw);
-    let mut x = start.shallow_clone();
-    for (index, layer) in network.layers().iter().enumerate() {
-        x = network.before_relu(index, weights, &x);
-        if layer.kind.has_relu() {
-            let active = leaf(&x.relu());
-            cuts.push((std::mem::replace(&mut start, active), x));
-            x = start.shallow_clone();
-        }
-    }
-    let mut gradient = one_hot(&x, targets);
-    gradient = of_sum(&(x * gradient), &start);
-    while let Some((earlier, before_relu)) = cuts.pop() {
-        gradient = gradient.relu().masked_fill(&start.le(0.0), 0.0);
-        // The gradient of a sum weighted by the gradient so far: a vector-Jacobian product.
-        gradient = of_sum(&(before_relu * gradient), &earlier);
-        start = earlier;
-    }
-    gradient
+    let tape = Tape::record(network, weights, images_nchw);
+    let gate = |node: &Node, gradient: Tensor| match node.op {
+        Op::Activation(Activation::Relu) => gradient.relu(),
+        _ => gradient,
+    };
+    tape.backward(&one_hot(&tape.logits(), targets), gate)
 }
 
 /// `N x K`, as the logits: 1 at each row's target, else 0.

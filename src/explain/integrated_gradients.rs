@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use tch::{Kind, Tensor};
 
 use super::gradient::MOST_IMAGES;
-use super::passes::{Outcome, Passes};
+use super::passes::Passes;
 use super::planes;
 use crate::model::{Network, host_values};
 use crate::render::Map;
@@ -55,7 +55,7 @@ pub fn integrated_gradients(
     targets: &[usize],
     settings: &IntegratedGradients,
 ) -> Vec<Integral> {
-    by_passes(&mut Passes::new(network, weights, Outcome::Logits), network.input(), images_nchw, targets, settings)
+    by_passes(&mut Passes::new(network, weights), network.input(), images_nchw, targets, settings)
 }
 
 /// [`integrated_gradients`] with the caller's passes.

@@ -29,7 +29,7 @@ use crate::types::ImageShape;
 pub use activation_max::{Optimum, Target, maximise};
 pub use activations::{ActivationStatistics, ActivationSums, Activations, activation_layers, activations};
 pub use ascent::Ascent;
-pub use explanation::{Content, Explainer, Explanation, Settings, explain, usual_layer};
+pub use explanation::{Content, Explainer, Explanation, Settings, explain};
 pub use feature_maps::{FeatureMaps, feature_maps};
 pub use features::{Features, features};
 pub use grad_cam::{grad_cam, grad_cam_pair, grad_cam_plus_plus, layer_cam};

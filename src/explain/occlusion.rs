@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::gradient::MOST_IMAGES;
-use super::passes::{Outcome, Passes};
+use super::passes::Passes;
 use crate::model::{Network, host_values};
 use crate::render::Map;
 use crate::types::ImageShape;
@@ -51,7 +51,7 @@ pub fn occlusion(
     targets: &[usize],
     settings: &Occlusion,
 ) -> Vec<Map> {
-    by_passes(&mut Passes::new(network, weights, Outcome::Logits), network.input(), images_nchw, targets, settings)
+    by_passes(&mut Passes::new(network, weights), network.input(), images_nchw, targets, settings)
 }
 
 /// [`occlusion`] with the caller's passes.
@@ -178,7 +178,7 @@ mod tests {
         let image = Tensor::from_slice(&pixels).view([1, 1, shape.height as i64, shape.width as i64]);
         let settings = Occlusion { window: Some(3), stride: Some(1), baseline: 0.0 };
         let map = &occlusion(&network, &weights, &image, &[7], &settings)[0];
-        let logit = |image: &Tensor| host_values(&network.forward(&weights, image))[7];
+        let logit = |image: &Tensor| host_values(&crate::forward::logits(&network, &weights, image))[7];
         let fall = logit(&image) - logit(&image.zeros_like());
         assert!(fall.abs() > 1e-3);
         for (at, &value) in map.values().iter().enumerate() {

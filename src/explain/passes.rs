@@ -2,26 +2,18 @@
 
 use tch::Tensor;
 
-use super::gradient::{leaf, of_sum};
 use crate::chain::{Chain, Workspace};
+use crate::forward::{self, gradients_of_sum, leaf};
 use crate::model::{Network, host_values};
 use crate::types::ImageShape;
 
-/// Outputs for images, and gradients by their pixels. On the CPU a [`Chain`] computes them, in a fraction of
+/// Outputs for images, and gradients by their pixels: logits, or the filters of a [`Part`](crate::graph::Part)
+/// (`filters x H x W`). On the CPU a [`Chain`] computes them, in a fraction of
 /// libtorch's time; libtorch does on other devices, and for networks that [`Chain`] does not support.
 pub(super) struct Passes<'a> {
     network: &'a Network,
     weights: &'a [Tensor],
-    outcome: Outcome,
     quick: Option<Quick>,
-}
-
-/// Kind of output that the passes return.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Logits,
-    /// Filters of a network that ends in a convolution, before the ReLU: `filters x H x W`.
-    Filters,
 }
 
 struct Quick {
@@ -33,8 +25,8 @@ struct Quick {
 impl<'a> Passes<'a> {
     /// # Panics
     /// If the weights do not have the network's shapes: a bug in the caller.
-    pub fn new(network: &'a Network, weights: &'a [Tensor], outcome: Outcome) -> Passes<'a> {
-        Passes { network, weights, outcome, quick: Quick::new(network, weights, outcome) }
+    pub fn new(network: &'a Network, weights: &'a [Tensor]) -> Passes<'a> {
+        Passes { network, weights, quick: Quick::new(network, weights) }
     }
 
     /// Outputs for images `N x H x W x C`, one image after the other.
@@ -44,7 +36,7 @@ impl<'a> Passes<'a> {
     pub fn answers(&mut self, images_nhwc: &[f32]) -> Vec<f32> {
         match &mut self.quick {
             Some(quick) => quick.answers(images_nhwc).to_vec(),
-            None => tch::no_grad(|| host_values(&self.answers_of(&self.images_nchw(images_nhwc)))),
+            None => tch::no_grad(|| host_values(&self.by_libtorch(&self.images_nchw(images_nhwc)))),
         }
     }
 
@@ -62,9 +54,9 @@ impl<'a> Passes<'a> {
         }
         let images_nchw = leaf(&self.images_nchw(images_nhwc));
         let gradient_nchw = tch::with_grad(|| {
-            let answers = self.answers_of(&images_nchw);
+            let answers = self.by_libtorch(&images_nchw);
             let factors = Tensor::from_slice(&factors(&host_values(&answers))).to_device(answers.device());
-            of_sum(&(&answers * factors.view_as(&answers)), &images_nchw)
+            gradients_of_sum(&(&answers * factors.view_as(&answers)), &[&images_nchw]).swap_remove(0)
         });
         channels_last(&gradient_nchw)
     }
@@ -106,15 +98,8 @@ impl<'a> Passes<'a> {
         Tensor::from_slice(images_nhwc).view([-1, h, w, c]).permute([0, 3, 1, 2]).to_device(device)
     }
 
-    fn answers_of(&self, images_nchw: &Tensor) -> Tensor {
-        match (self.outcome, self.network.layers().len()) {
-            (Outcome::Logits, _) | (Outcome::Filters, 0) => self.network.forward(self.weights, images_nchw),
-            (Outcome::Filters, 1) => self.network.before_relu(0, self.weights, images_nchw),
-            (Outcome::Filters, layers) => {
-                let below_nchw = self.network.forward_to(layers - 2, self.weights, images_nchw);
-                self.network.before_relu(layers - 1, self.weights, &below_nchw)
-            }
-        }
+    fn by_libtorch(&self, images_nchw: &Tensor) -> Tensor {
+        forward::logits(self.network, self.weights, images_nchw)
     }
 }
 
@@ -131,14 +116,11 @@ fn channels_last(tensor_nchw: &Tensor) -> Vec<f32> {
 }
 
 impl Quick {
-    fn new(network: &Network, weights: &[Tensor], outcome: Outcome) -> Option<Quick> {
+    fn new(network: &Network, weights: &[Tensor]) -> Option<Quick> {
         if weights.iter().any(|weight| weight.device() != tch::Device::Cpu) {
             return None;
         }
-        let chain = match outcome {
-            Outcome::Logits => Chain::of(network),
-            Outcome::Filters => Chain::of_filters(network),
-        }?;
+        let chain = Chain::of(network)?;
         let mut parameters = vec![0.0; network.flat_len()];
         for (index, (range, spec)) in network.parameter_ranges().into_iter().zip(network.parameters()).enumerate() {
             let weight = &weights[index];
@@ -168,7 +150,7 @@ mod tests {
         let weights: Vec<Tensor> =
             formula_weights(&network).into_iter().map(|weight| weight.set_requires_grad(true)).collect();
         let images = formula_images(2, shape);
-        let mut passes = Passes::new(&network, &weights, Outcome::Logits);
+        let mut passes = Passes::new(&network, &weights);
         let own = (passes.target_logits(&images, 7), host_values(&passes.target_gradient(&images, 7)));
         passes.quick = None;
         let libtorchs = (passes.target_logits(&images, 7), passes.target_gradient(&images, 7));
@@ -185,7 +167,7 @@ mod tests {
     fn other_images_are_refused() {
         let (network, shape) = small(1);
         let turned = formula_images(1, shape).transpose(2, 3);
-        Passes::new(&network, &formula_weights(&network), Outcome::Logits).target_logits(&turned, 0);
+        Passes::new(&network, &formula_weights(&network)).target_logits(&turned, 0);
     }
 
     #[test]
@@ -194,27 +176,28 @@ mod tests {
             let (network, shape) = small(colours);
             let weights = formula_weights(&network);
             let images = channels_last(&formula_images(3, shape));
-            let ends_in = |layer: usize, filters: usize| network.up_to_filters(layer, filters, shape).unwrap();
-            let subjects = [
-                (network.clone(), Outcome::Logits),
-                (ends_in(0, 4), Outcome::Filters),
-                (ends_in(2, 6), Outcome::Filters),
-            ];
-            for (network, outcome) in &subjects {
-                let mut passes = Passes::new(network, &weights, *outcome);
+            let up_to = |layer: &str, filters: usize| {
+                network.up_to_filters(network.layer(layer).unwrap().node, filters, shape).unwrap().graph
+            };
+            for (outcome, network) in [
+                ("logits", network.clone()),
+                ("first filters", up_to("conv2d", 4)),
+                ("second filters", up_to("conv2d_1", 6)),
+            ] {
+                let mut passes = Passes::new(&network, &weights);
                 let ask = |passes: &mut Passes<'_>| {
                     let factors = |answers: &[f32]| answers.iter().map(|answer| 0.1 + answer.sin()).collect();
                     [passes.answers(&images), passes.image_gradient(&images, factors)]
                 };
-                assert!(passes.quick.is_some(), "{outcome:?}");
+                assert!(passes.quick.is_some(), "{outcome}");
                 let own = ask(&mut passes);
                 passes.quick = None;
                 for (own, libtorchs) in own.into_iter().zip(ask(&mut passes)) {
-                    assert_eq!(own.len(), libtorchs.len(), "{outcome:?}");
+                    assert_eq!(own.len(), libtorchs.len(), "{outcome}");
                     let largest = libtorchs.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
-                    assert!(largest > 0.01, "{outcome:?}: zeros would prove nothing");
+                    assert!(largest > 0.01, "{outcome}: zeros would prove nothing");
                     for (own, libtorchs) in own.iter().zip(&libtorchs) {
-                        assert!((own - libtorchs).abs() <= 2e-5 * largest, "{outcome:?}: {own} and {libtorchs}");
+                        assert!((own - libtorchs).abs() <= 2e-5 * largest, "{outcome}: {own} and {libtorchs}");
                     }
                 }
             }

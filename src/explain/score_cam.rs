@@ -4,8 +4,10 @@ use tch::{Kind, Tensor};
 
 use super::grad_cam::weighted_sum;
 use super::gradient::MOST_IMAGES;
-use super::passes::{Outcome, Passes};
+use super::passes::Passes;
 use super::planes;
+use crate::forward::Program;
+use crate::graph::NodeId;
 use crate::model::{Network, Shape};
 use crate::render::Map;
 
@@ -26,11 +28,11 @@ pub fn score_cam(
     network: &Network,
     weights: &[Tensor],
     images_nchw: &Tensor,
-    layer: usize,
+    node: NodeId,
     targets: &[usize],
 ) -> Vec<Map> {
-    let mut passes = Passes::new(network, weights, Outcome::Logits);
-    by_passes(&mut passes, network, weights, images_nchw, layer, targets)
+    let mut passes = Passes::new(network, weights);
+    by_passes(&mut passes, network, weights, images_nchw, node, targets)
 }
 
 /// [`score_cam`] with the caller's passes.
@@ -39,16 +41,19 @@ pub(super) fn by_passes(
     network: &Network,
     weights: &[Tensor],
     images_nchw: &Tensor,
-    layer: usize,
+    node: NodeId,
     targets: &[usize],
 ) -> Vec<Map> {
-    let Some(Shape::Image(shape)) = network.layers().get(layer).map(|layer| layer.output) else {
+    let Shape::Image(shape) = network.node(node).shape else {
         return Vec::new();
     };
+    let program = Program::new(network, &[node]);
     let maps = targets.iter().enumerate().flat_map(|(number, &target)| {
         let image_1chw = images_nchw.narrow(0, number as i64, 1);
-        let cam_1hw =
-            tch::no_grad(|| of_image(passes, &network.forward_to(layer, weights, &image_1chw), &image_1chw, target));
+        let cam_1hw = tch::no_grad(|| {
+            let maps_1khw = program.run(weights, &image_1chw).take(node);
+            of_image(passes, &maps_1khw, &image_1chw, target)
+        });
         planes(&cam_1hw, shape.height, shape.width)
     });
     maps.collect()

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::gradient::MOST_IMAGES;
-use super::passes::{Outcome, Passes};
+use super::passes::Passes;
 use super::planes;
 use crate::model::Network;
 use crate::render::Map;
@@ -47,7 +47,7 @@ pub fn smooth_grad(
     targets: &[usize],
     settings: &SmoothGrad,
 ) -> Vec<Vec<Map>> {
-    by_passes(&mut Passes::new(network, weights, Outcome::Logits), network.input(), images_nchw, targets, settings)
+    by_passes(&mut Passes::new(network, weights), network.input(), images_nchw, targets, settings)
 }
 
 /// [`smooth_grad`] with the caller's passes.

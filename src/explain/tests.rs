@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::passes::{Outcome, Passes};
+use super::passes::Passes;
 use super::smooth_grad::with_noise;
 use super::*;
 use crate::model::{Architecture, Network, ParameterSpec};
@@ -75,8 +75,8 @@ fn layer_methods_are_pytorch_grad_cams_and_captums() {
         let (network, shape) = small(colours);
         let (weights, images) = (formula_weights(&network), formula_images(2, shape));
         for name in ["conv2d", "max_pooling2d", "conv2d_1"] {
-            let layer = network.position(name);
-            let ask = |method| explain(method, &network, &weights, &images, layer, &[7, 3], &Settings::default());
+            let node = network.layer(name).map(|layer| layer.value);
+            let ask = |method| explain(method, &network, &weights, &images, node, &[7, 3], &Settings::default());
             for method in [Method::GradCam, Method::GradCamPlusPlus, Method::LayerCam, Method::ScoreCam] {
                 golden.check(&format!("{method}/{name}"), ask(method).iter().map(|explanation| &explanation.map));
             }
@@ -113,7 +113,7 @@ fn image_methods_are_captums() {
         let gradients = ask(Method::SmoothGrad, Settings { smooth_grad: still, ..Settings::default() });
         golden.check("saliency", gradients.iter().flat_map(|explanation| &explanation.channels));
         let noise = wave(6, shape, |i| 2.0 * (0.9 * i * i + 1.0).sin());
-        let mut passes = Passes::new(&network, &weights, Outcome::Logits);
+        let mut passes = Passes::new(&network, &weights);
         let smooth = with_noise(&mut passes, shape, &images, &[7, 3], &noise, 0.2);
         golden.check("smoothgrad", smooth.iter().flatten());
 
@@ -141,7 +141,7 @@ fn nothing_is_left_behind_and_equal_calls_give_equal_bits() {
     let everything = || bits(&weights.iter().chain([&images, &weights[0].grad()]).collect::<Vec<_>>());
     let before = everything();
     for method in Method::ALL {
-        let ask = || explain(method, &network, &weights, &images, Some(2), &[1, 2], &quick());
+        let ask = || explain(method, &network, &weights, &images, network.taps().last_maps, &[1, 2], &quick());
         let first = ask();
         assert_eq!(first.len(), 2, "{method}");
         for explanation in &first {
@@ -167,11 +167,19 @@ fn what_is_said_of_an_image_depends_on_it_alone() {
     let (weights, images) = (formula_weights(&network), formula_images(count, shape));
     let targets: Vec<usize> = (0..count).map(|i| i % 10).collect();
     for method in Method::ALL {
-        let all = explain(method, &network, &weights, &images, Some(2), &targets, &quick());
+        let all = explain(method, &network, &weights, &images, network.taps().last_maps, &targets, &quick());
         assert_eq!(all.len(), count, "{method}");
         for number in [0, 1, count - 2] {
             let image = images.narrow(0, number as i64, 1);
-            let alone = explain(method, &network, &weights, &image, Some(2), &targets[number..=number], &quick());
+            let alone = explain(
+                method,
+                &network,
+                &weights,
+                &image,
+                network.taps().last_maps,
+                &targets[number..=number],
+                &quick(),
+            );
             for (alone, all) in alone[0].map.values().iter().zip(all[number].map.values()) {
                 assert!((alone - all).abs() <= 1e-5 * alone.abs().max(1.0), "{method}: {alone} and {all}");
             }
@@ -185,7 +193,8 @@ fn strides_do_not_matter() {
     let (weights, images) = (formula_weights(&network), formula_images(2, shape));
     let channels_last = images.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
     for method in Method::ALL {
-        let ask = |images: &Tensor| explain(method, &network, &weights, images, Some(2), &[1, 2], &quick());
+        let ask =
+            |images: &Tensor| explain(method, &network, &weights, images, network.taps().last_maps, &[1, 2], &quick());
         for (a, b) in ask(&images).iter().zip(&ask(&channels_last)) {
             for (a, b) in a.map.values().iter().zip(b.map.values()) {
                 assert!((a - b).abs() <= 1e-4 * a.abs().max(1.0), "{method}: {a} and {b}");
@@ -200,11 +209,12 @@ fn maps_have_the_size_of_what_they_look_at() {
         let (network, shape) = small(colours);
         let (weights, images) = (formula_weights(&network), formula_images(1, shape));
         for method in Method::ALL {
-            let ask = |layer| explain(method, &network, &weights, &images, layer, &[4], &quick());
-            let found = ask(network.position("conv2d_1"));
+            let ask = |node| explain(method, &network, &weights, &images, node, &[4], &quick());
+            let value = |layer: &str| network.layer(layer).map(|layer| layer.value);
+            let found = ask(value("conv2d_1"));
             let size = (found[0].map.height(), found[0].map.width());
             assert_eq!(size, if method.needs_layer() && !method.is_signed() { (4, 3) } else { (14, 12) }, "{method}");
-            assert_eq!(found, ask(None), "{method}: the last convolution is the usual layer");
+            assert_eq!(found, ask(None), "{method}: the last convolution is the default");
             if !found[0].channels.is_empty() {
                 assert_eq!(found[0].channels.len(), colours, "{method}");
                 for (i, &value) in found[0].map.values().iter().enumerate() {
@@ -215,9 +225,9 @@ fn maps_have_the_size_of_what_they_look_at() {
                     );
                 }
             }
-            // Neither a dense layer nor one that does not exist has maps.
-            for layer in [network.position("dense"), Some(99)] {
-                assert_eq!(ask(layer).len(), usize::from(!method.needs_layer()), "{method}");
+            // No vector has maps.
+            for layer in ["flatten", "dense", "dense_1"] {
+                assert_eq!(ask(value(layer)).len(), usize::from(!method.needs_layer()), "{method}");
             }
             let none = explain(method, &network, &weights, &images.narrow(0, 0, 0), None, &[], &quick());
             assert!(none.is_empty(), "{method}: of no image");
@@ -254,7 +264,8 @@ fn integrated_gradients_add_up() {
         let integrals = integrated_gradients(&network, &weights, &images, &[7, 3], &settings);
         integrals.iter().map(|integral| integral.completeness_gap.abs()).fold(0.0, f32::max)
     };
-    let logits = network.forward(&weights, &images) - network.forward(&weights, &images.zeros_like());
+    let logits = crate::forward::logits(&network, &weights, &images)
+        - crate::forward::logits(&network, &weights, &images.zeros_like());
     let change = logits.abs().max().double_value(&[]);
     let fine = f64::from(gaps(1000));
     assert!(fine < 0.01 * change, "{fine} of {change}");

@@ -1,15 +1,13 @@
-//! The networks, and only the networks: layers with names and shapes, parameters in one flat buffer, forward passes.
+//! The networks, and only the networks: architectures that build graphs.
 
-mod layer;
-mod network;
-mod parameters;
+mod architecture;
 mod precision;
-mod summary;
 
-pub use layer::{Layer, LayerKind, Shape, ShapeError};
-pub use network::{Architecture, Network, Operation, Tap};
-pub(crate) use parameters::host_values;
-pub use parameters::{ParameterSpec, Parameters};
+pub use architecture::Architecture;
 pub use precision::Precision;
-pub(crate) use summary::grouped;
-pub use summary::summary;
+
+pub use crate::graph::Graph as Network;
+pub(crate) use crate::graph::grouped;
+pub use crate::graph::{Layer, Op, ParameterSpec, Role, Shape, ShapeError, summary};
+pub use crate::weights::Weights as Parameters;
+pub(crate) use crate::weights::host_values;

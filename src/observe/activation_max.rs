@@ -6,7 +6,7 @@ use crate::data::Dataset;
 use crate::evaluation::Predictions;
 use crate::eventlog::Value;
 use crate::explain::{self, Ascent, Optimum, Target};
-use crate::model::{LayerKind, Network, Parameters, host_values};
+use crate::model::{Layer, Network, Op, Parameters, host_values};
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted};
 use crate::render::{Canvas, ColourMap, Map, NON_FINITE, Rgb, Scale, Zoom, number};
@@ -47,22 +47,21 @@ impl Observer<Findings> for ActivationMax {
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
         // Fewer and longer steps than the default's sixteen: the same forms, and training waits for them.
         let settings = Ascent { steps: 12, rate: 0.25, seed: self.seed, ..Ascent::default() };
-        let convolutions = moment.network.layers().iter().enumerate();
-        let mut values: Vec<Value> = convolutions
-            .filter_map(|(index, layer)| match layer.kind {
-                LayerKind::Conv2d { filters, .. } => Some(filter_value(moment, index, &layer.name, filters, settings)),
-                _ => None,
-            })
-            .collect();
+        let of_filters = |layer: &Layer| match layer.op {
+            Op::Conv2d { filters, .. } => Some(filter_value(moment, layer, filters, settings)),
+            _ => None,
+        };
+        let mut values: Vec<Value> = moment.network.layers().iter().filter_map(of_filters).collect();
         values.extend(class_value(moment, settings));
         let (run, step) = moment.place();
         out.push(run, step, values);
     }
 }
 
-fn filter_value(moment: &Moment<'_>, layer: usize, name: &str, filters: usize, settings: Ascent) -> Value {
+fn filter_value(moment: &Moment<'_>, layer: &Layer, filters: usize, settings: Ascent) -> Value {
+    let name = &layer.name;
     let channels: Vec<usize> = (0..filters.min(FILTERS)).collect();
-    let target = Target::Channels { layer, channels: &channels };
+    let target = Target::Channels { convolution: layer.node, channels: &channels };
     let optima = explain::maximise(moment.network, moment.parameters.views(), target, &settings);
     let picture = filter_picture(name, moment.epoch, filters, &optima);
     Value::images(Tag::of(format!("layers/activation_max/{name}")), vec![picture]).described(format!(
@@ -105,9 +104,9 @@ fn class_value(moment: &Moment<'_>, settings: Ascent) -> Option<Value> {
 /// The largest logit of each class over the validation images, by the last layer from the features that the evaluation has
 /// kept; none where it kept none, or those of another layer.
 fn largest_logits(network: &Network, parameters: &Parameters, predictions: &Predictions) -> Option<Vec<f32>> {
-    let kernel = network.layers().last()?.kernel_index?;
-    let [weights, bias] = [kernel, kernel + 1].map(|index| parameters.views().get(index).map(host_values));
-    let (weights, bias) = (weights?, bias?);
+    let last = network.node(network.layer_of(network.taps().logits)?.node);
+    let [weights, bias] = parameters.views().get(last.parameters.clone())? else { return None };
+    let [weights, bias] = [weights, bias].map(host_values);
     let features = predictions.features(0)?.len();
     if weights.len() != features * bias.len() {
         return None;
@@ -333,7 +332,7 @@ mod tests {
         assert_eq!(largest_logits(&network, &parameters, &other), None, "of another layer");
         let predictions = predictions.with_features(features.points.rows().flatten().copied().collect());
         let got = largest_logits(&network, &parameters, &predictions).unwrap();
-        let logits = host_values(&network.forward(parameters.views(), &images_nchw));
+        let logits = host_values(&crate::forward::logits(&network, parameters.views(), &images_nchw));
         for (class, got) in got.into_iter().enumerate() {
             let want = logits.iter().skip(class).step_by(4).fold(f32::MIN, |most, &logit| most.max(logit));
             assert!((got - want).abs() < 1e-5, "class {class}: {got}, want {want}");

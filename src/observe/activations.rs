@@ -75,7 +75,7 @@ fn see<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor, image
     for images_nchw in images_nchw.split(images.div_ceil(times) as i64, 0) {
         for (seen, now) in all.iter_mut().zip(explain::activations(network, weights, &images_nchw)) {
             seen.sums.add(&now);
-            if seen.layer.kind.has_relu() {
+            if seen.layer.has_relu() {
                 push_without_zeros(&mut seen.shown, &now.values);
             } else {
                 seen.shown.extend(now.values);
@@ -95,7 +95,7 @@ fn values(moment: &Moment<'_>, images_nchw: &Tensor) -> Vec<Value> {
     for Seen { layer, sums, shown } in see(moment.network, moment.parameters.views(), images_nchw, images) {
         let name = &layer.name;
         let numbers = sums.statistics();
-        let rectified = layer.kind.has_relu();
+        let rectified = layer.has_relu();
         let what = if rectified { "after its ReLU" } else { "the logits" };
         let whose = format!("the activations of layer `{name}`");
         let description = format!(
@@ -217,11 +217,11 @@ mod tests {
             assert!(
                 (got.zeros - want.zeros).abs() < 1e-3 && (got.dead, got.non_finite) == (want.dead, want.non_finite)
             );
-            let shown = all.values.iter().filter(|&&value| !all.layer.kind.has_relu() || value != 0.0);
+            let shown = all.values.iter().filter(|&&value| !all.layer.has_relu() || value != 0.0);
             let [got, want] =
                 [seen.shown.iter().map(|&v| f64::from(v)).sum(), shown.map(|&v| f64::from(v)).sum::<f64>()];
             assert!((got - want).abs() < 1e-6 * all.values.len() as f64, "{got} of {want}");
-            assert!(seen.layer.kind.has_relu() || seen.shown.len() == all.values.len());
+            assert!(seen.layer.has_relu() || seen.shown.len() == all.values.len());
         }
     }
 

@@ -7,7 +7,7 @@ use crate::data::images_nchw;
 use crate::evaluation::{self, Predictions};
 use crate::eventlog::Value;
 use crate::explain::{self, Content};
-use crate::model::{LayerKind, grouped};
+use crate::model::grouped;
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted, width};
 use crate::render::{self, Canvas, Map, Rgb, Zoom};
@@ -146,8 +146,7 @@ impl<'a> Gallery<'a> {
 /// Grad-CAM of the last convolution, for the predicted class and for the true one.
 fn maps(moment: &Moment<'_>, predictions: &Predictions, samples: &[usize]) -> Vec<[Map; 2]> {
     let (network, split) = (moment.network, &moment.dataset.validation);
-    let convolution = network.layers().iter().rposition(|layer| matches!(layer.kind, LayerKind::Conv2d { .. }));
-    let Some(layer) = convolution.filter(|_| !samples.is_empty()) else {
+    let Some(node) = network.taps().last_maps.filter(|_| !samples.is_empty()) else {
         return Vec::new();
     };
     let pixels: Vec<u8> = samples.iter().flat_map(|&sample| split.image(sample)).copied().collect();
@@ -157,6 +156,6 @@ fn maps(moment: &Moment<'_>, predictions: &Predictions, samples: &[usize]) -> Ve
     };
     let targets = [classes(Predictions::predicted), classes(Predictions::label)];
     let targets = [targets[0].as_slice(), targets[1].as_slice()];
-    let [predicted, label] = explain::grad_cam_pair(network, moment.parameters.views(), &images_nchw, layer, targets);
+    let [predicted, label] = explain::grad_cam_pair(network, moment.parameters.views(), &images_nchw, node, targets);
     predicted.into_iter().zip(label).map(|(predicted, label)| [predicted, label]).collect()
 }

@@ -7,7 +7,8 @@ use super::heat::{self, Heat};
 use super::probe::Probes;
 use crate::evaluation::most_probable;
 use crate::eventlog::Value;
-use crate::explain::{self, Explainer, Explanation, Method, Settings};
+use crate::explain::{Explainer, Explanation, Method, Settings};
+use crate::forward;
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted};
 use crate::render::{self, Canvas, ColourMap, Scale, Zoom, number};
@@ -57,7 +58,7 @@ fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
         return None;
     }
     let images_nchw = probes.images_nchw(moment.parameters.device());
-    let logits_nk = tch::no_grad(|| network.forward(weights, &images_nchw));
+    let logits_nk = tch::no_grad(|| forward::logits(network, weights, &images_nchw));
     let probabilities = probabilities(&logits_nk);
     let targets: Vec<usize> = probabilities.iter().map(|row| most_probable(row)).collect();
     let mut by_image: Vec<Vec<Explanation>> = targets.iter().map(|_| Vec::new()).collect();
@@ -81,7 +82,7 @@ fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
         };
         sheet(&question, &input, explanations)
     });
-    let layer = explain::usual_layer(network).and_then(|layer| network.layers().get(layer));
+    let layer = network.taps().last_maps.and_then(|node| network.layer_of(node));
     let layer = layer.map_or("image", |layer| &layer.name);
     let tag = Tag::of(format!("explanations/{layer}"));
     Some(Value::images(tag, pictures.collect()).described(description(layer, &settings, network.input())))

@@ -73,7 +73,7 @@ impl Sample {
 }
 
 fn sample(moment: &Moment<'_>, count: usize, seed: Seed) -> Option<Sample> {
-    let layer = moment.network.layers().iter().rev().nth(1)?.name.clone();
+    let layer = moment.network.features()?.name.clone();
     let images = Probes::interleaved(moment.dataset, count.next_multiple_of(PIECE), seed);
     let classes = moment.network.classes();
     if let Some((points, probabilities)) = moment.predictions.and_then(|predictions| known(predictions, &images)) {

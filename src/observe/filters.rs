@@ -3,7 +3,7 @@
 use super::Findings;
 use super::card::{self, LINES, Legend, MARGIN, NOTE, RIGHT};
 use crate::eventlog::Value;
-use crate::model::{LayerKind, Parameters};
+use crate::model::{Parameters, Role};
 use crate::picture::Picture;
 use crate::render::{self, ColourMap, Grid, Map, Scale};
 use crate::train::{Moment, Observer};
@@ -26,7 +26,7 @@ impl Observer<Findings> for Filters {
 /// Nothing for a network without convolutions.
 fn value(moment: &Moment<'_>) -> Option<Value> {
     let layers = moment.network.layers();
-    let layer = layers.iter().find(|layer| matches!(layer.kind, LayerKind::Conv2d { .. }))?;
+    let layer = layers.iter().find(|layer| layer.op.is_convolution())?;
     let kernels = Kernels::of(&layer.name, moment.parameters)?;
     let picture = kernels.picture(&layer.name, moment.epoch);
     Some(Value::images(Tag::of(format!("layers/filters/{}", layer.name)), vec![picture]).described(format!(
@@ -51,7 +51,7 @@ struct Kernels {
 
 impl Kernels {
     fn of(layer: &str, parameters: &Parameters) -> Option<Kernels> {
-        let (spec, values) = parameters.host().find(|(spec, _)| spec.layer == layer && spec.role == "kernel")?;
+        let (spec, values) = parameters.host().find(|(spec, _)| spec.layer == layer && spec.role == Role::Kernel)?;
         let &[count, channels, height, width] = spec.shape.as_slice() else {
             return None;
         };

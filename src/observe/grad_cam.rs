@@ -8,7 +8,8 @@ use super::heat::{self, Heat};
 use super::probe::Probes;
 use crate::eventlog::Value;
 use crate::explain::{self, Content};
-use crate::model::{LayerKind, host_values};
+use crate::forward;
+use crate::model::host_values;
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted, width};
 use crate::render::{self, Canvas, Map, Rgb, Zoom, number};
@@ -60,20 +61,19 @@ impl Observer<Findings> for GradCam {
 /// Nothing for a network without convolutions, or without probes.
 fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
     let (network, weights) = (moment.network, moment.parameters.views());
-    let layers = network.layers();
-    let layer = layers.iter().rposition(|layer| matches!(layer.kind, LayerKind::Conv2d { .. }))?;
+    let node = network.taps().last_maps?;
     if probes.is_empty() {
         return None;
     }
     let images_nchw = probes.images_nchw(moment.parameters.device());
-    let logits_nk = tch::no_grad(|| network.forward(weights, &images_nchw));
+    let logits_nk = tch::no_grad(|| forward::logits(network, weights, &images_nchw));
     let probabilities = probabilities(&logits_nk).into_iter();
     let answers: Vec<Answer> = probabilities.zip(probes.labels()).map(|(p, &label)| Answer::new(p, label)).collect();
     let rivals: Vec<usize> = answers.iter().map(Answer::rival).collect();
     let targets = [probes.labels(), &rivals];
-    let [for_true, for_rival] = explain::grad_cam_pair(network, weights, &images_nchw, layer, targets);
+    let [for_true, for_rival] = explain::grad_cam_pair(network, weights, &images_nchw, node, targets);
 
-    let name = &layers[layer].name;
+    let name = &network.layer_of(node)?.name;
     let each = probes.images().zip(&answers).zip(for_true.iter().zip(&for_rival));
     let pictures = each.map(|((pixels, answer), (for_true, for_rival))| {
         let view = View { layer: name, epoch: moment.epoch, classes: &moment.dataset.classes, answer };

@@ -5,7 +5,8 @@ use serde_json::json;
 use super::{Findings, profile};
 use crate::eventlog::graph::{self, GraphError};
 use crate::eventlog::{Attr, DType, Graph, Node, Value, What};
-use crate::model::{Layer, LayerKind, Network, Operation, Precision, Shape};
+use crate::graph::{Activation, Layer, Op, Plan, Role, Shape, Step as PlanStep};
+use crate::model::{Network, Precision};
 use crate::optim::{self, Rule};
 use crate::train::{LayerTimes, Moment, Observer, OperationTime};
 use crate::types::{Run, Step, Tag};
@@ -58,8 +59,12 @@ pub(super) fn run_graph(
     let input = Shape::Image(network.input()).dims_nhwc();
     let images = builder.add(placeholder("images", DType::F32), &input);
     let labels = builder.add(placeholder("labels", DType::I64), &[-1]);
-    let operations = network.operations();
-    let logits = operations.iter().fold(images, |input, operation| builder.operation(operation, &input));
+    let operations = operations(network);
+    let mut outputs = vec![images; operations.len() + 1];
+    for (index, operation) in operations.iter().enumerate() {
+        outputs[index + 1] = builder.operation(operation, &outputs[operation.reads]);
+    }
+    let logits = outputs.swap_remove(operations.len());
 
     let entropy = Node::new(CROSS_ENTROPY, "SparseSoftmaxCrossEntropyWithLogits");
     let entropy = builder.add(entropy.input(&logits).input(&labels), &[-1]);
@@ -94,6 +99,38 @@ fn adam(op: &str, weight_decay: f64) -> Node {
         .attr("weight_decay", Attr::Float(weight_decay as f32))
 }
 
+/// One operation of a forward pass.
+pub(super) struct Operation<'a> {
+    /// The layer in whose scope it appears.
+    pub layer: &'a Layer,
+    pub op: Op,
+    pub input: Shape,
+    pub output: Shape,
+    /// Position of the operation whose result it reads, counted from 1; 0 for the images.
+    reads: usize,
+}
+
+/// The operations of a training step's forward pass, in their order.
+pub(super) fn operations(network: &Network) -> Vec<Operation<'_>> {
+    let plan = Plan::new(network, &[network.taps().logits]);
+    let steps = plan.steps();
+    let operation = |(index, step): (usize, &PlanStep)| Operation {
+        layer: &network.layers()[step.layer],
+        op: network.node(step.node).op,
+        input: step.input_shape,
+        output: step.output_shape,
+        reads: steps[..index].iter().rposition(|earlier| step.inputs.contains(&earlier.output)).map_or(0, |at| at + 1),
+    };
+    steps.iter().enumerate().map(operation).collect()
+}
+
+impl Operation<'_> {
+    /// True for an operation with a kernel and a bias.
+    pub fn has_weights(&self) -> bool {
+        matches!(self.op, Op::Conv2d { .. } | Op::Linear { .. })
+    }
+}
+
 struct Builder<'a> {
     nodes: Vec<Node>,
     device: &'a str,
@@ -116,25 +153,24 @@ impl Builder<'_> {
     /// The backward pass, in a scope of its own: what the loss says about the output of each operation, from the last one
     /// to the first that has weights. Gives the gradients of the weights back.
     fn gradients(&mut self, operations: &[Operation<'_>], loss: &str) -> Vec<String> {
-        let logits = operations.last().map_or_else(Vec::new, |last| last.layer.output.dims_nhwc());
+        let logits = operations.last().map_or_else(Vec::new, |last| last.output.dims_nhwc());
         let mut upstream = self.add(Node::new(LOSS_GRADIENT, "CrossEntropyGrad").input(loss), &logits);
         let mut parts = Vec::new();
-        let Some(first) = operations.iter().position(|operation| operation.weights().is_some()) else { return parts };
+        let Some(first) = operations.iter().position(|operation| operation.has_weights()) else { return parts };
         for (index, operation) in operations.iter().enumerate().skip(first).rev() {
             let (name, op) = gradient_node(operation);
             let node = Node::new(&name, op).input(upstream).device(self.device);
             let mut outputs = Vec::new();
             if index > first {
-                let input = if operation.relu { operation.layer.output } else { operation.layer.input };
-                outputs.push(input.dims_nhwc());
+                outputs.push(operation.input.dims_nhwc());
             }
             let mut node = node;
-            if operation.weights().is_some() {
+            if operation.has_weights() {
                 let (kernel, bias) = weight_shapes(operation.layer);
                 parts.extend((outputs.len()..).take(2).map(|output| format!("{name}:{output}")));
                 outputs.extend([kernel, bias]);
                 // As many for the gradient of the kernel as forward, and again for that of the input.
-                let macs = operation.layer.macs() as i64 * if index > first { 2 } else { 1 };
+                let macs = operation.layer.macs as i64 * if index > first { 2 } else { 1 };
                 node = node.attr("multiply_accumulates", Attr::Int(macs));
             }
             self.nodes.push(node.outputs(outputs.iter().map(|dims| shape(dims))));
@@ -153,38 +189,35 @@ impl Builder<'_> {
     /// One operation, in the scope of its layer; gives the name of the node that has its output.
     fn operation(&mut self, operation: &Operation<'_>, input: &str) -> String {
         let layer = operation.layer;
-        let output = layer.output.dims_nhwc();
+        let output = operation.output.dims_nhwc();
         let (name, op) = forward_node(operation);
         let node = Node::new(name, op).input(input);
-        if operation.relu {
-            return self.add(node, &output);
-        }
         let windowed = |node: Node, size: usize| {
             let size = size as i64;
             node.attr("padding", Attr::Text("VALID".to_owned()))
                 .attr("data_format", Attr::Text("NHWC".to_owned()))
                 .attr("window", Attr::Ints(vec![size, size]))
         };
-        let node = match layer.kind {
-            LayerKind::MaxPool2d { size } => {
+        let node = match operation.op {
+            Op::MaxPool2d { size } => {
                 let stride = size as i64;
                 return self.add(windowed(node, size).attr("strides", Attr::Ints(vec![stride, stride])), &output);
             }
-            LayerKind::Flatten => return self.add(node, &output),
-            LayerKind::Conv2d { filters, kernel } => {
+            Op::Input | Op::Flatten | Op::Activation(_) => return self.add(node, &output),
+            Op::Conv2d { filters, kernel } => {
                 let node = windowed(node, kernel).attr("strides", Attr::Ints(vec![1, 1]));
                 node.attr("filters", Attr::Int(filters as i64))
             }
-            LayerKind::Dense { units, .. } => node.attr("units", Attr::Int(units as i64)),
+            Op::Linear { units } => node.attr("units", Attr::Int(units as i64)),
         };
         let (kernel_shape, bias_shape) = weight_shapes(layer);
         let variable = |role| Node::new(variable_node(layer, role), "Variable").attr("dtype", Attr::Type(DType::F32));
-        let kernel = self.add(variable("kernel"), &kernel_shape);
-        let bias = self.add(variable("bias"), &bias_shape);
+        let kernel = self.add(variable(Role::Kernel), &kernel_shape);
+        let bias = self.add(variable(Role::Bias), &bias_shape);
         let node = node
             .input(kernel)
-            .attr("parameters", Attr::Int(layer.parameter_count() as i64))
-            .attr("multiply_accumulates", Attr::Int(layer.macs() as i64));
+            .attr("parameters", Attr::Int(layer.parameter_count as i64))
+            .attr("multiply_accumulates", Attr::Int(layer.macs as i64));
         let product = self.add(node, &output);
         self.add(Node::new(format!("{}/BiasAdd", layer.name), "BiasAdd").input(product).input(bias), &output)
     }
@@ -192,44 +225,46 @@ impl Builder<'_> {
 
 /// Name and kind of the node that stands for an operation, its bias included.
 pub(super) fn forward_node(operation: &Operation<'_>) -> (String, &'static str) {
-    let op = match operation.layer.kind {
-        _ if operation.relu => "Relu",
-        LayerKind::Conv2d { .. } => "Conv2D",
-        LayerKind::MaxPool2d { .. } => "MaxPool",
-        LayerKind::Flatten => "Reshape",
-        LayerKind::Dense { .. } => "MatMul",
+    let op = match operation.op {
+        Op::Input => "Identity",
+        Op::Activation(Activation::Relu) => "Relu",
+        Op::Conv2d { .. } => "Conv2D",
+        Op::MaxPool2d { .. } => "MaxPool",
+        Op::Flatten => "Reshape",
+        Op::Linear { .. } => "MatMul",
     };
     (format!("{}/{op}", operation.layer.name), op)
 }
 
 /// Name and kind of the node that stands for an operation's part of the backward pass.
 pub(super) fn gradient_node(operation: &Operation<'_>) -> (String, &'static str) {
-    let op = match operation.layer.kind {
-        _ if operation.relu => "ReluGrad",
-        LayerKind::Conv2d { .. } => "Conv2DGrad",
-        LayerKind::MaxPool2d { .. } => "MaxPoolGrad",
-        LayerKind::Flatten => "ReshapeGrad",
-        LayerKind::Dense { .. } => "MatMulGrad",
+    let op = match operation.op {
+        Op::Input => "IdentityGrad",
+        Op::Activation(Activation::Relu) => "ReluGrad",
+        Op::Conv2d { .. } => "Conv2DGrad",
+        Op::MaxPool2d { .. } => "MaxPoolGrad",
+        Op::Flatten => "ReshapeGrad",
+        Op::Linear { .. } => "MatMulGrad",
     };
     (format!("gradients/{}/{op}", operation.layer.name), op)
 }
 
 /// The name of the node of a layer's `kernel` or `bias`.
-pub(super) fn variable_node(layer: &Layer, role: &str) -> String {
+pub(super) fn variable_node(layer: &Layer, role: Role) -> String {
     format!("{}/{role}", layer.name)
 }
 
 /// Kernel and bias as Keras has them: height x width x input channels x filters, or inputs x units.
 pub(super) fn weight_shapes(layer: &Layer) -> (Vec<i64>, Vec<i64>) {
-    match (layer.kind, layer.input) {
-        (LayerKind::Conv2d { filters, kernel }, Shape::Image(image)) => {
+    match (layer.op, layer.input) {
+        (Op::Conv2d { filters, kernel }, Shape::Image(image)) => {
             let [side, channels, filters] = [kernel, image.channels, filters].map(|d| d as i64);
             (vec![side, side, channels, filters], vec![filters])
         }
-        (LayerKind::Conv2d { filters: units, .. } | LayerKind::Dense { units, .. }, input) => {
+        (Op::Conv2d { filters: units, .. } | Op::Linear { units }, input) => {
             (vec![input.len() as i64, units as i64], vec![units as i64])
         }
-        (LayerKind::MaxPool2d { .. } | LayerKind::Flatten, _) => (Vec::new(), Vec::new()),
+        (Op::Input | Op::MaxPool2d { .. } | Op::Activation(_) | Op::Flatten, _) => (Vec::new(), Vec::new()),
     }
 }
 
@@ -250,25 +285,25 @@ fn keras_json(network: &Network) -> serde_json::Value {
     })];
     for layer in network.layers() {
         let mut config = json!({"name": layer.name, "trainable": true, "dtype": "float32"});
-        let more = match layer.kind {
-            LayerKind::Conv2d { filters, kernel } => json!({
+        let activation = layer.activation.map_or("linear", Activation::name);
+        let more = match layer.op {
+            Op::Conv2d { filters, kernel } => json!({
                 "filters": filters, "kernel_size": [kernel, kernel], "strides": [1, 1], "padding": "valid",
-                "data_format": "channels_last", "activation": "relu", "use_bias": true,
+                "data_format": "channels_last", "activation": activation, "use_bias": true,
             }),
-            LayerKind::MaxPool2d { size } => json!({
+            Op::MaxPool2d { size } => json!({
                 "pool_size": [size, size], "strides": [size, size], "padding": "valid", "data_format": "channels_last",
             }),
-            LayerKind::Flatten => json!({"data_format": "channels_last"}),
-            LayerKind::Dense { units, relu } => {
-                json!({"units": units, "activation": if relu { "relu" } else { "linear" }, "use_bias": true})
-            }
+            Op::Flatten => json!({"data_format": "channels_last"}),
+            Op::Input | Op::Activation(_) => json!({"activation": activation}),
+            Op::Linear { units } => json!({"units": units, "activation": activation, "use_bias": true}),
         };
         if let (Some(config), serde_json::Value::Object(more)) = (config.as_object_mut(), more) {
             config.extend(more);
         }
         layers.push(json!({
             "module": "keras.layers",
-            "class_name": layer.kind.class(),
+            "class_name": layer.op.class(),
             "config": config,
             "build_config": {"input_shape": batch(layer.input)},
         }));

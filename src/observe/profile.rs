@@ -2,21 +2,24 @@
 
 use std::time::Duration;
 
-use super::graph::{CROSS_ENTROPY, LOSS_GRADIENT, forward_node, gradient_node, variable_node, weight_shapes};
+use super::graph::{
+    CROSS_ENTROPY, LOSS_GRADIENT, Operation, forward_node, gradient_node, operations, variable_node, weight_shapes,
+};
 use crate::eventlog::profile::ProfileError;
 use crate::eventlog::{NodeCost, Profile};
-use crate::model::{Network, Operation, Shape};
+use crate::graph::{Role, Shape};
+use crate::model::Network;
 use crate::train::{LayerTimes, OperationTime, PassTime};
 
 /// The nodes of the run graph with what they cost: weights, the forward pass, the loss, the backward pass, with their times
 /// end to end, so that those of a scope add up. Of operations that are computed in one sweep the first has the time, and
 /// none but the last leaves anything behind.
 pub(super) fn profile(network: &Network, times: &LayerTimes, device: &str) -> Result<Profile, ProfileError> {
-    let operations = network.operations();
+    let operations = operations(network);
     let images = u32::try_from(times.images).unwrap_or(u32::MAX);
     let mut nodes = Nodes { images, now: 1, costs: Vec::new() };
     for operation in &operations {
-        for (role, shape) in ["kernel", "bias"].into_iter().zip(weights(operation)) {
+        for (role, shape) in [Role::Kernel, Role::Bias].into_iter().zip(weights(operation)) {
             nodes.put(variable_node(operation.layer, role), None, vec![shape], true);
         }
     }
@@ -25,18 +28,17 @@ pub(super) fn profile(network: &Network, times: &LayerTimes, device: &str) -> Re
         Some(OperationTime::Within(_)) | None => None,
     };
     for (index, operation) in operations.iter().enumerate() {
-        let output = nodes.batch(operation.layer.output);
+        let output = nodes.batch(operation.output);
         let is_last = !matches!(times.operations.get(index + 1), Some(OperationTime::Within(_)));
         nodes.put(forward_node(operation).0, time(index).map(|time| time.forward), vec![output], is_last);
     }
     let PassTime { forward, backward } = times.loss;
     nodes.put(CROSS_ENTROPY.to_owned(), Some(forward), vec![vec![images]], true);
-    let logits: Vec<Vec<u32>> = operations.last().map(|last| nodes.batch(last.layer.output)).into_iter().collect();
+    let logits: Vec<Vec<u32>> = operations.last().map(|last| nodes.batch(last.output)).into_iter().collect();
     nodes.put(LOSS_GRADIENT.to_owned(), Some(backward), logits, true);
-    let first = operations.iter().position(|operation| operation.weights().is_some()).unwrap_or(operations.len());
+    let first = operations.iter().position(|operation| operation.has_weights()).unwrap_or(operations.len());
     for (index, operation) in operations.iter().enumerate().skip(first).rev() {
-        let input = if operation.relu { operation.layer.output } else { operation.layer.input };
-        let mut outputs = if index > first { vec![nodes.batch(input)] } else { Vec::new() };
+        let mut outputs = if index > first { vec![nodes.batch(operation.input)] } else { Vec::new() };
         outputs.extend(weights(operation));
         let own = time(index);
         nodes.put(gradient_node(operation).0, own.map(|time| time.backward), outputs, own.is_some());
@@ -75,7 +77,7 @@ impl Nodes {
 fn weights(operation: &Operation<'_>) -> Vec<Vec<u32>> {
     let (kernel, bias) = weight_shapes(operation.layer);
     let sizes = |shape: Vec<i64>| shape.into_iter().map(|d| u32::try_from(d).unwrap_or(u32::MAX)).collect();
-    operation.weights().map_or_else(Vec::new, |_| vec![sizes(kernel), sizes(bias)])
+    if operation.has_weights() { vec![sizes(kernel), sizes(bias)] } else { Vec::new() }
 }
 
 #[cfg(test)]
@@ -101,14 +103,14 @@ mod tests {
         };
         let mut leader = 0;
         let mut time = |(index, operation): (usize, &Operation<'_>)| {
-            if operation.weights().is_some() || operation.layer.name == "flatten" || !is_fused {
+            if operation.has_weights() || operation.layer.name == "flatten" || !is_fused {
                 leader = index;
                 OperationTime::Own(micros(10 * (index as u64 + 1)))
             } else {
                 OperationTime::Within(leader)
             }
         };
-        let operations = network.operations().iter().enumerate().map(&mut time).collect();
+        let operations = operations(&network).iter().enumerate().map(&mut time).collect();
         let times = LayerTimes { images: 7, operations, loss: micros(1) };
         let profile = profile(&network, &times, DEVICE).unwrap();
         let rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
@@ -133,7 +135,7 @@ mod tests {
                 for node in profile.nodes() {
                     assert!(names.contains(&node.name), "{} is not in {names:?}", node.name);
                 }
-                for operation in network.operations() {
+                for operation in operations(&network) {
                     assert!(profile.nodes().iter().any(|node| node.name == forward_node(&operation).0));
                 }
             }

@@ -31,7 +31,7 @@ impl Projector {
 
 impl Observer<Findings> for Projector {
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
-        let hidden = moment.network.layers().iter().rev().nth(1);
+        let hidden = moment.network.features();
         let width = hidden.map_or(1, |layer| layer.output.len().max(1));
         let Some(sample) = self.space.sample(moment, POINTS.min(NUMBERS / width).max(1)) else { return };
         match embeddings(&sample, &moment.dataset.classes) {

@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::{Findings, scalar};
 use crate::eventlog::Value;
 use crate::floats::floats;
-use crate::model::host_values;
+use crate::model::{Role, host_values};
 use crate::train::{Divergence, Memories, MemoryError, Moment, Observer};
 use crate::types::{Run, Step};
 
@@ -51,13 +51,13 @@ impl Observer<Findings> for Updates {
 fn values(moment: &Moment<'_>) -> Vec<Value> {
     let parameters = moment.parameters;
     let [gradient, weights, previous] = [moment.gradient, parameters.flat(), moment.previous].map(host);
-    let changes = || parameters.specs().iter().zip(parameters.ranges());
+    let changes = || parameters.trained().specs().iter().zip(parameters.ranges());
     let norms: Vec<Norms> =
         changes().map(|(_, at)| Norms::of(&gradient[at.clone()], &weights[at.clone()], &previous[at])).collect();
 
     let total = length(norms.iter().map(|norms| norms.gradient));
     let mut values = vec![scalar("gradient_norm", total, TOTAL.to_owned())];
-    let layers = moment.network.layers().iter().filter(|layer| layer.parameter_count() > 0);
+    let layers = moment.network.layers().iter().filter(|layer| layer.parameter_count > 0);
     values.extend(layers.map(|layer| {
         let own = changes().zip(&norms).filter(|((spec, _), _)| spec.layer == layer.name);
         let description = format!(
@@ -74,7 +74,7 @@ fn values(moment: &Moment<'_>) -> Vec<Value> {
     }));
     for ((spec, _), norms) in changes().zip(&norms) {
         // A bias starts at 0: what it is divided by says nothing. And a step that ends the run is not taken.
-        if spec.role == "kernel" && norms.previous != 0.0 && total.is_finite() {
+        if spec.role == Role::Kernel && norms.previous != 0.0 && total.is_finite() {
             let description = format!(
                 "Length of the last update of the kernel of layer `{}` divided by the length of the kernel before it; at \
                  least 0. About **0.001** is healthy. Far below, the layer hardly learns and the learning rate may be \

@@ -9,7 +9,9 @@ use super::observer::PhaseSeconds;
 use super::state::TrainState;
 use super::stepper::Evaluated;
 use crate::data::{Batch, Split};
-use crate::model::{Network, Operation, Parameters, Precision, host_values};
+use crate::forward::{self, Program};
+use crate::graph::{NodeId, Step};
+use crate::model::{Network, Parameters, Precision, host_values};
 use crate::trace::{Name, Part, Spans, Started, Trace};
 
 /// Samples in a piece of an evaluation: large enough to be fast, small enough to keep activations in few megabytes.
@@ -29,9 +31,10 @@ pub(super) struct AutogradPass {
 
 /// What forward passes go through, and who is told how long each part took.
 struct ForwardPass {
-    network: Arc<Network>,
+    program: Program,
+    logits: NodeId,
     device: Device,
-    /// Names of the network's operations.
+    /// Names of the program's steps.
     names: Vec<Arc<str>>,
     spans: Spans,
 }
@@ -55,12 +58,12 @@ impl AutogradPass {
         let shape = network.input();
         let [c, h, w] = [shape.channels, shape.height, shape.width].map(|d| d as i64);
         let blank = Tensor::zeros([1, c, h, w], (Kind::Float, parameters.device()));
-        network.forward(&leaves, &blank).sum(Kind::Float).backward();
+        forward::logits(network, &leaves, &blank).sum(Kind::Float).backward();
         for (leaf, view) in leaves.iter().zip(&views) {
             leaf.grad().set_data(view);
         }
         let weights = parameters.views().iter().map(Tensor::shallow_clone).collect();
-        let forward = ForwardPass::new(network.clone(), parameters.device());
+        let forward = ForwardPass::new(network, parameters.device());
         AutogradPass { weights, leaves, gradient, precision, forward }
     }
 
@@ -132,21 +135,20 @@ impl AutogradPass {
 }
 
 impl ForwardPass {
-    fn new(network: Arc<Network>, device: Device) -> ForwardPass {
-        let name = |operation: &Operation<'_>| match operation.relu {
-            true => format!("{}/relu", operation.layer.name).into(),
-            false => operation.layer.name.as_str().into(),
-        };
-        let names = network.operations().iter().map(name).collect();
-        ForwardPass { network, device, names, spans: Spans::default() }
+    fn new(network: &Network, device: Device) -> ForwardPass {
+        let logits = network.taps().logits;
+        let program = Program::new(network, &[logits]);
+        let name = |step: &Step| step.name(network).into();
+        let names = program.plan().steps().iter().map(name).collect();
+        ForwardPass { program, logits, device, names, spans: Spans::default() }
     }
 
-    /// What [`Network::forward`] computes, in `precision`, as `f32`. Casts are part of the graph: gradients come back through
+    /// Logits, computed in `precision`, as `f32`. Casts are part of the graph: gradients come back through
     /// them, as `f32` again.
     fn logits(&mut self, weights: &[Tensor], images_nchw: &Tensor, precision: Precision) -> Tensor {
         let started = self.spans.start_layer();
         let cast = |tensor: &Tensor| tensor.to_kind(precision.kind());
-        let (cast_weights, mut x) = match precision {
+        let (cast_weights, images_nchw) = match precision {
             Precision::F32 => (None, images_nchw.shallow_clone()),
             _ => (Some(weights.iter().map(cast).collect::<Vec<_>>()), cast(images_nchw)),
         };
@@ -154,12 +156,14 @@ impl ForwardPass {
             self.end(started, Part::Forward, "cast");
         }
         let weights = cast_weights.as_deref().unwrap_or(weights);
-        for (operation, name) in self.network.operations().iter().zip(&self.names) {
-            let started = self.spans.start_layer();
-            x = operation.apply(weights, &x);
-            end(&mut self.spans, self.device, started, Part::Forward, name);
-        }
-        x.to_kind(Kind::Float)
+        let ForwardPass { program, logits, device, names, spans } = self;
+        let mut values = program.run_watched(weights, &images_nchw, |step, work| {
+            let started = spans.start_layer();
+            let value = work();
+            end(spans, *device, started, Part::Forward, &names[step]);
+            value
+        });
+        values.take(*logits).to_kind(Kind::Float)
     }
 
     fn end(&mut self, started: Started, part: Part, name: &'static str) {

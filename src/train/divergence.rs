@@ -4,7 +4,9 @@ use std::fmt;
 
 use tch::{Kind, Tensor};
 
-use crate::model::{Layer, Network};
+use crate::forward::Program;
+use crate::graph::NodeId;
+use crate::model::{Layer, Network, Role};
 
 /// Images that are sent through the network at a time: their activations stay small, whatever the batch is.
 const PIECE: i64 = 32;
@@ -45,12 +47,11 @@ pub struct NonFinite {
 /// A set of values that a layer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// `kernel` or `bias`.
-    Parameter(&'static str),
+    Parameter(Role),
     /// What it answers to a batch of images, after its ReLU if it has one.
     Output,
-    /// Of the loss by the `kernel` or the `bias`.
-    Gradient(&'static str),
+    /// Of the loss by the parameter.
+    Gradient(Role),
 }
 
 impl fmt::Display for NonFinite {
@@ -75,17 +76,20 @@ fn first(non_finite: &[NonFinite]) -> String {
 /// When the shapes of the weights or images are not the network's: a bug in the caller.
 pub(super) fn in_forward_pass(network: &Network, weights: &[Tensor], images_nchw: &Tensor) -> Vec<NonFinite> {
     let mut outputs = vec![Count::default(); network.layers().len()];
+    let keep: Vec<NodeId> = network.layers().iter().map(|layer| layer.value).collect();
+    let program = Program::new(network, &keep);
     tch::no_grad(|| {
         for piece_nchw in images_nchw.split(PIECE, 0) {
-            for (count, tap) in outputs.iter_mut().zip(network.taps(weights, &piece_nchw)) {
-                count.add(&tap.output);
+            let values = program.run(weights, &piece_nchw);
+            for (count, &id) in outputs.iter_mut().zip(&keep) {
+                count.add(values.get(id));
             }
         }
     });
     let mut parameters = network.parameters().iter().zip(weights).peekable();
     let mut found = Vec::new();
     // Layers without weights pass on what they are given.
-    for (layer, output) in network.layers().iter().zip(outputs).filter(|(layer, _)| layer.parameter_count() > 0) {
+    for (layer, output) in network.layers().iter().zip(outputs).filter(|(layer, _)| layer.parameter_count > 0) {
         while let Some((spec, weight)) = parameters.next_if(|(spec, _)| spec.layer == layer.name) {
             found.extend(Count::of(weight).non_finite(layer, Part::Parameter(spec.role)));
         }
@@ -98,7 +102,7 @@ pub(super) fn in_forward_pass(network: &Network, weights: &[Tensor], images_nchw
 pub(super) fn in_backward_pass(network: &Network, gradients: &[Tensor]) -> Vec<NonFinite> {
     let parameters = network.parameters().iter().zip(gradients).rev();
     let found = parameters.filter_map(|(spec, gradient)| {
-        let layer = network.layers().get(network.position(&spec.layer)?)?;
+        let layer = network.layer(&spec.layer)?;
         Count::of(gradient).non_finite(layer, Part::Gradient(spec.role))
     });
     found.collect()

@@ -1,6 +1,7 @@
 //! How long the operations of a training step take, by the passes that train: measured on a batch, before the first step.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Reduction, Tensor};
@@ -9,7 +10,9 @@ use super::chain_pass::{SHARD, fused_passes};
 use crate::chain::{Chain, Workspace};
 use crate::data::{Batch, Split};
 use crate::floats::floats;
-use crate::model::{Network, Operation, Parameters, Precision};
+use crate::forward::Program;
+use crate::graph::{Plan, Step};
+use crate::model::{Network, Parameters, Precision};
 use crate::trace::{Part, Trace};
 
 /// Multiply-accumulates of a forward pass that the number of images on the CPU is cut to: a large network then costs its
@@ -27,7 +30,7 @@ const LOSS: &str = "loss";
 pub struct LayerTimes {
     /// Images in the batch.
     pub images: usize,
-    /// In the order of [`Network::operations`].
+    /// In the order of the steps of the [`Plan`] for the logits.
     pub operations: Vec<OperationTime>,
     pub loss: PassTime,
 }
@@ -128,13 +131,13 @@ fn by_chain(chain: &Chain, parameters: &[f32], workspace: &mut Workspace, networ
     chain.forward(parameters, workspace);
     chain.backward(parameters, 1.0, workspace);
     workspace.spans.flush();
-    of_spans(&network.operations(), &trace.totals(Part::Forward), &trace.totals(Part::Backward))
+    of_spans(&layers(network), &trace.totals(Part::Forward), &trace.totals(Part::Backward))
 }
 
 /// From the time of each span by its name, which is that of a layer, or those of several with `+` between: then the first
 /// of them has the time.
 fn of_spans(
-    operations: &[Operation<'_>],
+    layers: &[String],
     forward: &BTreeMap<String, Duration>,
     backward: &BTreeMap<String, Duration>,
 ) -> LayerTimes {
@@ -142,26 +145,31 @@ fn of_spans(
         forward: forward.get(name).copied().unwrap_or_default(),
         backward: backward.get(name).copied().unwrap_or_default(),
     };
-    let leader = |operation: &Operation<'_>| {
-        let name = operation.layer.name.as_str();
+    let leader = |name: &str| {
         let span = forward.keys().find(|span| span.split('+').any(|layer| layer == name))?;
         let first = span.split('+').next()?;
-        let position = operations.iter().position(|other| other.layer.name == first)?;
+        let position = layers.iter().position(|other| other == first)?;
         Some((position, span))
     };
-    let time = |(index, operation)| match leader(operation) {
+    let time = |(index, name): (usize, &String)| match leader(name) {
         Some((position, _)) if position != index => OperationTime::Within(position),
         Some((_, span)) => OperationTime::Own(of(span)),
         None => OperationTime::Own(PassTime::default()),
     };
-    let operations = operations.iter().enumerate().map(time).collect();
+    let operations = layers.iter().enumerate().map(time).collect();
     LayerTimes { images: 0, operations, loss: of(LOSS) }
+}
+
+/// Name of the layer in whose scope each step of a forward pass is.
+fn layers(network: &Network) -> Vec<String> {
+    let layer = |step: &Step| network.layers().get(step.layer).map(|layer| layer.name.clone());
+    Plan::new(network, &[network.taps().logits]).steps().iter().filter_map(layer).collect()
 }
 
 /// libtorch's operations, one after the other, each with a backward pass of its own. Gradients are of copies of the leaves
 /// and go nowhere.
-struct Libtorch<'a> {
-    operations: Vec<Operation<'a>>,
+struct Libtorch {
+    program: Program,
     /// In the precision of the steps.
     weights: Vec<Tensor>,
     leaves: Vec<Tensor>,
@@ -170,44 +178,49 @@ struct Libtorch<'a> {
     device: Device,
 }
 
-impl<'a> Libtorch<'a> {
-    fn new(
-        network: &'a Network,
-        parameters: &Parameters,
-        split: &Split,
-        images: usize,
-        precision: Precision,
-    ) -> Libtorch<'a> {
+impl Libtorch {
+    fn new(network: &Network, parameters: &Parameters, split: &Split, images: usize, precision: Precision) -> Libtorch {
         let indices: Vec<u32> = (0..).take(images).collect();
         let device = parameters.device();
         let batch = Batch::gather(split, &indices, device);
         let weights: Vec<Tensor> =
             parameters.views().iter().map(|view| view.detach().to_kind(precision.kind())).collect();
         let leaves = weights.iter().map(|weight| weight.detach().set_requires_grad(true)).collect();
-        Libtorch { operations: network.operations(), weights, leaves, batch, precision, device }
+        let program = Program::new(network, &[network.taps().logits]);
+        Libtorch { program, weights, leaves, batch, precision, device }
     }
 
     fn pass(&self) -> LayerTimes {
-        let Libtorch { operations, weights, leaves, batch, precision, device } = self;
-        let first = operations.iter().position(|operation| operation.weights().is_some()).unwrap_or(operations.len());
-        let mut times = Vec::with_capacity(operations.len());
-        let mut x = batch.images_nchw.to_kind(precision.kind());
-        for (index, operation) in operations.iter().enumerate() {
-            let (output, forward) = timed(*device, || tch::no_grad(|| operation.apply(weights, &x)));
+        let Libtorch { program, weights, leaves, batch, precision, device } = self;
+        let steps = program.plan().steps();
+        let parameters: Vec<Range<usize>> = program.parameters().collect();
+        let first = parameters.iter().position(|own| !own.is_empty()).unwrap_or(steps.len());
+        let mut times = Vec::with_capacity(steps.len());
+        let mut values: Vec<Option<Tensor>> = (0..program.plan().slots()).map(|_| None).collect();
+        values[0] = Some(batch.images_nchw.to_kind(precision.kind()));
+        let mut x = batch.images_nchw.shallow_clone();
+        for (index, step) in steps.iter().enumerate() {
+            let read: Vec<&Tensor> = step.inputs.iter().flat_map(|id| &values[id.index()]).collect();
+            let (output, forward) = timed(*device, || tch::no_grad(|| program.apply(index, weights, &read)));
             let mut backward = Duration::ZERO;
             if index >= first {
-                let leaf = x.detach().set_requires_grad(index > first);
-                let mut inputs = if index > first { vec![leaf.shallow_clone()] } else { Vec::new() };
-                inputs.extend(operation.weights().into_iter().flatten().map(|weight| leaves[weight].shallow_clone()));
+                let own: Vec<Tensor> =
+                    read.iter().map(|value| value.detach().set_requires_grad(index > first)).collect();
+                let mut inputs: Vec<Tensor> =
+                    own.iter().filter(|leaf| leaf.requires_grad()).map(Tensor::shallow_clone).collect();
+                inputs.extend(leaves[parameters[index].clone()].iter().map(Tensor::shallow_clone));
+                let own: Vec<&Tensor> = own.iter().collect();
                 // A backward pass begins at a number. What the step to that number takes is not of the operation.
                 let ones = output.ones_like();
-                let whole = self.backward_of(&(operation.apply(leaves, &leaf) * &ones), &inputs);
+                let whole = self.backward_of(&(program.apply(index, leaves, &own) * &ones), &inputs);
                 let end = output.detach().set_requires_grad(true);
                 let less = self.backward_of(&(&end * &ones), std::slice::from_ref(&end));
                 backward = whole.saturating_sub(less);
             }
             times.push(OperationTime::Own(PassTime { forward, backward }));
-            x = output;
+            x = output.shallow_clone();
+            step.drops.iter().for_each(|id| values[id.index()] = None);
+            values[step.output.index()] = Some(output);
         }
         let logits = x.detach().to_kind(Kind::Float).set_requires_grad(true);
         let entropy = |reduction| logits.cross_entropy_loss::<Tensor>(&batch.labels_n, None, reduction, -100, 0.0);
@@ -258,7 +271,7 @@ mod tests {
         let times = LayerTimes::measure(&network, &parameters, &split, 64, precision);
         assert_eq!(*parameters.flat(), before);
         assert!(parameters.views().iter().all(|view| !view.requires_grad() && !view.grad().defined()));
-        assert_eq!((times.images, times.operations.len()), (64, network.operations().len()));
+        assert_eq!((times.images, times.operations.len()), (64, layers(&network).len()));
         times
     }
 
@@ -304,7 +317,7 @@ mod tests {
         };
         let forward = micros(&[("conv2d+max_pooling2d", 9), ("flatten", 1), ("dense", 5), ("dense_1", 2), ("loss", 3)]);
         let backward = micros(&[("conv2d+max_pooling2d", 7), ("dense", 6), ("dense_1", 4), ("loss", 8)]);
-        let times = of_spans(&network.operations(), &forward, &backward).of_batch(64, 32);
+        let times = of_spans(&layers(&network), &forward, &backward).of_batch(64, 32);
         let time = |forward, backward| PassTime {
             forward: Duration::from_micros(forward),
             backward: Duration::from_micros(backward),

@@ -220,7 +220,8 @@ mod tests {
         let batch = Batch::gather(&split, &indices, Device::Cpu);
         let mut state = state(&network);
         let leaves = state.parameters.leaves();
-        let loss = network.forward(&leaves, &batch.images_nchw).cross_entropy_for_logits(&batch.labels_n);
+        let loss =
+            crate::forward::logits(&network, &leaves, &batch.images_nchw).cross_entropy_for_logits(&batch.labels_n);
         let whole = Tensor::run_backward(&[&loss], &leaves, false, false);
         // 32 + 32 + 7 samples
         let output = Stepper::new(&network, &state, 71, 2).unwrap().step(&mut state, &split, &indices, 0.0).unwrap();
@@ -273,7 +274,7 @@ mod tests {
         let mut stepper = Stepper::new(&network, &state, 32, 2).unwrap();
         let (metrics, predictions) = stepper.evaluate(&state, &split, &AtomicUsize::new(0)).unwrap().unwrap();
         let batch = Batch::gather(&split, &(0..300).collect::<Vec<u32>>(), Device::Cpu);
-        let logits = network.forward(state.parameters.views(), &batch.images_nchw);
+        let logits = crate::forward::logits(&network, state.parameters.views(), &batch.images_nchw);
         let loss = logits.cross_entropy_for_logits(&batch.labels_n).double_value(&[]);
         let hits = logits.argmax(-1, false).eq_tensor(&batch.labels_n).sum(Kind::Int64).int64_value(&[]);
         assert!((metrics.loss - loss).abs() < 1e-6);

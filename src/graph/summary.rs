@@ -2,21 +2,21 @@
 
 use std::fmt::Write;
 
-use super::network::Network;
+use super::Graph;
 use crate::terminal::{Side, columns};
 
 /// Layers with output shapes (height x width x channels), parameters and multiply-accumulates for one image.
-pub fn summary(network: &Network) -> String {
+pub fn summary(graph: &Graph) -> String {
     let heading = ["layer", "type", "output shape", "parameters", "MACs"].map(str::to_owned);
-    let input = ["input".to_owned(), "Input".to_owned(), network.input().to_string(), "0".to_owned(), "0".to_owned()];
-    let layers = network.layers().iter().map(|layer| {
-        let kind = layer.kind.class().to_owned();
-        let counts = [grouped(layer.parameter_count()), grouped(layer.macs())];
+    let input = ["input".to_owned(), "Input".to_owned(), graph.input().to_string(), "0".to_owned(), "0".to_owned()];
+    let layers = graph.layers().iter().map(|layer| {
+        let kind = layer.op.class().to_owned();
+        let counts = [grouped(layer.parameter_count), grouped(layer.macs)];
         let [parameters, macs] = counts;
         [layer.name.clone(), kind, layer.output.to_string(), parameters, macs]
     });
     let total =
-        ["total".to_owned(), String::new(), String::new(), grouped(network.parameter_count()), grouped(network.macs())];
+        ["total".to_owned(), String::new(), String::new(), grouped(graph.parameter_count()), grouped(graph.macs())];
     let rows: Vec<[String; 5]> = [heading, input].into_iter().chain(layers).chain([total]).collect();
 
     let lines = columns(&rows, &[Side::Left, Side::Left, Side::Left, Side::Right, Side::Right]);
@@ -28,9 +28,9 @@ pub fn summary(network: &Network) -> String {
         }
         let _ = writeln!(text, "{line}");
     }
-    let megabytes = (network.parameter_count() * 4) as f64 / 1e6;
+    let megabytes = (graph.parameter_count() * 4) as f64 / 1e6;
     let _ =
-        writeln!(text, "\n{} parameters, all trainable: {megabytes:.2} MB as f32", grouped(network.parameter_count()));
+        writeln!(text, "\n{} parameters, all trainable: {megabytes:.2} MB as f32", grouped(graph.parameter_count()));
     text
 }
 
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn the_tutorial_network() {
         let input = ImageShape { height: 28, width: 28, channels: 1 };
-        let network = Network::build(&Architecture::default(), input, 10).unwrap();
+        let network = Graph::build(&Architecture::default(), input, 10).unwrap();
         expect_test::expect![[r#"
             layer            type          output shape  parameters       MACs
             ------------------------------------------------------------------

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use tch::Tensor;
 
+use super::Weights;
 use crate::checkpoint::tensors::{self, TensorsError};
 use crate::durable::{self, Disk};
 use crate::exit::{Classify, Exit};
 use crate::files;
-use crate::model::{ParameterSpec, Parameters};
+use crate::graph::ParameterSpec;
 
 /// Why weights could not be saved or loaded.
 #[derive(Debug, thiserror::Error)]
@@ -48,12 +49,12 @@ impl Classify for WeightsError {
 
 /// Writes every parameter, `f32`, whole or not at all, and gives the file's BLAKE3 in hexadecimal. Equal weights give equal
 /// bytes.
-pub fn save(path: &Path, parameters: &Parameters) -> Result<String, WeightsError> {
+pub fn save(path: &Path, parameters: &Weights) -> Result<String, WeightsError> {
     save_on(&Disk::default(), path, parameters)
 }
 
 /// As [`save`], below a directory that is held.
-pub fn save_on(disk: &Disk, path: &Path, parameters: &Parameters) -> Result<String, WeightsError> {
+pub fn save_on(disk: &Disk, path: &Path, parameters: &Weights) -> Result<String, WeightsError> {
     let bytes = encode(parameters).map_err(|error| WeightsError::of(error, path))?;
     durable::write_on(disk, path, &bytes)?;
     Ok(blake3::hash(&bytes).to_hex().to_string())
@@ -61,7 +62,7 @@ pub fn save_on(disk: &Disk, path: &Path, parameters: &Parameters) -> Result<Stri
 
 /// Fills `parameters` from a file, of which the BLAKE3 may be known. Every name, shape and type is compared before the first
 /// value is copied.
-pub fn load(path: &Path, parameters: &Parameters, blake3: Option<&str>) -> Result<(), WeightsError> {
+pub fn load(path: &Path, parameters: &Weights, blake3: Option<&str>) -> Result<(), WeightsError> {
     let bytes = read(path, parameters)?;
     let found = blake3::hash(&bytes).to_hex();
     if blake3.is_some_and(|known| known != found.as_str()) {
@@ -71,7 +72,7 @@ pub fn load(path: &Path, parameters: &Parameters, blake3: Option<&str>) -> Resul
 }
 
 /// The bytes of the file of these weights.
-pub fn encode(parameters: &Parameters) -> Result<Vec<u8>, TensorsError> {
+pub fn encode(parameters: &Weights) -> Result<Vec<u8>, TensorsError> {
     let values: Vec<(String, Vec<usize>, Vec<f32>)> =
         parameters.host().map(|(spec, values)| (spec.state_name(), shape(spec), values)).collect();
     let tensors: Vec<_> =
@@ -80,7 +81,7 @@ pub fn encode(parameters: &Parameters) -> Result<Vec<u8>, TensorsError> {
 }
 
 /// Fills `parameters` from the bytes of such a file, or leaves them as they are.
-pub fn decode(bytes: &[u8], parameters: &Parameters) -> Result<(), TensorsError> {
+pub fn decode(bytes: &[u8], parameters: &Weights) -> Result<(), TensorsError> {
     let values = tensors::decode(bytes, &wanted(parameters))?;
     tch::no_grad(|| {
         for ((view, spec), values) in parameters.views().iter().zip(parameters.specs()).zip(&values) {
@@ -94,12 +95,12 @@ fn shape(spec: &ParameterSpec) -> Vec<usize> {
     spec.shape.iter().map(|&d| d as usize).collect()
 }
 
-fn wanted(parameters: &Parameters) -> Vec<(String, Vec<usize>)> {
+fn wanted(parameters: &Weights) -> Vec<(String, Vec<usize>)> {
     parameters.specs().iter().map(|spec| (spec.state_name(), shape(spec))).collect()
 }
 
 /// All of a file that is no longer than one of these parameters can be. Of a longer one no more than the header is read.
-fn read(path: &Path, parameters: &Parameters) -> Result<Vec<u8>, WeightsError> {
+fn read(path: &Path, parameters: &Weights) -> Result<Vec<u8>, WeightsError> {
     let failed = |source| WeightsError::Read { path: path.to_owned(), source };
     let want = wanted(parameters);
     let values: usize = want.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
@@ -122,10 +123,10 @@ mod tests {
     use crate::types::{ImageShape, Seed};
     use tch::Device;
 
-    fn parameters(seed: u64, dense_units: usize) -> Parameters {
+    fn parameters(seed: u64, dense_units: usize) -> Weights {
         let architecture = Architecture { conv_filters: vec![3], kernel_size: 3, dense_units };
         let input = ImageShape { height: 8, width: 8, channels: 2 };
-        Parameters::initialise(&Network::build(&architecture, input, 4).unwrap(), Seed(seed), Device::Cpu)
+        Weights::initialise(&Network::build(&architecture, input, 4).unwrap(), Seed(seed), Device::Cpu)
     }
 
     #[test]
@@ -135,7 +136,7 @@ mod tests {
         assert_eq!(error.exit(), Exit::NoInput);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model.safetensors");
-        let long = |beginning: &[u8], other: &Parameters| {
+        let long = |beginning: &[u8], other: &Weights| {
             std::fs::write(&path, beginning).unwrap();
             // More than there is memory for; it takes no room on the disk.
             std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 40).unwrap();
