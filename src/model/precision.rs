@@ -1,10 +1,10 @@
-//! In what numbers the layers of a training step compute. Weights, what they become, and losses are always `f32`.
+//! Precision of a step's forward and backward pass. Weights, updates and losses are always `f32`.
 
 use std::fmt;
 
 use tch::Kind;
 
-/// Numbers in which layers compute.
+/// Number format of a step's activations and gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     #[default]
@@ -34,8 +34,8 @@ impl Precision {
         }
     }
 
-    /// By what a loss is multiplied before a backward pass, and its gradient divided after. `f16` has nothing between 0 and
-    /// 6e-8, where most gradients of a mean over a batch would be; a power of two changes no other digit.
+    /// Factor of the loss before a backward pass; the gradient is divided by it afterwards. `f16` has no number between 0
+    /// and 6e-8, the range of most gradients of a mean over a batch; a power of two changes no other digit.
     pub(crate) fn loss_scale(self) -> f64 {
         match self {
             Precision::F32 | Precision::Bf16 => 1.0,
