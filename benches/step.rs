@@ -1,5 +1,5 @@
-//! Training steps a second, without data loading from disk, logging or evaluation: this project's passes and libtorch's
-//! automatic differentiation, both from this program.
+//! Training steps a second, without data loading from disk, logging or evaluation: the fused kernels and libtorch,
+//! sharded over the same threads, and libtorch on whole batches, on one thread.
 //!
 //! ```text
 //! cargo bench --bench step -- --rounds 5 --steps 200 --threads 2 --batch-size 64 [--subject NAME]
@@ -51,12 +51,13 @@ fn main() -> Outcome<()> {
     let network = Arc::new(Network::build(&Architecture::default(), split.shape(), dataset.classes.len())?);
     let state = || TrainState::initialise(&network, Rule::Adam { weight_decay: 0.0 }, Seed(0), Device::Cpu);
     let mut subjects = Vec::new();
-    for name in ["chain", "autograd"] {
+    for name in ["fused", "libtorch", "whole batches"] {
         if options.subject.as_ref().is_none_or(|wanted| wanted == name) {
             let state = state();
             let stepper = match name {
-                "chain" => Stepper::new(&network, &state, options.batch_size, options.threads)?,
-                _ => Stepper::by_autograd(&network, &state, Precision::default())?,
+                "fused" => Stepper::new(&network, &state, options.batch_size, options.threads)?,
+                "libtorch" => Stepper::by_libtorch(&network, &state, options.batch_size, options.threads)?,
+                _ => Stepper::in_whole_batches(&network, &state, Precision::default())?,
             };
             subjects.push(Subject { name, stepper, state, rates: Vec::new(), seconds: Vec::new() });
         }

@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 ROOT = measuring.ROOT
-SHARD = 32  # images, as in src/train/chain_pass.rs
+SHARD = 32  # images, as in src/engine/mod.rs
 BATCHES = [64, 128, 256, 512, 1024, 2048]
 WANTED = 16
 PARTS = ["data", "forward", "backward", "optimizer", "observers"]

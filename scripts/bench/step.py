@@ -1,4 +1,4 @@
-"""Images a second of training steps alone: this project's passes and libtorch's, in the same program."""
+"""Images a second of training steps alone: the fused kernels and libtorch, in the same program."""
 
 import os
 
@@ -8,9 +8,10 @@ from bench.figures import US, median, rates, rounds
 TITLE = "Step"
 PACKAGES = {}
 LIMITS = {}
-ONE_THREAD, AUTOGRAD = f"{US}, 1 thread", "libtorch's autograd, 1 thread"
+ONE_THREAD, LIBTORCH, LIBTORCH_ONE = f"{US}, 1 thread", "libtorch engine", "libtorch engine, 1 thread"
 # subject -> what benches/step.rs calls it, and whether it has all threads.
-SUBJECTS = {US: ("chain", True), ONE_THREAD: ("chain", False), AUTOGRAD: ("autograd", False)}
+SUBJECTS = {US: ("fused", True), ONE_THREAD: ("fused", False),
+            LIBTORCH: ("libtorch", True), LIBTORCH_ONE: ("libtorch", False)}
 
 
 def measure(options, _earlier):
@@ -42,8 +43,8 @@ def text(_options, found):
             for phase in found["phases"][US]}
     return (
         "Training images a second of steps of 64 images of the synthetic data set, without logging and evaluation, after "
-        "300 steps that are not counted. `trainer` is what a run on the CPU does; libtorch's automatic differentiation of "
-        "the same network, channels-last and with pooling before ReLU, is what is done for networks and devices that the "
-        "trainer's own passes do not know. On several threads a phase is that of the calling thread, and what it waits "
-        "for others is backward.\n\n"
+        "300 steps that are not counted. `trainer` uses its fused kernels; the libtorch engine differentiates the same "
+        "network automatically, channels-last and with pooling before ReLU, and trains every network that the kernels do "
+        "not know. Both cut a batch into shards of 32 images, each on one thread. On several threads a phase is that of "
+        "the calling thread, and its waiting for the others counts as backward.\n\n"
         f"{rates('images/s', found['rates'], more)}\n")

@@ -31,11 +31,11 @@ IDEAS = {
     "pooling before ReLU": ("fused Adam", TORCH, POOLED, None),
     "torch.compile of that": ("pooling before ReLU", TORCH, [*POOLED, "--compile"], None),
     ONE: ("pooling before ReLU", TORCH, POOLED, 1),
-    LEFT: (ONE, RUST, ["--subject", "autograd"], 1),
-    "libtorch from Rust, freed memory given back at once": (LEFT, GIVES_BACK, ["--subject", "autograd"], 1),
-    OWN: (LEFT, RUST, ["--subject", "chain"], 1),
-    "own passes, freed memory given back at once": (OWN, GIVES_BACK, ["--subject", "chain"], 1),
-    OWN_ALL: (OWN, RUST, ["--subject", "chain"], None),
+    LEFT: (ONE, RUST, ["--subject", "whole batches"], 1),
+    "libtorch from Rust, freed memory given back at once": (LEFT, GIVES_BACK, ["--subject", "whole batches"], 1),
+    OWN: (LEFT, RUST, ["--subject", "fused"], 1),
+    "own passes, freed memory given back at once": (OWN, GIVES_BACK, ["--subject", "fused"], 1),
+    OWN_ALL: (OWN, RUST, ["--subject", "fused"], None),
 }
 
 

@@ -2,14 +2,14 @@
 
 use tch::Tensor;
 
-use crate::chain::{Chain, Workspace};
 use crate::forward::{self, gradients_of_sum, leaf};
+use crate::fused::{FusedNetwork, Workspace};
 use crate::model::{Network, host_values};
 use crate::types::ImageShape;
 
 /// Outputs for images, and gradients by their pixels: logits, or the filters of a [`Part`](crate::graph::Part)
-/// (`filters x H x W`). On the CPU a [`Chain`] computes them, in a fraction of
-/// libtorch's time; libtorch does on other devices, and for networks that [`Chain`] does not support.
+/// (`filters x H x W`). On the CPU a [`FusedNetwork`] computes them, in a fraction of
+/// libtorch's time; libtorch does on other devices, and for networks that [`FusedNetwork`] does not support.
 pub(super) struct Passes<'a> {
     network: &'a Network,
     weights: &'a [Tensor],
@@ -17,7 +17,7 @@ pub(super) struct Passes<'a> {
 }
 
 struct Quick {
-    chain: Chain,
+    fused: FusedNetwork,
     parameters: Vec<f32>,
     workspace: Workspace,
 }
@@ -48,8 +48,8 @@ impl<'a> Passes<'a> {
     pub fn image_gradient(&mut self, images_nhwc: &[f32], factors: impl FnOnce(&[f32]) -> Vec<f32>) -> Vec<f32> {
         if let Some(quick) = &mut self.quick {
             let factors = factors(quick.answers(images_nhwc));
-            let Quick { chain, parameters, workspace } = quick;
-            chain.backward_to_images(parameters, &factors, workspace);
+            let Quick { fused, parameters, workspace } = quick;
+            fused.backward_to_images(parameters, &factors, workspace);
             return workspace.image_gradient().to_vec();
         }
         let images_nchw = leaf(&self.images_nchw(images_nhwc));
@@ -120,7 +120,7 @@ impl Quick {
         if weights.iter().any(|weight| weight.device() != tch::Device::Cpu) {
             return None;
         }
-        let chain = Chain::of(network)?;
+        let fused = FusedNetwork::of(network)?;
         let mut parameters = vec![0.0; network.flat_len()];
         for (index, (range, spec)) in network.parameter_ranges().into_iter().zip(network.parameters()).enumerate() {
             let weight = &weights[index];
@@ -128,14 +128,14 @@ impl Quick {
             let values = if weight.dim() == 4 { channels_last(weight) } else { host_values(weight) };
             parameters[range].copy_from_slice(&values);
         }
-        let workspace = chain.workspace();
-        Some(Quick { chain, parameters, workspace })
+        let workspace = fused.workspace();
+        Some(Quick { fused, parameters, workspace })
     }
 
     fn answers(&mut self, images_nhwc: &[f32]) -> &[f32] {
         self.workspace.load_images(images_nhwc);
-        self.chain.forward(&self.parameters, &mut self.workspace);
-        self.workspace.answers()
+        self.fused.forward(&self.parameters, &mut self.workspace);
+        self.workspace.outputs()
     }
 }
 

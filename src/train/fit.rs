@@ -129,7 +129,7 @@ pub fn fit<Log: Outlet>(
     let largest_batch = fit.batch_size.min(fit.dataset.train.len());
     let stepper = match fit.precision {
         Precision::F32 => Stepper::new(fit.network, state, largest_batch, fit.threads),
-        precision => Stepper::by_autograd(fit.network, state, precision),
+        precision => Stepper::in_whole_batches(fit.network, state, precision),
     };
     let stepper = stepper.map_err(|source| FitError::Threads { threads: fit.threads, source })?;
     let stepper = stepper.traced(fit.trace);

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Reduction, Tensor};
 
-use super::chain_pass::{SHARD, fused_passes};
-use crate::chain::{Chain, Workspace};
 use crate::data::{Batch, Split};
+use crate::engine::{CrossEntropy, Engine, FusedEngine, Objective, SHARD};
 use crate::floats::floats;
 use crate::forward::Program;
 use crate::graph::{Plan, Step};
@@ -63,19 +62,21 @@ impl LayerTimes {
     ) -> LayerTimes {
         let device = parameters.device();
         let images = batch_size.clamp(1, split.len().max(1));
-        let fused = fused_passes(network, device, precision);
+        let is_sharded = device == Device::Cpu && precision == Precision::F32;
+        let fused = if is_sharded { FusedEngine::of(network) } else { None };
         let affordable = (MACS / network.macs().max(1)).max(1);
-        let most = match (device, &fused) {
-            (Device::Cpu, Some(_)) => affordable.min(SHARD),
-            (Device::Cpu, None) => affordable,
+        let most = match device {
+            Device::Cpu if is_sharded => affordable.min(SHARD),
+            Device::Cpu => affordable,
             _ => images,
         };
         let measured = images.min(most).min(split.len());
         let times = match (fused, floats(parameters.flat())) {
-            (Some(chain), Some(values)) => {
-                let mut workspace = chain.workspace();
-                workspace.load((0..measured).map(|index| (split.image(index), split.label(index))));
-                shortest(|| by_chain(&chain, values, &mut workspace, network))
+            (Some(mut engine), Some(values)) => {
+                let samples: Vec<u32> = (0..).take(measured).collect();
+                let labels: Vec<u8> = (0..measured).map(|sample| split.label(sample)).collect();
+                engine.load(split, &samples);
+                shortest(|| by_kernels(&mut engine, values, &labels, network))
             }
             _ => {
                 let libtorch = Libtorch::new(network, parameters, split, measured, precision);
@@ -124,13 +125,20 @@ fn shortest(mut pass: impl FnMut() -> LayerTimes) -> LayerTimes {
     times
 }
 
-/// The passes of a shard, by the spans that they leave in a trace of their own.
-fn by_chain(chain: &Chain, parameters: &[f32], workspace: &mut Workspace, network: &Network) -> LayerTimes {
+/// Times of one shard, from the spans that the fused kernels record.
+fn by_kernels(engine: &mut FusedEngine, parameters: &[f32], labels: &[u8], network: &Network) -> LayerTimes {
     let trace = Trace::start();
-    workspace.spans = trace.spans();
-    chain.forward(parameters, workspace);
-    chain.backward(parameters, 1.0, workspace);
-    workspace.spans.flush();
+    *engine.spans() = trace.spans();
+    engine.forward(parameters);
+    let mut probabilities = Vec::new();
+    let started = engine.spans().start_layer();
+    CrossEntropy.judge(engine.logits(), labels, &mut probabilities);
+    engine.spans().end(started, Part::Forward, LOSS);
+    let started = engine.spans().start_layer();
+    CrossEntropy.cotangents(labels, 1.0, &mut probabilities);
+    engine.spans().end(started, Part::Backward, LOSS);
+    engine.backward(parameters, &probabilities);
+    engine.spans().flush();
     of_spans(&layers(network), &trace.totals(Part::Forward), &trace.totals(Part::Backward))
 }
 

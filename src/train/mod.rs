@@ -1,7 +1,6 @@
 //! The training loop: state, step, evaluation, and the moments at which observers may look.
 
-mod autograd_pass;
-mod chain_pass;
+mod device_pass;
 mod divergence;
 mod fit;
 mod keeper;
@@ -10,6 +9,7 @@ mod look;
 mod memories;
 mod observer;
 mod pool;
+mod sharded_pass;
 mod skip;
 mod state;
 mod stepper;

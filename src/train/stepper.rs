@@ -6,32 +6,33 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 
-use super::autograd_pass::{AutogradPass, end};
-use super::chain_pass::{ChainPass, fused_passes};
+use super::device_pass::{DevicePass, end};
 use super::observer::{Metrics, PhaseSeconds};
 use super::pool::{Pool, WorkerLost};
+use super::sharded_pass::ShardedPass;
 use super::state::TrainState;
 use crate::data::Split;
+use crate::engine::{Engine, LibtorchEngine, engines};
 use crate::evaluation::Predictions;
 use crate::floats::{floats, floats_mut};
 use crate::model::{Network, Precision};
 use crate::trace::{Part, Trace};
 
-/// What a step measured, still on the device: reading a value waits for it.
+/// Measurements of a step, still on the device: reading a value waits for it.
 pub struct StepOutput {
     /// Sum of the samples' cross-entropies before the update, `f64`.
     pub loss_sum: Tensor,
     /// Samples classified right before the update, `i64`.
     pub correct: Tensor,
     pub samples: usize,
-    /// The loss is NaN or infinite, and the weights are still those that gave it; said by a guarded stepper of the
-    /// gradient, too. Others never say it on CUDA, where asking would wait for the device.
+    /// True if the loss is NaN or infinite, or the gradient of a guarded stepper; the weights have not changed then. Without
+    /// a guard always false on CUDA, where a look at the loss would wait for the device.
     pub broken: bool,
-    /// Data, forward, backward and optimizer; on CUDA, of asking for them rather than of having them done.
+    /// Data, forward, backward and optimizer; on CUDA the time to enqueue them.
     pub seconds: PhaseSeconds,
 }
 
-/// What an evaluation found, by sums and in the order of the samples.
+/// Result of an evaluation: sums, and values in the order of the samples.
 #[derive(Default)]
 pub(super) struct Evaluated {
     pub loss_sum: f64,
@@ -51,12 +52,12 @@ pub struct Stepper {
     trace: Trace,
 }
 
-/// Who computes gradients.
+/// Computation of gradients.
 enum Pass {
-    /// On the CPU, for networks that it knows: several times faster than libtorch, which is measured by `make bench`.
-    Chain(ChainPass),
-    /// Everywhere else.
-    Autograd(AutogradPass),
+    /// On the CPU, shard by shard on all threads.
+    Sharded(ShardedPass),
+    /// On other devices, or in other precisions than `f32`: whole batches.
+    Device(DevicePass),
 }
 
 impl Stepper {
@@ -67,42 +68,61 @@ impl Stepper {
         batch_size: usize,
         threads: usize,
     ) -> std::io::Result<Stepper> {
-        match fused_passes(network, state.parameters.device(), Precision::F32) {
-            Some(chain) => {
-                let pool = Pool::start(ChainPass::useful_threads(batch_size, threads), "train")?;
-                let pass = Pass::Chain(ChainPass::new(chain, pool.threads()));
-                Ok(Stepper { pool, pass, classes: network.classes(), guarded: false, trace: Trace::default() })
-            }
-            None => Stepper::by_autograd(network, state, Precision::F32),
+        if state.parameters.device() != Device::Cpu {
+            return Stepper::in_whole_batches(network, state, Precision::F32);
         }
+        let pool = Pool::start(ShardedPass::useful_threads(batch_size, threads), "train")?;
+        let engines = engines(network, &state.parameters, pool.threads());
+        Ok(Stepper::sharded(network, pool, engines))
     }
 
-    /// By libtorch's automatic differentiation, whole batches on one thread: what [`Stepper::new`] falls back to, and what
-    /// its faster passes are held against. Steps compute in `precision`, on any device.
-    pub fn by_autograd(network: &Arc<Network>, state: &TrainState, precision: Precision) -> std::io::Result<Stepper> {
-        let pass = Pass::Autograd(AutogradPass::new(network, &state.parameters, precision));
+    /// As [`Stepper::new`] on the CPU, but by libtorch, also for networks that the fused kernels know: to compare them.
+    pub fn by_libtorch(
+        network: &Arc<Network>,
+        state: &TrainState,
+        batch_size: usize,
+        threads: usize,
+    ) -> std::io::Result<Stepper> {
+        let pool = Pool::start(ShardedPass::useful_threads(batch_size, threads), "train")?;
+        let engine = || Box::new(LibtorchEngine::new(network, &state.parameters)) as Box<dyn Engine>;
+        let engines = (0..pool.threads()).map(|_| engine()).collect();
+        Ok(Stepper::sharded(network, pool, engines))
+    }
+
+    fn sharded(network: &Network, pool: Pool, engines: Vec<Box<dyn Engine>>) -> Stepper {
+        let pass = Pass::Sharded(ShardedPass::new(network, engines));
+        Stepper { pool, pass, classes: network.classes(), guarded: false, trace: Trace::default() }
+    }
+
+    /// Whole batches by libtorch on one thread, in any precision and on any device.
+    pub fn in_whole_batches(
+        network: &Arc<Network>,
+        state: &TrainState,
+        precision: Precision,
+    ) -> std::io::Result<Stepper> {
+        let pass = Pass::Device(DevicePass::new(network, &state.parameters, precision));
         let (pool, trace) = (Pool::start(1, "train")?, Trace::default());
         Ok(Stepper { pool, pass, classes: network.classes(), guarded: false, trace })
     }
 
-    /// Looks at every loss and every gradient before it changes anything, on every device.
+    /// Checks every loss and every gradient before the update, on every device.
     #[must_use]
     pub fn guarded(self) -> Stepper {
         Stepper { guarded: true, ..self }
     }
 
-    /// Says to `trace` what it does. On CUDA each part of a step is waited for while it is recorded.
+    /// Records to `trace`. On CUDA each part of a step is waited for while it is recorded.
     #[must_use]
     pub fn traced(mut self, trace: &Trace) -> Stepper {
         match &mut self.pass {
-            Pass::Chain(pass) => pass.trace(trace),
-            Pass::Autograd(pass) => pass.trace(trace),
+            Pass::Sharded(pass) => pass.trace(trace),
+            Pass::Device(pass) => pass.trace(trace),
         }
         Stepper { trace: trace.clone(), ..self }
     }
 
-    /// Gradient of the mean loss of the samples of `split` at `indices`, then one update of the optimizer, but for a step
-    /// that is broken: its gradient would wipe out the weights that can tell where it broke.
+    /// Gradient of the mean loss of the samples of `split` at `indices`, then one update of the optimizer. A broken step
+    /// changes no weight: the old ones can tell where it broke.
     ///
     /// # Panics
     /// When an index is not below `split.len()`: a bug in the caller.
@@ -114,14 +134,14 @@ impl Stepper {
         learning_rate: f64,
     ) -> Result<StepOutput, WorkerLost> {
         let (loss_sum, correct, seconds) = match &mut self.pass {
-            Pass::Chain(pass) => {
+            Pass::Sharded(pass) => {
                 let (parameters, gradient) = (floats(state.parameters.flat()), floats_mut(&mut state.gradient));
                 let (Some(parameters), Some(gradient)) = (parameters, gradient) else { return Err(WorkerLost) };
                 let passed = pass.gradient(&self.pool, parameters, split, indices, gradient)?;
-                let correct = Tensor::from(passed.reply.correct as i64);
-                (Tensor::from(passed.reply.loss_sum), correct, passed.seconds)
+                let correct = Tensor::from(passed.scores.correct as i64);
+                (Tensor::from(passed.scores.loss_sum), correct, passed.seconds)
             }
-            Pass::Autograd(pass) => {
+            Pass::Device(pass) => {
                 let passed = pass.gradient(state, split, indices);
                 (passed.loss_sum, passed.correct, passed.seconds)
             }
@@ -133,6 +153,10 @@ impl Stepper {
             is_finite(&gradient.sum(Kind::Double)) || bool::try_from(gradient.isfinite().all()).unwrap_or(false)
         };
         let broken = asks && !(is_finite(&loss_sum) && (!self.guarded || gradient_is_finite(&state.gradient)));
+        let broken = match &mut self.pass {
+            Pass::Sharded(pass) => pass.any(broken),
+            Pass::Device(_) => broken,
+        };
         let started = Instant::now();
         if !broken {
             self.update(state, learning_rate)?;
@@ -142,7 +166,7 @@ impl Stepper {
         Ok(StepOutput { loss_sum, correct, samples: indices.len(), broken, seconds })
     }
 
-    /// Every thread updates some of the parameters: no value depends on another, so their number changes nothing.
+    /// Each thread updates some of the parameters. No value depends on another, so the number of threads changes nothing.
     fn update(&self, state: &mut TrainState, learning_rate: f64) -> Result<(), WorkerLost> {
         let TrainState { parameters, optimizer, gradient, .. } = state;
         let (device, trace) = (gradient.device(), &self.trace);
@@ -156,8 +180,8 @@ impl Stepper {
         }
     }
 
-    /// Mean loss and accuracy of the current weights on a whole split, and what they say about each sample; none when
-    /// `stop` was raised meanwhile.
+    /// Mean loss and accuracy of the current weights on a whole split, and their predictions; `None` if `stop` was raised
+    /// meanwhile.
     pub fn evaluate(
         &mut self,
         state: &TrainState,
@@ -166,11 +190,11 @@ impl Stepper {
     ) -> Result<Option<(Metrics, Predictions)>, WorkerLost> {
         let stop = || stop.load(Ordering::Relaxed) != 0;
         let evaluated = match &mut self.pass {
-            Pass::Chain(pass) => {
+            Pass::Sharded(pass) => {
                 let parameters = floats(state.parameters.flat()).ok_or(WorkerLost)?;
                 pass.evaluate(&self.pool, parameters, split, &stop)?
             }
-            Pass::Autograd(pass) => pass.evaluate(split, &stop),
+            Pass::Device(pass) => pass.evaluate(split, &stop),
         };
         let Some(Evaluated { loss_sum, correct, probabilities_nk, features_nd }) = evaluated else { return Ok(None) };
         let labels = (0..split.len()).map(|index| split.label(index)).collect();
@@ -179,7 +203,7 @@ impl Stepper {
     }
 }
 
-/// Does `work` and says how long it took.
+/// Does `work`, recorded as the optimizer.
 fn optimizing(trace: &Trace, device: Device, work: impl FnOnce()) {
     let mut spans = trace.spans();
     let started = spans.start();
@@ -223,33 +247,64 @@ mod tests {
         let loss =
             crate::forward::logits(&network, &leaves, &batch.images_nchw).cross_entropy_for_logits(&batch.labels_n);
         let whole = Tensor::run_backward(&[&loss], &leaves, false, false);
-        // 32 + 32 + 7 samples
-        let output = Stepper::new(&network, &state, 71, 2).unwrap().step(&mut state, &split, &indices, 0.0).unwrap();
-        let views = state.parameters.views_of(&state.gradient);
-        assert_eq!(views.len(), whole.len());
-        for ((spec, view), want) in state.parameters.specs().iter().zip(&views).zip(&whole) {
-            let difference = (view - want).abs().max().double_value(&[]);
-            assert!(difference < 1e-6, "{}: {difference}", spec.path());
+        for (engine, start) in ENGINES {
+            // 32 + 32 + 7 samples
+            let output = start(&network, &state, 71, 2).unwrap().step(&mut state, &split, &indices, 0.0).unwrap();
+            let views = state.parameters.views_of(&state.gradient);
+            assert_eq!(views.len(), whole.len());
+            for ((spec, view), want) in state.parameters.specs().iter().zip(&views).zip(&whole) {
+                let difference = (view - want).abs().max().double_value(&[]);
+                assert!(difference < 1e-6, "{engine}, {}: {difference}", spec.path());
+            }
+            let mean = output.loss_sum.double_value(&[]) / 71.0;
+            assert!((mean - loss.double_value(&[])).abs() < 1e-6, "{engine}");
         }
-        let mean = output.loss_sum.double_value(&[]) / 71.0;
-        assert!((mean - loss.double_value(&[])).abs() < 1e-6);
     }
+
+    type Start = fn(&Arc<Network>, &TrainState, usize, usize) -> std::io::Result<Stepper>;
+    const ENGINES: [(&str, Start); 2] = [("fused", Stepper::new), ("libtorch", Stepper::by_libtorch)];
 
     #[test]
     fn threads_change_no_bit() {
-        let (network, split) = (network(), split(200));
-        let train = |threads: usize| {
-            let mut state = state(&network);
-            let mut stepper = Stepper::new(&network, &state, 90, threads).unwrap();
-            for indices in order(Seed(0), 0, 200).chunks(90) {
-                stepper.step(&mut state, &split, indices, 1e-2).unwrap();
+        let (network, split) = (network(), split(450));
+        for (engine, start) in ENGINES {
+            let train = |threads: usize| {
+                let mut state = state(&network);
+                // Up to seven shards.
+                let mut stepper = start(&network, &state, 200, threads).unwrap();
+                for indices in order(Seed(0), 0, 450).chunks(200) {
+                    stepper.step(&mut state, &split, indices, 1e-2).unwrap();
+                }
+                let (metrics, predictions) = stepper.evaluate(&state, &split, &AtomicUsize::new(0)).unwrap().unwrap();
+                (state.parameters.flat().copy(), metrics, predictions)
+            };
+            let one = train(1);
+            for threads in [2, 3, 5] {
+                assert_eq!(train(threads), one, "{engine}, {threads} threads");
             }
+        }
+    }
+
+    #[test]
+    fn engines_agree() {
+        let (network, split) = (network(), split(100));
+        let indices = order(Seed(0), 0, 100);
+        let results = ENGINES.map(|(_, start)| {
+            let mut state = state(&network);
+            let mut stepper = start(&network, &state, 100, 2).unwrap();
+            let output = stepper.step(&mut state, &split, &indices, 0.0).unwrap();
             let (metrics, predictions) = stepper.evaluate(&state, &split, &AtomicUsize::new(0)).unwrap().unwrap();
-            (state.parameters.flat().copy(), metrics, predictions)
-        };
-        let one = train(1);
-        for threads in [2, 3, 5] {
-            assert_eq!(train(threads), one, "{threads} threads");
+            let features: Vec<f32> = (0..100).flat_map(|i| predictions.features(i).unwrap()).copied().collect();
+            let values = [Vec::try_from(&state.gradient).unwrap(), features];
+            (output.loss_sum.double_value(&[]), output.correct.int64_value(&[]), metrics, values)
+        });
+        let [(loss, correct, metrics, values), other] = results;
+        assert!((loss - other.0).abs() < 1e-4 && correct == other.1, "{loss} and {}", other.0);
+        assert!((metrics.loss - other.2.loss).abs() < 1e-6 && metrics.accuracy == other.2.accuracy);
+        for (values, others) in values.iter().zip(&other.3) {
+            assert_eq!(values.len(), others.len());
+            let off = values.iter().zip(others).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+            assert!(off < 1e-5, "{off}");
         }
     }
 

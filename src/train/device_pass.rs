@@ -1,15 +1,17 @@
-//! Gradients and evaluations by libtorch's automatic differentiation: any network, any device.
+//! Gradients and evaluations of whole batches by libtorch: any network, any device, any precision. Nothing waits for the
+//! device.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::observer::PhaseSeconds;
 use super::state::TrainState;
 use super::stepper::Evaluated;
 use crate::data::{Batch, Split};
-use crate::forward::{self, Program};
+use crate::engine::{CrossEntropy, Objective, point_gradients};
+use crate::forward::Program;
 use crate::graph::{NodeId, Step};
 use crate::model::{Network, Parameters, Precision, host_values};
 use crate::trace::{Name, Part, Spans, Started, Trace};
@@ -18,7 +20,7 @@ use crate::trace::{Name, Part, Spans, Started, Trace};
 const EVALUATION_PIECE: usize = 512;
 
 /// Leaves of backward passes, and where those leave their gradient.
-pub(super) struct AutogradPass {
+pub(super) struct DevicePass {
     /// The weights, shared with everybody, for passes without gradients.
     weights: Vec<Tensor>,
     /// The weights again, as leaves.
@@ -26,6 +28,7 @@ pub(super) struct AutogradPass {
     gradient: Tensor,
     /// What steps compute in; evaluations are of the weights as they are saved.
     precision: Precision,
+    objective: Arc<dyn Objective>,
     forward: ForwardPass,
 }
 
@@ -48,23 +51,14 @@ pub(super) struct Passed {
     pub seconds: PhaseSeconds,
 }
 
-impl AutogradPass {
-    pub fn new(network: &Arc<Network>, parameters: &Parameters, precision: Precision) -> AutogradPass {
+impl DevicePass {
+    pub fn new(network: &Arc<Network>, parameters: &Parameters, precision: Precision) -> DevicePass {
         let leaves = parameters.leaves();
         let gradient = parameters.flat().zeros_like();
-        let views = parameters.views_of(&gradient);
-        // The first backward pass makes `.grad`; from then on passes add to it in place, so pointing it into the flat
-        // buffer once is enough.
-        let shape = network.input();
-        let [c, h, w] = [shape.channels, shape.height, shape.width].map(|d| d as i64);
-        let blank = Tensor::zeros([1, c, h, w], (Kind::Float, parameters.device()));
-        forward::logits(network, &leaves, &blank).sum(Kind::Float).backward();
-        for (leaf, view) in leaves.iter().zip(&views) {
-            leaf.grad().set_data(view);
-        }
+        point_gradients(network, &leaves, &parameters.views_of(&gradient));
         let weights = parameters.views().iter().map(Tensor::shallow_clone).collect();
         let forward = ForwardPass::new(network, parameters.device());
-        AutogradPass { weights, leaves, gradient, precision, forward }
+        DevicePass { weights, leaves, gradient, precision, objective: Arc::new(CrossEntropy), forward }
     }
 
     /// Says to `trace` what it does from now on.
@@ -83,7 +77,7 @@ impl AutogradPass {
         let passing = self.forward.spans.start();
         let logits_nk = self.forward.logits(&self.leaves, &batch.images_nchw, self.precision);
         let adding = self.forward.spans.start_layer();
-        let loss = loss_sum(&logits_nk, &batch.labels_n);
+        let loss = self.objective.loss_sum(&logits_nk, &batch.labels_n);
         self.forward.end(adding, Part::Forward, "loss");
         self.forward.end(passing, Part::Phase, "forward");
         let forward = started.elapsed().as_secs_f64() - data;
@@ -101,7 +95,7 @@ impl AutogradPass {
         self.forward.spans.flush();
         Passed {
             loss_sum: loss.detach().to_kind(Kind::Double),
-            correct: hits(&logits_nk.detach(), &batch.labels_n),
+            correct: self.objective.correct(&logits_nk.detach(), &batch.labels_n),
             seconds: PhaseSeconds { data, forward, backward, ..PhaseSeconds::default() },
         }
     }
@@ -123,8 +117,8 @@ impl AutogradPass {
                 let passing = self.forward.spans.start();
                 let logits_nk = self.forward.logits(&self.weights, &batch.images_nchw, Precision::F32);
                 self.forward.end(passing, Part::Phase, "forward");
-                evaluated.loss_sum += loss_sum(&logits_nk, &batch.labels_n).double_value(&[]);
-                evaluated.correct += hits(&logits_nk, &batch.labels_n).int64_value(&[]) as u64;
+                evaluated.loss_sum += self.objective.loss_sum(&logits_nk, &batch.labels_n).double_value(&[]);
+                evaluated.correct += self.objective.correct(&logits_nk, &batch.labels_n).int64_value(&[]) as u64;
                 evaluated.probabilities_nk.extend(host_values(&logits_nk.softmax(-1, Kind::Float)));
             });
             self.forward.end(whole, Part::Phase, "piece");
@@ -181,14 +175,6 @@ pub(super) fn end(spans: &mut Spans, device: Device, started: Started, part: Par
     spans.end(started, part, name);
 }
 
-fn loss_sum(logits_nk: &Tensor, labels_n: &Tensor) -> Tensor {
-    logits_nk.cross_entropy_loss::<Tensor>(labels_n, None, Reduction::Sum, -100, 0.0)
-}
-
-fn hits(logits_nk: &Tensor, labels_n: &Tensor) -> Tensor {
-    logits_nk.argmax(-1, false).eq_tensor(labels_n).sum(Kind::Int64)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -226,7 +212,7 @@ mod tests {
     fn step(precision: Precision, device: Device) -> (f64, Vec<f32>) {
         let network = network();
         let mut state = state(&network, device);
-        let mut stepper = Stepper::by_autograd(&network, &state, precision).unwrap();
+        let mut stepper = Stepper::in_whole_batches(&network, &state, precision).unwrap();
         let output = stepper.step(&mut state, &split(), &order(Seed(0), 0, SAMPLES), 0.01).unwrap();
         assert_eq!((output.loss_sum.kind(), state.gradient.kind()), (Kind::Double, Kind::Float));
         assert_eq!(state.parameters.flat().kind(), Kind::Float);
@@ -267,7 +253,7 @@ mod tests {
         for precision in Precision::ALL {
             let (network, split) = (network(), split());
             let mut state = state(&network, Device::Cpu);
-            let mut stepper = Stepper::by_autograd(&network, &state, precision).unwrap();
+            let mut stepper = Stepper::in_whole_batches(&network, &state, precision).unwrap();
             for epoch in 0..40 {
                 let output = stepper.step(&mut state, &split, &order(Seed(0), epoch, SAMPLES), 0.01).unwrap();
                 assert!(!output.broken, "{precision}");
@@ -275,7 +261,7 @@ mod tests {
             let stop = std::sync::atomic::AtomicUsize::new(0);
             let (metrics, _) = stepper.evaluate(&state, &split, &stop).unwrap().unwrap();
             assert!(metrics.accuracy > 0.9, "{precision}: {metrics:?}");
-            let mut plain = Stepper::by_autograd(&network, &state, Precision::F32).unwrap();
+            let mut plain = Stepper::in_whole_batches(&network, &state, Precision::F32).unwrap();
             let (want, _) = plain.evaluate(&state, &split, &stop).unwrap().unwrap();
             assert_eq!(metrics, want, "{precision}");
         }
@@ -293,7 +279,7 @@ mod tests {
         fill(6, 0.0);
         let _ = state.parameters.views()[6].get(0).fill_(3e4);
         let before = state.parameters.flat().copy();
-        let mut stepper = Stepper::by_autograd(&network, &state, Precision::F16).unwrap().guarded();
+        let mut stepper = Stepper::in_whole_batches(&network, &state, Precision::F16).unwrap().guarded();
         let output = stepper.step(&mut state, &split(), &order(Seed(0), 0, SAMPLES), 0.01).unwrap();
         assert!(output.broken && output.loss_sum.double_value(&[]).is_finite());
         assert_eq!(state.parameters.flat(), &before);

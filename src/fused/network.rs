@@ -1,4 +1,4 @@
-//! A whole network as blocks and dense layers, and the passes through it.
+//! A whole network as blocks and dense layers, with its forward and backward passes.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,17 +8,16 @@ use pulp::{Arch, Simd, WithSimd};
 use super::conv_block::{ConvBlock, Packed};
 use super::conv_gradient::{Active, Gradients, Outputs};
 use super::dense::Dense;
-use super::loss;
 use super::workspace::{Scratch, Workspace};
 use crate::graph::{Activation, Graph, Node, Op, Shape};
 use crate::trace::Part;
 
-/// Samples that a workspace takes, at most.
+/// Maximum number of samples in a workspace.
 pub const MOST_SAMPLES: usize = 1024;
 
-/// A network whose passes this module knows.
+/// A graph that these kernels can execute: a chain of convolutions and dense layers.
 #[derive(Clone, Debug)]
-pub struct Chain {
+pub struct FusedNetwork {
     blocks: Vec<Weighted<ConvBlock>>,
     dense: Vec<Weighted<Dense>>,
     /// The name of the layer between them.
@@ -47,20 +46,11 @@ struct Maps {
     channels: usize,
 }
 
-/// What a network says of some samples.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Reply {
-    /// Sum of the samples' cross-entropies.
-    pub loss_sum: f64,
-    /// Samples classified right.
-    pub correct: u64,
-}
-
-impl Chain {
+impl FusedNetwork {
     /// `None` for a graph that is not a chain of convolutions, each with a ReLU and perhaps a pooling, and dense layers, or
     /// whose images are too large for the numbers used here. A chain that ends in a convolution, without a ReLU, gives its
     /// filters; any other gives its logits.
-    pub fn of(graph: &Graph) -> Option<Chain> {
+    pub fn of(graph: &Graph) -> Option<FusedNetwork> {
         let ranges = graph.parameter_ranges();
         let image = graph.input();
         let mut blocks: Vec<Weighted<ConvBlock>> = Vec::new();
@@ -134,7 +124,7 @@ impl Chain {
         let starts_fit = blocks.iter().all(|block| small(block.part.input_len()))
             && dense.iter().all(|layer| small(layer.part.inputs * layer.part.units.max(MOST_SAMPLES)));
         let features = Maps { places: maps.height * maps.width, channels: maps.channels };
-        let chain = Chain {
+        let network = FusedNetwork {
             answers: dense.last().map_or(features.len(), |last| last.part.units),
             blocks,
             dense,
@@ -143,7 +133,7 @@ impl Chain {
             features,
             parameters: graph.flat_len(),
         };
-        starts_fit.then_some(chain)
+        starts_fit.then_some(network)
     }
 
     /// A place for passes through this network.
@@ -162,63 +152,63 @@ impl Chain {
         self.dense.len().checked_sub(2).map_or(0, |hidden| self.dense[hidden].part.units)
     }
 
-    /// Loss and hits of the samples in the workspace, whose answers and probabilities it then holds; without labels only
-    /// answers. `parameters` is the flat buffer.
+    /// Outputs of the images in the workspace: [`Workspace::outputs`]. `parameters` is the flat buffer.
     ///
     /// # Panics
     /// When the buffer or the images are not this network's, or there are more than [`MOST_SAMPLES`]: a bug in the caller.
-    pub fn forward(&self, parameters: &[f32], workspace: &mut Workspace) -> Reply {
-        Arch::new().dispatch(Forward { chain: self, parameters, workspace })
+    pub fn forward(&self, parameters: &[f32], workspace: &mut Workspace) {
+        Arch::new().dispatch(Forward { network: self, parameters, workspace });
     }
 
-    /// The gradient of `scale` times the sum of the losses that [`Chain::forward`] has just given for the same parameters:
-    /// the workspace then holds it.
+    /// Gradient by the parameters of the sum of `cotangents` times the outputs, N x [`FusedNetwork::answers`], of the last
+    /// forward pass with the same parameters: [`Workspace::gradient`].
     ///
     /// # Panics
-    /// When there was no such pass, or its images had no labels: a bug in the caller.
-    pub fn backward(&self, parameters: &[f32], scale: f64, workspace: &mut Workspace) {
-        Arch::new().dispatch(Backward { chain: self, parameters, scale, workspace });
+    /// If there was no such pass, or there is not a cotangent for each output: a bug in the caller.
+    pub fn backward(&self, parameters: &[f32], cotangents: &[f32], workspace: &mut Workspace) {
+        Arch::new().dispatch(Backward { network: self, parameters, cotangents, workspace });
     }
 
-    /// The gradient by the images of the sum of `factors` times the answers, N x [`Chain::answers`], that
-    /// [`Chain::forward`] has just given for the same parameters: the workspace then holds it.
-    ///
-    /// # Panics
-    /// When there was no such pass, or there is not a factor for each answer: a bug in the caller.
-    pub fn backward_to_images(&self, parameters: &[f32], factors: &[f32], workspace: &mut Workspace) {
-        Arch::new().dispatch(BackwardToImages { chain: self, parameters, factors, workspace });
+    /// As [`FusedNetwork::backward`], by the images: [`Workspace::image_gradient`].
+    pub fn backward_to_images(&self, parameters: &[f32], cotangents: &[f32], workspace: &mut Workspace) {
+        Arch::new().dispatch(BackwardToImages { network: self, parameters, cotangents, workspace });
     }
 }
 
 pub(super) struct Forward<'a> {
-    pub chain: &'a Chain,
+    pub network: &'a FusedNetwork,
     pub parameters: &'a [f32],
     pub workspace: &'a mut Workspace,
 }
 
 impl WithSimd for Forward<'_> {
-    type Output = Reply;
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Reply {
-        let Forward { chain, parameters, workspace } = self;
-        let Workspace { images, labels, maps, features, outputs, probabilities, scratch, spans, .. } = workspace;
-        let samples = images.len() / chain.pixels;
-        assert!(images.len().is_multiple_of(chain.pixels), "{} values are no images of {}", images.len(), chain.pixels);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Forward { network, parameters, workspace } = self;
+        let Workspace { images, maps, features, outputs, scratch, spans, .. } = workspace;
+        let samples = images.len() / network.pixels;
+        assert!(
+            images.len().is_multiple_of(network.pixels),
+            "{} values are no images of {}",
+            images.len(),
+            network.pixels
+        );
         assert!(samples <= MOST_SAMPLES, "{samples} samples");
-        scratch.packed.resize_with(chain.blocks.len(), Packed::default);
-        for ((block, packed), maps) in chain.blocks.iter().zip(&mut scratch.packed).zip(maps.iter_mut()) {
+        scratch.packed.resize_with(network.blocks.len(), Packed::default);
+        for ((block, packed), maps) in network.blocks.iter().zip(&mut scratch.packed).zip(maps.iter_mut()) {
             packed.pack(simd, &parameters[block.weights.clone()], block.part.taps());
             maps.output.resize(samples * block.part.output_len());
             maps.origin.resize(samples * block.part.output_len());
         }
-        features.resize(samples * chain.features.len());
+        features.resize(samples * network.features.len());
         // One image through all blocks, then the next: what one block leaves is still near when the next one reads it.
         for (sample, (image, features)) in
-            images.chunks_exact(chain.pixels).zip(features.chunks_exact_mut(chain.features.len())).enumerate()
+            images.chunks_exact(network.pixels).zip(features.chunks_exact_mut(network.features.len())).enumerate()
         {
             let mut input = image;
-            for ((block, packed), maps) in chain.blocks.iter().zip(&scratch.packed).zip(maps.iter_mut()) {
+            for ((block, packed), maps) in network.blocks.iter().zip(&scratch.packed).zip(maps.iter_mut()) {
                 let len = block.part.output_len();
                 let own = sample * len..(sample + 1) * len;
                 let bias = &parameters[block.bias.clone()];
@@ -229,11 +219,11 @@ impl WithSimd for Forward<'_> {
                 input = output;
             }
             let started = spans.start_layer();
-            chain.features.flatten(input, features);
-            spans.end_of(started, Part::Forward, &chain.flatten, ("image", sample));
+            network.features.flatten(input, features);
+            spans.end_of(started, Part::Forward, &network.flatten, ("image", sample));
         }
         let mut inputs: &[f32] = features;
-        for (layer, outputs) in chain.dense.iter().zip(outputs) {
+        for (layer, outputs) in network.dense.iter().zip(outputs) {
             outputs.resize(samples * layer.part.units);
             let (weights, bias) = (&parameters[layer.weights.clone()], &parameters[layer.bias.clone()]);
             let started = spans.start_layer();
@@ -241,24 +231,13 @@ impl WithSimd for Forward<'_> {
             spans.end(started, Part::Forward, &layer.name);
             inputs = outputs;
         }
-        let started = spans.start_layer();
-        probabilities.resize(labels.len() * chain.answers);
-        let mut reply = Reply::default();
-        let each = inputs.chunks_exact(chain.answers).zip(probabilities.chunks_exact_mut(chain.answers));
-        for ((logits, probabilities), &label) in each.zip(labels.iter()) {
-            let label = usize::from(label);
-            reply.loss_sum += loss::cross_entropy(logits, label, probabilities);
-            reply.correct += u64::from(loss::guess(logits) == label);
-        }
-        spans.end(started, Part::Forward, "loss");
-        reply
     }
 }
 
 pub(super) struct Backward<'a> {
-    pub chain: &'a Chain,
+    pub network: &'a FusedNetwork,
     pub parameters: &'a [f32],
-    pub scale: f64,
+    pub cotangents: &'a [f32],
     pub workspace: &'a mut Workspace,
 }
 
@@ -267,31 +246,25 @@ impl WithSimd for Backward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Backward { chain, parameters, scale, workspace } = self;
-        let Workspace { images, labels, maps, features, outputs, probabilities, gradient, scratch, spans, .. } =
-            workspace;
-        let samples = labels.len();
-        assert_eq!(samples * chain.pixels, images.len(), "a label for each image");
+        let Backward { network, parameters, cotangents, workspace } = self;
+        let Workspace { images, maps, features, outputs, gradient, scratch, spans, .. } = workspace;
+        let samples = images.len() / network.pixels;
+        assert_eq!(cotangents.len(), samples * network.answers, "a cotangent for each output");
         // Blocks add to their gradients, dense layers set theirs, nobody touches the gaps.
-        gradient.resize(chain.parameters);
-        for block in &chain.blocks {
+        gradient.resize(network.parameters);
+        for block in &network.blocks {
             gradient[block.weights.clone()].fill(0.0);
             gradient[block.bias.clone()].fill(0.0);
         }
 
-        let started = spans.start_layer();
-        scratch.above.copy_from(probabilities);
-        for (above, &label) in scratch.above.chunks_exact_mut(chain.answers).zip(labels.iter()) {
-            loss::gradient(usize::from(label), scale, above);
-        }
-        spans.end(started, Part::Backward, "loss");
-        for (index, layer) in chain.dense.iter().enumerate().rev() {
+        scratch.above.copy_from(cotangents);
+        for (index, layer) in network.dense.iter().enumerate().rev() {
             let started = spans.start_layer();
             let Scratch { active_dense: active, above, below, .. } = scratch;
             layer.part.through_relu(&outputs[index], above);
             let inputs = if index == 0 { &*features } else { &outputs[index - 1] };
             layer.part.backward_weights(simd, inputs, above, active, parts(gradient, &layer.weights, &layer.bias));
-            if index > 0 || !chain.blocks.is_empty() {
+            if index > 0 || !network.blocks.is_empty() {
                 below.resize(samples * layer.part.inputs);
                 layer.part.backward_inputs(simd, &parameters[layer.weights.clone()], above, active, below);
                 std::mem::swap(above, below);
@@ -299,16 +272,16 @@ impl WithSimd for Backward<'_> {
             spans.end(started, Part::Backward, &layer.name);
         }
 
-        if chain.blocks.is_empty() {
+        if network.blocks.is_empty() {
             return;
         }
         let Scratch { active, above, output: above_maps, input: below_maps, .. } = scratch;
-        for (sample, features) in above.chunks_exact(chain.features.len()).enumerate() {
+        for (sample, features) in above.chunks_exact(network.features.len()).enumerate() {
             let started = spans.start_layer();
             above_maps.resize(features.len());
-            chain.features.unflatten(features, above_maps);
-            spans.end_of(started, Part::Backward, &chain.flatten, ("image", sample));
-            for (index, (block, active)) in chain.blocks.iter().zip(&mut *active).enumerate().rev() {
+            network.features.unflatten(features, above_maps);
+            spans.end_of(started, Part::Backward, &network.flatten, ("image", sample));
+            for (index, (block, active)) in network.blocks.iter().zip(&mut *active).enumerate().rev() {
                 let started = spans.start_layer();
                 let own = |values: usize| sample * values..(sample + 1) * values;
                 let outputs = own(block.part.output_len());
@@ -318,7 +291,7 @@ impl WithSimd for Backward<'_> {
                 let kernel = &parameters[block.weights.clone()];
                 if index == 0 {
                     let mut gradients = Gradients { weights, bias, input: None };
-                    block.part.backward(simd, kernel, &images[own(chain.pixels)], outputs, active, &mut gradients);
+                    block.part.backward(simd, kernel, &images[own(network.pixels)], outputs, active, &mut gradients);
                 } else {
                     let input = &maps[index - 1].output[own(block.part.input_len())];
                     below_maps.zeros(input.len());
@@ -333,9 +306,9 @@ impl WithSimd for Backward<'_> {
 }
 
 pub(super) struct BackwardToImages<'a> {
-    pub chain: &'a Chain,
+    pub network: &'a FusedNetwork,
     pub parameters: &'a [f32],
-    pub factors: &'a [f32],
+    pub cotangents: &'a [f32],
     pub workspace: &'a mut Workspace,
 }
 
@@ -344,28 +317,28 @@ impl WithSimd for BackwardToImages<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let BackwardToImages { chain, parameters, factors, workspace } = self;
+        let BackwardToImages { network, parameters, cotangents, workspace } = self;
         let Workspace { images, maps, outputs, image_gradient, scratch, .. } = workspace;
-        let samples = images.len() / chain.pixels;
-        assert_eq!(factors.len(), samples * chain.answers, "a factor for each answer");
-        scratch.above.copy_from(factors);
+        let samples = images.len() / network.pixels;
+        assert_eq!(cotangents.len(), samples * network.answers, "a cotangent for each output");
+        scratch.above.copy_from(cotangents);
         let Scratch { active_dense, active, above, below, output: above_maps, input: below_maps, .. } = scratch;
-        for (layer, outputs) in chain.dense.iter().zip(&*outputs).rev() {
+        for (layer, outputs) in network.dense.iter().zip(&*outputs).rev() {
             layer.part.through_relu(outputs, above);
             below.resize(samples * layer.part.inputs);
             layer.part.backward_inputs(simd, &parameters[layer.weights.clone()], above, active_dense, below);
             std::mem::swap(above, below);
         }
         image_gradient.resize(images.len());
-        let images = image_gradient.chunks_exact_mut(chain.pixels);
-        for (sample, (features, image)) in above.chunks_exact(chain.features.len()).zip(images).enumerate() {
+        let images = image_gradient.chunks_exact_mut(network.pixels);
+        for (sample, (features, image)) in above.chunks_exact(network.features.len()).zip(images).enumerate() {
             above_maps.resize(features.len());
-            chain.features.unflatten(features, above_maps);
-            for (index, (block, active)) in chain.blocks.iter().zip(&mut *active).enumerate().rev() {
+            network.features.unflatten(features, above_maps);
+            for (index, (block, active)) in network.blocks.iter().zip(&mut *active).enumerate().rev() {
                 let own = sample * block.part.output_len()..(sample + 1) * block.part.output_len();
                 let (values, origin) = (&maps[index].output[own.clone()], &maps[index].origin[own]);
                 let outputs = Outputs { values, origin, gradient: above_maps };
-                below_maps.zeros(if index == 0 { chain.pixels } else { block.part.input_len() });
+                below_maps.zeros(if index == 0 { network.pixels } else { block.part.input_len() });
                 block.part.backward_input(simd, &parameters[block.weights.clone()], outputs, active, below_maps);
                 std::mem::swap(above_maps, below_maps);
             }

@@ -1,4 +1,4 @@
-//! Sums of runs of neighbours, each with a factor: what most gradients of a chain are made of.
+//! Sums of runs of neighbours, each with a factor: what most gradients of these passes.
 
 use pulp::Simd;
 
@@ -126,7 +126,7 @@ fn scatter_rest<S: Simd>(simd: S, terms: &[Term], run: &[f32], target: &mut [f32
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain::tests::kinds_of_vectors;
+    use crate::fused::tests::kinds_of_vectors;
     use pulp::WithSimd;
 
     struct Add<'a>(&'a [Term], &'a [f32], &'a mut [f32]);

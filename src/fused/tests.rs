@@ -3,9 +3,10 @@
 use pulp::Arch;
 use tch::{Device, Kind, Tensor};
 
-use super::passes::{Backward, BackwardToImages, Forward};
-use super::{Chain, Reply, Workspace};
+use super::network::{Backward, BackwardToImages, Forward};
+use super::{FusedNetwork, Workspace};
 use crate::data::{Batch, Split};
+use crate::engine::{CrossEntropy, Objective, Scores};
 use crate::forward;
 use crate::graph::Op;
 use crate::model::{Architecture, Network, Parameters, host_values};
@@ -24,6 +25,15 @@ fn example(architecture: &Architecture, shape: ImageShape, samples: usize) -> (N
     let pixels = (0..samples * shape.len()).map(|_| stream.below(256) as u8).collect();
     let labels = (0..samples).map(|_| stream.below(4) as u8).collect();
     (network, parameters, Split::new(shape, 4, pixels, labels).unwrap())
+}
+
+/// Scores, probabilities and cotangents of `scale` times the cross-entropy.
+fn judged(logits: &[f32], labels: &[u8], scale: f64) -> (Scores, Vec<f32>, Vec<f32>) {
+    let mut probabilities = Vec::new();
+    let scores = CrossEntropy.judge(logits, labels, &mut probabilities);
+    let mut cotangents = probabilities.clone();
+    CrossEntropy.cotangents(labels, scale, &mut cotangents);
+    (scores, probabilities, cotangents)
 }
 
 /// All kinds of vectors that this processor has, and no vectors at all.
@@ -70,17 +80,20 @@ fn loss_hits_and_gradients_are_libtorchs() {
         let want = Tensor::run_backward(&[&loss * 0.3], &leaves, false, false);
         let hits = logits.argmax(-1, false).eq_tensor(&batch.labels_n).sum(Kind::Int64).int64_value(&[]);
 
-        let chain = Chain::of(&network).unwrap();
-        let mut workspace = chain.workspace();
+        let fused = FusedNetwork::of(&network).unwrap();
+        let mut workspace = fused.workspace();
         let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
+        let labels: Vec<u8> = (0..samples).map(|i| split.label(i)).collect();
         for (vectors, arch) in kinds_of_vectors() {
-            workspace.load((0..samples).map(|i| (split.image(i), split.label(i))));
-            let reply = arch.dispatch(Forward { chain: &chain, parameters: &flat, workspace: &mut workspace });
-            arch.dispatch(Backward { chain: &chain, parameters: &flat, scale: 0.3, workspace: &mut workspace });
+            workspace.load((0..samples).map(|i| split.image(i)));
+            arch.dispatch(Forward { network: &fused, parameters: &flat, workspace: &mut workspace });
+            let (scores, probabilities, cotangents) = judged(workspace.outputs(), &labels, 0.3);
+            let cotangents = cotangents.as_slice();
+            arch.dispatch(Backward { network: &fused, parameters: &flat, cotangents, workspace: &mut workspace });
             let what = format!("{architecture:?} on {shape}, vectors: {vectors}");
-            assert!((reply.loss_sum - loss.double_value(&[])).abs() < 1e-4 * reply.loss_sum, "{what}");
-            assert_eq!(reply.correct as i64, hits, "{what}");
-            let probabilities = Tensor::from_slice(workspace.probabilities()).view_as(&logits);
+            assert!((scores.loss_sum - loss.double_value(&[])).abs() < 1e-4 * scores.loss_sum, "{what}");
+            assert_eq!(scores.correct as i64, hits, "{what}");
+            let probabilities = Tensor::from_slice(&probabilities).view_as(&logits);
             let off = (probabilities - logits.softmax(-1, Kind::Float)).abs().max().double_value(&[]);
             assert!(off < 1e-5, "{what}: {off}");
             let gradient = Tensor::from_slice(workspace.gradient());
@@ -104,32 +117,31 @@ fn answers_and_what_they_owe_to_pixels_are_libtorchs() {
         let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
         // The logits, and what each convolution answers.
         let mut subjects =
-            vec![(Chain::of(&network).unwrap(), forward::logits(&network, parameters.views(), &images_nchw))];
+            vec![(FusedNetwork::of(&network).unwrap(), forward::logits(&network, parameters.views(), &images_nchw))];
         for layer in network.layers() {
             let Op::Conv2d { filters, .. } = layer.op else { continue };
             let part = network.up_to_filters(layer.node, filters, shape).unwrap();
             let answers = forward::value(&network, layer.node, parameters.views(), &images_nchw);
-            subjects.push((Chain::of(&part.graph).unwrap(), answers));
+            subjects.push((FusedNetwork::of(&part.graph).unwrap(), answers));
         }
         let mut stream = Stream::new(Seed(3), Purpose::Test, 0, 0);
-        for (chain, answers) in subjects {
-            let factors: Vec<f32> = (0..answers.numel()).map(|_| stream.uniform(-1.0, 1.0)).collect();
-            let sum = (&answers * Tensor::from_slice(&factors).view_as(&answers)).sum(Kind::Float);
+        for (fused, answers) in subjects {
+            let cotangents: Vec<f32> = (0..answers.numel()).map(|_| stream.uniform(-1.0, 1.0)).collect();
+            let sum = (&answers * Tensor::from_slice(&cotangents).view_as(&answers)).sum(Kind::Float);
             let want = Tensor::run_backward(&[sum], &[&images_nchw], false, false).remove(0);
             let want_nhwc = host_values(&want.permute([0, 2, 3, 1]));
             for (vectors, arch) in kinds_of_vectors() {
-                let mut workspace = chain.workspace();
+                let mut workspace = fused.workspace();
                 workspace.load_images(&images_nhwc);
-                let reply = arch.dispatch(Forward { chain: &chain, parameters: &flat, workspace: &mut workspace });
+                arch.dispatch(Forward { network: &fused, parameters: &flat, workspace: &mut workspace });
                 arch.dispatch(BackwardToImages {
-                    chain: &chain,
+                    network: &fused,
                     parameters: &flat,
-                    factors: &factors,
+                    cotangents: &cotangents,
                     workspace: &mut workspace,
                 });
                 let what = format!("{architecture:?} on {shape}, vectors: {vectors}");
-                assert_eq!((reply, workspace.probabilities()), (Reply::default(), &[][..]), "{what}: no labels");
-                let pairs = [(workspace.answers(), &host_values(&answers)), (workspace.image_gradient(), &want_nhwc)];
+                let pairs = [(workspace.outputs(), &host_values(&answers)), (workspace.image_gradient(), &want_nhwc)];
                 for (got, want) in pairs {
                     assert_eq!(got.len(), want.len(), "{what}");
                     let largest = want.iter().fold(1e-3_f32, |most, value| most.max(value.abs()));
@@ -147,20 +159,20 @@ fn a_sample_says_the_same_in_any_company() {
     let rest = Architecture { conv_filters: Vec::new(), kernel_size: 3, dense_units: 13 };
     for (architecture, [height, width, channels]) in [(Architecture::default(), [28, 28, 1]), (rest, [23, 12, 3])] {
         let (network, parameters, split) = example(&architecture, ImageShape { height, width, channels }, 9);
-        let chain = Chain::of(&network).unwrap();
+        let fused = FusedNetwork::of(&network).unwrap();
         let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
-        let mut workspace = chain.workspace();
+        let mut workspace = fused.workspace();
         for (vectors, arch) in kinds_of_vectors() {
-            let mut probabilities = |samples: &[usize]| {
-                workspace.load(samples.iter().map(|&i| (split.image(i), split.label(i))));
-                arch.dispatch(Forward { chain: &chain, parameters: &flat, workspace: &mut workspace });
-                workspace.probabilities().to_vec()
+            let mut outputs = |samples: &[usize]| {
+                workspace.load(samples.iter().map(|&i| split.image(i)));
+                arch.dispatch(Forward { network: &fused, parameters: &flat, workspace: &mut workspace });
+                workspace.outputs().to_vec()
             };
-            let all = probabilities(&[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+            let all = outputs(&[0, 1, 2, 3, 4, 5, 6, 7, 8]);
             let what = format!("{architecture:?}, vectors: {vectors}");
-            assert_eq!(probabilities(&[8]), all[32..], "a row depends on its image alone, {what}");
-            assert_eq!(probabilities(&[3, 8, 0]), [&all[12..16], &all[32..], &all[..4]].concat(), "{what}");
-            assert!(probabilities(&[]).is_empty(), "{what}");
+            assert_eq!(outputs(&[8]), all[32..], "a row depends on its image alone, {what}");
+            assert_eq!(outputs(&[3, 8, 0]), [&all[12..16], &all[32..], &all[..4]].concat(), "{what}");
+            assert!(outputs(&[]).is_empty(), "{what}");
         }
     }
 }
@@ -170,20 +182,20 @@ fn a_sample_says_the_same_in_any_company() {
 fn a_workspace_forgets_the_samples_before() {
     for (architecture, shape) in architectures() {
         let (network, parameters, split) = example(&architecture, shape, 6);
-        let chain = Chain::of(&network).unwrap();
+        let fused = FusedNetwork::of(&network).unwrap();
         let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
         let passes = |samples: std::ops::Range<usize>, workspace: &mut Workspace| {
-            workspace.load(samples.map(|i| (split.image(i), split.label(i))));
-            let reply = chain.forward(&flat, workspace);
-            chain.backward(&flat, 0.5, workspace);
-            let factors = vec![0.25; workspace.answers().len()];
-            chain.backward_to_images(&flat, &factors, workspace);
-            let all = [workspace.answers(), workspace.gradient(), workspace.image_gradient()].concat();
-            (reply.loss_sum.to_bits(), all.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            workspace.load(samples.map(|i| split.image(i)));
+            fused.forward(&flat, workspace);
+            let cotangents = vec![0.25; workspace.outputs().len()];
+            fused.backward(&flat, &cotangents, workspace);
+            fused.backward_to_images(&flat, &cotangents, workspace);
+            let all = [workspace.outputs(), workspace.gradient(), workspace.image_gradient()].concat();
+            all.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
-        let mut used = chain.workspace();
+        let mut used = fused.workspace();
         for samples in [0..6, 4..5, 1..4, 0..6] {
-            let want = passes(samples.clone(), &mut chain.workspace());
+            let want = passes(samples.clone(), &mut fused.workspace());
             assert_eq!(passes(samples.clone(), &mut used), want, "{architecture:?} on {shape}, {samples:?}");
         }
     }
@@ -195,7 +207,7 @@ fn nan_is_not_lost() {
     let shape = ImageShape { height: 6, width: 6, channels: 1 };
     let architecture = Architecture { conv_filters: vec![1], kernel_size: 3, dense_units: 1 };
     let (network, parameters, _) = example(&architecture, shape, 1);
-    let chain = Chain::of(&network).unwrap();
+    let fused = FusedNetwork::of(&network).unwrap();
     let mut flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
     let kernel = network.parameter_ranges()[0].clone();
     // Infinity times zero in one of the four pixels of a window, at each of its places.
@@ -205,11 +217,13 @@ fn nan_is_not_lost() {
         let mut image = [255; 36];
         image[(1 + place / 2) * 6 + 1 + place % 2] = 0;
         for (vectors, arch) in kinds_of_vectors() {
-            let mut workspace = chain.workspace();
-            workspace.load([(&image[..], 0)].into_iter());
-            let reply = arch.dispatch(Forward { chain: &chain, parameters: &flat, workspace: &mut workspace });
-            assert!(reply.loss_sum.is_nan(), "{place}, vectors: {vectors}");
-            arch.dispatch(Backward { chain: &chain, parameters: &flat, scale: 1.0, workspace: &mut workspace });
+            let mut workspace = fused.workspace();
+            workspace.load([&image[..]].into_iter());
+            arch.dispatch(Forward { network: &fused, parameters: &flat, workspace: &mut workspace });
+            let (scores, _, cotangents) = judged(workspace.outputs(), &[0], 1.0);
+            assert!(scores.loss_sum.is_nan(), "{place}, vectors: {vectors}");
+            let cotangents = cotangents.as_slice();
+            arch.dispatch(Backward { network: &fused, parameters: &flat, cotangents, workspace: &mut workspace });
             let gradient = &workspace.gradient()[kernel.clone()];
             assert!(gradient.iter().any(|value| value.is_nan()), "{place}, vectors: {vectors}: {gradient:?}");
         }
