@@ -30,7 +30,7 @@ impl Role {
         !matches!(self, Role::RunningMean | Role::RunningVariance)
     }
 
-    /// True for parameters that `--decay-on kernels` shrinks. Biases and normalisations have too few values to overfit
+    /// True for kernels. Weight decay may leave out biases and normalisations, which have too few values to overfit
     /// (Goyal et al., "Accurate, Large Minibatch SGD" 2017, section 5.1, for batch normalisation).
     pub fn decays(self) -> bool {
         self == Role::Kernel

@@ -5,7 +5,7 @@ use tch::{Device, Tensor};
 
 use super::observer::{Metrics, Totals};
 use crate::model::{Network, Parameters};
-use crate::optim::{Optimizer, Rule};
+use crate::optim::{Group, Optimizer, Rule};
 use crate::types::Seed;
 
 /// Weights, the optimizer's memory, the last step, and the position. With the same data and settings, training goes on
@@ -79,9 +79,21 @@ impl TrainState {
         TrainState::of(Parameters::initialise(network, seed, device), rule)
     }
 
-    /// Weights that no step has changed yet.
+    /// Weights before the first step. All of them decay.
     pub fn of(parameters: Parameters, rule: Rule) -> TrainState {
         let optimizer = Optimizer::new(rule, parameters.flat());
+        TrainState::with(parameters, optimizer)
+    }
+
+    /// As [`TrainState::of`], but weight decay leaves out biases and the parameters of normalisations.
+    pub fn with_decay_on_kernels(parameters: Parameters, rule: Rule) -> TrainState {
+        let trained = parameters.trained().specs().iter().zip(parameters.ranges());
+        let groups = trained.map(|(spec, range)| Group { range, decays: spec.role.decays() }).collect();
+        let optimizer = Optimizer::of_groups(rule, parameters.flat(), groups);
+        TrainState::with(parameters, optimizer)
+    }
+
+    fn with(parameters: Parameters, optimizer: Optimizer) -> TrainState {
         let gradient = parameters.flat().zeros_like();
         let previous = parameters.flat().copy();
         TrainState { parameters, optimizer, gradient, previous, best: None, position: Position::default() }
@@ -154,6 +166,19 @@ mod tests {
 
     fn best(state: &TrainState) -> Option<(u64, f64)> {
         Some((state.position.best?.epoch, state.best.as_ref()?.flat().double_value(&[0])))
+    }
+
+    #[test]
+    fn decay_on_kernels_leaves_biases_alone() {
+        let decay = Rule::AdamW { weight_decay: 0.5 };
+        let mut state = TrainState::with_decay_on_kernels(state().parameters, decay);
+        let _ = tch::no_grad(|| state.parameters.flat_mut().fill_(1.0));
+        let TrainState { parameters, optimizer, gradient, .. } = &mut state;
+        optimizer.update(parameters.flat(), gradient, 0.1);
+        for (spec, values) in parameters.host() {
+            let want = if spec.role.decays() { 0.95 } else { 1.0 };
+            assert!(values.iter().all(|&value| value == want), "{}: {values:?}", spec.path());
+        }
     }
 
     #[test]
