@@ -70,7 +70,7 @@ fn observe(epoch: u32, findings: &mut Findings) -> Result<(), Box<dyn Error>> {
 }
 
 /// Probabilities, row by row, and labels: quotients of whole numbers that are exact in single precision.
-fn formula(epoch: u32) -> (Vec<f32>, Vec<u8>) {
+fn formula(epoch: u32) -> (Vec<f32>, Vec<u16>) {
     let mut probabilities = Vec::new();
     let mut labels = Vec::new();
     for n in 0..SAMPLES {
@@ -85,7 +85,7 @@ fn formula(epoch: u32) -> (Vec<f32>, Vec<u8>) {
         let squares: Vec<u32> = weights.map(|weight| weight * weight).collect();
         let sum: u32 = squares.iter().sum();
         probabilities.extend(squares.iter().map(|&square| square as f32 / sum as f32));
-        labels.push((guess % 4) as u8);
+        labels.push((guess % 4) as u16);
     }
     (probabilities, labels)
 }

@@ -6,6 +6,7 @@
 //!   events.out.tfevents.0000000000.session.*.v2   the settings, for TensorBoard's HParams
 //!   events.out.tfevents.*.session-end.v2          the outcome, for HParams
 //!   config.toml          the resolved configuration; `--config` reads it back
+//!   dataset.json         classes, image shape and checksum of the data
 //!   train/               event files; steps are epochs
 //!   validation/          event files; steps are epochs
 //!   plugins/             points for the Projector: tables and pictures
@@ -46,6 +47,8 @@ pub const WEIGHTS: &str = "model.safetensors";
 pub const BEST: &str = "best.safetensors";
 /// The outcome, within the run's directory.
 pub const RESULT: &str = "result.json";
+/// Classes, image shape and checksum of the data.
+pub const DATASET: &str = "dataset.json";
 /// What happened, for programs.
 pub const JOURNAL: &str = "metrics.jsonl";
 /// Where the checkpoints are.
@@ -123,7 +126,7 @@ pub struct RunDir {
 }
 
 /// Files of a run in its own directory.
-const FILES: [&str; 7] = [CONFIG, WEIGHTS, BEST, RESULT, JOURNAL, LOCK, SESSION_START];
+const FILES: [&str; 8] = [CONFIG, DATASET, WEIGHTS, BEST, RESULT, JOURNAL, LOCK, SESSION_START];
 /// Directories of the run within its own.
 const DIRS: [&str; 6] = ["train", "validation", OLD_STEPS, snapshots::DIRS[0], snapshots::DIRS[1], CHECKPOINTS];
 
@@ -344,6 +347,11 @@ impl RunDir {
         Ok(durable::write_on(&self.disk, &self.path.join(CONFIG), toml.as_bytes())?)
     }
 
+    /// Writes the description of the data.
+    pub fn write_dataset(&self, json: &[u8]) -> Result<(), RunDirError> {
+        Ok(durable::write_on(&self.disk, &self.path.join(DATASET), json)?)
+    }
+
     /// An event file that says with what the run is trained.
     pub fn write_session_start(&self, events: &[u8]) -> Result<(), RunDirError> {
         Ok(durable::write_on(&self.disk, &self.path.join(SESSION_START), events)?)
@@ -395,7 +403,8 @@ impl RunDir {
     /// removed before, or a crash half-way leaves states to go on from without their curves.
     pub fn clear(&self) -> Result<(), RunDirError> {
         // The result first: a crash half-way leaves an unfinished run, never a finished one without its curves.
-        let mut files: Vec<PathBuf> = [RESULT, WEIGHTS, BEST, CONFIG, JOURNAL].map(|name| self.path.join(name)).into();
+        let mut files: Vec<PathBuf> =
+            [RESULT, WEIGHTS, BEST, CONFIG, DATASET, JOURNAL].map(|name| self.path.join(name)).into();
         files.extend(self.session_ends());
         files.push(self.path.join(SESSION_START));
         files.extend(own_event_files(&self.path));

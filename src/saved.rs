@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
 
 use crate::config::{Config, ConfigError, Layers};
-use crate::data::{Doubt, Look, Specimen, images_nchw};
+use crate::data::{Description, DescriptionError, Doubt, Look, Specimen, images_nchw};
 use crate::evaluation::most_probable;
 use crate::exit::{Classify, Exit};
 use crate::forward;
 use crate::model::{Network, Parameters, ShapeError, host_values};
 use crate::records::{BestEpoch, RunResult};
-use crate::run_dir::{BEST, CONFIG, RESULT, WEIGHTS};
+use crate::run_dir::{BEST, CONFIG, DATASET, RESULT, WEIGHTS};
 use crate::weights::{self, WeightsError};
 
 /// Images that are looked at at once.
@@ -91,6 +91,8 @@ pub enum SavedRunError {
     #[error("run {} cannot be used: {source}", dir.display())]
     Config { dir: PathBuf, source: ConfigError },
     #[error("run {} cannot be used: {source}", dir.display())]
+    Dataset { dir: PathBuf, source: DescriptionError },
+    #[error("run {} cannot be used: {source}", dir.display())]
     Shape { dir: PathBuf, source: ShapeError },
     #[error("run {} cannot be used: {source}", dir.display())]
     Weights { dir: PathBuf, source: WeightsError },
@@ -115,6 +117,7 @@ impl Classify for SavedRunError {
             | SavedRunError::NoBest { .. }
             | SavedRunError::LostBest { .. } => Exit::NoInput,
             SavedRunError::Config { source, .. } => source.exit(),
+            SavedRunError::Dataset { source, .. } => source.exit(),
             SavedRunError::Shape { source, .. } => source.exit(),
             SavedRunError::Weights { source, .. } => source.exit(),
             SavedRunError::NotFinite { .. } => Exit::Data,
@@ -159,8 +162,10 @@ impl SavedRun {
         let resolved = layers.file(&config).and_then(|()| layers.resolve());
         let config = resolved.map_err(|source| SavedRunError::Config { dir: own(), source })?.config;
 
-        let classes: Vec<String> = config.dataset.classes().map(str::to_owned).to_vec();
-        let network = Network::build(&config.architecture, config.dataset.shape(), classes.len())
+        let dataset = Description::read(&dir.join(DATASET))
+            .map_err(|source| SavedRunError::Dataset { dir: own(), source })?
+            .unwrap_or_else(|| Description::of_older_run(config.dataset));
+        let network = Network::build(&config.architecture, dataset.shape(), dataset.classes.len())
             .map_err(|source| SavedRunError::Shape { dir: own(), source })?;
         let file = dir.join(WEIGHTS);
         if is_missing(&file) {
@@ -182,12 +187,12 @@ impl SavedRun {
         if !bool::try_from(parameters.flat().isfinite().all()).unwrap_or(false) {
             return Err(SavedRunError::NotFinite { dir: own(), file: origin.file });
         }
-        Ok(SavedRun { dir: own(), config, network, parameters, origin, classes })
+        Ok(SavedRun { dir: own(), config, network, parameters, origin, classes: dataset.classes })
     }
 
     /// How an image has to look for the network to know it.
     pub fn look(&self) -> Look {
-        self.config.dataset.look()
+        Look { shape: self.network.input(), ..self.config.dataset.look() }
     }
 
     /// An answer for each image, doubted where other ways to prepare its picture lead elsewhere. None that is infinite or

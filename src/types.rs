@@ -157,6 +157,11 @@ impl Run {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seed(pub u64);
 
+/// Brightness of a pixel's byte, from 0 to 1.
+pub fn unit(byte: u8) -> f32 {
+    f32::from(byte) / 255.0
+}
+
 /// Extent of one image: `height` x `width` x `channels`, each at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImageShape {

@@ -15,7 +15,7 @@ use image::imageops::FilterType;
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 use serde_json::Value;
 use support::{Outcome, Sandbox, finish, start};
-use trainer::data::{Split, synthetic};
+use trainer::data::{DatasetName, Split, synthetic};
 use trainer::explain::Method;
 use trainer::types::Seed;
 
@@ -69,10 +69,10 @@ fn images_of_the_validation_split_are_told_as_in_training() {
         assert_eq!(object["file"], format!("{index}.png"));
         assert_eq!(object["prepared"], Value::Array(vec![]));
         let class = object["class_index"].as_u64().unwrap() as usize;
-        assert_eq!(object["class"], synthetic::CLASSES[class]);
+        assert_eq!(object["class"], DatasetName::Synthetic.classes()[class]);
         let probabilities = object["probabilities"].as_object().unwrap();
-        assert_eq!(probabilities.keys().collect::<Vec<_>>(), synthetic::CLASSES);
-        assert_eq!(probabilities[synthetic::CLASSES[class]], object["probability"]);
+        assert_eq!(probabilities.keys().collect::<Vec<_>>(), DatasetName::Synthetic.classes());
+        assert_eq!(probabilities[DatasetName::Synthetic.classes()[class]], object["probability"]);
         let values: Vec<f64> = probabilities.values().map(|value| value.as_f64().unwrap()).collect();
         assert!((values.iter().sum::<f64>() - 1.0).abs() < 1e-4);
         assert!(values.iter().all(|value| *value <= object["probability"].as_f64().unwrap()));
@@ -313,6 +313,45 @@ fn neither_the_data_nor_the_place_of_training_is_needed() {
 }
 
 #[test]
+fn classes_and_shape_are_those_of_the_runs_own_description() {
+    // A copy: the others read the original.
+    let sandbox = Sandbox::new();
+    let copied = sandbox.command("cp").args(["-r", TRAINED.path("run").to_str().unwrap(), "run"]).status();
+    assert!(copied.unwrap().success());
+    let write = |json: &Value| sandbox.write("run/dataset.json", json.to_string());
+    let original: Value = serde_json::from_slice(&sandbox.read("run/dataset.json")).unwrap();
+    assert_eq!((&original["name"], &original["height"]), (&Value::from("synthetic"), &Value::from(28)));
+    assert_eq!(original["classes"].as_array().unwrap().len(), 10);
+    sandbox.write("a.png", encoded(&shape(3), ImageFormat::Png));
+    let before = sandbox.run("predict --run run a.png").succeeded().stdout;
+
+    // A run of an older version has none.
+    std::fs::remove_file(sandbox.path("run/dataset.json")).unwrap();
+    assert_eq!(sandbox.run("predict --run run a.png").succeeded().stdout, before);
+
+    let mut other = original.clone();
+    for class in other["classes"].as_array_mut().unwrap() {
+        *class = format!("kind of {}", class.as_str().unwrap()).into();
+    }
+    write(&other);
+    let class = DatasetName::Synthetic.classes()[usize::from(VALIDATION.label(3))];
+    let outcome = sandbox.run("predict --run run a.png").succeeded();
+    assert!(outcome.stdout.contains(&format!("kind of {class}")), "{}", outcome.stdout);
+    let outcome = sandbox.run("explain --run run --image a.png --out why --method occlusion").succeeded();
+    assert!(outcome.stdout.contains("why kind of "), "{}", outcome.stdout);
+
+    other["classes"].as_array_mut().unwrap().pop();
+    write(&other);
+    let outcome = sandbox.run("predict --run run a.png");
+    assert_eq!(outcome.code(), 65, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("do not fit this network: `dense_1.weight`"), "{}", outcome.stderr);
+    sandbox.write("run/dataset.json", b"{");
+    let outcome = sandbox.run("predict --run run a.png");
+    assert_eq!(outcome.code(), 65, "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("run/dataset.json is not the description of a data set"), "{}", outcome.stderr);
+}
+
+#[test]
 fn asking_changes_nothing_and_gives_the_same_answer_again() {
     let sandbox = sandbox();
     sandbox.write("a.png", encoded(&shape(0), ImageFormat::Png));
@@ -336,7 +375,7 @@ fn an_explanation_is_pictures_an_event_file_and_numbers() {
     let lines: Vec<&str> = outcome.stdout.lines().collect();
     assert_eq!(lines.len(), 4);
     assert!(lines[0].starts_with("weights: "), "{}", lines[0]);
-    let class = synthetic::CLASSES[usize::from(VALIDATION.label(7))];
+    let class = DatasetName::Synthetic.classes()[usize::from(VALIDATION.label(7))];
     for (line, name) in lines[1..].iter().zip(["a-shape", "validation-3", "validation-7"]) {
         assert!(line.starts_with(&format!("why/{name}.explanations.png: why ")), "{line}");
         for method in Method::ALL {

@@ -280,6 +280,33 @@ fn another_setting_is_another_run() {
 }
 
 #[test]
+fn the_description_of_the_data_is_compared_and_may_be_missing() {
+    let sandbox = Sandbox::new();
+    let (whole, run) = (sandbox.path("whole"), sandbox.path("run"));
+    finished(&whole, &[]);
+    stopped(&run, &[], 3);
+    let description = sandbox.read("run/dataset.json");
+    assert_eq!(description, sandbox.read("whole/dataset.json"));
+
+    sandbox.write("run/dataset.json", String::from_utf8(description.clone()).unwrap().replace("ring", "wheel"));
+    let error = train(&run, &[], &Start::Resume, usize::MAX).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("classes") && text.contains("wheel") && text.contains("ring"), "{text}");
+
+    // An older version wrote none, and a damaged one can be made again.
+    for damage in [None, Some("{")] {
+        match damage {
+            None => std::fs::remove_file(run.join("dataset.json")).unwrap(),
+            Some(damage) => drop(sandbox.write("run/dataset.json", damage)),
+        }
+        stopped(&run, &[], 1);
+        assert_eq!(sandbox.read("run/dataset.json"), description);
+    }
+    finished(&run, &[]);
+    assert_same(&run, &whole, "resumed");
+}
+
+#[test]
 fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, logdir) = (dir.path().join("whole"), dir.path().join("run"));

@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::Split;
 use crate::rng::{Purpose, Stream};
-use crate::types::{ImageShape, Seed};
+use crate::types::{ImageShape, Seed, unit};
 
 /// A few samples on a device.
 pub struct Batch {
@@ -43,12 +43,12 @@ impl Batch {
         let mut labels = Vec::with_capacity(indices.len());
         for &index in indices {
             pixels.extend_from_slice(split.image(index as usize));
-            labels.push(split.label(index as usize));
+            labels.push(i64::from(split.label(index as usize)));
         }
         // A tensor, since by a plain number CUDA does not divide: it multiplies by what is nearly its inverse.
         let white = Tensor::full([1], 255.0, (Kind::Float, device));
-        let values = send(&pixels, device).to_kind(Kind::Float) / white;
-        let labels_n = send(&labels, device).to_kind(Kind::Int64);
+        let values = send(&Tensor::from_slice(&pixels), device).to_kind(Kind::Float) / white;
+        let labels_n = send(&Tensor::from_slice(&labels), device);
         Batch { images_nchw: channels_last(&values, indices.len(), shape), labels_n }
     }
 
@@ -72,17 +72,12 @@ pub fn images_nchw(pixels: &[u8], count: usize, shape: ImageShape, device: Devic
     channels_last(&Tensor::from_slice(&values), count, shape).to_device(device)
 }
 
-/// Bytes on a device, or on their way to it: CUDA reads pinned memory by itself while this thread goes on, and libtorch keeps
-/// the memory until it has.
-fn send(bytes: &[u8], device: Device) -> Tensor {
-    let here = Tensor::from_slice(bytes);
+/// A tensor on a device, or on its way to it: CUDA reads pinned memory by itself while this thread goes on, and libtorch keeps
+/// the memory until then.
+fn send(here: &Tensor, device: Device) -> Tensor {
     // Not `pin_memory`, which prints that it is not to be told the device, and is told it by tch.
-    let pinned = if device.is_cuda() { here.internal_pin_memory(device) } else { here };
-    pinned.to_device_(device, Kind::Uint8, true, false)
-}
-
-fn unit(byte: u8) -> f32 {
-    f32::from(byte) / 255.0
+    let pinned = if device.is_cuda() { here.internal_pin_memory(device) } else { here.shallow_clone() };
+    pinned.to_device_(device, here.kind(), true, false)
 }
 
 /// A view of values in N, H, W, C order. With one channel, `permute` and `contiguous` would call these strides equal to
@@ -99,7 +94,7 @@ mod tests {
 
     fn split(count: usize, shape: ImageShape) -> Split {
         let pixels = (0..count * shape.len()).map(|i| (i % 251) as u8).collect();
-        let labels = (0..count).map(|i| (i % 10) as u8).collect();
+        let labels = (0..count).map(|i| (i % 10) as u16).collect();
         Split::new(shape, 10, pixels, labels).unwrap()
     }
 

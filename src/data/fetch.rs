@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use reqwest::header::{CONTENT_RANGE, HeaderMap, RANGE};
 use reqwest::{Client, StatusCode};
 
-use crate::data::dataset::DatasetName;
 use crate::data::mirrors::{Address, MirrorError, public_mirrors};
+use crate::data::name::DatasetName;
 use crate::data::part::Part;
 use crate::data::places;
-use crate::data::source::{self, File, FileState, Unreadable};
+use crate::data::published::{self, File, Unreadable};
+use crate::data::source::{self, FileState};
 use crate::exit::{Classify, Exit};
 
 /// How often a mirror is asked again after a transfer that broke off half-way.
@@ -127,7 +128,7 @@ pub fn fetch(
         paces: [10_000, 1_000],
     };
     let mirrors = mirrors.unwrap_or_else(|| public_mirrors(name).iter().map(ToString::to_string).collect());
-    let files = source::files(name);
+    let files = published::files(name);
     if files.is_empty() {
         return Err(FetchError::NoFiles(name));
     }

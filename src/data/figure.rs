@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::look::Ground;
+use crate::types::unit;
 
 /// The edge of a picture is this part of its shorter side wide, or one pixel.
 const EDGE: usize = 16;
@@ -43,7 +44,7 @@ impl Shades {
     /// When the number of bytes is not `width * height`, or 0: a bug in the caller.
     pub fn new(width: usize, height: usize, bytes: &[u8]) -> Shades {
         assert!(width * height == bytes.len() && !bytes.is_empty(), "{width}x{height} pixels in {} bytes", bytes.len());
-        Shades { width, height, values: bytes.iter().map(|&byte| f32::from(byte) / 255.0).collect() }
+        Shades { width, height, values: bytes.iter().map(|&byte| unit(byte)).collect() }
     }
 
     /// The ground that the picture has: the one that more stands out from, in the other direction. Nothing for a

@@ -1,6 +1,6 @@
 //! How the images of a data set look: their shape, their ground, and how what they show is placed.
 
-use super::DatasetName;
+use super::name::DatasetName;
 use crate::types::ImageShape;
 
 /// What surrounds the thing that an image shows.

@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 
-use super::dataset::DatasetName;
+use super::name::DatasetName;
 
 const MNIST_MIRRORS: [&str; 2] =
     ["https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"];

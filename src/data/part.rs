@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::fetch::FetchError;
 use super::places;
-use super::source::{self, File};
+use super::published::File;
+use super::source;
 use crate::files::{Dir, Foreign};
 
 /// The compressed file as far as it is here, locked against other processes.

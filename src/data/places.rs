@@ -5,8 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::dataset::DatasetName;
-use super::source::{File, Unreadable};
+use super::name::DatasetName;
+use super::published::{File, Unreadable};
 
 /// Where Debian's package `dataset-fashion-mnist` puts its files.
 const DEBIAN_FASHION_MNIST: &str = "/usr/share/datasets/fashion-mnist";
@@ -190,7 +190,7 @@ fn names(dir: &Path) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::source::MNIST_FILES;
+    use crate::data::published::MNIST_FILES;
     use std::fs;
 
     const IMAGES: &File = &MNIST_FILES[0];

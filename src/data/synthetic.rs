@@ -3,13 +3,10 @@
 //! Image `i` of a split depends on the seed, the split and `i` alone. The arithmetic keeps to what IEEE 754 fixes to
 //! the last bit (no sine, no logarithm), so every machine draws the same bytes.
 
-use crate::data::dataset::{Dataset, DatasetName, Split};
+use super::dataset::{Dataset, Split};
+use super::name::DatasetName;
 use crate::rng::{Purpose, Stream};
 use crate::types::Seed;
-
-/// By label.
-pub const CLASSES: [&str; 10] =
-    ["disc", "ring", "square", "frame", "triangle", "cross", "x", "horizontal bars", "vertical bars", "checker"];
 pub const TRAIN_IMAGES: usize = 6_000;
 pub const VALIDATION_IMAGES: usize = 1_000;
 
@@ -20,7 +17,7 @@ const SIDE: usize = 28;
 pub fn dataset(seed: Seed) -> Dataset {
     Dataset {
         name: DatasetName::Synthetic.to_string(),
-        classes: CLASSES.map(str::to_owned).to_vec(),
+        classes: DatasetName::Synthetic.classes().iter().map(|&class| class.to_owned()).collect(),
         train: split(seed, 0, TRAIN_IMAGES),
         validation: split(seed, 1, VALIDATION_IMAGES),
     }
@@ -35,10 +32,10 @@ fn split(seed: Seed, number: u64, len: usize) -> Split {
     Split::drawn(DatasetName::Synthetic.shape(), pixels, labels)
 }
 
-fn labels(seed: Seed, number: u64, len: usize) -> Vec<u8> {
-    let classes = CLASSES.len();
+fn labels(seed: Seed, number: u64, len: usize) -> Vec<u16> {
+    let classes = DatasetName::Synthetic.classes().len();
     let block = |i: usize| Stream::new(seed, Purpose::SyntheticClasses, number, i as u64).permutation(classes);
-    (0..len.div_ceil(classes)).flat_map(block).map(|label| label as u8).take(len).collect()
+    (0..len.div_ceil(classes)).flat_map(block).map(|label| label as u16).take(len).collect()
 }
 
 /// How a shape is placed and inked. Lengths are in pixels.
@@ -79,7 +76,7 @@ impl Look {
 }
 
 /// Adds one image to `pixels`: the share of each pixel that the shape covers, inked, with noise.
-fn draw(label: u8, chance: &mut Stream, pixels: &mut Vec<u8>) {
+fn draw(label: u16, chance: &mut Stream, pixels: &mut Vec<u8>) {
     let look = Look::new(chance);
     let (cos, sin) = look.turn;
     let mut noise = [0; 8];
@@ -97,7 +94,7 @@ fn draw(label: u8, chance: &mut Stream, pixels: &mut Vec<u8>) {
 }
 
 /// The signed distance, in pixels and negative inside, from a point to the edge of the shape around the origin.
-fn distance(label: u8, (x, y): (f32, f32), look: &Look) -> f32 {
+fn distance(label: u16, (x, y): (f32, f32), look: &Look) -> f32 {
     let (r, t) = (look.radius, look.stroke);
     let rectangle =
         |x: f32, y: f32, half_width: f32, half_height: f32| (x.abs() - half_width).max(y.abs() - half_height);
@@ -148,7 +145,8 @@ mod tests {
                 "4b40db395597d06aa933766b619cd33d43421aa91492b39feb1075403ee46581"
             ]
         );
-        let labels = [dataset.train.labels(), dataset.validation.labels()].map(sha256);
+        let bytes = |labels: &[u16]| labels.iter().map(|&label| label as u8).collect::<Vec<u8>>();
+        let labels = [&dataset.train, &dataset.validation].map(|split| sha256(&bytes(split.labels())));
         assert_eq!(
             labels,
             [

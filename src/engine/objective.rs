@@ -24,10 +24,10 @@ impl Scores {
 /// samples' losses, so each shard is judged by itself. (A contrastive loss would couple the shards of a batch.)
 pub trait Objective: Debug + Send + Sync {
     /// Scores of some samples. `probabilities_nk` receives their class probabilities. Not finite where logits are not.
-    fn judge(&self, logits_nk: &[f32], labels: &[u8], probabilities_nk: &mut Vec<f32>) -> Scores;
+    fn judge(&self, logits_nk: &[f32], labels: &[u16], probabilities_nk: &mut Vec<f32>) -> Scores;
 
     /// Turns the probabilities of [`Objective::judge`] into the gradient of `scale` times the sum of the losses by the logits.
-    fn cotangents(&self, labels: &[u8], scale: f64, probabilities_nk: &mut [f32]);
+    fn cotangents(&self, labels: &[u16], scale: f64, probabilities_nk: &mut [f32]);
 
     /// Sum of the losses, recorded for libtorch's automatic differentiation.
     fn loss_sum(&self, logits_nk: &Tensor, labels_n: &Tensor) -> Tensor;
@@ -41,7 +41,7 @@ pub trait Objective: Debug + Send + Sync {
 pub struct CrossEntropy;
 
 impl Objective for CrossEntropy {
-    fn judge(&self, logits_nk: &[f32], labels: &[u8], probabilities_nk: &mut Vec<f32>) -> Scores {
+    fn judge(&self, logits_nk: &[f32], labels: &[u16], probabilities_nk: &mut Vec<f32>) -> Scores {
         let classes = logits_nk.len() / labels.len().max(1);
         probabilities_nk.resize(logits_nk.len(), 0.0);
         let mut scores = Scores::default();
@@ -54,7 +54,7 @@ impl Objective for CrossEntropy {
         scores
     }
 
-    fn cotangents(&self, labels: &[u8], scale: f64, probabilities_nk: &mut [f32]) {
+    fn cotangents(&self, labels: &[u16], scale: f64, probabilities_nk: &mut [f32]) {
         let classes = probabilities_nk.len() / labels.len().max(1);
         for (probabilities, &label) in probabilities_nk.chunks_exact_mut(classes.max(1)).zip(labels) {
             cotangent(usize::from(label), scale, probabilities);

@@ -107,7 +107,7 @@ mod tests {
     /// One row for each confidence in class 0 of two; `right` says whether that is the label.
     fn sure(samples: &[(f32, bool)]) -> Predictions {
         let probabilities = samples.iter().flat_map(|&(p, _)| [p, 1.0 - p]).collect();
-        Predictions::new(2, probabilities, samples.iter().map(|&(_, right)| u8::from(!right)).collect())
+        Predictions::new(2, probabilities, samples.iter().map(|&(_, right)| u16::from(!right)).collect())
     }
 
     #[test]

@@ -27,9 +27,9 @@ mod tests {
     use super::Predictions;
 
     /// Samples with their labels and the classes that they are taken for, without a doubt.
-    pub fn decided(classes: usize, samples: &[(u8, usize)]) -> Predictions {
+    pub fn decided(classes: usize, samples: &[(u16, usize)]) -> Predictions {
         let row =
-            |&(_, predicted): &(u8, usize)| (0..classes).map(move |class| f32::from(u8::from(class == predicted)));
+            |&(_, predicted): &(u16, usize)| (0..classes).map(move |class| f32::from(u8::from(class == predicted)));
         Predictions::new(
             classes,
             samples.iter().flat_map(row).collect(),
@@ -53,7 +53,7 @@ mod tests {
             let sum: u32 = squares.iter().sum();
             probabilities.extend(squares.iter().map(|&square| square as f32 / sum as f32));
             // No sample of the last two classes.
-            labels.push((guess % 4) as u8);
+            labels.push((guess % 4) as u16);
         }
         Predictions::new(classes as usize, probabilities, labels)
     }

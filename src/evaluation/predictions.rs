@@ -6,7 +6,7 @@ pub struct Predictions {
     classes: usize,
     /// `N x K`.
     probabilities: Vec<f32>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
     /// `N x D`; empty where they are not known.
     features: Vec<f32>,
 }
@@ -16,7 +16,7 @@ impl Predictions {
     ///
     /// # Panics
     /// When there are not `labels x classes` probabilities, or no classes: a bug in the caller.
-    pub fn new(classes: usize, probabilities: Vec<f32>, labels: Vec<u8>) -> Predictions {
+    pub fn new(classes: usize, probabilities: Vec<f32>, labels: Vec<u16>) -> Predictions {
         assert!(
             classes > 0 && probabilities.len() == labels.len() * classes,
             "one row of probabilities for each label"

@@ -23,12 +23,12 @@ fn example(architecture: &Architecture, shape: ImageShape, samples: usize) -> (N
         view.shallow_clone().copy_(&Tensor::from_slice(&values));
     }
     let pixels = (0..samples * shape.len()).map(|_| stream.below(256) as u8).collect();
-    let labels = (0..samples).map(|_| stream.below(4) as u8).collect();
+    let labels = (0..samples).map(|_| stream.below(4) as u16).collect();
     (network, parameters, Split::new(shape, 4, pixels, labels).unwrap())
 }
 
 /// Scores, probabilities and cotangents of `scale` times the cross-entropy.
-fn judged(logits: &[f32], labels: &[u8], scale: f64) -> (Scores, Vec<f32>, Vec<f32>) {
+fn judged(logits: &[f32], labels: &[u16], scale: f64) -> (Scores, Vec<f32>, Vec<f32>) {
     let mut probabilities = Vec::new();
     let scores = CrossEntropy.judge(logits, labels, &mut probabilities);
     let mut cotangents = probabilities.clone();
@@ -83,7 +83,7 @@ fn loss_hits_and_gradients_are_libtorchs() {
         let fused = FusedNetwork::of(&network).unwrap();
         let mut workspace = fused.workspace();
         let flat: Vec<f32> = Vec::try_from(parameters.flat()).unwrap();
-        let labels: Vec<u8> = (0..samples).map(|i| split.label(i)).collect();
+        let labels: Vec<u16> = (0..samples).map(|i| split.label(i)).collect();
         for (vectors, arch) in kinds_of_vectors() {
             workspace.load((0..samples).map(|i| split.image(i)));
             arch.dispatch(Forward { network: &fused, parameters: &flat, workspace: &mut workspace });

@@ -5,6 +5,7 @@ use super::conv_block::Packed;
 use super::conv_gradient::Active;
 use super::dense;
 use crate::trace::Spans;
+use crate::types::unit;
 
 /// Images, the values of their passes, and gradients. Grows to the largest number of images so far.
 pub struct Workspace {
@@ -68,7 +69,7 @@ impl Workspace {
         for image in images {
             let before = self.images.len();
             self.images.resize(before + image.len());
-            self.images[before..].iter_mut().zip(image).for_each(|(value, &byte)| *value = f32::from(byte) / 255.0);
+            self.images[before..].iter_mut().zip(image).for_each(|(value, &byte)| *value = unit(byte));
         }
     }
 

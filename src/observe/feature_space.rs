@@ -94,7 +94,7 @@ fn known(predictions: &Predictions, images: &Probes) -> Option<(Points, Vec<f32>
     Some((Points::new(dims, features.collect()), probabilities.collect()))
 }
 
-fn labels(images: &Probes) -> Vec<u8> {
+fn labels(images: &Probes) -> Vec<u16> {
     // They were bytes in the split.
-    images.labels().iter().map(|&label| label as u8).collect()
+    images.labels().iter().map(|&label| label as u16).collect()
 }

@@ -73,7 +73,7 @@ fn contact_sheet(dataset: &Dataset) -> Picture {
 }
 
 /// The first `columns` positions of each class.
-fn rows_by_class(labels: &[u8], classes: usize, columns: usize) -> Vec<Vec<usize>> {
+fn rows_by_class(labels: &[u16], classes: usize, columns: usize) -> Vec<Vec<usize>> {
     let mut rows = vec![Vec::new(); classes];
     let mut missing = classes * columns;
     for (index, &label) in labels.iter().enumerate() {

@@ -127,9 +127,9 @@ fn spread(by_class: &[Vec<usize>], count: usize) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    fn dataset(labels: &[u8]) -> Dataset {
+    fn dataset(labels: &[u16]) -> Dataset {
         let shape = ImageShape { height: 1, width: 2, channels: 3 };
-        let split = |labels: &[u8]| {
+        let split = |labels: &[u16]| {
             let pixels = (0..labels.len() * shape.len()).map(|i| i as u8).collect();
             Split::new(shape, 4, pixels, labels.to_vec()).unwrap()
         };
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn an_image_of_each_class_is_chosen_and_the_seed_says_which() {
-        let labels: Vec<u8> = (0..40).map(|i| i % 4).collect();
+        let labels: Vec<u16> = (0..40).map(|i| i % 4).collect();
         let dataset = dataset(&labels);
         let probes = Probes::choose(&dataset, 4, Seed(1));
         assert_eq!(probes.labels(), [0, 1, 2, 3]);

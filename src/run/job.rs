@@ -14,13 +14,14 @@ use super::profile::Profile;
 use super::{Finished, Requests, RunError, Start, best, device_kind, device_text, observers};
 use crate::checkpoint::Store;
 use crate::config::{Cadence, Observed, OnNan, Resolved};
-use crate::data::Dataset;
+use crate::data::{Dataset, Description};
+use crate::durable;
 use crate::eventlog::hparams::Status;
 use crate::eventlog::{Background, Kind, Limits, LogDir, Origin};
 use crate::model::Network;
 use crate::observe::Log;
 use crate::records::{self, RunResult};
-use crate::run_dir::{RunDir, RunDirError};
+use crate::run_dir::{DATASET, RunDir, RunDirError};
 use crate::run_name;
 use crate::session::Session;
 use crate::train::{self, Fit, FitError, OnNonFinite, Outcome, Progress};
@@ -58,6 +59,7 @@ impl Job<'_> {
         }
         let seconds_before = point.ledger.seconds;
         dir.write_config(&resolved.placed(dir.path()).to_toml())?;
+        dir.write_dataset(&self.described(&point)?)?;
         point.ledger.attempts = notes.borrow_mut().open(dir.held(), point.ledger.attempts)?;
         let started = *point.ledger.started.get_or_insert(began.as_secs());
         notes.borrow_mut().start(&point.state.position, point.ledger.rollbacks, resolved);
@@ -138,6 +140,15 @@ impl Job<'_> {
             lost_entries: ledger.lost_entries,
             log_bytes: ledger.log_bytes,
             seconds: ledger.seconds,
+        })
+    }
+
+    /// Contents of the description of the data.
+    fn described(&self, point: &Point) -> Result<Vec<u8>, RunError> {
+        let json = Description::of(self.dataset, point.dataset.blake3.clone()).to_json();
+        json.map_err(|error| {
+            let path = self.dir.path().join(DATASET);
+            RunDirError::from(durable::WriteError { path, source: error.into() }).into()
         })
     }
 

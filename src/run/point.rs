@@ -49,6 +49,7 @@ pub(super) fn of(job: &Job<'_>, start: &Start) -> Result<Point, RunError> {
     if *start == Start::Fresh {
         return beginning(job, dataset);
     }
+    standing::compare_classes(job.dir.path(), job.dataset)?;
     if let Some(checkpoint) = standing::newest(job.store, &job.dir.checkpoints())? {
         return resumed(job, &checkpoint, dataset);
     }

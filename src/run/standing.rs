@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use super::keeping::{DatasetFact, Facts};
 use crate::checkpoint::{Checkpoint, Store, StoreError};
 use crate::config::{Difference, Layers, Resolved};
+use crate::data::{Dataset, Description};
 use crate::exit::{Classify, Exit};
 use crate::files;
-use crate::run_dir::{self, CHECKPOINTS, CONFIG, RESULT};
+use crate::run_dir::{self, CHECKPOINTS, CONFIG, DATASET, RESULT};
+use crate::types::ImageShape;
 
 /// Maximum length of a result file in bytes.
 const MAX_RESULT: u64 = 1 << 20;
@@ -157,6 +159,28 @@ pub(super) fn compare(
         differences.push(fewer_epochs(facts.position.epoch, resolved.config.epochs));
     }
     if differences.is_empty() { Ok(()) } else { Err(StandingError::Changed { path: logdir.to_owned(), differences }) }
+}
+
+/// Checks that a run continues with the classes and the image shape that it began with: the checksum of the data does not
+/// cover the names of classes.
+pub(super) fn compare_classes(logdir: &Path, dataset: &Dataset) -> Result<(), StandingError> {
+    let known = match Description::read(&logdir.join(DATASET)) {
+        Ok(Some(known)) => known,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            // It is written again; the data themselves are compared by their checksum.
+            tracing::warn!("{error}");
+            return Ok(());
+        }
+    };
+    let text = |classes: &[String], shape: ImageShape| format!("{} of {shape}: {}", classes.len(), classes.join(", "));
+    let was = text(&known.classes, known.shape());
+    let now = text(&dataset.classes, dataset.train.shape());
+    if was == now {
+        return Ok(());
+    }
+    let differences = vec![Difference { what: "classes".to_owned(), was, now }];
+    Err(StandingError::Changed { path: logdir.to_owned(), differences })
 }
 
 /// The newest valid checkpoint of the store in `checkpoints`; invalid ones are logged. If all are invalid, this is an

@@ -193,8 +193,8 @@ mod tests {
     /// Noise, brighter where the class is higher.
     fn split() -> Split {
         let mut stream = Stream::new(Seed(1), Purpose::Test, 0, 0);
-        let labels: Vec<u8> = (0..SAMPLES).map(|i| (i % 3) as u8).collect();
-        let pixel = |label: u8, stream: &mut Stream| label * 70 + stream.below(100) as u8;
+        let labels: Vec<u16> = (0..SAMPLES).map(|i| (i % 3) as u16).collect();
+        let pixel = |label: u16, stream: &mut Stream| label as u8 * 70 + stream.below(100) as u8;
         let pixels = labels.iter().flat_map(|&label| vec![label; SHAPE.len()]).map(|l| pixel(l, &mut stream)).collect();
         Split::new(SHAPE, 3, pixels, labels).unwrap()
     }

@@ -522,8 +522,8 @@ mod tests {
         let shape = ImageShape { height: 6, width: 6, channels: 1 };
         let split = |count: usize| {
             // A class is a brightness.
-            let labels: Vec<u8> = (0..count).map(|i| (i % 2) as u8).collect();
-            let pixels = labels.iter().flat_map(|label| vec![label * 200; shape.len()]).collect();
+            let labels: Vec<u16> = (0..count).map(|i| (i % 2) as u16).collect();
+            let pixels = labels.iter().flat_map(|label| vec![*label as u8 * 200; shape.len()]).collect();
             Split::new(shape, 2, pixels, labels).unwrap()
         };
         Dataset {

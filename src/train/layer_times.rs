@@ -74,7 +74,7 @@ impl LayerTimes {
         let times = match (fused, floats(parameters.flat())) {
             (Some(mut engine), Some(values)) => {
                 let samples: Vec<u32> = (0..).take(measured).collect();
-                let labels: Vec<u8> = (0..measured).map(|sample| split.label(sample)).collect();
+                let labels: Vec<u16> = (0..measured).map(|sample| split.label(sample)).collect();
                 engine.load(split, &samples);
                 shortest(|| by_kernels(&mut engine, values, &labels, network))
             }
@@ -126,7 +126,7 @@ fn shortest(mut pass: impl FnMut() -> LayerTimes) -> LayerTimes {
 }
 
 /// Times of one shard, from the spans that the fused kernels record.
-fn by_kernels(engine: &mut FusedEngine, parameters: &[f32], labels: &[u8], network: &Network) -> LayerTimes {
+fn by_kernels(engine: &mut FusedEngine, parameters: &[f32], labels: &[u16], network: &Network) -> LayerTimes {
     let trace = Trace::start();
     *engine.spans() = trace.spans();
     engine.forward(parameters);

@@ -28,7 +28,7 @@ pub(super) struct ShardedPass {
 
 struct Worker {
     engine: Box<dyn Engine>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
     /// Class probabilities, then cotangents of the logits.
     probabilities: Vec<f32>,
     scores: Scores,

@@ -225,7 +225,7 @@ mod tests {
     fn split(count: usize) -> Split {
         let mut stream = Stream::new(Seed(1), Purpose::Test, 0, 0);
         let pixels = (0..count * SHAPE.len()).map(|_| stream.below(256) as u8).collect();
-        Split::new(SHAPE, 3, pixels, (0..count).map(|i| (i % 3) as u8).collect()).unwrap()
+        Split::new(SHAPE, 3, pixels, (0..count).map(|i| (i % 3) as u16).collect()).unwrap()
     }
 
     fn network() -> Arc<Network> {
