@@ -62,11 +62,11 @@ def held(found):
 def text(options, found):
     words = ("Events per second, from the first call to a closed file. Histograms are made from 100,000 values, large "
              "ones from 10 million; images are 64 x 64 RGB and compressed as PNG by each writer. `trainer` writes on "
-             "the caller's thread alone, in series of which the tags are made beforehand; `trainer-background` through the "
-             "queue of a training run, with a tag for each event and pictures encoded on several threads. "
-             "`bytes-with-checksums` writes the finished records from memory: what an event log could do at most, if values "
-             "cost nothing to make. For histograms and pictures that is not so: nearly all of their time goes into buckets "
-             "and compression.\n")
+             "the caller's thread alone, to series with prepared tags; `trainer-background` writes through the queue "
+             "of a training run, with a tag for each event and images encoded on several threads. "
+             "`bytes-with-checksums` writes finished records from memory: the upper bound of an event log whose "
+             "values cost nothing to make. Histograms and images are far below it: nearly all of their time goes "
+             "into buckets and compression.\n")
     tables = [f"### {workload.replace('-', ' ').capitalize()}\n\n{rates('events/s', values)}\n"
               for workload, values in found.items()]
     return "\n".join([words, *tables])

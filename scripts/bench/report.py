@@ -11,10 +11,10 @@ from measuring import ROOT
 
 HEAD = """# Benchmarks
 
-Made by `make bench`. The subjects take turns, every other round in the other order; a ratio is taken within a round,
-its median and range over the rounds. In the tables of peers a ratio above 1 speaks for the trainer: it does so many
-times as much in the same time, or the other needs so many times as much. Each section says on what and when it was
-measured.
+Made by `make bench`. The subjects run alternately, in reverse order every other round. A ratio is computed within each
+round; tables give its median and range over the rounds. In comparisons with peers a ratio above 1 favours the trainer: the
+trainer does that many times as much in the same time, or the peer needs that many times as much time or memory. Each section
+states the machine and the date of its measurement.
 
 """
 

@@ -41,9 +41,9 @@ def text(_options, found):
     more = {f"{phase}, ms": {subject: f"{median(phases[phase]) * 1000:.2f}" for subject, phases in found["phases"].items()}
             for phase in found["phases"][US]}
     return (
-        "Training images a second of steps of 64 images of the synthetic data set, without logging and evaluation, after "
-        "300 steps that are not counted. `trainer` is what a run on the CPU does; libtorch's automatic differentiation of "
-        "the same network, channels-last and with pooling before ReLU, is what is done for networks and devices that the "
-        "trainer's own passes do not know. On several threads a phase is that of the calling thread, and what it waits "
-        "for others is backward.\n\n"
+        "Training images per second in steps of 64 images of the synthetic data set, without logging and evaluation, "
+        "after 300 warm-up steps. `trainer` is the implementation used on the CPU; libtorch's automatic "
+        "differentiation of the same network, channels-last and with pooling before ReLU, is the fallback for "
+        "networks and devices that the trainer's own passes do not support. On several threads the phases are those "
+        "of the calling thread; its waits for other threads count as backward.\n\n"
         f"{rates('images/s', found['rates'], more)}\n")

@@ -75,11 +75,11 @@ def text(options, found):
         gain = ratio_cell(ratios(values, found["rates"][before])) if before in found["rates"] else ""
         rows.append([idea, figure(median(values)), spread(values), before or "", gain])
     return (
-        "Training images a second of the steps alone, one idea after another. PyTorch trains on "
-        f"{min(options.limit_train, IMAGES):,} MNIST images, what is written in Rust on the synthetic ones of the section "
-        "on steps: what libtorch does takes the same time for both. Each idea is kept in the rows below it, but for "
-        "torch.compile and for memory that is given back at once.\n\n"
+        "Training images per second of the steps alone, one idea after another. PyTorch trains on "
+        f"{min(options.limit_train, IMAGES):,} MNIST images, the Rust programs on the synthetic ones of the section "
+        "on steps: libtorch's part takes the same time for both. Each idea is kept in the rows below it, except "
+        "torch.compile and freed memory given back at once.\n\n"
         f"{markdown(['idea', 'median, images/s', 'range', 'compared with', 'gain (range)'], rows)}\n\n"
-        "Tried and left out: libtorch's passes for shards of 32 images, one a thread; own passes took their place. A "
-        "thread that assembles batches ahead of the step was not built: each thread gathers the images of its own shard, "
-        "which is the column `data` of the section on steps. Own passes for CUDA were not tried.\n")
+        "Tried and rejected: libtorch's passes for shards of 32 images, one per thread; own passes replaced them. "
+        "Not built: a thread that assembles batches ahead of the step, since each thread gathers the images of its "
+        "own shard (column `data` of the section on steps). Not tried: own passes for CUDA.\n")
