@@ -1,4 +1,4 @@
-"""What checkpoints cost."""
+"""Cost of checkpoints."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Images a second of an epoch with all that is logged, against PyTorch, Keras, and what matrix products allow."""
+"""Images per second of an epoch with logging, compared with PyTorch, Keras, and the limit of matrix products."""
 
 import json
 import tempfile
@@ -69,14 +69,14 @@ def measure(options, _earlier):
 
 
 def said(words):
-    """The line of a traceback that names the error, as a page can hold it."""
+    """The line of a traceback that names the error, in a form for the page."""
     lines = [line for line in words.splitlines() if line.strip()]
     named = [line for line in lines if "Error: " in line]
     return (named or lines)[-1].replace("|", "/")[:200]
 
 
 def two_epochs(options, subject, seed):
-    """What it says of its two epochs."""
+    """Results of its two epochs."""
     common = ["--epochs", 2, "--seed", seed, "--limit-train", options.limit_train]
     if subject in TRAINERS:
         return measuring.run_trainer(options, *common, *TRAINERS[subject]).epochs

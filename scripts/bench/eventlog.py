@@ -15,7 +15,7 @@ QUEUED = "trainer-background"
 # Writes the same bytes with their checksums from memory: a subject of `cargo bench`, as tensorboard-rs is.
 BYTES = "bytes-with-checksums"
 BENCH = "cargo bench"
-# What takes a tenth of a second is tried more than once in a round.
+# Workloads of a tenth of a second are repeated within a round.
 TRIES = 3
 PEERS = {"eventlog_torch.py": "peer_python", "eventlog_tensorboardx.py": "peer_python",
          "eventlog_tensorflow.py": "keras_python"}
@@ -28,7 +28,7 @@ LIMITS = {
     ("images", RUST): Limit("images a second, to tensorboard-rs", least=2),
     ("images", TORCH): Limit("images a second through the queue of a run, to torch", least=50),
 }
-# Whose number counts, where it is not what one thread does.
+# Subjects whose number counts instead of the single-threaded one.
 COUNTED = {("images", TORCH): QUEUED}
 
 

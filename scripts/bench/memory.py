@@ -1,4 +1,4 @@
-"""Whether memory grows with epochs."""
+"""Growth of memory with epochs."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from bench.limits import Limit
 TITLE = "Memory"
 PACKAGES = {}
 EARLY, LATE = range(11, 31), range(181, 201)
-# Films are made after the last epoch, once, and are no growth.
+# Animations are made once, after the last epoch, and are no growth.
 LAST = LATE.stop
 SMALL = ["--epochs", LAST, "--limit-train", 320, "--limit-validation", 100]
 # The allocator keeps freed memory for some seconds, and what a process holds goes up and down by several MiB. Told to keep

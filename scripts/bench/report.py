@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: a table of what is wanted and found, and a section for each thing that was measured."""
+"""docs/benchmarks.md: a table of limits and results, and a section for each measurement."""
 
 import datetime
 import os
@@ -20,7 +20,7 @@ states the machine and the date of its measurement.
 
 
 def write(options, sections, measured):
-    """Replaces the sections of what was measured, and leaves all others as they are."""
+    """Replaces the measured sections, and leaves all others unchanged."""
     old_head, old_sections = parts_of(options.out.read_text() if options.out.exists() else "")
     parts = [HEAD + limits.table(sections, measured, limits.rows_of(old_head))]
     for name, section in sections.items():
@@ -36,7 +36,7 @@ def write(options, sections, measured):
 
 
 def parts_of(page):
-    """What stands above the first section, and title -> text of each section."""
+    """The text above the first section, and title -> text of each section."""
     head, *sections = ("\n" + page).split("\n## ")
     return head, dict(section.split("\n", 1) if "\n" in section else (section, "") for section in sections)
 

@@ -9,7 +9,7 @@ TITLE = "Step"
 PACKAGES = {}
 LIMITS = {}
 ONE_THREAD, AUTOGRAD = f"{US}, 1 thread", "libtorch's autograd, 1 thread"
-# subject -> what benches/step.rs calls it, and whether it has all threads.
+# subject -> its name in benches/step.rs, and True if it has all threads.
 SUBJECTS = {US: ("chain", True), ONE_THREAD: ("chain", False), AUTOGRAD: ("autograd", False)}
 
 
@@ -26,7 +26,7 @@ def measure(options, _earlier):
 
 
 def bench(options, *arguments, environment=None):
-    """What one round of benches/step.rs says of its subject, with `environment` besides that of all."""
+    """Result of one round of benches/step.rs for its subject, with `environment` in addition to the common one."""
     settings = [f"{name}={value}" for name, value in (environment or {}).items()]
     done = measuring.run("env", *settings, os.environ.get("CARGO", "cargo"), "bench", "--locked", "--quiet",
                          "--bench", "step", "--", "--rounds", 1, "--threads", options.threads, *arguments)

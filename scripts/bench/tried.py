@@ -1,4 +1,4 @@
-"""What each idea for a faster step gains, one after another, in PyTorch and here."""
+"""Gain of each idea for a faster step, one after another, in PyTorch and here."""
 
 import copy
 
@@ -20,7 +20,7 @@ POOLED = [*FUSED, "--pool-first"]
 EAGER, ONE = "PyTorch eager", "on one thread"
 LEFT = "libtorch from Rust: one flat buffer of parameters, own Adam, jemalloc, one thread"
 OWN, OWN_ALL = "own passes over what pooling and ReLU left, one thread", "shards of 32 images on all threads"
-# How each of them is run: by PyTorch, or by benches/step.rs with an environment.
+# Runner of each idea: PyTorch, or benches/step.rs with an environment.
 TORCH, RUST, GIVES_BACK = "torch", {}, measuring.GIVES_BACK
 # An idea, what it is compared with, how it is run, flags, and threads (none: all).
 IDEAS = {
@@ -54,7 +54,7 @@ def measure(options, _earlier):
                                               min(options.limit_train, IMAGES), *flags)
                 found["rates"][idea].append(training.epochs[-1]["images_per_second"])
             except measuring.Failed:
-                # Not every machine has what it takes to compile.
+                # Not every machine has the tools to compile.
                 found["failed"].add(idea)
     for idea in found["failed"]:
         del found["rates"][idea]

@@ -1,4 +1,4 @@
-"""What watching costs: every observer at its default, and scalars at every step, against nothing at all."""
+"""Cost of observers: every observer at its default, and scalars at every step, compared with none."""
 
 import json
 import tempfile

@@ -1,10 +1,10 @@
-"""Draws pictures of digits as cameras and scanners take them, asks a trained network, and writes docs/photos.md.
+"""Draws images of digits as from cameras and scanners, classifies them with a network, and writes docs/photos.md.
 
     make photos                                      train, draw 300 pictures of each of three seeds, ask, write
     make photos ARGS='--run logs/fit --seeds 7'      a run that is there, another seed
     make photos ARGS='--keep target/photos'          keep the pictures, for a look
 
-Fails, when all is written, where less is found than the project promises of itself.
+Fails, after everything is written, if a limit is missed.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def draw(directory, seed, each):
 
 
 def ask(trainer, run, drawn):
-    """For each kind how many are right, right and doubted, wrong, wrong and doubted."""
+    """For each kind the numbers of right, right and doubted, wrong, wrong and doubted answers."""
     command = [trainer, "predict", "--run", run, "--format", "json", "--quiet", *drawn]
     answers = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                              check=True).stdout
