@@ -1,5 +1,5 @@
-"""What a run leaves for programs: metrics.jsonl, result.json and a text file for Prometheus, by the schemas in docs/schemas
-and by the readers that others have; and what docs/records.md says of them."""
+"""Machine-readable records of a run: metrics.jsonl, result.json and a text file for Prometheus, checked by the schemas in
+docs/schemas and by third-party readers; and the statements of docs/records.md about them."""
 
 import copy
 import json
@@ -36,7 +36,7 @@ RESULT = validator("result")
 
 
 def strict(text):
-    """JSON as the standard has it: no NaN."""
+    """Standard JSON: no NaN."""
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
 
