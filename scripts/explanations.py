@@ -285,7 +285,7 @@ def main():
                 f"Largest difference of any pixel of the normalised maps, {EACH} images of each digit, target: the "
                 f"predicted class; the limit is {LARGEST_DIFFERENCE}.", "",
                 *compare(options, weights, model, layers, images, labels, faults), "",
-                "### What Grad-CAM points at matters", "",
+                "### Relevance of the pixels that Grad-CAM ranks highest", "",
                 f"{MEANING} images of the validation set, {layers[-1]}, {SHARE:.0%} of the pixels made black.", "",
                 *meaning(options, weights, model, layers, images, faults), "",
                 "### Trained weights matter", "",

@@ -86,7 +86,7 @@ def report(found):
 
 
 def page(found, options):
-    yield """# How a step scales with threads
+    yield """# Scaling of a training step with threads
 
 Made by `make scaling`, which measures every figure of the table. A batch is cut into shards of 32 images. Each shard goes
 forward and backward on one thread. Then all threads together add the gradients of the threads' shards, and at the end update
