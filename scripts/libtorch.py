@@ -2,7 +2,7 @@
 """Set up libtorch 2.13.0 (CPU) in .deps/libtorch, from the Python package index.
 
 The wheels are pinned by SHA-256 and asked for by explicit platform tags, so the version of the Python that runs this
-script does not matter. Only what the build links and the program loads is kept: headers, libtorch_cpu and its
+script does not matter. Only files for the build and for the program are kept: headers, libtorch_cpu and its
 dependencies, and an empty libtorch.so (torch-sys links `-ltorch`; the real one would pull in a GPU stack).
 
 Nothing is fetched when LIBTORCH names a libtorch of your own, or when an earlier run finished.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "scripts" / "peers"
-# Nothing but curves: for comparisons of the training alone.
+# Curves only, for comparisons of the training alone.
 UNWATCHED = ["--observe", "none,scalars=every:1epoch,steps=every:50steps"]
 
 # Runs a command and adds the peak resident memory of this one child, in MiB, and the seconds from its start to its exit
@@ -28,12 +28,12 @@ sys.exit(status)
 
 
 class Failed(SystemExit):
-    """A command that had to succeed did not: unless somebody can do without it, the program ends with what it said."""
+    """A required command failed: unless the caller handles this, the program ends with the command's output."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """A command that succeeded: what it said, its peak resident memory in MiB, seconds from its start to its exit."""
+    """A command that succeeded: its output, its peak resident memory in MiB, seconds from its start to its exit."""
 
     output: str
     errors: str
@@ -43,7 +43,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Training:
-    """What a training says of each epoch, its peak resident memory in MiB, and seconds from its start to its exit.
+    """Results of each epoch of a training run, its peak resident memory in MiB, and seconds from its start to its exit.
 
     Each epoch is a dictionary: `val_accuracy`; `seconds` of all of it, with what is logged and the validation; and
     `images_per_second` of its training steps alone.
@@ -135,7 +135,7 @@ def json_lines(text):
 
 
 def run_trainer(options, *arguments):
-    """What a training says of its epochs, with its files gone afterwards."""
+    """Results of the epochs of a training run; its files are removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="trainer-") as directory:
         return run_trainer_in(directory, options, *arguments)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Hold the trainer's accuracy on MNIST against the same network in PyTorch: five epochs, seeds 0, 1, 2.
+"""Compare the trainer's accuracy on MNIST with the same network in PyTorch: five epochs, seeds 0, 1, 2.
 
-Succeeds when the trainer's mean is high enough, and close enough to PyTorch's.
+Succeeds if the trainer's mean is high enough, and close enough to PyTorch's.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main():
     difference = mean - peer_mean
     print(f"| mean | {mean:.4f} | {peer_mean:.4f} |")
     print(f"\ndifference of the means: {difference:+.4f}")
-    # Accuracies are counts of 10,000 images; a hair of rounding must not decide.
+    # Accuracies are counts of 10,000 images; rounding must not decide.
     if mean < LEAST_MEAN - 1e-9:
         sys.exit(f"parity: the mean accuracy is {mean:.4f}, at least {LEAST_MEAN} is wanted")
     if abs(difference) > LARGEST_DIFFERENCE + 1e-9:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Looks for what has to be on the machine before anything is fetched, and names all that is missing at once.
+# Checks the prerequisites before any download, and names all missing ones at once.
 missing=0
 
 want() { # COMMAND, what it is for, where it comes from

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Put the program and all it needs at run time into a root file system of its own: target/rootfs.
+"""Put the program and its run-time files into a root file system: target/rootfs.
 
-The Dockerfile copies what this makes into an empty image, and tests/deploy runs it without a container engine, so
-there is one list of what an image holds:
+The Dockerfile copies the result into an empty image, and tests/deploy runs it without a container engine, so there is
+one list of an image's contents:
 
     /usr/local/bin/trainer      the stripped program
-    /usr/local/lib/trainer/     libtorch and what it is linked against; the program looks here first (build.rs)
+    /usr/local/lib/trainer/     libtorch and its libraries; the program searches here first (build.rs)
     /lib, /lib64                the loader, the C and the C++ library of this machine, at their own paths
     /etc/passwd, /etc/group     the user 65532
     /data, /logs                mount points: data sets, to be read only; runs, to be written by that user
@@ -28,7 +28,7 @@ USER = 65532
 PROGRAM = "usr/local/bin/trainer"
 LIBRARIES = "usr/local/lib/trainer"
 LICENSES = "usr/local/share/doc/trainer"
-# What lies here belongs to the system and keeps its path; other libraries come with the program.
+# Libraries in these directories belong to the system and keeps its path; other libraries come with the program.
 SYSTEM = ("/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/")
 MOUNT_POINTS = {"data": 0o755, "dev": 0o755, "logs": 0o755, "proc": 0o555, "sys": 0o555, "tmp": 0o1777}
 PASSWD = f"root:x:0:0:root:/:/sbin/nologin\ntrainer:x:{USER}:{USER}:trainer:/:/sbin/nologin\n"
@@ -41,7 +41,7 @@ def fail(message):
 
 def run(*command):
     try:
-        # `ldd` speaks the user's language otherwise.
+        # Keeps `ldd` from translating its output.
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
     except OSError as error:
         fail(f"cannot run {command[0]}: {error.strerror}; install it (Debian: apt install binutils libc-bin)")
@@ -64,12 +64,12 @@ def needed(program):
 
 
 def place(library):
-    """Where a library goes in the root file system."""
+    """Path of a library in the root file system."""
     return str(library).lstrip("/") if str(library).startswith(SYSTEM) else f"{LIBRARIES}/{library.name}"
 
 
 def copy(source, target, mode):
-    """Copies what a name stands for, and nothing that is already there."""
+    """Copies a file by its resolved name, unless it is already there."""
     source = source.resolve()
     fresh = source.stat()
     if target.exists() and (target.stat().st_size, target.stat().st_mtime_ns) == (fresh.st_size, fresh.st_mtime_ns):
@@ -113,7 +113,7 @@ def build(program, out):
 
 
 def remove_others(out, files):
-    """What an earlier run put there and this one does not name is not carried into an image."""
+    """Keeps stale files of an earlier run out of an image."""
     for path in sorted(out.rglob("*"), reverse=True):
         name = str(path.relative_to(out))
         if path.is_dir() and not path.is_symlink():

@@ -86,26 +86,26 @@ def report(found):
 
 
 def page(found, options):
-    yield """# How a step scales with threads
+    yield """# Scaling of a training step with threads
 
-Made by `make scaling`; every figure of the table comes from it. A batch is cut into shards of 32 images. Each shard goes
-forward and backward on one thread; then the gradients of the threads' shards are added, and at the end the weights are
-updated, both by all threads together, each on some of the parameters. So three things bound what more threads give:
+Made by `make scaling`, which measures every figure of the table. A batch is cut into shards of 32 images. Each shard goes
+forward and backward on one thread. Then all threads together add the gradients of the threads' shards, and at the end update
+the weights, each thread for a part of the parameters. Three factors limit the speed-up:
 
-- **Shards**: a batch has as many as there are threads that find work. They are done in waves of one shard a thread: 32
-  shards on 16 threads are two waves, 33 would be three.
-- **The loop**: what stands between the parts of a step, on one thread: choosing a batch, sums of loss and hits, asking
-  observers whether they want to look.
-- **What threads share**: sums of gradients and the update move memory more than they compute (at least 8,192 floats a
-  thread, 28 pieces in the usual network), and threads wait for the slowest.
+- **Shards**: no more threads than shards have work. Shards are processed in waves of one shard per thread: 32 shards on 16
+  threads are two waves, 33 would be three.
+- **The loop**: the single-threaded code between the parts of a step, which chooses a batch, sums loss and hits, and checks
+  the triggers of observers.
+- **Shared work**: sums of gradients and the update are limited by memory bandwidth rather than computation (at least 8,192
+  floats a thread, 28 pieces in the usual network), and threads wait for the slowest.
 
-`step, 1 thread` is that of two runs of one thread side by side, `speed-up` what one run of two threads does against it,
-within a round. `loop` is measured: a step of one thread, less its parts. `optimizer` is the update on one thread. `serial
-by Amdahl` is solved from the speed-up, T(n) = serial + (T(1) - serial) / n: all that two threads do less than twice as fast
-is in it, waiting and noise, too; where they were faster than that, it is the loop. Where the range of the speed-up is wide,
-two cores were not at hand all the time, and the column says more of the machine than of the step. The last two columns are
-T(1) / T(16) with the parallel part in whole waves, for a machine with 16 cores and the memory for them. They are a model:
-nobody has measured it with more than two threads.
+`step, 1 thread` is the time with two concurrent runs of one thread each; `speed-up` compares it with one run of two threads in
+the same round. `loop` is measured: a step of one thread, less its parts. `optimizer` is the update on one thread. `serial by
+Amdahl` is solved from the speed-up, T(n) = serial + (T(1) - serial) / n: it includes everything that keeps two threads from
+being twice as fast, also waiting and noise; if they were faster than that, it is the loop. A wide range of the speed-up means
+that two cores were not available all the time, and that the column describes the machine more than the step. The last two
+columns are T(1) / T(16) with the parallel part in whole waves, for a machine with 16 cores and memory to match.
+They are a model: no measurement used more than two threads.
 """
     yield from report(found)
     commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True,

@@ -42,12 +42,12 @@ function deep(selector, root = document) {
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--logdir", type=Path, required=True, help="what TensorBoard is pointed at")
+    parser.add_argument("--logdir", type=Path, required=True, help="TensorBoard's log directory")
     parser.add_argument("--out", type=Path, required=True, help="directory for <tab>.png")
     parser.add_argument("--tabs", default=",".join(TABS), help=f"comma-separated, of: {', '.join(TABS)}")
     parser.add_argument("--run", default="fit/train", help="the run whose graph is shown")
     parser.add_argument("--tag", default="", help="regular expression for the tag filter")
-    parser.add_argument("--first-screen", action="store_true", help="what a person sees before the first click")
+    parser.add_argument("--first-screen", action="store_true", help="capture the tab as it opens, without any click")
     parser.add_argument("--actual-size", action="store_true", help="show images pixel by pixel")
     parser.add_argument("--expand", default="", help="comma-separated graph scopes to open, by name")
     parser.add_argument("--width", type=int, default=1600)

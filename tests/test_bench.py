@@ -1,4 +1,4 @@
-"""What `make bench` makes of its numbers: order, ratios, the page, and what falls short. Nothing is measured here."""
+"""Evaluation of numbers by `make bench`: order, ratios, the page, and missed limits. Nothing is measured here."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from bench.limits import Limit  # noqa: E402
 
 
 def section(title):
-    """One that finds a number, of which 2 are wanted."""
+    """A section that finds a number with a lower limit of 2."""
     return SimpleNamespace(
         TITLE=title, PACKAGES={}, LIMITS={"a": Limit(f"speed of {title}", least=2)}, held=lambda found: found,
         text=lambda options, found: f"found {found}")
@@ -67,7 +67,7 @@ def test_commands_take_turns_and_one_that_fails_says_why():
 
 
 def test_a_step_is_taken_from_what_a_run_says(tmp_path, monkeypatch):
-    """scripts/scaling.py, with a run that is none."""
+    """scripts/scaling.py, with a fake run."""
     training = measuring.Training([{"images_per_second": 1.0}, {"images_per_second": 6400.0}], 0, 0)
     monkeypatch.setattr(measuring, "run_trainer_in", lambda *_: training)
     series = SimpleNamespace(Reload=lambda: None, Tensors=lambda tag: [SimpleNamespace(tensor_proto=0.25)])
@@ -78,7 +78,7 @@ def test_a_step_is_taken_from_what_a_run_says(tmp_path, monkeypatch):
 
 
 def test_the_limit_counts_the_networks_operations():
-    """225,034 parameters make 2,631,040 multiply-adds forward."""
+    """A network of 225,034 parameters has 2,631,040 multiply-adds forward."""
     assert epoch.FORWARD == 2 * 2_631_040
     assert epoch.STEP == 3 * epoch.FORWARD - 2 * 194_688
 

@@ -1,4 +1,4 @@
-"""scripts/data.py against servers on this machine and packages that are not there."""
+"""scripts/data.py with servers on this machine and absent packages."""
 
 import gzip
 import hashlib
@@ -21,7 +21,7 @@ STEM = "file-idx3-ubyte"
 
 @pytest.fixture
 def data(monkeypatch):
-    """The script as a module that knows one data set of one file, and no package."""
+    """The script as a module with one data set of one file, and without packages."""
     spec = importlib.util.spec_from_file_location("data_script", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

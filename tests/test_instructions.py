@@ -1,4 +1,4 @@
-"""scripts/instructions.py: what it says of counts, and without valgrind."""
+"""scripts/instructions.py: its messages about counts, and without valgrind."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""The quick part of `make reliability`: runs are killed, failed, stopped, raced for, and have to come out the same."""
+"""The quick part of `make reliability`: killed, failed, stopped and contested runs must give equal results."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
 TRAINER = Path(os.environ.get("TRAINER", TARGET / "release" / "trainer"))
-# R4, R5 and a part of R8 are tests of cargo. R15 needs more epochs than there is time for.
+# R4, R5 and a part of R8 are cargo tests. R15 needs too many epochs.
 GOALS = ("audit", "R1", "R2", "R3", "R6", "R7", "R8", "R9", "R10", "R11", "R12", "R14", "R16")
 PATIENCE = 3600
 
@@ -27,7 +27,7 @@ def said():
 
 @pytest.mark.parametrize("goal", GOALS)
 def test_runs_survive(said, goal):
-    """What needs strace or root, and has none, says so in its row and is not tried."""
+    """Goals without the strace or root they need are skipped and say so in their row."""
     lines = said.stdout.splitlines()
     row = next((line.split() for line in lines if line.startswith(f"{goal} ")), None)
     assert row is not None, said.stdout + said.stderr

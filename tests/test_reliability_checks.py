@@ -1,4 +1,4 @@
-"""The checks of `make reliability` find what they are for: each is given something broken."""
+"""The checks of `make reliability` detect faults: each is given something broken."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def run(reference, tmp_path):
 
 
 def judged(reference, run, tmp_path):
-    """What a batch finds wrong with a run, files and both loaders."""
+    """Faults that a batch finds in a run, in its files and with both loaders."""
     tally = Tally("T", "")
     (tmp_path / "batch").mkdir()
     batch = Batch(tally, tmp_path / "batch", tmp_path / "kept")
@@ -64,7 +64,7 @@ def framed(payload):
 
 
 def rewrite(path, change):
-    """Writes an event file again with each event passed through `change`, which gives a list."""
+    """Rewrites an event file with each event passed through `change`, which returns a list."""
     events = [changed for event in reading.events(path) for changed in change(event)]
     path.write_bytes(b"".join(framed(event.SerializeToString()) for event in events))
 
@@ -79,7 +79,7 @@ def test_a_run_that_was_not_interrupted_is_like_itself(reference, run, tmp_path)
 
 
 def test_an_event_file_that_a_second_process_appended_to_is_found(reference, run, tmp_path):
-    """What the data server makes of it: a torn tail, then everything the second process wrote is lost."""
+    """A torn tail makes the data server lose everything that the second process wrote."""
     path = event_file(run, ".")
     records = list(reading.records(path))
     content = path.read_bytes()
@@ -89,7 +89,7 @@ def test_an_event_file_that_a_second_process_appended_to_is_found(reference, run
 
 
 def test_a_whole_file_appended_to_a_whole_file_is_found(reference, run, tmp_path):
-    """Without a torn tail both loaders read on: the steps that were done again are there twice."""
+    """Without a torn tail both loaders continue: repeated steps occur twice."""
     path = event_file(run, ".")
     events = reading.events(path)
     again = [event for event in events if not event.HasField("session_log") and event.step >= 5]

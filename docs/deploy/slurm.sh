@@ -1,5 +1,5 @@
 #!/bin/bash
-# A training that is longer than the queue's limit: stopped with a checkpoint in time, put back, and gone on with.
+# Training longer than the time limit of the queue: stopped with a checkpoint in time, requeued, and resumed.
 #
 #     sbatch docs/deploy/slurm.sh
 #SBATCH --job-name=trainer
@@ -10,10 +10,10 @@
 #SBATCH --open-mode=append
 #SBATCH --signal=B:USR2@120
 
-# The number of the job is the same after it was put back; an array has one for each task.
+# The job number survives a requeue; an array has one for each task.
 run=job-${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+-$SLURM_ARRAY_TASK_ID}
 
-# Slurm warns the shell; the shell warns the run, and tells it of its end.
+# Slurm signals the shell; the shell forwards the warning and the termination to the run.
 trap 'kill -USR2 $!' USR2
 trap 'kill -TERM $!' TERM
 trainer --logdir "${TRAINER_LOGDIR:-logs}" --run-name "$run" "$@" &

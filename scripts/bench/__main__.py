@@ -2,9 +2,9 @@
 
     make bench                                          all sections (about two hours, an idle machine)
     make bench ARGS='--only epoch,memory --rounds 3'    some of them; the others keep their section of the page
-    make bench ARGS='--limit-train 6400 --out x.md'     a look at whether it works
+    make bench ARGS='--limit-train 6400 --out x.md'     a quick check of the script
 
-Fails, when all is written, where less is found than the project promises of itself.
+Fails, after everything is written, if a limit is missed.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from bench import (checkpoints, epoch, eventlog, explanations, job, large, limit
                    step, tried, watching)
 
 # A section is a module with a TITLE, the PACKAGES whose versions it names (by the option for their Python, or `cargo`),
-# its LIMITS, and three functions: `measure(options, earlier)` returns what it found, `earlier` being what the sections
-# before it did; `held(found)` gives the number for each limit; `text(options, found)` is its part of the page.
+# its LIMITS, and three functions: `measure(options, earlier)` returns its results and gets those of the earlier
+# sections; `held(found)` gives the number for each limit; `text(options, found)` is its part of the page.
 SECTIONS = {
     "step": step, "tried": tried, "epoch": epoch, "job": job, "watching": watching, "eventlog": eventlog,
     "reader": reader, "explanations": explanations, "large": large, "checkpoints": checkpoints, "startup": startup,
@@ -56,7 +56,7 @@ def main():
     measured = {}
     for name in options.sections:
         measured[name] = SECTIONS[name].measure(options, measured)
-        # At once, or hours are lost with whatever stops the next section.
+        # Written at once: a failure of the next section would lose hours of results.
         report.write(options, SECTIONS, measured)
         print(f"written: {options.out}", flush=True)
     if short := list(limits.shortcomings(SECTIONS, measured)):

@@ -1,4 +1,4 @@
-"""What checkpoints cost."""
+"""Cost of checkpoints."""
 
 import tempfile
 from pathlib import Path
@@ -43,11 +43,10 @@ def text(options, found):
     single, shares = found["single"], found["shares"]
     longer = ratios(found["rates"][OFF], found["rates"][OFTEN])
     return (
-        f"One epoch of {options.limit_train:,} MNIST images with a checkpoint every 200 steps and at its end, and one "
-        "without, by turns; no pictures or histograms. A checkpoint is the weights and Adam's moments, checksummed, "
-        "written, synced and renamed, and the removal of old ones.\n\n"
+        f"One epoch of {options.limit_train:,} MNIST images with a checkpoint every 200 steps and at its end, "
+        "alternating with an epoch without checkpoints; no images or histograms. The time of a checkpoint covers "
+        "the weights and Adam's moments (checksummed, written, synced and renamed) and the removal of old ones.\n\n"
         f"A checkpoint takes **{median(single) * 1000:.0f} ms** ({min(single) * 1000:.0f} to {max(single) * 1000:.0f}, "
-        f"{len(single)} of them). All of an epoch take **{median(shares):.4f}** of its time "
-        f"({spread(shares, '{:.4f}'.format)}). From the first to the last line of the journal an epoch with them takes "
-        f"{median(longer):.3f} times as long ({spread(longer, '{:.3f}'.format)}), which is mostly the machine's "
-        "noise.\n")
+        f"{len(single)} of them). All checkpoints of an epoch take **{median(shares):.4f}** of its time "
+        f"({spread(shares, '{:.4f}'.format)}). From the first to the last line of the journal, an epoch with "
+        f"checkpoints takes {median(longer):.3f} times as long ({spread(longer, '{:.3f}'.format)}), mostly noise of the machine.\n")

@@ -1,4 +1,4 @@
-"""Images a second of an epoch with all that is logged, against PyTorch, Keras, and what matrix products allow."""
+"""Images per second of an epoch with logging, compared with PyTorch, Keras, and the limit of matrix products."""
 
 import json
 import tempfile
@@ -69,14 +69,14 @@ def measure(options, _earlier):
 
 
 def said(words):
-    """The line of a traceback that names the error, as a page can hold it."""
+    """The line of a traceback that names the error, in a form for the page."""
     lines = [line for line in words.splitlines() if line.strip()]
     named = [line for line in lines if "Error: " in line]
     return (named or lines)[-1].replace("|", "/")[:200]
 
 
 def two_epochs(options, subject, seed):
-    """What it says of its two epochs."""
+    """Results of its two epochs."""
     common = ["--epochs", 2, "--seed", seed, "--limit-train", options.limit_train]
     if subject in TRAINERS:
         return measuring.run_trainer(options, *common, *TRAINERS[subject]).epochs
@@ -109,23 +109,24 @@ def text(options, found):
     longer = [f"{name} {median(values):.1f} s" for name, values in found["longer"].items() if name in (COMPILED, KERAS)]
     failed = [f"\n{subject} did not work: {words}\n" for subject, words in found["failed"].items()]
     return (
-        f"Training images a second of the second of two epochs of {options.limit_train:,} MNIST images: batches, "
-        f"steps, all that is logged, and the validation of {VALIDATION:,} images, by each one's own clock. In the "
-        "second epoch nothing is compiled any more, and what is still being written of the first takes its share. The "
-        "same network, initialisation, batch size (64) and Adam (1e-3) for all. `steps alone` are the training steps "
-        "with their batches, without the validation and what is logged at the end of an epoch. `accuracy` is the "
-        "median on the test set after both.\n\n"
-        f"- `{US}` has every observer at its default, more than any of the others shows; `curves only` has loss, "
-        "accuracy and speed of epochs and every 50 steps.\n"
-        f"- {EAGER} is as people write it: a DataLoader over a tensor data set, convolution, ReLU, pooling, and "
+        f"Training images per second in the second of two epochs of {options.limit_train:,} MNIST images: batches, "
+        f"steps, logging, and the validation of {VALIDATION:,} images, timed by each program itself. The second "
+        "epoch includes no compilation, but does include writes left over from the first. All use the same network, "
+        "initialisation, batch size (64) and Adam (1e-3). `steps alone` covers the training steps with their "
+        "batches, without the validation and the logging at the end of an epoch. `accuracy` is the median on the "
+        "test set after both epochs.\n\n"
+        f"- `{US}` runs every observer at its default and logs more than any of the others; `curves only` logs loss, "
+        "accuracy and speed of each epoch and every 50 steps.\n"
+        f"- {EAGER} is typical code: a DataLoader over a tensor data set, convolution, ReLU, pooling, and "
         "SummaryWriter with a point every 100 steps, histograms, feature maps and the graph. Tuned: channels-last, "
-        "fused Adam, the data in memory as bytes with one gather a batch; SummaryWriter as before. Pooling before ReLU "
-        "is this project's own trick.\n"
-        "- Keras fits arrays, with histograms and pictures of the weights each epoch and the graph from its callback.\n"
-        f"- The limit is what could be done if all were matrix products at the speed measured in the same round "
+        "fused Adam, the data in memory as bytes with one gather a batch; SummaryWriter as before. Pooling before "
+        "ReLU is an optimisation of this project.\n"
+        "- Keras fits arrays, with histograms and images of the weights each epoch and the graph from its callback.\n"
+        "- The limit is the rate of matrix products alone, at their speed measured in the same round "
         f"({figure(median(found['gflops']))} GFLOP/s, {spread(found['gflops'])}; the best of two shapes, with threads "
         "and with processes): a training image takes 2 operations x (3 x multiply-adds forward - those of the first "
         f"convolution, whose input needs no gradient) = {STEP / 1e6:.1f} MFLOP, one of the validation "
         f"{FORWARD / 1e6:.1f}.\n\n"
         f"{rates('images/s', found['whole'], more)}\n\n"
-        f"The first epoch, with compiling, took longer by: {', '.join(longer) or 'not measured'}.\n" + "".join(failed))
+        f"Additional time of the first epoch, which includes compilation: {', '.join(longer) or 'not measured'}.\n"
+        + "".join(failed))

@@ -15,7 +15,7 @@ QUEUED = "trainer-background"
 # Writes the same bytes with their checksums from memory: a subject of `cargo bench`, as tensorboard-rs is.
 BYTES = "bytes-with-checksums"
 BENCH = "cargo bench"
-# What takes a tenth of a second is tried more than once in a round.
+# Workloads of a tenth of a second are repeated within a round.
 TRIES = 3
 PEERS = {"eventlog_torch.py": "peer_python", "eventlog_tensorboardx.py": "peer_python",
          "eventlog_tensorflow.py": "keras_python"}
@@ -28,7 +28,7 @@ LIMITS = {
     ("images", RUST): Limit("images a second, to tensorboard-rs", least=2),
     ("images", TORCH): Limit("images a second through the queue of a run, to torch", least=50),
 }
-# Whose number counts, where it is not what one thread does.
+# Subjects whose number counts instead of the single-threaded one.
 COUNTED = {("images", TORCH): QUEUED}
 
 
@@ -62,11 +62,11 @@ def held(found):
 def text(options, found):
     words = ("Events per second, from the first call to a closed file. Histograms are made from 100,000 values, large "
              "ones from 10 million; images are 64 x 64 RGB and compressed as PNG by each writer. `trainer` writes on "
-             "the caller's thread alone, in series of which the tags are made beforehand; `trainer-background` through the "
-             "queue of a training run, with a tag for each event and pictures encoded on several threads. "
-             "`bytes-with-checksums` writes the finished records from memory: what an event log could do at most, if values "
-             "cost nothing to make. For histograms and pictures that is not so: nearly all of their time goes into buckets "
-             "and compression.\n")
+             "the caller's thread alone, to series with prepared tags; `trainer-background` writes through the queue "
+             "of a training run, with a tag for each event and images encoded on several threads. "
+             "`bytes-with-checksums` writes finished records from memory: the upper bound of an event log whose "
+             "values cost nothing to make. Histograms and images are far below it: nearly all of their time goes "
+             "into buckets and compression.\n")
     tables = [f"### {workload.replace('-', ' ').capitalize()}\n\n{rates('events/s', values)}\n"
               for workload, values in found.items()]
     return "\n".join([words, *tables])

@@ -53,9 +53,9 @@ def held(_found):
 
 def text(options, found):
     return (
-        f"Images a second that Grad-CAM of the predicted class explains, over {IMAGES} test images with the weights of "
-        f"one training, beyond the start: of `trainer explain` the time for one image is subtracted, of {DRAWN} "
-        "imports and the first batch are left out. `trainer explain` writes two pictures and a point of an event file "
-        f"for each image, {DRAWN} one picture of the same size; with maps alone nothing is drawn or written. Both take "
-        "16 images at a time.\n\n"
+        f"Images explained per second by Grad-CAM of the predicted class, over {IMAGES} test images with the weights "
+        "of one training run, without start-up: for `trainer explain` the time for one image is subtracted, for "
+        f"{DRAWN} imports and the first batch are excluded. `trainer explain` writes two images and a point of an event file "
+        f"for each input, {DRAWN} one image of the same size; with `maps alone` nothing is drawn or written. Both use "
+        "batches of 16.\n\n"
         f"{rates('images/s', found)}\n")

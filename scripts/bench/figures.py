@@ -1,4 +1,4 @@
-"""Numbers of many rounds: whose turn it is, medians, ratios within a round, and rows of a table."""
+"""Numbers of many rounds: order of subjects, medians, ratios within a round, and rows of a table."""
 
 import statistics
 
@@ -6,7 +6,7 @@ US = "trainer"
 
 
 def turns(subjects, number):
-    """The order of a round: whoever comes first finds the machine as the others left it, so every other round turns."""
+    """The order of a round: the first subject runs in the state left by the others, so every other round is reversed."""
     return list(subjects) if number % 2 == 0 else list(reversed(list(subjects)))
 
 
@@ -31,7 +31,7 @@ def spread(values, form=figure):
 
 
 def ratios(more, less):
-    """How many times as much, within each round."""
+    """Ratios within each round."""
     return [one / other for one, other in zip(more, less)]
 
 
@@ -50,12 +50,12 @@ def markdown(head, rows):
 
 
 def rates(unit, values, more=None):
-    """A table of what subjects do in a second: name -> one number a round. `more` is head -> name -> cell."""
+    """A table of rates: name -> one number a round. `more` is head -> name -> cell."""
     return _compared(unit, values, f"{US} / this (range)", lambda ours, theirs: ratios(ours, theirs), more)
 
 
 def costs(unit, values, more=None):
-    """The same of what a subject needs, such as seconds."""
+    """The same for costs, such as seconds."""
     return _compared(unit, values, f"this / {US} (range)", lambda ours, theirs: ratios(theirs, ours), more)
 
 

@@ -45,8 +45,8 @@ def text(options, found):
     accuracy = {subject: f"{median(values):.4f}" for subject, values in found["accuracy"].items()}
     return (
         f"Seconds from the start of the process to its exit: {EPOCHS} epochs of {options.limit_train:,} MNIST images "
-        "with a validation after each, everything logged. The trainer is started with its defaults and writes "
-        "checkpoints and weights besides; the others log as in the section on epochs and keep nothing.\n\n"
+        "with a validation after each and full logging. The trainer runs with its defaults and also writes "
+        "checkpoints and weights; the others log as in the section on epochs and save nothing.\n\n"
         f"{costs('s', found['seconds'], {'accuracy': accuracy})}\n\n"
-        "Resident memory of the process at its peak:\n\n"
+        "Peak resident memory of the process:\n\n"
         f"{costs('MiB', found['peak'])}\n")

@@ -64,8 +64,8 @@ def held(_found):
 
 def text(options, found):
     return (
-        f"Training images a second of the steps of an epoch of {2 * options.limit_train:,} images, the first of a training set "
-        f"of MNIST {COPIES} times over. Its images, plain and {COPIES * 47} MB, are left in their file and read when a batch "
-        "asks for them; before each run they are dropped from the page cache. Gzipped they are unpacked into memory at the "
-        "start, which is not counted.\n\n"
+        f"Training images per second in the steps of an epoch of {2 * options.limit_train:,} images, the first of a "
+        f"training set of MNIST {COPIES} times over. Its images, plain and {COPIES * 47} MB, stay in their file and are read on "
+        "demand by each batch; before each run they are dropped from the page cache. Gzipped, they are unpacked "
+        "into memory at the start, which is not counted.\n\n"
         f"{rates('images/s', found)}\n")

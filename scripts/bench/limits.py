@@ -1,4 +1,4 @@
-"""What the project promises of itself, each as a number that is measured."""
+"""The project's performance limits, each with a measured number."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ HEAD = ["what", "wanted", "found", ""]
 
 @dataclass(frozen=True)
 class Limit:
-    """One number of a section, and the least or the most that is wanted of it."""
+    """One number of a section, and its lower or upper limit."""
 
     what: str
     least: float = None

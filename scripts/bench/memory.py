@@ -1,4 +1,4 @@
-"""Whether memory grows with epochs."""
+"""Growth of memory with epochs."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from bench.limits import Limit
 TITLE = "Memory"
 PACKAGES = {}
 EARLY, LATE = range(11, 31), range(181, 201)
-# Films are made after the last epoch, once, and are no growth.
+# Animations are made once, after the last epoch, and are no growth.
 LAST = LATE.stop
 SMALL = ["--epochs", LAST, "--limit-train", 320, "--limit-validation", 100]
 # The allocator keeps freed memory for some seconds, and what a process holds goes up and down by several MiB. Told to keep
@@ -68,8 +68,8 @@ def text(_options, found):
     rows = [[setting, f"{median(values['early']):.1f}", f"{median(values['growth']):+.2f}",
              spread(values["growth"], "{:+.2f}".format)] for setting, values in found.items()]
     return (
-        f"Resident memory in a run of {LAST} epochs of 320 images, with every observer at its default: the median of the "
-        f"ends of epochs {EARLY.start} to {EARLY.stop - 1}, and how much more that of epochs {LATE.start} to "
-        f"{LATE.stop - 1} is. As it is, the allocator keeps what was freed in the last seconds, also what the start of the "
-        "run needed. In use is what is left when it is told to keep nothing (`MALLOC_CONF`).\n\n"
+        f"Resident memory in a run of {LAST} epochs of 320 images, with every observer at its default: the median at "
+        f"the ends of epochs {EARLY.start} to {EARLY.stop - 1}, and the growth from there to the median of epochs {LATE.start} to "
+        f"{LATE.stop - 1}. `as it is`: the allocator keeps memory freed in the last seconds, including that "
+        "of the run's start. `in use`: the allocator is told to keep nothing (`MALLOC_CONF`).\n\n"
         f"{markdown(['', 'at first, MiB', 'growth, MiB', 'range'], rows)}\n")

@@ -47,10 +47,10 @@ def held(found):
 
 def text(options, found):
     return (
-        f"Seconds for one event file of {SCALARS:,} scalars under eight tags, written with TensorFlow and in the page "
-        "cache. Nothing is subtracted. `trainer inspect` is measured from its start to its exit, with every checksum "
-        "verified and every point counted, and once more with every point written to a file as a row. The data server "
-        "is measured from its start, as TensorBoard starts it, until it names the last step over gRPC; it keeps a sample "
-        "of 1,000 points a tag, and verifies checksums only with `--checksum`. The loaders in Python go through all "
-        "events, without the time of their imports.\n\n"
+        f"Seconds for one event file of {SCALARS:,} scalars under eight tags, written with TensorFlow and already in "
+        "the page cache. No overhead is subtracted. `trainer inspect` is measured from its start to its exit, with "
+        "every checksum verified and every point counted, and once more with every point written to a file as a "
+        "row. The data server is measured from its start, as TensorBoard starts it, until it returns the last step over gRPC; it keeps a "
+        "sample of 1,000 points for each tag, and verifies checksums only with `--checksum`. The Python loaders read "
+        "all events; the time of their imports is not counted.\n\n"
         f"{costs('s', found)}\n")

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: a table of what is wanted and found, and a section for each thing that was measured."""
+"""docs/benchmarks.md: a table of limits and results, and a section for each measurement."""
 
 import datetime
 import os
@@ -11,16 +11,16 @@ from measuring import ROOT
 
 HEAD = """# Benchmarks
 
-Made by `make bench`. The subjects take turns, every other round in the other order; a ratio is taken within a round,
-its median and range over the rounds. In the tables of peers a ratio above 1 speaks for the trainer: it does so many
-times as much in the same time, or the other needs so many times as much. Each section says on what and when it was
-measured.
+Made by `make bench`. The subjects run alternately, in reverse order every other round. A ratio is computed within each
+round; tables give its median and range over the rounds. In comparisons with peers a ratio above 1 favours the trainer: the
+trainer does that many times as much in the same time, or the peer needs that many times as much time or memory. Each section
+states the machine and the date of its measurement.
 
 """
 
 
 def write(options, sections, measured):
-    """Replaces the sections of what was measured, and leaves all others as they are."""
+    """Replaces the measured sections, and leaves all others unchanged."""
     old_head, old_sections = parts_of(options.out.read_text() if options.out.exists() else "")
     parts = [HEAD + limits.table(sections, measured, limits.rows_of(old_head))]
     for name, section in sections.items():
@@ -36,7 +36,7 @@ def write(options, sections, measured):
 
 
 def parts_of(page):
-    """What stands above the first section, and title -> text of each section."""
+    """The text above the first section, and title -> text of each section."""
     head, *sections = ("\n" + page).split("\n## ")
     return head, dict(section.split("\n", 1) if "\n" in section else (section, "") for section in sections)
 

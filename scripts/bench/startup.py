@@ -33,6 +33,6 @@ def held(found):
 
 def text(options, found):
     return (
-        "Seconds from the start of a process that makes one training step to its exit, which is a little more than to "
-        "its first step. All read MNIST from the page cache and log nothing; the trainer also validates 64 images and "
+        "Seconds from start to exit of a process that makes one training step, slightly more than the time to its "
+        "first step. All read MNIST from the page cache and log nothing; the trainer also validates 64 images and "
         f"writes its weights.\n\n{costs('s', found)}\n")

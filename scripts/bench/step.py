@@ -9,7 +9,7 @@ TITLE = "Step"
 PACKAGES = {}
 LIMITS = {}
 ONE_THREAD, LIBTORCH, LIBTORCH_ONE = f"{US}, 1 thread", "libtorch engine", "libtorch engine, 1 thread"
-# subject -> what benches/step.rs calls it, and whether it has all threads.
+# subject -> its name in benches/step.rs, and True if it has all threads.
 SUBJECTS = {US: ("fused", True), ONE_THREAD: ("fused", False),
             LIBTORCH: ("libtorch", True), LIBTORCH_ONE: ("libtorch", False)}
 
@@ -27,7 +27,7 @@ def measure(options, _earlier):
 
 
 def bench(options, *arguments, environment=None):
-    """What one round of benches/step.rs says of its subject, with `environment` besides that of all."""
+    """Result of one round of benches/step.rs for its subject, with `environment` in addition to the common one."""
     settings = [f"{name}={value}" for name, value in (environment or {}).items()]
     done = measuring.run("env", *settings, os.environ.get("CARGO", "cargo"), "bench", "--locked", "--quiet",
                          "--bench", "step", "--", "--rounds", 1, "--threads", options.threads, *arguments)
@@ -42,8 +42,8 @@ def text(_options, found):
     more = {f"{phase}, ms": {subject: f"{median(phases[phase]) * 1000:.2f}" for subject, phases in found["phases"].items()}
             for phase in found["phases"][US]}
     return (
-        "Training images a second of steps of 64 images of the synthetic data set, without logging and evaluation, after "
-        "300 steps that are not counted. `trainer` uses its fused kernels; the libtorch engine differentiates the same "
+        "Training images per second in steps of 64 images of the synthetic data set, without logging and evaluation, after "
+        "300 warm-up steps. `trainer` uses its fused kernels; the libtorch engine differentiates the same "
         "network automatically, channels-last and with pooling before ReLU, and trains every network that the kernels do "
         "not know. Both cut a batch into shards of 32 images, each on one thread. On several threads a phase is that of "
         "the calling thread, and its waiting for the others counts as backward.\n\n"

@@ -1,4 +1,4 @@
-"""What each idea for a faster step gains, one after another, in PyTorch and here."""
+"""Gain of each idea for a faster step, one after another, in PyTorch and here."""
 
 import copy
 
@@ -20,7 +20,7 @@ POOLED = [*FUSED, "--pool-first"]
 EAGER, ONE = "PyTorch eager", "on one thread"
 LEFT = "libtorch from Rust: one flat buffer of parameters, own Adam, jemalloc, one thread"
 OWN, OWN_ALL = "own passes over what pooling and ReLU left, one thread", "shards of 32 images on all threads"
-# How each of them is run: by PyTorch, or by benches/step.rs with an environment.
+# Runner of each idea: PyTorch, or benches/step.rs with an environment.
 TORCH, RUST, GIVES_BACK = "torch", {}, measuring.GIVES_BACK
 # An idea, what it is compared with, how it is run, flags, and threads (none: all).
 IDEAS = {
@@ -54,7 +54,7 @@ def measure(options, _earlier):
                                               min(options.limit_train, IMAGES), *flags)
                 found["rates"][idea].append(training.epochs[-1]["images_per_second"])
             except measuring.Failed:
-                # Not every machine has what it takes to compile.
+                # Not every machine has the tools to compile.
                 found["failed"].add(idea)
     for idea in found["failed"]:
         del found["rates"][idea]
@@ -75,11 +75,11 @@ def text(options, found):
         gain = ratio_cell(ratios(values, found["rates"][before])) if before in found["rates"] else ""
         rows.append([idea, figure(median(values)), spread(values), before or "", gain])
     return (
-        "Training images a second of the steps alone, one idea after another. PyTorch trains on "
-        f"{min(options.limit_train, IMAGES):,} MNIST images, what is written in Rust on the synthetic ones of the section "
-        "on steps: what libtorch does takes the same time for both. Each idea is kept in the rows below it, but for "
-        "torch.compile and for memory that is given back at once.\n\n"
+        "Training images per second of the steps alone, one idea after another. PyTorch trains on "
+        f"{min(options.limit_train, IMAGES):,} MNIST images, the Rust programs on the synthetic ones of the section "
+        "on steps: libtorch's part takes the same time for both. Each idea is kept in the rows below it, except "
+        "torch.compile and freed memory given back at once.\n\n"
         f"{markdown(['idea', 'median, images/s', 'range', 'compared with', 'gain (range)'], rows)}\n\n"
-        "Tried and left out: libtorch's passes for shards of 32 images, one a thread; own passes took their place. A "
-        "thread that assembles batches ahead of the step was not built: each thread gathers the images of its own shard, "
-        "which is the column `data` of the section on steps. Own passes for CUDA were not tried.\n")
+        "Tried and rejected: libtorch's passes for shards of 32 images, one per thread; own passes replaced them. "
+        "Not built: a thread that assembles batches ahead of the step, since each thread gathers the images of its "
+        "own shard (column `data` of the section on steps). Not tried: own passes for CUDA.\n")

@@ -1,4 +1,4 @@
-"""What watching costs: every observer at its default, and scalars at every step, against nothing at all."""
+"""Cost of observers: every observer at its default, and scalars at every step, compared with none."""
 
 import json
 import tempfile
@@ -73,15 +73,15 @@ def text(options, found):
         cell = "1" if subject == NOTHING else ratio_cell(ratios(values, found["seconds"][NOTHING]), "{:.3f}")
         rows.append([subject, figure(median(values)), spread(values), cell])
     return (
-        f"Seconds of the main job, {EPOCHS} epochs of {options.limit_train:,} MNIST images, from the start of the process "
-        "to its exit. In a round all three are run at the same time, but by turns of 50 ms: while one computes the others "
-        "stand still, and only its own turns are counted. One after the other they would differ by more than what is "
-        "measured. What the disk does for one while another computes is not seen. With scalars at every step loss, accuracy, speed and shares of time are written after "
-        "each, and nothing else.\n\n"
+        f"Seconds of the main job, {EPOCHS} epochs of {options.limit_train:,} MNIST images, from the start of the "
+        "process to its exit. In a round all three run concurrently in alternating slices of 50 ms: one computes, "
+        "the others are paused, and only its own slices count. Consecutive runs would differ by more than the "
+        "measured effect. Disk activity for a paused process is not counted. `scalars at every step` writes loss, "
+        "accuracy, speed and shares of time after each step, and nothing else.\n\n"
         f"{markdown(['', 'median, s', 'range', 'to nothing (range)'], rows)}\n\n"
-        f"By default it writes {median(found['logged']):.1f} MiB of logs. By its own account the trainer spent "
-        f"{median(found['shares']):.3f} of the time of steps and observers on observers (`time/observers_of_run`), "
-        "which leaves out what is written on another thread.\n\n"
-        f"Silhouette of the t-SNE layout after the last epoch: {median(found['silhouettes']['tsne']):.2f}; of the two "
-        "principal components, which are no layout by neighbourhood: "
+        f"The default observers write {median(found['logged']):.1f} MiB of logs. The trainer's own measurement: it "
+        f"spent {median(found['shares']):.3f} of the time of steps and observers on observers (`time/observers_of_run`), "
+        "not counting writes on another thread.\n\n"
+        f"Silhouette of the t-SNE layout after the last epoch: {median(found['silhouettes']['tsne']):.2f}; of the "
+        "two principal components, which do not preserve neighbourhoods: "
         f"{median(found['silhouettes']['pca']):.2f}.\n")

@@ -33,6 +33,6 @@ class SummaryWriter:
         self.writer.close()
 
 
-# What TensorFlow does once in a process is no part of writing.
+# TensorFlow's one-time initialisation is not part of the measurement.
 tensorflow.constant(0) + 1
 measure("TensorFlow", SummaryWriter)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How fast matrix products of 32-bit floats are on this machine, in GFLOP/s, as one JSON object.
+"""Speed of 32-bit matrix products on this machine, in GFLOP/s, as one JSON object.
 
 Two shapes, that of the second convolution over 32 images and a square one; each in one process with all threads, and in
 as many processes with one thread each, which run at the same time and whose speeds are added. The largest is the limit.

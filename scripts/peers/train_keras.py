@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The network, initialisation and optimizer of `trainer` in Keras 3 on TensorFlow, as people write it: `fit` of arrays.
+"""The network, initialisation and optimizer of `trainer` in Keras 3 on TensorFlow, as typical code: `fit` of arrays.
 
 Nothing is tuned away: Keras compiles the step with XLA by itself. `--tensorboard` adds its callback, with curves,
 histograms and pictures of the weights each epoch, and the graph. It writes no curves between epochs: where

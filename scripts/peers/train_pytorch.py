@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The network, initialisation and optimizer of `trainer` in PyTorch, as people write it, or tuned.
+"""The network, initialisation and optimizer of `trainer` in PyTorch, as typical code, or tuned.
 
 Without flags: a DataLoader over tensors, convolution, ReLU and pooling in this order, the default Adam. `--in-memory`,
 `--channels-last`, `--fused`, `--pool-first` and `--compile` are what can be tuned; `--summary-writer` logs.
@@ -110,7 +110,7 @@ def evaluate(model, validation):
 
 
 class Watcher:
-    """What a person would log by hand to see about as much as `trainer` shows."""
+    """Manual logging that shows about as much as `trainer` does."""
 
     def __init__(self, directory, model, probe):
         from torch.utils.tensorboard import SummaryWriter
@@ -149,7 +149,7 @@ def main():
         watcher = Watcher(options.summary_writer, model, next(iter(validation))[0][:8])
     forward = model
     if options.compile:
-        # Nothing compiled earlier is found, so that what compiling takes can be told.
+        # An empty compilation cache, so that the time of compilation can be measured.
         cache = tempfile.TemporaryDirectory(prefix="trainer-")
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache.name
         forward = torch.compile(model)

@@ -1,10 +1,10 @@
-"""Draws pictures of digits as cameras and scanners take them, asks a trained network, and writes docs/photos.md.
+"""Draws images of digits as from cameras and scanners, classifies them with a network, and writes docs/photos.md.
 
     make photos                                      train, draw 300 pictures of each of three seeds, ask, write
     make photos ARGS='--run logs/fit --seeds 7'      a run that is there, another seed
     make photos ARGS='--keep target/photos'          keep the pictures, for a look
 
-Fails, when all is written, where less is found than the project promises of itself.
+Fails, after everything is written, if a limit is missed.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def draw(directory, seed, each):
 
 
 def ask(trainer, run, drawn):
-    """For each kind how many are right, right and doubted, wrong, wrong and doubted."""
+    """For each kind the numbers of right, right and doubted, wrong, wrong and doubted answers."""
     command = [trainer, "predict", "--run", run, "--format", "json", "--quiet", *drawn]
     answers = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                              check=True).stdout
@@ -95,11 +95,12 @@ def page(options, found):
                        for name, limit in LIMITS.items())
     lines = [
         "# Photographs of digits", "",
-        "`make photos` draws these pictures, asks a network that has learned from MNIST (default settings) with `trainer "
-        "predict`, and writes this page. They are composed by `scripts/photos/`: strokes of a pen in several handwritings, "
-        "none of MNIST's images, on paper in light, with what a camera or a scanner adds. Every picture is turned a little, "
-        "lit unevenly, noisy, and most are JPEG files. The method was developed on seed 1 alone.", "",
-        f"Wanted of all pictures: {limits}.", "",
+        "`make photos` draws these images, classifies them with `trainer predict` and a network trained on MNIST "
+        "(default settings), and writes this page. `scripts/photos/` composes the images: pen strokes in several "
+        "handwritings, without any MNIST image, on lit paper, with the artefacts of a camera or a scanner. Every "
+        "image is slightly rotated, unevenly lit and noisy, and most are JPEG files. The method was developed on "
+        "seed 1 alone.", "",
+        f"Limits over all images: {limits}.", "",
         HEAD.format("kind"), *[row(kind, by_kind[kind]) for kind in KINDS], row("all", all_of_them), "",
         HEAD.format("seed"), *[row(str(seed), counts) for seed, counts in by_seed.items()], "",
     ]

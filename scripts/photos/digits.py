@@ -9,7 +9,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-# More of a stroke than its points: steps of the curve between two of them.
+# Steps of the curve between two points of a stroke.
 STEPS = 14
 
 
@@ -110,7 +110,7 @@ def strokes(chance, digit):
     for stroke in style:
         points = []
         for point in stroke:
-            # Strokes that meet go on meeting.
+            # Strokes with a common point keep it.
             if point not in moved:
                 moved[point] = np.array(point) + chance.normal(0, 0.018, 2)
             points.append(moved[point])
@@ -121,7 +121,7 @@ def strokes(chance, digit):
 
 
 def ink(chance, size, digit, centre, height, pen, angle=0.0):
-    """How much of each pixel a digit's ink covers, 0 to 1: `size` is (width, height), lengths in pixels, `angle` in
+    """Coverage of each pixel by a digit's ink, 0 to 1: `size` is (width, height), lengths in pixels, `angle` in
     degrees clockwise."""
     scale = 2
     canvas = Image.new("L", (size[0] * scale, size[1] * scale))

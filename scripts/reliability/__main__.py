@@ -1,4 +1,4 @@
-"""Tries to break runs, by every means that disks, signals and clocks have, and says what came of it.
+"""Tests runs under faults of disks, signals and clocks, and reports the results.
 
     make reliability                                    all goals, docs/reliability.md (an hour)
     make reliability ARGS=--quick                       a part of each, three minutes
@@ -43,12 +43,12 @@ def arguments():
     parser.set_defaults(amount="full")
     parser.add_argument("--only", default="", help="goals to try, with commas: " + ",".join(GOALS))
     parser.add_argument("--point", type=int, help="one point of the goal, as a failure names it")
-    parser.add_argument("--seed", type=int, help="what chance derives from; printed if it is not given")
+    parser.add_argument("--seed", type=int, help="seed of all randomness; printed if it is not given")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="runs at the same time")
     parser.add_argument("--trainer", type=Path, default=ROOT / TARGET / "release" / "trainer")
-    parser.add_argument("--work", type=Path, help="where runs go while they are tried, else a temporary directory")
-    parser.add_argument("--keep", type=Path, default=ROOT / "target" / "reliability", help="where failed runs are kept")
-    parser.add_argument("--write", action="store_true", help="write what came of it into docs/reliability.md")
+    parser.add_argument("--work", type=Path, help="directory for runs under test, default: a temporary one")
+    parser.add_argument("--keep", type=Path, default=ROOT / "target" / "reliability", help="directory for failed runs")
+    parser.add_argument("--write", action="store_true", help="write the results into docs/reliability.md")
     options = parser.parse_args()
     wanted = [WITH.get(goal, goal) for goal in options.only.split(",") if goal]
     if unknown := [goal for goal in wanted if goal not in GOALS]:
@@ -90,7 +90,7 @@ def main():
 
 
 def tried(goal, bench):
-    """The tallies of a goal; a goal that cannot be tried to its end is a failure of it."""
+    """The tallies of a goal; a goal that cannot be completed is a failure."""
     began = time.monotonic()
     try:
         found = GOALS[goal](bench)

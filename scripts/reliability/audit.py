@@ -1,4 +1,4 @@
-"""Whether what is published is durable: on a recorded trace, write < fsync < rename < fsync of the directory."""
+"""Check that published files are durable: on a recorded trace, write < fsync < rename < fsync of the directory."""
 
 import os
 
@@ -36,7 +36,7 @@ def is_checkpoint(call):
 
 
 def is_publication(call):
-    """A rename that puts something finished in its place, not one that takes it away."""
+    """A rename that publishes a finished file, not one that removes it."""
     if not (call.renames and call.worked):
         return False
     return not is_temporary(os.path.basename(call.to)) and not call.to.endswith(".old")
@@ -47,7 +47,7 @@ def is_temporary(name):
 
 
 class Disk:
-    """What a power cut could still take: contents since the last sync, and names since their directory's."""
+    """Data that a power cut could still lose: contents since the last sync, and names since their directory's."""
 
     def __init__(self):
         self.unsynced = {}  # file -> why
@@ -81,13 +81,13 @@ class Disk:
         self.unnamed.pop(path, None)
 
     def at_risk(self, path):
-        """What could be lost of a path and of what lies below it, names above it left out."""
+        """Data that could be lost of a path and of everything below it, without the names above it."""
         found = [why for name, why in self.unsynced.items() if trace.below(name, path)]
         return found + [why for name, why in self.unnamed.items() if trace.below(name, path) and name != path]
 
 
 def audit(calls, logdir):
-    """How many publications were looked at, and what is wrong with them."""
+    """Number of publications checked, and their faults."""
     logdir = os.path.normpath(str(logdir))
     mine = [call for call in calls if trace.below(call.path, logdir)
             or (call.name == "fsync" and trace.below(logdir, call.path))]
@@ -139,5 +139,5 @@ def events_at_risk(disk, logdir):
 
 
 def matters(path, logdir):
-    """Whether a run would be lost with this name: the directories of what is gone on from."""
+    """True if a run would be lost with this name: the directories that a resume reads."""
     return path in (logdir, f"{logdir}/checkpoints", f"{logdir}/train", f"{logdir}/validation")

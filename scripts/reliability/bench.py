@@ -1,4 +1,4 @@
-"""What all goals share: the program, where runs go, the seed, how much to do, and the runs to compare with."""
+"""Settings shared by all goals: the program, the work directory, the seed, the amount of work, and reference runs."""
 
 import random
 import shutil
@@ -18,7 +18,7 @@ class Bench:
         self._count = 0
 
     def of(self, quick, full, long=None):
-        """The number for how much is asked for."""
+        """The number for the requested amount of work."""
         return {"quick": quick, "full": full, "long": full if long is None else long}[self.amount]
 
     @property
@@ -26,16 +26,16 @@ class Bench:
         return self.amount == "quick"
 
     def chance(self, goal, point):
-        """Chance that depends on the seed, the goal and the point alone: a point can be tried again by itself."""
+        """A generator that depends only on the seed, the goal and the point: a point can be repeated by itself."""
         return random.Random(f"{self.seed}/{goal}/{point}")
 
     def again(self, goal, point):
-        """The command that tries one point again."""
+        """The command that repeats one point."""
         flag = "" if self.amount == "full" else f" --{self.amount}"
         return f"make reliability ARGS='--only {goal} --point {point} --seed {self.seed}{flag}'"
 
     def fresh(self, name):
-        """A path below which nothing is yet."""
+        """An unused path."""
         with self._lock:
             self._count += 1
             path = self.work / f"{name}-{self._count}"
@@ -46,11 +46,11 @@ class Bench:
         return Batch(tally, self.fresh(f"{tally.goal}-batch"), self.keep, **how)
 
     def finish(self, logdir, job, *more):
-        """Runs to the end, or says how it did not."""
+        """Runs to the end, or reports the failure."""
         return self.trainer.run(self.trainer.command(logdir, job, *more))
 
     def reference(self, job):
-        """The run of this job that nobody interrupts."""
+        """The uninterrupted run of this job."""
         with self._lock:
             found = self._references.get(job.name)
         if found is None:
@@ -82,7 +82,7 @@ class Bench:
                                f"{shown(self.trainer.command(logdir, job, *more))}")
 
     def each(self, points, act):
-        """Does something for every point, or for the one that is asked for, with as many at once as is wanted."""
+        """Calls a function for every point, or for the requested one, with the requested concurrency."""
         points = list(points)
         if self.only_point is not None:
             points = [point for point in points if point == self.only_point]

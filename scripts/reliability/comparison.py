@@ -1,7 +1,6 @@
-"""Whether a run that was interrupted became the run that was not: weights, optimizer, manifest, result, every point.
+"""Comparison of an interrupted with an uninterrupted run: weights, optimizer, manifest, result, every point.
 
-What tells of time, of the process and of the directory is left out; that it is there, once and at the same steps, is
-not.
+Values that describe time, process and directory are not compared; their presence, once and at the same steps, is.
 """
 
 import json
@@ -14,9 +13,9 @@ from pathlib import Path
 from reliability import loaders
 from reliability.job import shown
 
-# Values that tell of time, of the process or of its directory.
+# Values that describe time, the process or its directory.
 VOLATILE = ("images_per_second", "time/", "run/", "profile/", "_hparams_/")
-# What manifests and results say of time, and of how often the run was begun.
+# Entries of manifests and results for times and the number of attempts.
 TIMES = {"seconds", "images_per_second", "attempts", "attempt", "log_bytes", "observers_share", "started", "ended",
          "finished", "wall", "wall_time", "program", "lost_log_entries", "lost_entries", "host", "pid", "run_id"}
 LOSSES = "event_log/lost_entries"  # there where something was lost, and only there
@@ -47,14 +46,14 @@ def checkpoints(logdir):
 
 
 class States:
-    """The weights and the optimizer's memory after every step of the run that is not interrupted."""
+    """The weights and the optimizer state after every step of the uninterrupted run."""
 
     def __init__(self, logdir):
         self.of = {step: {name: (path / name).read_bytes() for name in FILES if (path / name).exists()}
                    for step, path in checkpoints(logdir).items()}
 
     def faults(self, logdir):
-        """What is wrong with the published checkpoints of a run: each has to hold one of these states, whole."""
+        """Faults in the published checkpoints of a run: each has to hold one of these states completely."""
         found = []
         for step, path in checkpoints(logdir).items():
             if step not in self.of:
@@ -75,7 +74,7 @@ class States:
 
 
 class Reference:
-    """The run that was not interrupted, and what is compared with it."""
+    """The uninterrupted run, and the comparisons with it."""
 
     def __init__(self, logdir):
         self.logdir = Path(logdir)
@@ -123,7 +122,7 @@ def dangling(config):
 
 
 def copy_events(logdir, to):
-    """Event files alone, linked where that can be done."""
+    """Event files alone, as links if possible."""
     for path in Path(logdir).rglob("*tfevents*"):
         target = to / path.relative_to(logdir)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +133,7 @@ def copy_events(logdir, to):
 
 
 def files(logdir):
-    """What has to be there with the same bytes: weights, the newest checkpoint's state, the projector's files."""
+    """Files that must have equal bytes: weights, the newest checkpoint's state, the projector's files."""
     logdir = Path(logdir)
     found = {}
     for path in [logdir / "model.safetensors", logdir / "best.safetensors", *sorted(logdir.glob("plugins/**/*"))]:
@@ -149,7 +148,7 @@ def files(logdir):
 
 
 def facts(logdir):
-    """What the newest manifest and the result say, without times."""
+    """The newest manifest and the result, without times."""
     newest = [read_json(path / "manifest.json") for path in list(checkpoints(logdir).values())[-1:]]
     manifest = newest[0] if newest else {}
     return {"manifest": without_times({"step": manifest.get("step"), "facts": manifest.get("facts")}),
@@ -158,7 +157,7 @@ def facts(logdir):
 
 
 def journal(logdir):
-    """What the journal says of each epoch and of the end, read as it is to be: the last attempt that says it wins."""
+    """The journal's entries for each epoch and for the end, by its reading rules: the last attempt wins."""
     path = Path(logdir) / "metrics.jsonl"
     found = {}
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -188,7 +187,7 @@ def is_volatile(tag):
 
 
 def series_faults(want, ours, who, may_miss=()):
-    """What one loader shows otherwise than it should. Of tags that begin so, the run said that points are missing."""
+    """Differences of one loader from the expected points. For tags with these prefixes the run reported missing points."""
     found = []
     for run, tag in sorted(want.keys() | ours.keys()):
         excused = tag.startswith(tuple(may_miss))
@@ -217,7 +216,7 @@ def series_faults(want, ours, who, may_miss=()):
 
 
 def lost_entries(logdir):
-    """How many entries of the log the run says it could not write."""
+    """Number of log entries that the run reports as lost."""
     return read_json(Path(logdir) / "result.json").get("lost_log_entries", 0)
 
 

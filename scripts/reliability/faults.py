@@ -21,7 +21,7 @@ from reliability.watching import wait_for
 
 ERRORS = ("ENOSPC", "EIO", "EDQUOT", "EROFS")
 FAILING = ("openat", "write", "fsync", "fdatasync", "rename", "renameat", "renameat2", "mkdir", "mkdirat")
-# The exit codes of output that cannot be written: the disk's fault, a place's, a permission's.
+# Exit codes for output that cannot be written: a disk error, a bad path, a missing permission.
 FAIR = (0, 73, 74, 77)
 MOST_WAIT = 60
 NO_ROW = "HParams may not show this run"
@@ -215,12 +215,12 @@ def errors(bench):
 
 
 def blamed(ended, logdir, place, lasting):
-    """What is wrong with how a process ended that met an error."""
+    """Faults in the exit of a process that met an error."""
     if "panicked" in ended.stderr or ended.code not in FAIR:
         return [f"ended badly: {ended}"]
     if ended.seconds > MOST_WAIT:
         return [f"took {ended.seconds:.0f} s"]
-    # An error that lasts at `write` is met by standard error as well: nothing can be said then.
+    # A lasting error of `write` affects standard error as well, so no message is possible.
     mute = place.name == "write" and lasting and not place.in_log
     if ended.code != 0 and not mute and str(logdir) not in ended.stderr and str(logdir.name) not in ended.stderr:
         return [f"the message has no path: {ended}"]

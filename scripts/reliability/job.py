@@ -13,7 +13,7 @@ PATIENCE = 600  # seconds after which a process counts as hanging
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained: the flags that make up a run, but for its directory."""
+    """The flags of a run, except its directory."""
 
     name: str
     flags: tuple
@@ -28,19 +28,19 @@ TINY = ("--dataset", "synthetic", "--conv-filters", "4,6", "--dense-units", "8",
 # Scalars, histograms, pictures, texts, curves, graphs and the projector: what costs most is left out.
 CALM = Job("calm", (*TINY, "--observe", "explanations=off,activation-max=off,gradcam=off,tsne=off,confusion=off,"
                     "errors=off,calibration=off,classes=off"))
-# Everything that is looked at by default.
+# All default observers.
 WHOLE = Job("whole", TINY)
 # The least with all kinds of files: for as many processes as there are system calls.
 SHORT = Job("short", (*TINY, "--epochs", "2", "--keep-last", "1", "--observe",
                       "none,scalars=every:1epochs,steps=every:1steps,weights=every:1epochs,filters=every:1epochs,"
                       "projector=every:1epochs"), epochs=2, steps=8)
-# Nothing is looked at but the curves, and it does not end by itself within anybody's patience.
+# Only curves are observed, and the run does not end by itself within the time of a test.
 ENDLESS = Job("endless", (*TINY, "--epochs", "100000", "--observe", "none,scalars=every:1epochs"), epochs=100000)
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: its status as `subprocess` gives it, what it said, and how long it took."""
+    """End of a process: its status in the convention of `subprocess`, its output, and its duration."""
 
     code: int
     stderr: str
@@ -70,7 +70,7 @@ class Trainer:
                                 env=self.environment, text=True, errors="replace", **how)
 
     def end(self, process, began):
-        """Waits for a process and says how it ended; one that hangs is killed."""
+        """Waits for a process and reports its end; one that hangs is killed."""
         try:
             _, said = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""What both of TensorBoard's loaders show of runs: every point of every series, values as bytes.
+"""Runs as read by both of TensorBoard's loaders: every point of every series, values as bytes.
 
 The slow loader is TensorBoard's own, in this process; the fast one is its data server, asked over gRPC as TensorBoard
 does. Both keep every point here: nothing is sampled.
@@ -27,7 +27,7 @@ MANY = 1 << 20
 PATIENCE = 120
 AT_ONCE = 16
 
-# It warns of each point that a restart takes back, which is what is asked of it here.
+# It warns of each point that a restart voids, which is expected here.
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
 # It computes checksums in Python, byte by byte, and is given the same pictures again and again.
 pywrap_tensorflow.crc32c = functools.lru_cache(maxsize=1024)(pywrap_tensorflow.crc32c)
@@ -38,7 +38,7 @@ def digest(value):
 
 
 def slow(logdir):
-    """(run, tag) -> [(step, value)] as TensorBoard's Python loader has it; `.` is the directory itself."""
+    """(run, tag) -> [(step, value)] from TensorBoard's Python loader; `.` is the directory itself."""
     found = {}
     for directory in sorted({path.parent for path in Path(logdir).rglob("*tfevents*")}):
         loader = EventAccumulator(str(directory), size_guidance={"tensors": 0},

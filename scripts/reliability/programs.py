@@ -1,4 +1,4 @@
-"""R4, R5, R8 and what is proved inside the process: the test programs that print how many points they tried."""
+"""R4, R5, R8 and other tests inside the process: test programs that print the number of their points."""
 
 import os
 import re
@@ -59,7 +59,7 @@ def tallies_of(said):
     """goal -> the sum of what the programs printed of it."""
     found = {}
     for line in PROOF.finditer(said):
-        # What is tried from outside has a row of its own.
+        # Tests from outside have rows of their own.
         goal = line["goal"] if line["goal"] in TRIED else f"{line['goal']} in process"
         tally = found.setdefault(goal, Tally(goal, TRIED.get(goal, line["what"])))
         points, failures = (int(line[key].replace(",", "")) for key in ("points", "failures"))

@@ -1,4 +1,4 @@
-"""R15 and R16: what many epochs cost in memory and descriptors, and what going on costs at the start."""
+"""R15 and R16: cost of many epochs in memory and descriptors, and start-up cost of a resume."""
 
 import os
 import shutil

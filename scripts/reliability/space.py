@@ -130,7 +130,7 @@ def fill_up(bench, mounts, mounted, command, free, states, weights):
 def refused(bench):
     """R12."""
     tally = Tally("R12", "read-only, no permission, a file in the way, dangling links: told before data is read")
-    # Data that is not there: who gets so far has read it, and exits 66.
+    # The data does not exist: a process that reaches it exits 66.
     data = ["--dataset", "mnist", "--data-dir", str(bench.fresh("no-data"))]
     base = bench.fresh("R12")
     base.mkdir(parents=True)

@@ -166,7 +166,7 @@ ALONE = ["unshare", "--pid", "--fork", "--kill-child"]
 
 
 def unread(bench, command):
-    """Nobody reads what it says any more: the pipe is closed as soon as training begins."""
+    """The reader of its output goes away: the pipe is closed as soon as training begins."""
     began = time.monotonic()
     process = bench.trainer.start(command)
     process.stderr.readline()

@@ -1,4 +1,4 @@
-"""The table of docs/reliability.md: a row for each goal, which the command that tried it writes."""
+"""The table of docs/reliability.md: a row for each goal, written by the command that tested it."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,7 @@ def order(goal):
 
 
 def merged(page, tallies, commit):
-    """A page with the rows of these goals in place of those it had; rows of other goals stay."""
+    """A page with new rows for these goals; rows of other goals stay."""
     before, _, rest = page.partition(BEGIN)
     table, _, after = rest.partition(END)
     if not rest or not _:

@@ -1,4 +1,4 @@
-"""What came of the points of one goal: how many were tried, which failed, and how to try one again."""
+"""Results of one goal: number of points, failures, and commands that repeat them."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Failure:
-    """One point that failed: what was done, what was wrong, and the commands that do it again."""
+    """One point that failed: the action, the fault, and the commands that repeat it."""
 
     what: str
     why: str

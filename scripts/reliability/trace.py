@@ -1,4 +1,4 @@
-"""System calls as strace records them: which thread, which call, on which files, and whether it came off."""
+"""System calls as strace records them: thread, call, files, and success."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reliability.watching import wait_for
 
-# What persists, or makes a place to persist into.
+# Calls that persist data, or create files and directories for it.
 CALLS = ("openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink", "unlinkat",
          "ftruncate", "mkdir", "mkdirat", "rmdir")
 LINE = re.compile(r"^(?P<tid>\d+)\s+(?P<name>\w+)\((?P<arguments>.*)\)\s+=\s+(?P<result>-?\d+|\?)(?P<rest>.*)$")
@@ -48,7 +48,7 @@ class Call:
 
 
 def available():
-    """Why strace cannot be used here, or nothing."""
+    """Reason why strace is unusable here, or nothing."""
     if shutil.which("strace") is None:
         return "strace is not installed"
     tried = subprocess.run(["strace", "-f", "--seccomp-bpf", "-qq", "-o", os.devnull, "-e", "trace=openat", "true"],
@@ -105,7 +105,7 @@ def thread_named(pid, name):
 
 
 def record(trainer, command):
-    """How a command ended, and the calls it made."""
+    """Exit of a command, and its calls."""
     with tempfile.TemporaryDirectory() as parent:
         log = Path(parent) / "trace"
         ended = trainer.run([*recording(log), *command])

@@ -60,7 +60,7 @@ class Watch:
 
 
 def wait_for(condition, seconds):
-    """Whether a condition came true in time; looked at every 2 ms."""
+    """True if a condition became true in time; polled every 2 ms."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

@@ -47,7 +47,7 @@ def contents(logs):
 
 @pytest.fixture(scope="session", params=["true", "false"], ids=["data-server", "python-loader"])
 def board(request, logs, tmp_path_factory):
-    """TensorBoard with everything loaded, or with whatever it had loaded when patience ended."""
+    """TensorBoard with everything loaded, or with the data loaded before a timeout."""
     stderr = tmp_path_factory.mktemp("tensorboard") / "stderr"
     with TensorBoard(logs, stderr, f"--load_fast={request.param}") as board:
         try:

@@ -1,4 +1,4 @@
-"""What a run must show in TensorBoard: the one table to change when the program shows more, or less."""
+"""Expected contents of a run in TensorBoard: the one table to change when the program shows more, or less."""
 
 EPOCHS = 3
 TRAIN_SAMPLES = 512
@@ -12,9 +12,9 @@ COMMAND = [
     "--epochs", str(EPOCHS), "--batch-size", str(BATCH_SIZE), "--update-freq", str(UPDATE_FREQ), "--quiet",
 ]
 
-# Steps of a series: what they count, and which of them must be there.
+# Steps of a series: their unit, and the required ones.
 EVERY_EPOCH = list(range(EPOCHS))
-# What is drawn a quarter as often as other pictures, and at the end.
+# Images drawn a quarter as often as others, and at the end.
 ENDS = [0, EPOCHS - 1]
 EVERY_EVALUATION = [ITERATIONS // EPOCHS * (epoch + 1) for epoch in range(EPOCHS)]
 # The end of an epoch closes a window, too.
@@ -65,7 +65,7 @@ EXPECTED = {
             **{f"layers/activation_max/{name}": ENDS for name in ("conv2d", "conv2d_1", "classes")},
             "features/pca": EVERY_EPOCH,
             "features/tsne": EVERY_EPOCH,
-            # Films stand at the last epoch.
+            # Animations are at the last epoch.
             "features/tsne/animation": EVERY_EPOCH[-1:],
             "layers/feature_maps/conv2d/animation": EVERY_EPOCH[-1:],
         },
@@ -116,13 +116,13 @@ EXPECTED = {
     },
 }
 
-# What TensorBoard's routes name: all but the layout of the custom scalars, which has a test of its own.
+# Plugins named by TensorBoard's routes: all but the layout of the custom scalars, which has a test of its own.
 SERVED = {
     run: {plugin: tags for plugin, tags in plugins.items() if plugin != "custom_scalars"}
     for run, plugins in EXPECTED.items()
 }
 
-# run -> tags that tell TensorBoard's HParams of the run, a file each.
+# run -> tags of the run for TensorBoard's HParams, a file each.
 HPARAMS = {
     ".": ["_hparams_/experiment"],
     "fit": ["_hparams_/session_start_info", "_hparams_/session_end_info"],
@@ -131,12 +131,12 @@ HPARAMS = {
 # Entries of TensorBoard's list of runs.
 RUNS = sorted({*EXPECTED, *HPARAMS})
 
-# Snapshots for the Projector, the one that it opens first.
+# Snapshots for the Projector, the first one opened at the start.
 PROJECTOR_RUN = "fit"
 SNAPSHOTS = [f"dense/at_epoch_{EPOCHS - 1:04}", "dense/epoch_0000"]
 PROJECTOR_POINTS = VALIDATION_SAMPLES
 
-# What somebody who opens a tab sees without a click, in TensorBoard's order of tags: the groups that it opens.
+# Tags visible in a tab without a click, in TensorBoard's order of tags: the groups that it opens.
 FIRST_SCALARS = ["batch_accuracy", "batch_loss", "best/val_accuracy", "epoch_accuracy", "epoch_learning_rate", "epoch_loss"]
 FIRST_IMAGES = ["errors/confusion", "errors/confusion_normalised", "errors/most_confident", "explanations/conv2d_1"]
 

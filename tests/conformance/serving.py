@@ -1,4 +1,4 @@
-"""Stock TensorBoard as a child process, and what it serves over HTTP."""
+"""Stock TensorBoard as a child process, and its data over HTTP."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 
 URL = re.compile(r"at (http://127\.0\.0\.1:\d+)/")
-# What the data server and TensorBoard's own loader print when they meet something they do not like.
+# Messages of the data server and of TensorBoard's own loader about faulty input.
 COMPLAINT = re.compile(r"\b(WARN|WARNING|ERROR|error|Traceback|panicked)\b|^[WE]\d{4} ", re.MULTILINE)
 
 
@@ -68,7 +68,7 @@ class TensorBoard:
         return json.loads(self.get(path, **query)[0])
 
     def complaints(self):
-        """Lines of the log that report a fault in what was read."""
+        """Lines of the log that report faulty input."""
         return [line for line in self.log.read_text().splitlines() if COMPLAINT.search(line)]
 
 

@@ -1,5 +1,5 @@
-"""Rows of `trainer inspect --export` against what both of TensorBoard's loaders serve, for logs of this program after kills
-and for logs of other writers; and the lines in docs/records.md for scripts that read event files."""
+"""Rows of `trainer inspect --export` compared with the points of both of TensorBoard's loaders, for logs of this program
+after kills and for logs of other writers; and the examples of docs/records.md that read event files."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ CHECKPOINT_STEPS = 200  # takes longer than the second after which the log is wr
 
 @pytest.fixture(scope="module")
 def killed(trainer, tmp_path_factory):
-    """A run that was killed a few times behind a checkpoint, and then went on to its end."""
+    """A run that was killed a few times after a checkpoint, and then finished."""
     run = tmp_path_factory.mktemp("killed") / "logs" / "fit"
     arguments = [*COMMAND, "--epochs", str(EPOCHS), "--checkpoint-every", f"{CHECKPOINT_STEPS}steps", "--update-freq", "1",
                  "--observe", "none,scalars=every:1epoch,steps=every:1step,texts=start", "--logdir", str(run)]
@@ -49,7 +49,7 @@ def killed(trainer, tmp_path_factory):
 
 
 def has_written_behind(run, checkpoints):
-    """The log has grown since this many checkpoints were there."""
+    """True if the log has grown since this number of checkpoints existed."""
     try:
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines() if line.endswith("}")]
     except FileNotFoundError:
@@ -198,7 +198,7 @@ def write_with_no_event(directory, payload, *later):
 @pytest.mark.parametrize("loader", ["true", "false"], ids=["data-server", "python-loader"])
 @pytest.mark.parametrize("what", NO_EVENTS)
 def test_nothing_of_a_file_is_exported_behind_a_payload_that_is_no_event(what, loader, trainer, tmp_path):
-    """The run is alone: the loader in Python would leave out some of the others, too."""
+    """Only one run, since the Python loader would omit points of other runs as well."""
     write_with_no_event(tmp_path / "logs" / "odd", NO_EVENTS[what])
     want = exported(trainer, tmp_path / "logs")
     assert [step for step, *_ in want["odd", "loss"]] == [0, 1]

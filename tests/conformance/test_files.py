@@ -1,4 +1,4 @@
-"""The files themselves, judged by readers that are not ours."""
+"""The files themselves, checked by independent readers."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def test_what_hparams_want_to_know_stands_in_files_of_its_own(logs):
 
 
 def test_the_end_of_a_session_is_read_last(logs):
-    """TensorBoard's own loader goes on from file to file in the order of their names, and never back."""
+    """TensorBoard's own loader reads files in the order of their names, and never returns to an earlier one."""
     first, curves, last = reading.event_files(logs)["fit"]
     assert "session.0-start" in first.name and "session" not in curves.name and last.name.endswith(".session-end.v2")
 
@@ -86,7 +86,7 @@ def test_a_file_opens_with_its_version_and_the_start_of_a_session(contents, run)
     first, second = contents[run][:2]
     assert first.file_version == "brain.Event:2"
     assert 0 < len(first.source_metadata.writer) <= 128
-    # At step 0 the settings for HParams stand in the run's own directory, and a start there would void them.
+    # The run's own directory holds the settings for HParams at step 0, and a session start there would void them.
     assert (second.session_log.status, second.step) == (SessionLog.START, 1 if run == "fit" else 0)
     assert sum(event.HasField("file_version") for event in contents[run]) == 1
 

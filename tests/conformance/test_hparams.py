@@ -68,7 +68,7 @@ def rows(board):
 
 
 def complete(board):
-    """Whether everything is there: the loaders take a while."""
+    """True if everything is loaded: the loaders take a while."""
     try:
         found = rows(board)
         done = [row for row in found.values() if len(row["metricValues"]) == len(METRICS)]
@@ -158,7 +158,7 @@ def test_a_resumed_run_began_when_its_first_process_did(trainer, tmp_path):
 
 
 def test_all_settings_that_differ_are_shown_first(trainer, tmp_path):
-    """Whatever they are: five stand in the table before the first click."""
+    """For any settings: the table shows five before the first click."""
     sweep = tmp_path / "sweep"
     for number, flags in enumerate([("--epochs", 2), ("--epochs", 1, "--threads", 1), ("--epochs", 1, "--seed", 3)]):
         trainer("--logdir", sweep / f"r{number}", *QUICK, "--limit-train", 128 * (number + 1), *flags)
@@ -178,7 +178,7 @@ def hparams_value(tag, content):
 
 
 def foreign(logdir, settings=None, columns=None, metrics=(), scalars=()):
-    """An event file of somebody else: a session's settings, an experiment's columns, scalars."""
+    """An event file of another writer: a session's settings, an experiment's columns, scalars."""
     values = []
     if columns is not None:
         data = plugin_data_pb2.HParamsPluginData()
@@ -200,7 +200,7 @@ def foreign(logdir, settings=None, columns=None, metrics=(), scalars=()):
     writer.close()
 
 
-# How other writers tell HParams of their runs: as TensorFlow's and Keras's callbacks with an experiment above all runs, as
+# HParams data of other writers: as TensorFlow's and Keras's callbacks with an experiment above all runs, as
 # PyTorch's and tensorboardX's `add_hparams` with one in every run, and with none.
 def as_tensorflow(logs):
     foreign(logs, columns=["units"], metrics=["top5"])

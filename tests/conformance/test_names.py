@@ -1,4 +1,4 @@
-"""Names of event files among those of others, judged by stock TensorBoard: what a run logs is read, and read last."""
+"""Names of event files among those of others, read by stock TensorBoard: a run's own file is read, and read last."""
 
 import pytest
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator

@@ -24,7 +24,7 @@ STEPS = [0, 1, 2]
 
 @pytest.fixture(scope="module")
 def plugin_logs(tmp_path_factory):
-    """What `examples/plugins.rs` writes."""
+    """The log written by `examples/plugins.rs`."""
     if not WRITER.exists():
         pytest.exit(f"{WRITER} is not there; run `cargo build --release --examples`", returncode=2)
     logs = tmp_path_factory.mktemp("plugins") / "logs"

@@ -1,4 +1,4 @@
-"""What the observers say of known predictions, against the same computed here, as both of TensorBoard's loaders serve it."""
+"""Observers' output for known predictions, in both of TensorBoard's loaders, compared with values computed here."""
 
 import os
 import subprocess
@@ -13,12 +13,12 @@ WRITER = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "exam
 RUN = "formula/validation"
 EPOCHS = [0, 1]
 SAMPLES, CLASSES, THRESHOLDS, BINS = 500, 6, 201, 15
-# As they stand in tags: `T-shirt/top` would open a group.
+# Names as in tags: `T-shirt/top` would open a group.
 NAMES = ["T-shirt_top", "Ankle boot", "a|b", "größe", "no image", "never"]
 
 
 def formula(epoch):
-    """Probabilities, in single precision, and labels: what examples/predictions.rs writes about."""
+    """Probabilities, in single precision, and labels: the input of examples/predictions.rs."""
     probabilities = np.zeros((SAMPLES, CLASSES), np.float32)
     labels = np.zeros(SAMPLES, int)
     for n in range(SAMPLES):
@@ -58,12 +58,12 @@ def test_curves_are_those_of_the_predictions(known):
         assert [point["step"] for point in points] == EPOCHS
         for epoch, point in zip(EPOCHS, points, strict=True):
             probabilities, labels = formula(epoch)
-            # Not TensorBoard's sums over buckets: every threshold by itself.
+            # Each threshold is computed by itself, not by TensorBoard's sums over buckets.
             bucket = np.floor(probabilities[:, k] * np.float32(THRESHOLDS - 1))
             taken = bucket[None, :] >= np.arange(THRESHOLDS)[:, None]
             tp, fp = (taken & (labels == k)).sum(axis=1), (taken & (labels != k)).sum(axis=1)
             fn, tn = (~taken & (labels == k)).sum(axis=1), (~taken & (labels != k)).sum(axis=1)
-            # Thresholds at which nothing is taken for the class are not shown.
+            # Thresholds without a prediction of the class are not shown.
             shown = int(np.flatnonzero(tp + fp)[-1]) + 1
             want = {
                 "true_positives": tp, "false_positives": fp, "true_negatives": tn, "false_negatives": fn,
@@ -86,7 +86,7 @@ def test_scores_are_those_of_the_predictions(known):
             want[f"per_class/precision/{name}"] = right / max(found, 1)
             want[f"per_class/recall/{name}"] = right / max(support, 1)
             want[f"per_class/f1/{name}"] = 2 * right / max(found + support, 1)
-        # The last class has no image, and none is taken for it.
+        # The last class has no image and no prediction.
         for score in ("precision", "recall", "f1"):
             want[f"macro_average/{score}"] = np.mean([want[f"per_class/{score}/{name}"] for name in NAMES[:5]])
         confidence = probabilities.max(axis=1).astype(float)

@@ -1,5 +1,5 @@
-"""What a run leaves for programs: metrics.jsonl, result.json and a text file for Prometheus, by the schemas in docs/schemas
-and by the readers that others have; and what docs/records.md says of them."""
+"""Machine-readable records of a run: metrics.jsonl, result.json and a text file for Prometheus, checked by the schemas in
+docs/schemas and by third-party readers; and the statements of docs/records.md about them."""
 
 import copy
 import json
@@ -33,10 +33,11 @@ def validator(name):
 
 LINE = validator("metrics")
 RESULT = validator("result")
+DATASET = validator("dataset")
 
 
 def strict(text):
-    """JSON as the standard has it: no NaN."""
+    """Standard JSON: no NaN."""
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
 
@@ -116,6 +117,21 @@ def test_the_schemas_refuse_what_is_not_written(lines, run):
     assert refused > 300
 
 
+def test_the_description_of_the_data_is_as_its_schema_has_it(logs):
+    path = logs / "fit" / "dataset.json"
+    if not path.exists():
+        pytest.skip("a run of an older version")
+    found = strict(path.read_text())
+    DATASET.validate(found)
+    documented = strict(blocks("json")[-1])
+    DATASET.validate(documented)
+    assert list(found) == list(documented)
+    for name in found:
+        without = {key: value for key, value in found.items() if key != name}
+        assert not DATASET.is_valid(without), name
+        assert not DATASET.is_valid({**found, name: {}}), name
+
+
 def test_records_of_a_real_run_are_as_the_schemas_have_them(logs):
     run = logs / "fit"
     if not (run / "metrics.jsonl").exists():
@@ -171,7 +187,7 @@ def test_the_document_shows_what_is_written(run, lines):
     assert {json.loads(line)["kind"] for line in shown} == KINDS
     written = whole_lines(run / "metrics.jsonl")
     assert [line for line in shown if line not in written] == []
-    assert blocks("json") == [(run / "result.json").read_text()]
+    assert blocks("json")[:1] == [(run / "result.json").read_text()]
     figures = (run / "trainer.prom").read_text()
     for block in blocks("text"):
         assert [line for line in block.splitlines() if line not in figures.splitlines()] == []

@@ -1,4 +1,4 @@
-"""What stock TensorBoard serves over HTTP, by both of its loaders."""
+"""Data served by stock TensorBoard over HTTP, by both of its loaders."""
 
 import io
 import json
@@ -29,7 +29,7 @@ def test_the_loader_is_the_one_asked_for(board, request):
 
 def test_every_run_is_listed(board):
     assert sorted(board.json("runs")) == RUNS
-    # Of more than 40 entries TensorBoard selects none, and shows nothing: a sweep of ten has to stay below.
+    # TensorBoard selects none of more than 40 entries, and shows nothing: a sweep of ten has to stay below.
     assert 1 + 10 * (len(RUNS) - 1) <= 40
 
 
@@ -53,7 +53,7 @@ def test_the_projector_opens_on_the_newest_snapshot(board):
     board.wait_for(lambda: board.json("plugins_listing")["projector"]["enabled"], "the projector's tab")
     assert board.json("plugin/projector/runs") == [PROJECTOR_RUN]
     embeddings = board.json("plugin/projector/info", run=PROJECTOR_RUN)["embeddings"]
-    # It has the points of the largest number first, and of as many the first by name.
+    # It opens the points with the largest count, and among equal counts the first by name.
     assert {embedding["tensorShape"][0] for embedding in embeddings} == {PROJECTOR_POINTS}
     assert sorted(embedding["tensorName"] for embedding in embeddings) == SNAPSHOTS
     bodies = []
@@ -62,7 +62,7 @@ def test_the_projector_opens_on_the_newest_snapshot(board):
         assert len(labels.decode().splitlines()) == 1 + PROJECTOR_POINTS
         sheet, _ = board.get("plugin/projector/sprite_image", run=PROJECTOR_RUN, name=name)
         with Image.open(io.BytesIO(sheet)) as picture:
-            # Dark parts have the colour of their class.
+            # Dark parts of a thumbnail have the colour of their class.
             assert len(picture.convert("RGB").getcolors(1 << 20)) > 10
         bodies.append(board.get("plugin/projector/tensor", run=PROJECTOR_RUN, name=name)[0])
     assert bodies[0] != bodies[1]
@@ -97,7 +97,7 @@ def test_histograms_are_those_of_the_files(served, contents):
         for (step, wall, buckets), (read_step, read_wall, tensor) in zip(
                 served["fit/train"]["histograms"][tag], points, strict=True):
             assert (step, wall) == (read_step, read_wall)
-            # One of the loaders hands them out in single precision.
+            # One of the loaders returns them in single precision.
             for bucket, row in zip(buckets, make_ndarray(tensor).tolist(), strict=True):
                 assert bucket == pytest.approx(row, rel=1e-6, abs=1e-12), tag
 
@@ -144,7 +144,7 @@ def test_every_chart_of_the_custom_scalars_has_curves(board, served):
         for band in chart.get("margin", {}).get("series", []):
             assert steps[band["value"]] == steps[band["lower"]] == steps[band["upper"]], chart["title"]
     bands = [chart["title"] for category in categories for chart in category["chart"] if "margin" in chart]
-    # The browser shows them the other way round.
+    # The browser shows them in reverse order.
     assert [title.split(":")[0] for title in bands] == [
         f"activations of {layer}" for layer in ("dense_1", "dense", "conv2d_1", "conv2d")]
 
@@ -225,7 +225,7 @@ def test_the_profile_gives_every_layer_a_time_forward_and_backward(board, conten
     assert within["gradients/max_pooling2d/ReluGrad"] == "gradients/conv2d/Conv2DGrad"
     for scope in [*LAYERS, *(f"gradients/{layer}" for layer in LAYERS)]:
         own = {name: time for name, time in times.items() if name.startswith(f"{scope}/") and name not in within}
-        # Max-pooling is part of the convolution's sweep, and has the time there.
+        # Max-pooling is fused with the convolution, which includes its time.
         assert any(time > 0 for time in own.values()) or "max_pooling2d" in scope, scope
     assert all(times[name] == 0 and times[leader] > 0 for name, leader in within.items())
 

@@ -26,7 +26,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVA
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 SIGKILL, EINVAL = 9, 22
 DEVICES = ["full", "null", "random", "urandom", "zero"]
-# What the launcher ends with if the machine does not let it do its work; 125 as `docker run` has it.
+# Exit code of the launcher if the machine does not permit containment; 125, as in `docker run`.
 REFUSED = 125
 
 
@@ -54,7 +54,7 @@ def limit_memory(limit):
         except OSError:
             continue
         try:
-            # On a file system that is no control group the files are not there.
+            # The files do not exist on a file system that is no control group.
             for name, value in ((key, limit), ("cgroup.procs", os.getpid())):
                 with open(group / name, "r+", encoding="utf-8") as file:
                     file.write(str(value))
@@ -70,7 +70,7 @@ def leave(group):
 
 
 def prepare(root, data, logs):
-    """Namespaces and mounts, as far as they can be made from outside."""
+    """Namespaces and mounts that can be made from outside."""
     call(LIBC.unshare, CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET)
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     bind(root, root, MS_RDONLY | MS_NOSUID | MS_NODEV)
@@ -85,7 +85,7 @@ def prepare(root, data, logs):
 
 
 def become_contained(root):
-    """The part of process 1, which sees the new process namespace."""
+    """The part that runs as process 1 in the new process namespace."""
     call(LIBC.prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
     mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     os.chroot(root)

@@ -1,4 +1,4 @@
-"""A whole training in the files of the image, shut in as the Kubernetes manifest asks for."""
+"""A complete training run in the files of the image, confined as in the Kubernetes manifest."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from test_manifests import exits, instructions
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
 MNIST = ROOT / "data" / "mnist" / "train-images-idx3-ubyte"
-# What the manifest gives a pod to end in, seconds.
+# Grace period of a pod in the manifest, seconds.
 GRACE = 30
-# Longer than anything here takes on the slowest machine, seconds.
+# Timeout of every action here, even on the slowest machine, seconds.
 PATIENCE = 600
 SMALL = ["--dataset", "synthetic", "--limit-train", "256", "--limit-validation", "64"]
 MEMORY_KIB = 512 * 1024
@@ -44,7 +44,7 @@ class Container:
                                         stdout=subprocess.PIPE, stderr=stderr, text=True)
 
     def told(self, key):
-        """What the launcher says, or None as long as it has not said it."""
+        """The launcher's message, or None before it arrives."""
         if not self.report.exists():
             return None
         lines = [json.loads(line) for line in self.report.read_text(encoding="utf-8").splitlines(True)
@@ -60,7 +60,7 @@ class Container:
         return found
 
     def ended(self, timeout=PATIENCE):
-        """Exit code and all that was said."""
+        """Exit code and all output."""
         try:
             said = self.process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -147,7 +147,7 @@ def test_mnist_fits_into_512_mib(container, logs):
     code, said = running.ended()
     assert code == 0, said
     assert finished(logs / "mnist")["validation_accuracy"] > 0.95
-    # All of the data set and of what is watched: more epochs take no more, but for the frames of a film.
+    # The whole data set and all observers: more epochs take no more memory, except for the frames of an animation.
     assert running.told("peak_kib") < MEMORY_KIB
 
 

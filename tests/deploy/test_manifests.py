@@ -1,4 +1,4 @@
-"""The files in docs/deploy, the Dockerfile and the list of exit codes say the same."""
+"""The files in docs/deploy, the Dockerfile and the list of exit codes agree."""
 
 import json
 import re
@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "docs" / "deploy"
 TARGET = ROOT / "target"
-# What running again can help, and what the run itself asks for.
+# Codes after which a retry can help, and the code with which the run requests one.
 RETRIED = {70, 74}
 RESUMED = {75}
 
@@ -66,7 +66,7 @@ def test_a_pod_s_exit_code_decides_what_is_next(job):
     assert set(job) == {"backoffLimit", "podReplacementPolicy", "activeDeadlineSeconds", "podFailurePolicy", "template"}
     assert job["podReplacementPolicy"] == "Failed"
     rules = job["podFailurePolicy"]["rules"]
-    # The first that fits counts: a drained node comes before the code that the drain ended in.
+    # The first matching rule counts: a drained node comes before the exit code caused by the drain.
     assert rules[0] == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     codes = {}
     for rule in rules[1:]:
@@ -141,7 +141,7 @@ def test_the_unit_restarts_what_can_be_gone_on_with():
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine")
 def test_systemd_takes_the_units(tmp_path):
-    # The program has to be there for the check; any will do.
+    # The check needs an existing program; any will do.
     text = (DEPLOY / "trainer.service").read_text(encoding="utf-8").replace("/usr/local/bin/trainer", "/bin/true")
     (tmp_path / "trainer.service").write_text(text, encoding="utf-8")
     shutil.copy(DEPLOY / "trainer.timer", tmp_path)

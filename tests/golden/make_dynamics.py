@@ -1,4 +1,4 @@
-"""What one step of SGD does to a small network, computed by PyTorch: the golden values in dynamics.json.
+"""Effect of one step of SGD on a small network, computed by PyTorch: the golden values in dynamics.json.
 
     python tests/golden/make_dynamics.py > tests/golden/dynamics.json
 
@@ -30,10 +30,10 @@ with torch.no_grad():
     for p, parameter in enumerate(model.parameters()):
         values = [math.sin(0.7 * i * i + p) for i in range(parameter.numel())]
         parameter.copy_(torch.tensor(values, dtype=torch.float64).reshape(parameter.shape))
-    # One channel and one unit that no image can wake.
+    # One channel and one unit that no image activates.
     layers["conv2d"][0].bias[1] = -100.0
     layers["dense"][0].bias[2] = -100.0
-# Bytes, rows from the top and channels together, as a data set has them.
+# Bytes, rows from the top and channels interleaved, as in a data set.
 pixels = [math.floor(127.5 + 127.5 * math.sin(1.3 * i * i)) for i in range(IMAGES * HEIGHT * WIDTH * CHANNELS)]
 images = (torch.tensor(pixels).float() / 255).reshape(IMAGES, HEIGHT, WIDTH, CHANNELS).permute(0, 3, 1, 2)
 

@@ -1,4 +1,4 @@
-"""What scikit-learn makes of a set of points: principal components, bandwidths, t-SNE, silhouettes.
+"""Results of scikit-learn for a set of points: principal components, bandwidths, t-SNE, silhouettes.
 
     python -m venv /tmp/embedding && /tmp/embedding/bin/pip install scikit-learn==1.7.2
     /tmp/embedding/bin/python tests/golden/make_embedding.py > tests/golden/embedding.json

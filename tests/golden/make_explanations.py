@@ -79,7 +79,7 @@ def explanations(channels):
         golden[name], delta = integrated.attribute(images, baseline, targets, return_convergence_delta=True)
         golden[f"{name}/gap"] = delta
     golden["saliency"] = Saliency(model).attribute(images, targets, abs=False)
-    # Captum draws its noise itself: here it gets ours, times each image's deviation.
+    # Replaces Captum's noise by ours, times each image's deviation.
     deviation = NOISE_LEVEL * (images.amax((1, 2, 3)) - images.amin((1, 2, 3)))
 
     def add_noise(image, _stdev, samples):

@@ -15,7 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def values():
-    """Numbers whose float32 form is the same everywhere; tests/golden.rs makes them again."""
+    """Numbers with the same float32 form on every platform; tests/golden.rs recomputes them."""
     i = np.arange(1000, dtype=np.int64)
     return ((i * i * 7919 % 10007).astype(np.float32) / np.float32(10007) - np.float32(0.25)).astype(np.float32)
 
