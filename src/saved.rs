@@ -68,7 +68,7 @@ pub struct SavedRun {
     pub classes: Vec<String>,
 }
 
-/// Why a directory cannot be used as a saved run.
+/// Error in opening a saved run.
 #[derive(Debug, thiserror::Error)]
 pub enum SavedRunError {
     #[error("cannot read run {}: {source}", dir.display())]
@@ -190,7 +190,7 @@ impl SavedRun {
         Ok(SavedRun { dir: own(), config, network, parameters, origin, classes: dataset.classes })
     }
 
-    /// How an image has to look for the network to know it.
+    /// Appearance that the network expects of an image.
     pub fn look(&self) -> Look {
         Look { shape: self.network.input(), ..self.config.dataset.look() }
     }
@@ -214,7 +214,7 @@ impl SavedRun {
     /// The probability of every class, by label, for each image of `H x W x C` bytes.
     ///
     /// # Panics
-    /// When an image has not as many bytes as the network's input: a bug in the caller.
+    /// If the length of an image is not that of the network's input: a bug in the caller.
     pub fn probabilities(&self, images: &[&[u8]]) -> Vec<Vec<f32>> {
         let shape = self.network.input();
         let mut found = Vec::with_capacity(images.len());

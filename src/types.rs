@@ -52,7 +52,7 @@ impl WallTime {
     }
 }
 
-/// Where wall time comes from. An argument everywhere, so that equal input can give equal bytes.
+/// Source of wall time. An argument everywhere, so that equal input can give equal bytes.
 pub trait Clock: Send + Sync {
     fn now(&self) -> WallTime;
 }
@@ -83,7 +83,7 @@ impl Clock for FixedClock {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(Arc<str>);
 
-/// Why a text is no tag.
+/// Fault in the text of a tag.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TagError {
     #[error("a tag must not be empty")]
@@ -105,7 +105,7 @@ impl Tag {
     /// A tag that is written in the source.
     ///
     /// # Panics
-    /// When the text is no tag; use it with literals and with layer names only.
+    /// If the text is not a tag; for literals and layer names only.
     pub fn of(text: impl AsRef<str>) -> Tag {
         match Tag::new(text.as_ref()) {
             Ok(tag) => tag,
@@ -153,7 +153,7 @@ impl Run {
     }
 }
 
-/// What all chance in a run is derived from.
+/// Origin of all randomness in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seed(pub u64);
 

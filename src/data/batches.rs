@@ -18,7 +18,7 @@ impl Batch {
     /// The samples of `split` at `indices`, in that order.
     ///
     /// # Panics
-    /// When an index is not below `split.len()`: a bug in the caller.
+    /// If an index is not below `split.len()`: a bug in the caller.
     pub fn gather(split: &Split, indices: &[u32], device: Device) -> Batch {
         if device.is_cuda() {
             return Batch::sent(split, indices, device);

@@ -13,7 +13,7 @@ use crate::exit::Exit;
 /// The newest entry. Entries are never freed: a handler may be reading them at any moment.
 static NEWEST: AtomicPtr<Entry> = AtomicPtr::new(null_mut());
 
-/// What was to be done about SIGBUS before this module came.
+/// SIGBUS handler before this module's.
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
 /// Addresses, and the last words of a process that finds nothing there. Empty once nobody watches them.

@@ -1,4 +1,4 @@
-//! What was done to a person's picture to make it an image of a data set: typed, in order, and said in words.
+//! Preparation of a person's picture as an image of a data set: typed changes, in order, with their texts.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub enum Change {
     Stretched { bits: u32 },
     /// The alpha channel says that nothing is to be seen, so it was left aside.
     Opaque,
-    /// What was transparent shows this ground now.
+    /// Transparent parts show this ground.
     Flattened(Ground),
     /// Colours became brightness.
     Grey,

@@ -116,7 +116,7 @@ impl Split {
     /// The bytes of one image, H x W x C.
     ///
     /// # Panics
-    /// When `i` is not below [`Split::len`], as indexing does.
+    /// If `i` is not below [`Split::len`], as indexing does.
     pub fn image(&self, i: usize) -> &[u8] {
         &self.pixels[i * self.shape.len()..][..self.shape.len()]
     }
@@ -124,7 +124,7 @@ impl Split {
     /// The class of one image.
     ///
     /// # Panics
-    /// When `i` is not below [`Split::len`], as indexing does.
+    /// If `i` is not below [`Split::len`], as indexing does.
     pub fn label(&self, i: usize) -> u16 {
         self.labels[i]
     }

@@ -18,18 +18,18 @@ const SURROUNDED: f32 = 0.6;
 /// Width of a stroke, as a share of the figure's longer side, that thinner ones are drawn with.
 const PEN: f32 = 0.105;
 
-/// How a figure is looked for.
+/// Settings of a search for a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Search {
     /// Strokes are narrower than this share of the picture's shorter side.
     pub window: f32,
-    /// What stands out by this share of the darkest is a stroke.
+    /// Least contrast of a stroke, as a share of that of the darkest.
     pub faintest: f32,
     /// True if ruled lines and boxes are removed.
     pub without_lines: bool,
 }
 
-/// How a figure is laid out.
+/// Settings of a figure's layout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Layout {
     /// Share of [`PEN`].
@@ -99,7 +99,7 @@ pub(super) struct Drawing {
     ink: Plane,
     /// `x`, `y`, `width` and `height` in the picture.
     pub frame: (u32, u32, u32, u32),
-    /// How much darker strokes are than their ground, or lighter.
+    /// Contrast of strokes to their ground, darker or lighter.
     pub contrast: f32,
     /// Separate figures of like size.
     pub others: usize,

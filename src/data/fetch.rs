@@ -17,10 +17,10 @@ use crate::data::published::{self, File, Unreadable};
 use crate::data::source::{self, FileState};
 use crate::exit::{Classify, Exit};
 
-/// How often a mirror is asked again after a transfer that broke off half-way.
+/// Retries of a mirror after a transfer that broke off.
 const RETRIES: usize = 4;
 
-/// What [`fetch`] is doing; shown as a line of plain text.
+/// Progress of [`fetch`], displayed as a line of plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress<'a> {
     /// A file is already there, as published.
@@ -61,7 +61,7 @@ impl fmt::Display for Progress<'_> {
 /// The files of a data set after a fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// Where all of them lie.
+    /// Directory of all files.
     pub directory: PathBuf,
     /// Those that were there before.
     pub kept: Vec<PathBuf>,
@@ -75,7 +75,7 @@ pub struct Attempt {
     pub reason: String,
 }
 
-/// Why the files of a data set could not be fetched. What was fetched so far is kept, and a new fetch goes on from there.
+/// Error in a download of a data set. Data fetched so far are kept, and the next fetch resumes them.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error("{0} is drawn by the program, there is nothing to fetch")]
@@ -142,7 +142,7 @@ pub fn fetch(
     fetch_into(places::home(name, data_dir), name, files, &mirrors, patience, progress)
 }
 
-/// How long a mirror may take.
+/// Timeouts of a mirror.
 #[derive(Clone, Copy, Debug)]
 struct Patience {
     connect: Duration,
@@ -227,7 +227,7 @@ fn client(patience: Patience) -> Result<Client, FetchError> {
     builder.build().map_err(|error| FetchError::Client(innermost(&error)))
 }
 
-/// Why a download did not end well.
+/// Reason for the end of an incomplete download.
 enum Stop {
     /// This mirror sends less than it is worth waiting for.
     Slow(String),
@@ -239,7 +239,7 @@ enum Stop {
     Write(io::Error),
 }
 
-/// What became of one mirror.
+/// Outcome of one mirror.
 enum Exhausted {
     Placed(PathBuf),
     Slow(String),
@@ -409,7 +409,7 @@ fn content_range(headers: &HeaderMap) -> Option<(Option<u64>, Option<u64>)> {
     Some((start, total.trim().parse().ok()))
 }
 
-/// What the operating system said, without the layers around it.
+/// The operating system's message, without the layers around it.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
@@ -442,7 +442,7 @@ mod tests {
         paces: [100_000, 1_000],
     };
 
-    /// What a server does with one request.
+    /// A server's reaction to one request.
     #[derive(Clone, Debug)]
     enum Answer {
         /// The file, or the part that is asked for.
@@ -571,7 +571,7 @@ mod tests {
         }
     }
 
-    /// What is to be fetched: 20,000 bytes that compress little.
+    /// Contents of the fetched file: 20,000 bytes that compress little.
     fn content() -> Vec<u8> {
         let mut chance = crate::rng::Stream::new(crate::types::Seed(0), crate::rng::Purpose::Test, 0, 0);
         (0..2_500).flat_map(|_| chance.next_u64().to_le_bytes()).collect()

@@ -31,7 +31,7 @@ pub(super) struct Shades {
     values: Vec<f32>,
 }
 
-/// What stands out from the ground.
+/// Pixels with contrast to the ground.
 pub(super) struct Figure {
     /// Of each pixel of the picture, how far it stands out, from 0, ground, to 1, as far as a picture can show it.
     pub relief: Vec<f32>,
@@ -41,7 +41,7 @@ pub(super) struct Figure {
 
 impl Shades {
     /// # Panics
-    /// When the number of bytes is not `width * height`, or 0: a bug in the caller.
+    /// If the number of bytes is not `width * height`, or 0: a bug in the caller.
     pub fn new(width: usize, height: usize, bytes: &[u8]) -> Shades {
         assert!(width * height == bytes.len() && !bytes.is_empty(), "{width}x{height} pixels in {} bytes", bytes.len());
         Shades { width, height, values: bytes.iter().map(|&byte| unit(byte)).collect() }
@@ -85,8 +85,7 @@ impl Shades {
         median(self.edge_pixels().map(|i| self.values[i]).collect())
     }
 
-    /// What stands out from `ground`, with everything that stands out at least by the share `faintest` of what stands out
-    /// most. Nothing where nothing does.
+    /// Pixels with contrast to `ground`, at least the share `faintest` of the largest contrast. `None` if there are none.
     pub fn figure(&self, ground: Ground, faintest: f32) -> Option<Figure> {
         let surface = self.surface();
         let floor = surface.floor(NOISE);
@@ -159,7 +158,7 @@ impl Shades {
         part
     }
 
-    /// How much each pixel is lighter than the ground.
+    /// Brightness of each pixel above the ground.
     fn above(&self, surface: &Surface) -> impl Iterator<Item = f32> {
         self.values.iter().enumerate().map(move |(i, value)| value - surface.at(self.place(i)))
     }
@@ -196,7 +195,7 @@ impl Shades {
         1.4826 * median(pixels.iter().map(|&i| (self.values[i] - surface.at(self.place(i))).abs()).collect())
     }
 
-    /// Where a pixel is, from -1 to 1 in both directions.
+    /// Position of a pixel, from -1 to 1 in both directions.
     fn place(&self, i: usize) -> (f32, f32) {
         let along = |at: usize, len: usize| (2 * at + 1) as f32 / len as f32 - 1.0;
         (along(i % self.width, self.width), along(i / self.width, self.height))
@@ -215,7 +214,7 @@ impl Shades {
 /// Connected pixels.
 struct Part {
     pixels: Vec<usize>,
-    /// Whether it touches the edge of the picture.
+    /// True if it touches the edge of the picture.
     runs_out: bool,
 }
 

@@ -25,7 +25,7 @@ const READ_RATHER: u64 = 256 << 20;
 /// The most bytes of images that a file may hold, more than MNIST-sized images have numbers.
 const MAX_MAPPED: u64 = 1 << 42;
 
-/// What is set aside because a header says so, in bytes, where nothing else vouches for it: MNIST's training images fit.
+/// Maximum allocation in bytes on the word of a header alone: MNIST's training images fit.
 const TRUSTED: usize = 48 << 20;
 
 const U8: u8 = 0x08;
@@ -40,7 +40,7 @@ pub struct Images {
     pub pixels: Pixels,
 }
 
-/// What a file was opened as; IDX itself does not say.
+/// Kind of values a file was opened for; IDX itself does not state it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Three dimensions.
@@ -75,7 +75,7 @@ pub struct IdxError {
     pub fault: IdxFault,
 }
 
-/// What is wrong with an IDX file.
+/// Fault in an IDX file.
 #[derive(Debug, thiserror::Error)]
 pub enum IdxFault {
     /// The file exists perhaps, but this process cannot open it.
@@ -181,7 +181,7 @@ impl Opened {
         matches!(self, Opened::Gzipped(_))
     }
 
-    /// What it says, unpacked.
+    /// A reader of its contents, unpacked.
     pub(crate) fn reader(self) -> Box<dyn Read> {
         match self {
             Opened::Plain(file) => Box::new(file),
@@ -190,7 +190,7 @@ impl Opened {
     }
 }
 
-/// What the members of a gzip file say, one after the other. Zeros after a member are padding, as `gzip` takes them: tapes,
+/// Contents of the members of a gzip file, one after the other. Zeros after a member are padding, as for `gzip`: tapes,
 /// and transfers in blocks, fill up with them. Anything else there is damage.
 pub(crate) struct Members<R> {
     /// None at the end, and after an error.
@@ -262,7 +262,7 @@ fn read(path: &Path, kind: Kind, read_rather: u64) -> Result<(Vec<u32>, Pixels),
     read().map_err(fail)
 }
 
-/// Whether an error in reading gzipped data lies with the data; otherwise the operating system has reported it.
+/// True if an error in reading gzipped data lies with the data; otherwise the operating system has reported it.
 pub(crate) fn is_damage(error: &io::Error) -> bool {
     error.raw_os_error().is_none()
 }
@@ -283,7 +283,7 @@ fn parse(mut reader: impl Read, length: Option<u64>, kind: Kind, cap: u64) -> Re
     Ok((header.dimensions, values))
 }
 
-/// What stands before the values.
+/// The bytes before the values.
 struct Header {
     dimensions: Vec<u32>,
     /// Bytes of it, and of the values after it.

@@ -52,7 +52,7 @@ impl Ink {
         }
         let offset = median(relief.iter().copied());
         relief.iter_mut().for_each(|value| *value = (*value - offset).max(0.0));
-        // What lies below the median is noise alone.
+        // Values below the median are noise alone.
         let deviation = 1.4826 * median(relief.iter().copied().filter(|value| *value > 0.0 && *value < 0.15));
         Ink { relief, ground: mean, floor: (NOISE * deviation.min(0.05)).max(LEAST) }
     }
@@ -72,7 +72,7 @@ fn layer(channel: &Plane, radius: usize) -> (Plane, Plane) {
     (relief, ground)
 }
 
-/// How the light falls on a picture, 1 where it is brightest, if all of it is one ground.
+/// Illumination of a picture, 1 at its brightest, if all of it is one ground.
 fn light(image: &DynamicImage) -> Option<Plane> {
     let grey = image.to_luma8();
     let shades = Shades::new(grey.width() as usize, grey.height() as usize, grey.as_raw());
@@ -116,8 +116,8 @@ fn smoothed(plane: &Plane) -> Plane {
     imageops::rotate270(&across(&imageops::rotate90(&across(plane))))
 }
 
-/// What is left when everything dark that is narrower than `2 radius + 1` is filled; beyond the edge of the picture, all is
-/// as light as `outside`, or as what is near.
+/// Morphological closing: everything dark that is narrower than `2 radius + 1` is filled. Beyond the edge of the picture,
+/// all is as light as `outside`, or as the nearest pixels.
 fn closed(plane: &Plane, radius: usize, outside: Option<f32>) -> Plane {
     let reach = |plane: &Plane, better: fn(f32, f32) -> bool, outside: Option<f32>| {
         let across = rows(plane, radius, better, outside);

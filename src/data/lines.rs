@@ -19,7 +19,7 @@ const STRIDE: usize = 5;
 /// Smaller pictures are not searched.
 const SMALLEST: usize = 64;
 
-/// Where a line runs: `y = start + slope (x - left)`; of an upright one, with `x` and `y` exchanged.
+/// Course of a line: `y = start + slope (x - left)`; of an upright one, with `x` and `y` exchanged.
 #[derive(Clone, Debug)]
 struct Line {
     left: usize,
@@ -44,7 +44,7 @@ impl Line {
     }
 }
 
-/// What is left of a mask without its lines, and their number.
+/// A mask without its lines, and their number.
 pub(super) fn without_lines(mask: &Mask, relief: &Plane) -> (Mask, usize) {
     if mask.width.min(mask.height) < SMALLEST {
         return (mask.clone(), 0);
@@ -58,7 +58,7 @@ pub(super) fn without_lines(mask: &Mask, relief: &Plane) -> (Mask, usize) {
         line.pixels.iter_mut().for_each(|i| *i = (*i % mask.height) * mask.width + *i / mask.height);
         erase(&mut rest, line);
     }
-    // What turns out to be a stroke is put back, and may show that another one is.
+    // Lines that turn out to be strokes are restored, and may reveal further strokes.
     let mut doubtful: Vec<(Line, bool)> =
         level.into_iter().map(|line| (line, true)).chain(upright.into_iter().map(|line| (line, false))).collect();
     for _ in 0..4 {
@@ -260,7 +260,7 @@ mod tests {
     const WIDTH: u32 = 200;
     const HEIGHT: u32 = 150;
 
-    /// What is left of strokes and lines, and how many lines were removed; lines have half the relief of strokes.
+    /// Strokes and lines after the removal, and the number of removed lines; lines have half the relief of strokes.
     fn left(stroke: impl Fn(u32, u32) -> bool, line: impl Fn(u32, u32) -> bool) -> (Vec<bool>, usize) {
         let relief: Plane = ImageBuffer::from_fn(WIDTH, HEIGHT, |x, y| {
             Luma([if stroke(x, y) {

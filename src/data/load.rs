@@ -10,7 +10,7 @@ use super::synthetic;
 use crate::exit::{Classify, Exit};
 use crate::types::{ImageShape, Seed};
 
-/// Why a data set cannot be used.
+/// Error in loading a data set.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error(transparent)]

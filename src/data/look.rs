@@ -1,9 +1,9 @@
-//! How the images of a data set look: their shape, their ground, and how what they show is placed.
+//! Appearance of a data set's images: shape, ground, and placement of the object.
 
 use super::name::DatasetName;
 use crate::types::ImageShape;
 
-/// What surrounds the thing that an image shows.
+/// Ground around the object of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ground {
     /// Light on dark: a black ground, as in MNIST.
@@ -21,7 +21,7 @@ impl Ground {
     }
 }
 
-/// How the makers of a data set placed what an image shows.
+/// Placement of the object by the makers of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// Anywhere and at any size: the image is taken as a whole.
@@ -36,7 +36,7 @@ pub enum Framing {
     Fitted { side: usize },
 }
 
-/// What a network that learned from a data set expects of an image.
+/// Appearance that a network expects of an image, learned from its data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
     pub shape: ImageShape,
@@ -94,7 +94,7 @@ impl Look {
 }
 
 impl DatasetName {
-    /// How its images look.
+    /// Appearance of its images.
     pub fn look(self) -> Look {
         let framing = match self {
             DatasetName::Mnist => Framing::Balanced { side: 20 },

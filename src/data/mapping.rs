@@ -27,7 +27,7 @@ pub struct Changed {
     pub fault: Change,
 }
 
-/// What has changed about it.
+/// The change.
 #[derive(Debug, thiserror::Error)]
 pub enum Change {
     #[error("its length has changed while it was in use: got {got} bytes, want {want}")]
@@ -39,7 +39,7 @@ pub enum Change {
 }
 
 impl Classify for Changed {
-    /// Who runs again is told what is wrong with the data, or that they are right.
+    /// The next start reports the fault in the data, or finds none.
     fn exit(&self) -> Exit {
         Exit::Io
     }
@@ -63,7 +63,7 @@ pub(super) struct Mapping {
     _watch: Watch,
 }
 
-/// What any writing changes.
+/// Metadata that any write changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     len: u64,
@@ -115,7 +115,7 @@ impl Mapping {
         self.advise(values, Advice::WillNeed);
     }
 
-    /// Whether the file is what it was, as far as its length and its time of writing tell.
+    /// An error if length or modification time of the file have changed.
     pub fn check(&self) -> Result<(), Changed> {
         let changed = |fault| Changed { path: self.path.clone(), fault };
         let now = Stamp::of(&self.file).map_err(|error| changed(Change::Look(error)))?;

@@ -11,7 +11,7 @@ const FASHION_MNIST_MIRRORS: [&str; 2] = [
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
 ];
 
-/// What stands for a name and password, and for what follows a `?`, where an address is shown.
+/// Stands for name and password, and for a query, in displayed addresses.
 const HIDDEN: &str = "***";
 
 /// A text that is no base address of a mirror.

@@ -79,7 +79,7 @@ impl Part {
 
     /// The written file, not yet durable, or what is wrong with the compressed one.
     fn unpack_to(&self, scratch: &str, file: &File) -> io::Result<Result<fs::File, String>> {
-        // What a killed process left, or somebody has put there, is not written to.
+        // Leftovers of a killed process, or of somebody else, are not written to.
         match self.directory.remove_file(scratch) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -18,7 +18,7 @@ use crate::files;
 const MAX_FILE: u64 = 64 << 20;
 /// More pixels than this are not decoded: a camera's 64 megapixels just fit.
 pub(super) const MAX_PIXELS: u64 = 1 << 26;
-/// What a decoder may allocate, in bytes: that many pixels of the widest kind, 16-bit RGBA.
+/// Maximum allocation of a decoder in bytes: the maximum number of pixels in the widest kind, 16-bit RGBA.
 const MAX_DECODED: u64 = MAX_PIXELS * 8;
 /// A picture of which more than this share of the rows is missing is refused.
 const MISSING: u32 = 8;
@@ -43,7 +43,7 @@ pub struct PhotoError {
     pub fault: Fault,
 }
 
-/// What is wrong with a picture's file.
+/// Fault in a picture's file.
 #[derive(Debug)]
 pub enum Fault {
     Read(io::Error),
@@ -232,7 +232,7 @@ fn stretch(image: &mut DynamicImage) -> Option<u32> {
     Some(bits)
 }
 
-/// What the picture shows on a ground that sets it off, if any of it is transparent.
+/// The picture on a ground of contrast, if any of it is transparent.
 fn flatten(image: RgbaImage) -> (DynamicImage, Option<Change>) {
     let opaque = |image| DynamicImage::ImageRgb8(DynamicImage::ImageRgba8(image).into_rgb8());
     if image.pixels().all(|pixel| pixel.0[3] == 255) {

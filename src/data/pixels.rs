@@ -25,7 +25,7 @@ impl Pixels {
         Pixels(Held::Mapped { len: mapping.values().len(), mapping: Arc::new(mapping) })
     }
 
-    /// Whether they are left in their file, to be read when they are looked at.
+    /// True if they stay in their file and are read on access.
     pub fn are_mapped(&self) -> bool {
         matches!(self.0, Held::Mapped { .. })
     }
@@ -55,7 +55,7 @@ impl Pixels {
         }
     }
 
-    /// Whether they are what they were. Those in memory are.
+    /// An error if they have changed. Pixels in memory cannot.
     pub(super) fn check(&self) -> Result<(), Changed> {
         match &self.0 {
             Held::Read(_) => Ok(()),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::name::DatasetName;
 use super::published::{File, Unreadable};
 
-/// Where Debian's package `dataset-fashion-mnist` puts its files.
+/// Directory of Debian's package `dataset-fashion-mnist`.
 const DEBIAN_FASHION_MNIST: &str = "/usr/share/datasets/fashion-mnist";
 /// Directories within one that is named for a data set, or named by `--data-dir`. An archive of Kaggle unpacks as the last.
 const BELOW: [&str; 3] = ["", "raw", "archive"];
@@ -123,7 +123,7 @@ pub(super) fn vacant(dir: &Path, file: &File) -> PathBuf {
     if plain.is_dir() && !dotted.is_dir() { dotted } else { plain }
 }
 
-/// What stands in `dir` under the name of a file that is not found there.
+/// Entry of `dir` in the way of a file that was not found there.
 pub(super) fn obstacle(dir: &Path, file: &File) -> Option<Obstacle> {
     entries(dir, file).into_iter().find_map(|path| {
         let found = path.symlink_metadata().ok()?;
@@ -155,7 +155,7 @@ fn spellings(file: &File) -> [String; 4] {
     [plain, dotted, plain_gz, dotted_gz]
 }
 
-/// What `dir` has under the names of a file, whatever it is: first as they are spelled, then with other capitals.
+/// Entries of `dir` under the names of a file, of any kind: first as spelled, then with other capitals.
 fn entries(dir: &Path, file: &File) -> Vec<PathBuf> {
     let spellings = spellings(file);
     let alike: BTreeSet<(usize, String)> = names(dir)

@@ -13,7 +13,7 @@ pub use super::published::Unreadable;
 use super::published::{File, files, published_as};
 use crate::exit::{Classify, Exit};
 
-/// Where data sets lie unless something else is said; the scripts put them there too.
+/// Default directory of data sets; the scripts use it too.
 pub const DEFAULT_DATA_DIR: &str = "data";
 
 /// The files of a data set, all of one directory.
@@ -25,7 +25,7 @@ pub struct Files {
     pub validation_labels: PathBuf,
 }
 
-/// Why the files of a data set were not found.
+/// Error in a search for the files of a data set.
 #[derive(Debug, thiserror::Error)]
 pub enum LocateError {
     #[error(transparent)]
@@ -40,7 +40,7 @@ pub enum LocateError {
         data_dir: PathBuf,
         /// Each directory that was searched, with what it lacks.
         places: Vec<(PathBuf, Vec<&'static str>)>,
-        /// What stands there instead.
+        /// Entries in the way of the files.
         obstacles: Vec<Obstacle>,
     },
 }
@@ -61,7 +61,7 @@ pub fn locate(name: DatasetName, data_dir: &Path) -> Result<Files, LocateError> 
     locate_in(name, data_dir, places::directories(name, data_dir))
 }
 
-/// What became of one file's check.
+/// Result of one file's check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileState {
     Verified,
@@ -80,7 +80,7 @@ pub enum FileState {
 /// One file's check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileReport {
-    /// Where it lies, or where it was expected.
+    /// Its path, or the expected path of a missing file.
     pub path: PathBuf,
     pub state: FileState,
 }
@@ -91,7 +91,7 @@ pub struct VerifyReport {
     pub name: DatasetName,
     pub data_dir: PathBuf,
     pub files: Vec<FileReport>,
-    /// What stands where a file was looked for.
+    /// Entries in the way of the files.
     pub obstacles: Vec<Obstacle>,
 }
 

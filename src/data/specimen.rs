@@ -31,7 +31,7 @@ pub struct Specimen {
     pub pixels: Vec<u8>,
     /// The true class, where it is known.
     pub label: Option<usize>,
-    /// What was done to make it what the network wants, in that order.
+    /// Changes that made it an input image, in order.
     pub changes: Vec<Change>,
     /// Reasons to doubt that it shows what the picture does.
     pub doubts: Vec<Doubt>,
@@ -39,17 +39,17 @@ pub struct Specimen {
     pub variants: Vec<Vec<u8>>,
 }
 
-/// Whether light and dark are exchanged.
+/// Exchange of light and dark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Inversion {
-    /// Where the picture's ground is not the data set's.
+    /// If the picture's ground is not the data set's.
     #[default]
     Auto,
     Always,
     Never,
 }
 
-/// Why there is no specimen.
+/// Error in the preparation of a picture.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecimenError {
     #[error("the network looks at images of {channels} channels, and pictures have 1 or 3")]
@@ -85,7 +85,7 @@ impl Specimen {
 
     /// A person's picture, made to look like the images that the network has learned from.
     ///
-    /// What has the data set's size and is laid out as its images are is taken as it is but for its colours and its ground.
+    /// A picture of the data set's size and layout keeps its pixels, except for colours and ground.
     /// Strokes are looked for on their local ground, which is light or dark; an article's ground is what lies along the edge
     /// of the picture. A picture is inverted if its ground is dark and the data set's is light, or the other way round.
     pub fn of_photo(name: &str, photo: Photo, look: &Look, inversion: Inversion) -> Result<Specimen, SpecimenError> {
@@ -176,7 +176,7 @@ impl Specimen {
         self.pixels = bytes(drawing.laid_out(size, side, &Layout::default()));
         self.variants = Layout::others().iter().map(|layout| bytes(drawing.laid_out(size, side, layout))).collect();
         for search in Search::others(drawing.lines > 0) {
-            // Where another search finds nothing, its answer is that of an empty image.
+            // If another search finds nothing, its answer is that of an empty image.
             let found = sheet.drawing(&search).map(|drawing| drawing.laid_out(size, side, &Layout::default()));
             self.variants.push(bytes(found.unwrap_or_else(|| vec![0.0; look.shape.width * look.shape.height])));
         }
@@ -270,7 +270,7 @@ fn drawn(grey: GrayImage, from: Ground, look: &Look, changes: &mut Vec<Change>) 
 
 type Relief = ImageBuffer<Luma<f32>, Vec<f32>>;
 
-/// What was cut out, its longer side `side` pixels, on the data set's ground.
+/// The cutout, its longer side scaled to `side` pixels, on the data set's ground.
 fn placed(cut: &Relief, from: (u32, u32), side: u32, look: &Look, changes: &mut Vec<Change>) -> Vec<u8> {
     let (width, height) = (look.shape.width as u32, look.shape.height as u32);
     let (w, h) = within(cut.dimensions(), (side.min(width), side.min(height)));
@@ -391,7 +391,7 @@ mod tests {
         let look = DatasetName::Synthetic.look();
         let validation = synthetic::dataset(Seed(3)).validation;
         let drawn = (0..200).map(|i| (look, validation.image(i).to_vec()));
-        // What was laid out once is laid out.
+        // A second layout changes nothing.
         let laid_out = [DatasetName::Mnist, DatasetName::FashionMnist].into_iter().flat_map(|name| {
             let pictures = [stroke(240, 180, 60, 200), stroke(90, 300, 250, 0), article()];
             pictures.map(|picture| (name.look(), of(&picture, &name.look()).pixels))

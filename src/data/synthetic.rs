@@ -38,7 +38,7 @@ fn labels(seed: Seed, number: u64, len: usize) -> Vec<u16> {
     (0..len.div_ceil(classes)).flat_map(block).map(|label| label as u16).take(len).collect()
 }
 
-/// How a shape is placed and inked. Lengths are in pixels.
+/// Placement and ink of a shape. Lengths are in pixels.
 struct Look {
     centre: (f32, f32),
     /// Half the extent, before rotation.

@@ -129,7 +129,7 @@ pub(super) fn png(bytes: &[u8]) -> Option<Ended> {
     Some(Ended { bytes: kept, missing: Missing::Rows(header.height - whole as u32) })
 }
 
-/// What IHDR says of the size of the data (PNG specification, 11.2.1).
+/// Size of the data as in IHDR (PNG specification, 11.2.1).
 struct Header {
     width: u32,
     height: u32,

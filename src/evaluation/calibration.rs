@@ -1,4 +1,4 @@
-//! Whether a classifier is as often right as it is sure.
+//! Calibration: confidence of a classifier against its accuracy.
 //!
 //! Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017).
 

@@ -1,8 +1,8 @@
-//! Which class is taken for which: the confusion matrix.
+//! Confusion matrix: counts of predicted classes by true class.
 
 use super::Predictions;
 
-/// How often each true class got each predicted class.
+/// Counts of predictions by true class and predicted class.
 ///
 /// A sample whose probabilities are NaN counts as one of the class that [`Predictions::predicted`] gives it.
 #[derive(Clone, Debug, PartialEq, Eq)]

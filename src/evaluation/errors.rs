@@ -2,7 +2,7 @@
 
 use super::Predictions;
 
-/// What is wrong among the predictions.
+/// Errors among the predictions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Errors {
     /// Positions of wrong samples, those with the most probable prediction first, equals in the order of the samples;

@@ -1,4 +1,4 @@
-//! How good a classifier is, from what it says about labelled samples: plain numbers in, plain numbers out.
+//! Metrics of a classifier on labelled samples: plain numbers in, plain numbers out.
 //!
 //! Everything takes one pass over the predictions. Where a network has diverged, so that its probabilities are NaN,
 //! each result says what it is then; none of them panics.
@@ -37,7 +37,7 @@ mod tests {
         )
     }
 
-    /// What tests/golden/make_evaluation.py evaluates, by the same formula: exact in single precision.
+    /// The predictions of tests/golden/make_evaluation.py, by the same formula: exact in single precision.
     pub fn golden_predictions() -> Predictions {
         let (samples, classes) = (500_u32, 6_u32);
         let mut probabilities = Vec::new();

@@ -1,4 +1,4 @@
-//! What a classifier says about each sample of a labelled set.
+//! Class probabilities of each sample of a labelled set.
 
 /// Class probabilities and true classes of `N` samples.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,7 +15,7 @@ impl Predictions {
     /// `probabilities` are `N x K`, row after row, for the `N` labels.
     ///
     /// # Panics
-    /// When there are not `labels x classes` probabilities, or no classes: a bug in the caller.
+    /// If there are not `labels x classes` probabilities, or no classes: a bug in the caller.
     pub fn new(classes: usize, probabilities: Vec<f32>, labels: Vec<u16>) -> Predictions {
         assert!(
             classes > 0 && probabilities.len() == labels.len() * classes,
@@ -27,7 +27,7 @@ impl Predictions {
     /// Adds what the classifier decided from: `features` are `N x D`, row after row.
     ///
     /// # Panics
-    /// When they are not as many for each sample: a bug in the caller.
+    /// If their number is not a multiple of the number of samples: a bug in the caller.
     #[must_use]
     pub fn with_features(self, features: Vec<f32>) -> Predictions {
         assert!(features.len().is_multiple_of(self.len().max(1)), "one row of features for each label");
@@ -56,7 +56,7 @@ impl Predictions {
         &self.probabilities[sample * self.classes..][..self.classes]
     }
 
-    /// What the sample's probabilities were computed from, where it is known.
+    /// Inputs of the last layer for the sample, if they were kept.
     pub fn features(&self, sample: usize) -> Option<&[f32]> {
         let dims = self.features.len() / self.len().max(1);
         (dims > 0).then(|| &self.features[sample * dims..][..dims])

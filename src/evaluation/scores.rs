@@ -2,7 +2,7 @@
 
 use super::{Confusion, ratio};
 
-/// How well one class is found. What would be a division by 0 is 0, as scikit-learn's `zero_division=0` has it.
+/// Precision, recall and F1 of one class. A division by 0 gives 0, as scikit-learn's `zero_division=0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClassScore {
     /// Of the samples that are taken for the class, the share that belong to it; 0 when there are none.

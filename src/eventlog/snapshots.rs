@@ -352,7 +352,7 @@ fn files(dir: &Dir) -> Vec<OsString> {
 pub(super) fn put(dir: &Dir, name: &str, content: &[u8]) -> io::Result<()> {
     let partial = format!(".{name}{PARTIAL}");
     let mut file = match dir.create(&partial) {
-        // What a killed process left, or somebody has put there, is not written to.
+        // Leftovers of a killed process, or of somebody else, are not written to.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             dir.remove_file(&partial)?;
             dir.create(&partial)?

@@ -19,7 +19,7 @@ const FEW: usize = 16;
 /// and AVX2 has 16.
 const TAPS: usize = 9;
 
-/// What the forward pass of one image left, and the gradient of its outputs: rows x cols x filters each.
+/// Values of one image from the forward pass, and the gradient of its outputs: rows x cols x filters each.
 #[derive(Clone, Copy)]
 pub(super) struct Outputs<'a> {
     pub values: &'a [f32],
@@ -27,9 +27,9 @@ pub(super) struct Outputs<'a> {
     pub gradient: &'a [f32],
 }
 
-/// Which outputs of one image have a gradient.
+/// Outputs of one image that have a gradient.
 pub(super) struct Active {
-    /// Where the receptive field of each pixel begins in the image, window after window.
+    /// Start of each pixel's receptive field in the image, window after window.
     fields: Vec<u32>,
     /// For each filter where receptive fields begin, and the gradients: room for as many as there are windows, of which the
     /// first `counts` are in use.
@@ -37,7 +37,7 @@ pub(super) struct Active {
     counts: Vec<usize>,
 }
 
-/// What a backward pass adds to.
+/// Accumulators of a backward pass.
 pub(super) struct Gradients<'a> {
     /// Laid out like the weights.
     pub weights: &'a mut [f32],

@@ -103,7 +103,7 @@ impl FusedNetwork {
                 _ => return None,
             }
         }
-        // Where dense layers follow, the kernels of a block without a ReLU would be of no use: none has been tested.
+        // Blocks without a ReLU, before dense layers or others, are untested.
         let (last, hidden) = blocks.split_last().map_or((None, &[][..]), |(last, hidden)| (Some(last), hidden));
         let ends_in_filters = dense.is_empty() && last.is_some_and(|last| last.part.window == 1);
         let is_known = hidden.iter().all(|block| block.part.relu)
@@ -155,7 +155,7 @@ impl FusedNetwork {
     /// Outputs of the images in the workspace: [`Workspace::outputs`]. `parameters` is the flat buffer.
     ///
     /// # Panics
-    /// When the buffer or the images are not this network's, or there are more than [`MOST_SAMPLES`]: a bug in the caller.
+    /// If buffer or images are not this network's, or there are more than [`MOST_SAMPLES`]: a bug in the caller.
     pub fn forward(&self, parameters: &[f32], workspace: &mut Workspace) {
         Arch::new().dispatch(Forward { network: self, parameters, workspace });
     }

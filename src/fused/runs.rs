@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-/// Where a run begins, and its factor.
+/// Start of a run, and its factor.
 pub(super) type Term = (u32, f32);
 
 /// Vectors that a sum keeps in registers at once; there is one more for the factor, and AVX2 has 16.
@@ -12,7 +12,7 @@ const MOST: usize = 12;
 /// the run begins.
 ///
 /// # Panics
-/// When a run does not lie in `source`: a bug in the caller.
+/// If a run does not lie in `source`: a bug in the caller.
 #[inline(always)]
 pub(super) fn add_runs<S: Simd>(simd: S, terms: &[Term], source: &[f32], total: &mut [f32]) {
     let mut start = 0;
@@ -31,7 +31,7 @@ pub(super) fn add_runs<S: Simd>(simd: S, terms: &[Term], source: &[f32], total: 
 /// Adds to the run of `target` that each term names its factor times `run`.
 ///
 /// # Panics
-/// When a run does not lie in `target`: a bug in the caller.
+/// If a run does not lie in `target`: a bug in the caller.
 #[inline(always)]
 pub(super) fn scatter_run<S: Simd>(simd: S, terms: &[Term], run: &[f32], target: &mut [f32]) {
     let mut start = 0;

@@ -26,13 +26,13 @@ pub(super) struct DevicePass {
     /// The weights again, as leaves.
     leaves: Vec<Tensor>,
     gradient: Tensor,
-    /// What steps compute in; evaluations are of the weights as they are saved.
+    /// Precision of steps. Evaluations use the weights as they are saved, in `f32`.
     precision: Precision,
     objective: Arc<dyn Objective>,
     forward: ForwardPass,
 }
 
-/// What forward passes go through, and who is told how long each part took.
+/// A program for the logits, with the times of its steps for a trace.
 struct ForwardPass {
     program: Program,
     logits: NodeId,
@@ -42,7 +42,7 @@ struct ForwardPass {
     spans: Spans,
 }
 
-/// What a batch came to, still on the device.
+/// Result of a batch, still on the device.
 pub(super) struct Passed {
     /// Sum of cross-entropies, `f64`, no axes.
     pub loss_sum: Tensor,
@@ -225,7 +225,7 @@ mod tests {
         length(&mut one.iter().zip(other).map(|(a, b)| a - b)) / length(&mut one.iter().copied())
     }
 
-    /// How far from `f32` the loss and the gradient may be: a few units in the last place of the numbers they come from.
+    /// Tolerated differences to `f32` of the loss and the gradient: a few units in the last place of their inputs.
     fn tolerance(precision: Precision) -> (f64, f64) {
         match precision {
             // Convolutions on CUDA may round their factors to 10 bits (TF32).

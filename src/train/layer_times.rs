@@ -1,4 +1,4 @@
-//! How long the operations of a training step take, by the passes that train: measured on a batch, before the first step.
+//! Times of the operations of a training step, measured on a batch before the first step by the passes that train.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -34,7 +34,7 @@ pub struct LayerTimes {
     pub loss: PassTime,
 }
 
-/// What one operation takes.
+/// Time of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OperationTime {
     Own(PassTime),
@@ -244,7 +244,7 @@ impl Libtorch {
     }
 }
 
-/// What `work` gives and how long it took, on the device, too.
+/// Result and time of `work`, on the device too.
 fn timed<T>(device: Device, work: impl FnOnce() -> T) -> (T, Duration) {
     let wait = || {
         if let Device::Cuda(index) = device {

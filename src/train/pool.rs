@@ -35,7 +35,7 @@ impl Pool {
         self.others.as_ref().map_or(1, |others| others.current_num_threads() + 1)
     }
 
-    /// How many of `len` values each thread takes where all share them. A few are not worth waking another thread for.
+    /// Number of values for each thread if all share `len` of them. Few values are not worth waking another thread.
     pub fn share(&self, len: usize) -> usize {
         len.div_ceil(self.threads()).max(LEAST_SHARE)
     }

@@ -23,7 +23,7 @@ pub struct TrainState {
     pub position: Position,
 }
 
-/// How far training has come: what is no tensor.
+/// Progress of training: all of the state that is no tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     /// Optimizer steps done, those that were skipped among them.
@@ -47,7 +47,7 @@ pub struct Position {
     pub best: Option<EpochReport>,
     /// Steps that changed nothing, as their loss or gradient was not finite.
     pub skipped: u64,
-    /// How many of them came last, one after the other.
+    /// Number of skipped steps since the last applied one.
     pub skipped_in_a_row: u64,
     /// The epoch that ended last.
     pub last: Option<EpochReport>,

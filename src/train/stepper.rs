@@ -125,7 +125,7 @@ impl Stepper {
     /// changes no weight: the old ones can tell where it broke.
     ///
     /// # Panics
-    /// When an index is not below `split.len()`: a bug in the caller.
+    /// If an index is not below `split.len()`: a bug in the caller.
     pub fn step(
         &mut self,
         state: &mut TrainState,

@@ -1,4 +1,4 @@
-//! What steps add up to: losses, hits, samples, and where the time went.
+//! Sums over steps: losses, hits, samples, and times of the phases.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ pub(super) struct Sums {
     correct: Tensor,
     samples: u64,
     pub seconds: PhaseSeconds,
-    /// When the stretch of training began that is running; the wall clock stands still between stretches.
+    /// Start of the running stretch of training; the wall clock stands still between stretches.
     running_since: Option<Instant>,
 }
 

@@ -12,7 +12,7 @@ use crate::exit::{Classify, Exit};
 use crate::files;
 use crate::graph::ParameterSpec;
 
-/// Why weights could not be saved or loaded.
+/// Error in saving or loading weights.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
     #[error(transparent)]
