@@ -12,7 +12,7 @@ pub use journal::{Journal, JournalError};
 pub use line::{EpochMetrics, Line, Objective, Status, settings};
 pub use reading::{Fault, Reading, ReadingError, latest};
 pub use result::{BestEpoch, ResultError, RunResult};
-pub use textfile::{Checkpoints, Figures, Textfile, TextfileError};
+pub use textfile::{Checkpoints, RunMetrics, Textfile, TextfileError};
 
 #[cfg(test)]
 mod tests;

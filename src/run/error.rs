@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::profile::ProfileError;
-use super::standing::StandingError;
+use super::run_state::RunStateError;
 use super::state_files::StateError;
 use crate::checkpoint::StoreError;
 use crate::data::{Changed, LoadError};
@@ -45,7 +45,7 @@ pub enum RunError {
     #[error(transparent)]
     Weights(#[from] WeightsError),
     #[error(transparent)]
-    Standing(#[from] StandingError),
+    RunState(#[from] RunStateError),
     #[error(transparent)]
     Name(#[from] TemplateError),
     #[error(transparent)]
@@ -79,7 +79,7 @@ impl Classify for RunError {
             RunError::Log(error) => error.exit(),
             RunError::Fit(error) => error.exit(),
             RunError::Weights(error) => error.exit(),
-            RunError::Standing(error) => error.exit(),
+            RunError::RunState(error) => error.exit(),
             RunError::Name(error) => error.exit(),
             RunError::Place(error) => error.exit(),
             RunError::Nesting(error) => error.exit(),

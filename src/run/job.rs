@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use tch::Device;
 
-use super::keeping::{self, Keeping, Ledger};
-use super::notes::Notes;
+use super::checkpointing::{self, RunCheckpointer, RunCounters};
 use super::place::Footprint;
-use super::point::{self, Point, ShowsStart};
 use super::profile::Profile;
+use super::recorder::RunRecorder;
+use super::resume_point::{self, ReplayedStart, ResumePoint};
 use super::{Finished, Requests, RunError, Start, best, device_kind, device_text, observers};
 use crate::checkpoint::Store;
 use crate::config::{Cadence, Observed, OnNan, Resolved};
@@ -41,42 +41,42 @@ pub(super) struct Job<'a> {
     pub device: Device,
     pub threads: usize,
     pub started: Instant,
-    pub notes: &'a RefCell<Notes>,
+    pub recorder: &'a RefCell<RunRecorder>,
     pub profile: &'a Profile,
     pub clock: &'a Arc<dyn Clock>,
 }
 
 impl Job<'_> {
     pub fn train(&self, start: &Start, progress: &mut dyn Progress, requests: &Requests) -> Result<Finished, RunError> {
-        let Job { resolved, dir, store, notes, clock, .. } = *self;
+        let Job { resolved, dir, store, recorder, clock, .. } = *self;
         let config = &resolved.config;
         let began = clock.now();
-        let mut point = point::of(self, start).inspect_err(|_| self.footprint.erase())?;
+        let mut point = resume_point::of(self, start).inspect_err(|_| self.footprint.erase())?;
         if *start == Start::Fresh {
             store.clear()?;
             dir.clear()?;
         }
-        let seconds_before = point.ledger.seconds;
+        let seconds_before = point.counters.seconds;
         dir.write_config(&resolved.placed(dir.path()).to_toml())?;
-        point.ledger.attempts = notes.borrow_mut().open(dir.held(), point.ledger.attempts)?;
-        let started = *point.ledger.started.get_or_insert(began.as_secs());
-        notes.borrow_mut().start(&point.state.position, point.ledger.rollbacks, resolved);
+        point.counters.attempts = recorder.borrow_mut().open(dir.held(), point.counters.attempts)?;
+        let started = *point.counters.started.get_or_insert(began.as_secs());
+        recorder.borrow_mut().start(&point.state.position, point.counters.rollbacks, resolved);
         let mut session = Session::begin(dir, resolved, WallTime::from_secs(started).unwrap_or(began));
         self.announce(&point);
         let mut went_back_before = None;
         let trained = loop {
-            let (trained, ledger) = self.attempt(&mut point, progress, requests)?;
+            let (trained, counters) = self.attempt(&mut point, progress, requests)?;
             // A lost directory takes precedence over any other error: nothing is written to one that replaced it.
             if let (Err(_), Err(lost)) = (&trained, dir.check_held()) {
                 return Err(RunDirError::from(lost).into());
             }
             let diverged = match trained {
                 Err(FitError::Diverged(diverged))
-                    if config.on_nan == OnNan::Rollback && ledger.rollbacks < ROLLBACKS =>
+                    if config.on_nan == OnNan::Rollback && counters.rollbacks < ROLLBACKS =>
                 {
                     diverged
                 }
-                trained => break trained.map(|outcome| (outcome, ledger)).map_err(RunError::from),
+                trained => break trained.map(|outcome| (outcome, counters)).map_err(RunError::from),
             };
             // The step that revealed the divergence is always skipped.
             let mut first = diverged.fine_until.min(diverged.iterations.saturating_sub(1)) + 1;
@@ -86,14 +86,18 @@ impl Job<'_> {
                 first = first.saturating_sub(1).max(1);
             }
             went_back_before = Some(first);
-            let mut left_out = ledger.left_out;
+            let mut left_out = counters.left_out;
             left_out.extend(first..=diverged.iterations);
-            point = point::before(self, first, point.dataset)?;
-            let counted =
-                Ledger { attempts: ledger.attempts, rollbacks: ledger.rollbacks + 1, left_out, ..point.ledger };
+            point = resume_point::before(self, first, point.dataset)?;
+            let counted = RunCounters {
+                attempts: counters.attempts,
+                rollbacks: counters.rollbacks + 1,
+                left_out,
+                ..point.counters
+            };
             // This process counts its time once, at its end.
-            point.ledger = Ledger { started: ledger.started, seconds: seconds_before, ..counted };
-            notes.borrow_mut().rollback(diverged.iterations, point.state.position.iterations);
+            point.counters = RunCounters { started: counters.started, seconds: seconds_before, ..counted };
+            recorder.borrow_mut().rollback(diverged.iterations, point.state.position.iterations);
             tracing::warn!(
                 "{diverged}; back to step {}, and on without steps {first} to {}",
                 point.state.position.iterations,
@@ -105,11 +109,11 @@ impl Job<'_> {
             Err(lost) if !lost.is_owned() => return Err(RunDirError::from(lost).into()),
             held => held.map_err(RunDirError::from),
         };
-        let trained = trained.and_then(|(outcome, ledger)| {
+        let trained = trained.and_then(|(outcome, counters)| {
             self.dataset.check()?; // not checked before if checkpoints are off
             let blake3 = weights::save_on(dir.disk(), &dir.weights(), &point.state.parameters)?;
             let best = best::save(dir, &point.state, &blake3)?;
-            Ok((outcome, ledger, blake3, best))
+            Ok((outcome, counters, blake3, best))
         });
         let last = |iterations| Step::new(iterations).unwrap_or(Step::MAX);
         match &trained {
@@ -120,11 +124,11 @@ impl Job<'_> {
             }
             Err(_) => session.end(Status::Failure, clock.now(), last(point.state.position.iterations)),
         }
-        let (outcome, mut ledger, weights_blake3, best) = trained?;
-        ledger.log_bytes.add(Kind::Hparams, session.bytes());
+        let (outcome, mut counters, weights_blake3, best) = trained?;
+        counters.log_bytes.add(Kind::Hparams, session.bytes());
         let checkpoint = store.steps()?.last().map(|&step| store.path_of(step));
         let relative = checkpoint.as_ref().and_then(|path| path.strip_prefix(dir.path()).ok());
-        let mut result = result(&outcome, &ledger, relative.map(|path| path.display().to_string()), clock.now());
+        let mut result = result(&outcome, &counters, relative.map(|path| path.display().to_string()), clock.now());
         result.weights_blake3 = Some(weights_blake3);
         result.best.clone_from(&best);
         result.write_on(dir.disk(), &dir.result())?;
@@ -135,20 +139,20 @@ impl Job<'_> {
             best,
             logdir: dir.path().to_owned(),
             image_steps,
-            lost_entries: ledger.lost_entries,
-            log_bytes: ledger.log_bytes,
-            seconds: ledger.seconds,
+            lost_entries: counters.lost_entries,
+            log_bytes: counters.log_bytes,
+            seconds: counters.seconds,
         })
     }
 
     /// Trains from `point` to the end, a stop or an error, and returns the counters at that time.
     fn attempt(
         &self,
-        point: &mut Point,
+        point: &mut ResumePoint,
         progress: &mut dyn Progress,
         requests: &Requests,
-    ) -> Result<(Result<Outcome, FitError>, Ledger), RunError> {
-        let Job { resolved, dir, store, dataset, network, device, threads, notes, profile, clock, .. } = *self;
+    ) -> Result<(Result<Outcome, FitError>, RunCounters), RunError> {
+        let Job { resolved, dir, store, dataset, network, device, threads, recorder, profile, clock, .. } = *self;
         let config = &resolved.config;
         let position = point.state.position;
         let epoch = Step::new(position.epoch).unwrap_or(Step::MAX);
@@ -165,7 +169,7 @@ impl Job<'_> {
         let limits = Limits::default();
         let limits = Limits { encoders: limits.encoders.min(threads), ..limits };
         let mut log = Log::new(Background::spawn(files, limits)?, Arc::clone(clock));
-        let mut watches = observers::watches(resolved, device, threads);
+        let mut scheduled = observers::scheduled(resolved, device, threads);
         let fit = Fit {
             network,
             dataset,
@@ -177,59 +181,59 @@ impl Job<'_> {
             threads,
             precision: config.precision,
             on_non_finite: if config.on_nan == OnNan::Skip { OnNonFinite::Skip } else { OnNonFinite::Stop },
-            left_out: &point.ledger.left_out,
+            left_out: &point.counters.left_out,
             stop: &requests.stop,
             trace: profile.trace(),
         };
-        match &point.shows_start {
-            ShowsStart::No => {}
-            ShowsStart::AsIs => train::show_start(&fit, &point.state, &mut watches, &mut log),
-            ShowsStart::Of(beginning) => train::show_start(&fit, beginning, &mut watches, &mut log),
+        match &point.replayed_start {
+            ReplayedStart::No => {}
+            ReplayedStart::AsIs => train::show_start(&fit, &point.state, &mut scheduled, &mut log),
+            ReplayedStart::Of(beginning) => train::show_start(&fit, beginning, &mut scheduled, &mut log),
         }
-        for watch in &mut watches {
+        for watch in &mut scheduled {
             let recalled = watch.observer.recall(&point.memories);
             recalled.map_err(|source| RunError::State { path: dir.checkpoints(), source: source.into() })?;
         }
         let shows_share = !config.trigger(Observed::Steps).is_never();
-        let mut keeping = Keeping {
+        let mut checkpointing = RunCheckpointer {
             dir,
             store,
             shows_share,
             cadence: config.checkpoint_every,
-            retention: keeping::retention(config),
+            retention: checkpointing::retention(config),
             epochs: config.epochs,
             settings: resolved.fixed(),
             dataset: point.dataset.clone(),
             learned: dataset,
             device: device_kind(device),
-            ledger: point.ledger.clone(),
+            counters: point.counters.clone(),
             started: self.started,
             initial: point.initial.as_ref(),
             latest: Instant::now(),
-            looked: Instant::now(),
-            notes,
+            dir_checked: Instant::now(),
+            recorder,
             requested: &requests.checkpoint,
             answers: false,
         };
-        let trained = train::fit(&fit, &mut point.state, &mut watches, &mut log, &mut keeping, progress);
-        drop(watches);
+        let trained = train::fit(&fit, &mut point.state, &mut scheduled, &mut log, &mut checkpointing, progress);
+        drop(scheduled);
         if let Ok(outcome) = &trained
             && shows_share
             && config.checkpoint_every == Cadence::Off
         {
             log.push_share(outcome.iterations, outcome.observers_share);
         }
-        let mut ledger = point.ledger.clone();
-        ledger.seconds += self.started.elapsed().as_secs_f64();
-        // The log is closed in every case: points up to a failure are worth keeping.
+        let mut counters = point.counters.clone();
+        counters.seconds += self.started.elapsed().as_secs_f64();
+        // The log is closed in every case: points up to a failure are worth checkpointing.
         let closed = log.close();
-        notes.borrow_mut().lost_entries(closed.lost_entries);
-        ledger.lost_entries += closed.lost_entries;
-        ledger.log_bytes.merge(&closed.bytes);
-        Ok((trained, ledger))
+        recorder.borrow_mut().lost_entries(closed.lost_entries);
+        counters.lost_entries += closed.lost_entries;
+        counters.log_bytes.merge(&closed.bytes);
+        Ok((trained, counters))
     }
 
-    fn announce(&self, point: &Point) {
+    fn announce(&self, point: &ResumePoint) {
         let Job { resolved, dir, dataset, network, device, threads, .. } = *self;
         let config = &resolved.config;
         if let Some(mark) = run_name::unshown(dir.path()) {
@@ -259,9 +263,9 @@ impl Job<'_> {
     }
 }
 
-fn result(outcome: &Outcome, ledger: &Ledger, checkpoint: Option<String>, now: WallTime) -> RunResult {
+fn result(outcome: &Outcome, counters: &RunCounters, checkpoint: Option<String>, now: WallTime) -> RunResult {
     let last = &outcome.last;
-    let log_bytes = ledger.log_bytes.kinds().into_iter().map(|(kind, bytes)| (kind.name().to_owned(), bytes));
+    let log_bytes = counters.log_bytes.kinds().into_iter().map(|(kind, bytes)| (kind.name().to_owned(), bytes));
     RunResult {
         version: RunResult::VERSION,
         status: records::Status::Finished,
@@ -272,18 +276,18 @@ fn result(outcome: &Outcome, ledger: &Ledger, checkpoint: Option<String>, now: W
         validation_loss: last.validation.loss,
         validation_accuracy: last.validation.accuracy,
         best_validation_accuracy: outcome.best_validation_accuracy,
-        seconds: ledger.seconds,
+        seconds: counters.seconds,
         observers_share: outcome.observers_share,
-        lost_log_entries: ledger.lost_entries,
+        lost_log_entries: counters.lost_entries,
         log_bytes: log_bytes.collect(),
-        attempts: ledger.attempts,
+        attempts: counters.attempts,
         step: outcome.iterations,
         skipped_steps: outcome.skipped,
-        rollbacks: ledger.rollbacks.into(),
+        rollbacks: counters.rollbacks.into(),
         checkpoint,
         weights_blake3: None,
         best: None,
-        started: ledger.started,
+        started: counters.started,
         ended: Some(now.as_secs()),
     }
 }

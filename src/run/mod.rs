@@ -3,13 +3,13 @@
 mod best;
 mod error;
 mod job;
-mod keeping;
-mod notes;
+mod checkpointing;
+mod recorder;
 mod observers;
 mod place;
-mod point;
+mod resume_point;
 mod profile;
-mod standing;
+mod run_state;
 mod state_files;
 
 use std::cell::RefCell;
@@ -33,14 +33,14 @@ use crate::train::{FitError, Outcome, Progress};
 use crate::types::{Clock, SystemClock};
 
 use job::Job;
-use notes::{Notes, Noting};
 use place::Footprint;
 use profile::Profile;
+use recorder::{RecordedProgress, RunRecorder};
 
 pub use error::RunError;
 pub use place::{Place, place};
 pub use profile::ProfileError;
-pub use standing::{Already, StandingError};
+pub use run_state::{FinishedRun, RunStateError};
 pub use state_files::StateError;
 
 /// Starting point of a run.
@@ -69,7 +69,7 @@ pub struct Requests {
 pub enum Ended {
     Finished(Finished),
     /// The run was already finished.
-    Already(Already),
+    AlreadyFinished(FinishedRun),
 }
 
 /// A finished run.
@@ -106,29 +106,29 @@ pub fn run(
     let profile = Profile::new(resolved.config.profile.as_deref(), logdir, textfile)?;
     let textfile = textfile.map(|path| Textfile::new(path, |dir| run_dir::makes(logdir, dir))).transpose()?;
     operators::watch(profile.trace());
-    let notes = RefCell::new(Notes::new(resolved, textfile, Arc::clone(&clock)));
-    let ended = run_in(logdir, resolved, start, progress, requests, &notes, &profile, &clock, started);
+    let recorder = RefCell::new(RunRecorder::new(resolved, textfile, Arc::clone(&clock)));
+    let ended = run_in(logdir, resolved, start, progress, requests, &recorder, &profile, &clock, started);
     profile.finish();
-    let mut notes = notes.borrow_mut();
+    let mut recorder = recorder.borrow_mut();
     match &ended {
-        Ok(Ended::Finished(_)) => notes.end(records::Status::Finished, None, 0),
-        Ok(Ended::Already(already)) => notes.already(already),
+        Ok(Ended::Finished(_)) => recorder.end(records::Status::Finished, None, 0),
+        Ok(Ended::AlreadyFinished(already)) => recorder.already_finished(already),
         // The metrics file belongs to the process that uses the directory.
         Err(RunError::Dir(RunDirError::InUse { .. })) => {}
         Err(error @ RunError::Dir(RunDirError::Lost(lost))) => {
             if !lost.is_owned() {
-                notes.leave();
+                recorder.leave();
             }
-            notes.end(records::Status::Failed, Some(error.to_string()), error.exit().code());
+            recorder.end(records::Status::Failed, Some(error.to_string()), error.exit().code());
         }
         Err(error @ RunError::Fit(FitError::Stopped { .. })) => {
-            notes.end(records::Status::Stopped, None, error.exit().code());
+            recorder.end(records::Status::Stopped, None, error.exit().code());
         }
         Err(error) => {
             if let RunError::Fit(FitError::Diverged(diverged)) = error {
-                notes.at(diverged.iterations, diverged.epoch);
+                recorder.at(diverged.iterations, diverged.epoch);
             }
-            notes.end(records::Status::Failed, Some(error.to_string()), error.exit().code());
+            recorder.end(records::Status::Failed, Some(error.to_string()), error.exit().code());
         }
     }
     ended
@@ -141,7 +141,7 @@ fn run_in(
     start: &Start,
     progress: &mut dyn Progress,
     requests: &Requests,
-    notes: &RefCell<Notes>,
+    recorder: &RefCell<RunRecorder>,
     profile: &Profile,
     clock: &Arc<dyn Clock>,
     started: Instant,
@@ -151,21 +151,21 @@ fn run_in(
     if let Err(error) = run_dir::check(logdir) {
         // A finished run can be reported from a read-only directory, too.
         let is_read_only = matches!(error, RunDirError::NotWritable { .. }) && *start != Start::Fresh;
-        let finished = if is_read_only { standing::finished(logdir, resolved).ok().flatten() } else { None };
-        return finished.map(Ended::Already).ok_or(error.into());
+        let finished = if is_read_only { run_state::finished(logdir, resolved).ok().flatten() } else { None };
+        return finished.map(Ended::AlreadyFinished).ok_or(error.into());
     }
     Journal::check(&logdir.join(JOURNAL))?;
     if *start != Start::Fresh
-        && let Some(already) = standing::finished(logdir, resolved)?
+        && let Some(already) = run_state::finished(logdir, resolved)?
     {
         // The process that finished the run may have been killed before it wrote the end, or have failed after the
         // result.
-        if notes::lacks_end(&logdir.join(JOURNAL))
+        if recorder::lacks_end(&logdir.join(JOURNAL))
             && let Ok(dir) = RunDir::open(logdir)
         {
-            notes.borrow_mut().end_of_another(dir.held(), &already);
+            recorder.borrow_mut().end_of_another(dir.held(), &already);
         }
-        return Ok(Ended::Already(already));
+        return Ok(Ended::AlreadyFinished(already));
     }
     let device = device(config.device)?;
     if device == Device::Cpu && config.precision != Precision::F32 {
@@ -180,9 +180,9 @@ fn run_in(
     profile.hold(dir.held());
     let store = Store::on(dir.disk().clone(), dir.checkpoints()).bounded(state_files::lengths(&network));
     if *start != Start::Fresh
-        && let Some(already) = standing::finished(logdir, resolved)?
+        && let Some(already) = run_state::finished(logdir, resolved)?
     {
-        return Ok(Ended::Already(already)); // finished by another process since the first check
+        return Ok(Ended::AlreadyFinished(already)); // finished by another process since the first check
     }
     store.sweep()?;
     let job = Job {
@@ -195,11 +195,11 @@ fn run_in(
         device,
         threads,
         started,
-        notes,
+        recorder,
         profile,
         clock,
     };
-    job.train(start, &mut Noting { notes, profile, console: progress }, requests).map(Ended::Finished)
+    job.train(start, &mut RecordedProgress { recorder, profile, console: progress }, requests).map(Ended::Finished)
 }
 
 /// The data set that `config` names, cut to its limits.

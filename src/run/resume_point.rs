@@ -5,9 +5,9 @@ use std::path::Path;
 
 use tch::Tensor;
 
+use super::checkpointing::{CheckpointMetadata, DatasetIdentity, RunCounters};
 use super::job::Job;
-use super::keeping::{DatasetFact, Facts, Ledger};
-use super::standing::{self, StandingError};
+use super::run_state::{self, RunStateError};
 use super::{RunError, Start, device_kind, state_files};
 use crate::catalogue;
 use crate::checkpoint::{Checkpoint, Store};
@@ -22,18 +22,18 @@ use crate::train::{Memories, TrainState};
 const NETWORK: [&str; 3] = ["conv-filters", "kernel-size", "dense-units"];
 
 /// State from which training continues.
-pub(super) struct Point {
+pub(super) struct ResumePoint {
     pub state: TrainState,
     pub memories: Memories,
-    pub ledger: Ledger,
-    pub dataset: DatasetFact,
+    pub counters: RunCounters,
+    pub dataset: DatasetIdentity,
     /// The weights of a warm start, which the seed does not determine.
     pub initial: Option<Tensor>,
-    pub shows_start: ShowsStart,
+    pub replayed_start: ReplayedStart,
 }
 
 /// Initial state to pass to observers before training continues. At step 0 the training loop passes it itself.
-pub(super) enum ShowsStart {
+pub(super) enum ReplayedStart {
     No,
     /// The state itself: a fork's log begins with it.
     AsIs,
@@ -43,13 +43,13 @@ pub(super) enum ShowsStart {
 }
 
 /// Starting point of `job`: the newest checkpoint in its directory, that of the forked run, or step 0.
-pub(super) fn of(job: &Job<'_>, start: &Start) -> Result<Point, RunError> {
-    let dataset = DatasetFact { name: job.dataset.name.clone(), blake3: job.dataset.blake3() };
+pub(super) fn of(job: &Job<'_>, start: &Start) -> Result<ResumePoint, RunError> {
+    let dataset = DatasetIdentity { name: job.dataset.name.clone(), blake3: job.dataset.blake3() };
     // Errors are found before anything of the old run is removed.
     if *start == Start::Fresh {
         return beginning(job, dataset);
     }
-    if let Some(checkpoint) = standing::newest(job.store, &job.dir.checkpoints())? {
+    if let Some(checkpoint) = run_state::newest(job.store, &job.dir.checkpoints())? {
         return resumed(job, &checkpoint, dataset);
     }
     match start {
@@ -68,62 +68,62 @@ pub(super) fn of(job: &Job<'_>, start: &Start) -> Result<Point, RunError> {
 }
 
 /// Starting point of `job` before step `first`, after the steps from `first` on have diverged.
-pub(super) fn before(job: &Job<'_>, first: u64, dataset: DatasetFact) -> Result<Point, RunError> {
+pub(super) fn before(job: &Job<'_>, first: u64, dataset: DatasetIdentity) -> Result<ResumePoint, RunError> {
     job.store.discard_after(first.saturating_sub(1))?;
-    match standing::newest(job.store, &job.dir.checkpoints())? {
+    match run_state::newest(job.store, &job.dir.checkpoints())? {
         Some(checkpoint) => resumed(job, &checkpoint, dataset),
         None => beginning(job, dataset),
     }
 }
 
-fn resumed(job: &Job<'_>, checkpoint: &Checkpoint, dataset: DatasetFact) -> Result<Point, RunError> {
+fn resumed(job: &Job<'_>, checkpoint: &Checkpoint, dataset: DatasetIdentity) -> Result<ResumePoint, RunError> {
     let unusable = |source| RunError::State { path: checkpoint.path.clone(), source };
-    let facts = Facts::of(checkpoint).map_err(unusable)?;
-    standing::compare(&facts, job.resolved, &dataset, job.dir.path())?;
-    if facts.device != device_kind(job.device) {
-        tracing::warn!("going on with device {}, after {}: bits may differ", device_kind(job.device), facts.device);
+    let metadata = CheckpointMetadata::of(checkpoint).map_err(unusable)?;
+    run_state::compare(&metadata, job.resolved, &dataset, job.dir.path())?;
+    if metadata.device != device_kind(job.device) {
+        tracing::warn!("going on with device {}, after {}: bits may differ", device_kind(job.device), metadata.device);
     }
     let mut state = fresh_state(job);
     let has_initial = state_files::restore_initial(checkpoint, &state.parameters).map_err(unusable)?;
     let initial = has_initial.then(|| state.parameters.flat().copy());
-    let shows_start = if facts.position.epoch == 0 {
+    let replayed_start = if metadata.position.epoch == 0 {
         let parameters = Parameters::initialise(job.network, job.resolved.config.seed, job.device);
         let mut flat = parameters.flat().shallow_clone();
         tch::no_grad(|| flat.copy_(state.parameters.flat()));
-        ShowsStart::Of(Box::new(TrainState::of(parameters, job.resolved.config.rule())))
+        ReplayedStart::Of(Box::new(TrainState::of(parameters, job.resolved.config.rule())))
     } else {
-        ShowsStart::No
+        ReplayedStart::No
     };
-    let restored = state_files::restore(checkpoint, facts.position, facts.optimizer_steps, true, &mut state);
+    let restored = state_files::restore(checkpoint, metadata.position, metadata.optimizer_steps, true, &mut state);
     let memories = restored.map_err(unusable)?;
-    let ledger = Ledger { attempts: facts.ledger.attempts + 1, ..facts.ledger };
-    Ok(Point { state, memories, ledger, dataset, initial, shows_start })
+    let counters = RunCounters { attempts: metadata.counters.attempts + 1, ..metadata.counters };
+    Ok(ResumePoint { state, memories, counters, dataset, initial, replayed_start })
 }
 
-fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, RunError> {
+fn forked(job: &Job<'_>, from: &Path, dataset: DatasetIdentity) -> Result<ResumePoint, RunError> {
     let config = &job.resolved.config;
     let is_itself = match (from.canonicalize(), job.dir.path().canonicalize()) {
         (Ok(from), Ok(own)) => from == own,
         _ => false,
     };
     if is_itself {
-        return Err(StandingError::ForkOfItself { path: from.to_owned() }.into());
+        return Err(RunStateError::ForkOfItself { path: from.to_owned() }.into());
     }
     let checkpoints = from.join(CHECKPOINTS);
     let store = Store::new(&checkpoints);
-    if let Some(settings) = standing::sealed_settings(&store)? {
+    if let Some(settings) = run_state::sealed_settings(&store)? {
         refuse_other_layers(job, from, &settings)?;
     }
-    let newest = standing::newest(&store.bounded(state_files::lengths(job.network)), &checkpoints)?;
-    let checkpoint = newest.ok_or_else(|| StandingError::NothingToFork { path: from.to_owned() })?;
+    let newest = run_state::newest(&store.bounded(state_files::lengths(job.network)), &checkpoints)?;
+    let checkpoint = newest.ok_or_else(|| RunStateError::NothingToFork { path: from.to_owned() })?;
     let unusable = |source| RunError::State { path: checkpoint.path.clone(), source };
-    let facts = Facts::of(&checkpoint).map_err(unusable)?;
-    let differences = job.resolved.differences(&facts.settings);
+    let metadata = CheckpointMetadata::of(&checkpoint).map_err(unusable)?;
+    let differences = job.resolved.differences(&metadata.settings);
     let changed = |keys: &[&str]| differences.iter().any(|difference| keys.contains(&difference.what.as_str()));
-    refuse_other_layers(job, from, &facts.settings)?;
-    let mut position = facts.position;
+    refuse_other_layers(job, from, &metadata.settings)?;
+    let mut position = metadata.position;
     let mut state = fresh_state(job);
-    if facts.dataset != dataset || changed(&["limit-validation"]) {
+    if metadata.dataset != dataset || changed(&["limit-validation"]) {
         // The best values belong to other images.
         position.best_validation_accuracy = 0.0;
         position.best = None;
@@ -131,40 +131,47 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetFact) -> Result<Point, Run
     // Another optimizer has other state. With other images or another order, a position within an epoch is
     // meaningless.
     let same_rule = !changed(&["optimizer"]);
-    let same_order = facts.dataset == dataset && !changed(&["seed", "batch-size", "limit-train"]);
+    let same_order = metadata.dataset == dataset && !changed(&["seed", "batch-size", "limit-train"]);
     if !same_order {
         position.samples = 0;
         position.unseen = false;
     }
-    let memories =
-        state_files::restore(&checkpoint, position, facts.optimizer_steps, same_rule, &mut state).map_err(unusable)?;
+    let memories = state_files::restore(&checkpoint, position, metadata.optimizer_steps, same_rule, &mut state)
+        .map_err(unusable)?;
     for difference in &differences {
         tracing::info!("forked with another setting: {difference}");
     }
     if config.epochs <= position.epoch {
         let (done, wanted) = (position.epoch, config.epochs);
-        return Err(StandingError::NothingLeft { path: from.to_owned(), done, wanted }.into());
+        return Err(RunStateError::NothingLeft { path: from.to_owned(), done, wanted }.into());
     }
-    let ledger = Ledger { attempts: 1, ..Ledger::default() };
-    Ok(Point { state, memories, ledger, dataset, initial: None, shows_start: ShowsStart::AsIs })
+    let counters = RunCounters { attempts: 1, ..RunCounters::default() };
+    Ok(ResumePoint { state, memories, counters, dataset, initial: None, replayed_start: ReplayedStart::AsIs })
 }
 
 /// Checked before the files are read: those of another network may have any length.
-fn refuse_other_layers(job: &Job<'_>, from: &Path, settings: &BTreeMap<String, String>) -> Result<(), StandingError> {
+fn refuse_other_layers(job: &Job<'_>, from: &Path, settings: &BTreeMap<String, String>) -> Result<(), RunStateError> {
     let mut differences = job.resolved.differences(settings);
     differences.retain(|difference| NETWORK.contains(&difference.what.as_str()));
     if differences.is_empty() {
         Ok(())
     } else {
-        Err(StandingError::ForkOfAnother { path: from.to_owned(), differences })
+        Err(RunStateError::ForkOfAnother { path: from.to_owned(), differences })
     }
 }
 
-fn beginning(job: &Job<'_>, dataset: DatasetFact) -> Result<Point, RunError> {
+fn beginning(job: &Job<'_>, dataset: DatasetIdentity) -> Result<ResumePoint, RunError> {
     let state = fresh_state(job);
     let initial = warm_start(job, &state)?;
-    let ledger = Ledger { attempts: 1, ..Ledger::default() };
-    Ok(Point { state, memories: Memories::default(), ledger, dataset, initial, shows_start: ShowsStart::No })
+    let counters = RunCounters { attempts: 1, ..RunCounters::default() };
+    Ok(ResumePoint {
+        state,
+        memories: Memories::default(),
+        counters,
+        dataset,
+        initial,
+        replayed_start: ReplayedStart::No,
+    })
 }
 
 fn fresh_state(job: &Job<'_>) -> TrainState {
@@ -204,8 +211,8 @@ fn warm_start(job: &Job<'_>, state: &TrainState) -> Result<Option<Tensor>, RunEr
 }
 
 /// Loads the network of the run in `dir`; an error if its layers differ from those of `state`.
-fn open(dir: &Path, job: &Job<'_>, state: &TrainState) -> Result<SavedRun, StandingError> {
-    let refused = |exit: Exit, reason: String| StandingError::WarmStart { path: dir.to_owned(), exit, reason };
+fn open(dir: &Path, job: &Job<'_>, state: &TrainState) -> Result<SavedRun, RunStateError> {
+    let refused = |exit: Exit, reason: String| RunStateError::WarmStart { path: dir.to_owned(), exit, reason };
     let saved = SavedRun::open(dir, job.device).map_err(|error| refused(error.exit(), error.to_string()))?;
     if saved.parameters.specs() != state.parameters.specs() {
         return Err(refused(Exit::Data, "its network has other layers".to_owned()));

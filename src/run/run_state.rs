@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::keeping::{DatasetFact, Facts};
+use super::checkpointing::{CheckpointMetadata, DatasetIdentity};
 use crate::checkpoint::{Checkpoint, Store, StoreError};
 use crate::config::{Difference, Layers, Resolved};
 use crate::exit::{Classify, Exit};
@@ -15,7 +15,7 @@ const MAX_RESULT: u64 = 1 << 20;
 
 /// A run that was already finished.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Already {
+pub struct FinishedRun {
     pub logdir: PathBuf,
     pub epochs: Option<u64>,
     pub iterations: Option<u64>,
@@ -27,7 +27,7 @@ pub struct Already {
 
 /// Error: a command cannot continue the run in a directory.
 #[derive(Debug, thiserror::Error)]
-pub enum StandingError {
+pub enum RunStateError {
     #[error(
         "log directory {} holds a run with other settings:\n{}Go on with the settings as they were, start over with --fresh, \
          or choose another --logdir, with --fork-from {} to begin where this run is", path.display(), lines(differences),
@@ -65,20 +65,20 @@ pub enum StandingError {
     WarmStart { path: PathBuf, exit: Exit, reason: String },
 }
 
-impl Classify for StandingError {
+impl Classify for RunStateError {
     fn exit(&self) -> Exit {
         match self {
-            StandingError::Changed { .. } | StandingError::ForkOfAnother { .. } | StandingError::NothingLeft { .. } => {
+            RunStateError::Changed { .. } | RunStateError::ForkOfAnother { .. } | RunStateError::NothingLeft { .. } => {
                 Exit::Config
             }
-            StandingError::NoCheckpoint { .. }
-            | StandingError::Unreadable { .. }
-            | StandingError::ForkOfItself { .. } => Exit::CantCreate,
-            StandingError::NothingToFork { .. } => Exit::NoInput,
-            StandingError::Store(error) => error.exit(),
-            StandingError::Unread { .. } => Exit::Io,
-            StandingError::AllDamaged { .. } => Exit::Data,
-            StandingError::WarmStart { exit, .. } => *exit,
+            RunStateError::NoCheckpoint { .. }
+            | RunStateError::Unreadable { .. }
+            | RunStateError::ForkOfItself { .. } => Exit::CantCreate,
+            RunStateError::NothingToFork { .. } => Exit::NoInput,
+            RunStateError::Store(error) => error.exit(),
+            RunStateError::Unread { .. } => Exit::Io,
+            RunStateError::AllDamaged { .. } => Exit::Data,
+            RunStateError::WarmStart { exit, .. } => *exit,
         }
     }
 }
@@ -88,7 +88,7 @@ fn lines(differences: &[Difference]) -> String {
 }
 
 /// Returns the run in `logdir` if it matches `resolved` and is finished; `None` if there is something to train.
-pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Already>, StandingError> {
+pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<FinishedRun>, RunStateError> {
     let is_finished = run_dir::is_finished(logdir);
     let store = Store::new(logdir.join(CHECKPOINTS));
     let has_checkpoints = store.holds()?;
@@ -106,7 +106,7 @@ pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Alre
     // Unreadable files are rewritten when training resumes from a checkpoint, whose settings are compared then.
     if !has_checkpoints && (!is_known || result.is_none()) {
         let file = if is_known { RESULT } else { CONFIG };
-        return Err(StandingError::Unreadable { path: logdir.to_owned(), file });
+        return Err(RunStateError::Unreadable { path: logdir.to_owned(), file });
     }
     let mut differences = earlier.map_or_else(Vec::new, |earlier| resolved.differences(&earlier));
     let number = |key: &str| result.as_ref().and_then(|result| result.get(key));
@@ -114,13 +114,13 @@ pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Alre
     let wanted = resolved.config.epochs;
     differences.extend(done.filter(|&done| wanted < done).map(|done| fewer_epochs(done, wanted)));
     if !differences.is_empty() {
-        return Err(StandingError::Changed { path: logdir.to_owned(), differences });
+        return Err(RunStateError::Changed { path: logdir.to_owned(), differences });
     }
     match done {
         _ if result.is_none() || !is_known => Ok(None),
         Some(done) if wanted > done && has_checkpoints => Ok(None),
-        Some(done) if wanted > done => Err(StandingError::NoCheckpoint { path: logdir.to_owned(), done, wanted }),
-        _ => Ok(Some(Already {
+        Some(done) if wanted > done => Err(RunStateError::NoCheckpoint { path: logdir.to_owned(), done, wanted }),
+        _ => Ok(Some(FinishedRun {
             logdir: logdir.to_owned(),
             epochs: done,
             iterations: number("iterations").and_then(serde_json::Value::as_u64),
@@ -132,36 +132,36 @@ pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Alre
 }
 
 /// The settings in the newest readable manifest.
-pub(super) fn sealed_settings(store: &Store) -> Result<Option<BTreeMap<String, String>>, StandingError> {
+pub(super) fn sealed_settings(store: &Store) -> Result<Option<BTreeMap<String, String>>, RunStateError> {
     let settings = store.newest_facts()?.and_then(|mut facts| facts.remove("settings"));
     Ok(settings.and_then(|settings| serde_json::from_value(settings).ok()))
 }
 
-/// Checks that the run with the checkpoint metadata `facts` may continue with `resolved` and this data set.
+/// Checks that the run with the checkpoint metadata `metadata` may continue with `resolved` and this data set.
 pub(super) fn compare(
-    facts: &Facts,
+    metadata: &CheckpointMetadata,
     resolved: &Resolved,
-    dataset: &DatasetFact,
+    dataset: &DatasetIdentity,
     logdir: &Path,
-) -> Result<(), StandingError> {
-    let mut differences = resolved.differences(&facts.settings);
-    let text = |dataset: &DatasetFact| format!("{} with checksum {:.12}", dataset.name, dataset.blake3);
-    if facts.dataset != *dataset {
+) -> Result<(), RunStateError> {
+    let mut differences = resolved.differences(&metadata.settings);
+    let text = |dataset: &DatasetIdentity| format!("{} with checksum {:.12}", dataset.name, dataset.blake3);
+    if metadata.dataset != *dataset {
         differences.push(Difference {
             what: "images and labels".to_owned(),
-            was: text(&facts.dataset),
+            was: text(&metadata.dataset),
             now: text(dataset),
         });
     }
-    if resolved.config.epochs < facts.position.epoch {
-        differences.push(fewer_epochs(facts.position.epoch, resolved.config.epochs));
+    if resolved.config.epochs < metadata.position.epoch {
+        differences.push(fewer_epochs(metadata.position.epoch, resolved.config.epochs));
     }
-    if differences.is_empty() { Ok(()) } else { Err(StandingError::Changed { path: logdir.to_owned(), differences }) }
+    if differences.is_empty() { Ok(()) } else { Err(RunStateError::Changed { path: logdir.to_owned(), differences }) }
 }
 
 /// The newest valid checkpoint of the store in `checkpoints`; invalid ones are logged. If all are invalid, this is an
 /// error, since work would be lost.
-pub(super) fn newest(store: &Store, checkpoints: &Path) -> Result<Option<Checkpoint>, StandingError> {
+pub(super) fn newest(store: &Store, checkpoints: &Path) -> Result<Option<Checkpoint>, RunStateError> {
     let found = store.newest()?;
     for rejected in &found.rejected {
         let why = if rejected.is_unreadable { "cannot be read" } else { "is damaged" };
@@ -171,10 +171,10 @@ pub(super) fn newest(store: &Store, checkpoints: &Path) -> Result<Option<Checkpo
         && let Some(rejected) = found.rejected.iter().find(|rejected| rejected.is_unreadable)
     {
         let (path, reason) = (rejected.path.clone(), rejected.reason.clone());
-        return Err(StandingError::Unread { path, reason });
+        return Err(RunStateError::Unread { path, reason });
     }
     if found.checkpoint.is_none() && !found.rejected.is_empty() {
-        return Err(StandingError::AllDamaged { path: checkpoints.to_owned() });
+        return Err(RunStateError::AllDamaged { path: checkpoints.to_owned() });
     }
     Ok(found.checkpoint)
 }
