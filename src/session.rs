@@ -49,8 +49,7 @@ const METRICS: [(Run, &str, &str, MetricOf); 5] = [
 
 /// A run that TensorBoard knows as a session. A file of it that cannot be written costs the run nothing but its row.
 #[derive(Debug)]
-pub struct Session<'a> {
-    dir: &'a RunDir,
+pub struct Session {
     bytes: u64,
 }
 
@@ -65,34 +64,33 @@ enum SessionError {
     Write(#[from] durable::WriteError),
 }
 
-impl Session<'_> {
+impl Session {
     /// Says with what the run is trained since `started`, and, in the directory above it, which columns there are.
-    pub fn begin<'a>(dir: &'a RunDir, resolved: &Resolved, started: WallTime) -> Session<'a> {
-        let mut session = Session { dir, bytes: 0 };
+    pub fn begin(dir: &RunDir, resolved: &Resolved, started: WallTime) -> Session {
+        let mut session = Session { bytes: 0 };
         let start = SessionStart { hparams: hparams(resolved), group: String::new(), time: started };
         session.tell(|| {
             let bytes = start.event_file()?;
             dir.write_session_start(&bytes)?;
             Ok(bytes.len())
         });
-        session.name_columns();
+        session.name_columns(dir);
         session
     }
 
     /// Says how the run ended, after its last step. Not for one that was stopped: it may go on.
-    pub fn end(&mut self, status: Status, now: WallTime, step: Step) {
-        let dir = self.dir;
+    pub fn end(&mut self, dir: &RunDir, status: Status, now: WallTime, step: Step) {
         self.tell(|| {
             let bytes = SessionEnd { status, time: now, step }.event_file()?;
             dir.write_session_end(&bytes)?;
             Ok(bytes.len())
         });
         // Others may have begun meanwhile.
-        self.name_columns();
+        self.name_columns(dir);
     }
 
-    fn name_columns(&mut self) {
-        if let Some(parent) = run_dir::parent(self.dir.path()) {
+    fn name_columns(&mut self, dir: &RunDir) {
+        if let Some(parent) = run_dir::parent(dir.path()) {
             self.tell(|| write_experiment(parent));
         }
     }
@@ -243,7 +241,7 @@ mod tests {
         let run = RunDir::open(&logdir).unwrap();
         let mut session = Session::begin(&run, &resolved(&[]), now);
         assert_eq!((files(&logdir).len(), files(parent)), (1, vec![EXPERIMENT.to_owned()]));
-        session.end(Status::Failure, now, Step::ZERO);
+        session.end(&run, Status::Failure, now, Step::ZERO);
         assert_eq!(files(&logdir).len(), 2);
         let written = session.bytes();
         let sizes = std::fs::read_dir(&logdir).unwrap().map(|entry| entry.unwrap());
@@ -256,7 +254,7 @@ mod tests {
             assert!(!run.has_events(), "a session alone is no unfinished run");
             assert_eq!(files(&logdir).len(), usize::from(!fresh), "the end is void, with --fresh the start, too");
             let mut again = Session::begin(&run, &resolved(&[]), now);
-            again.end(Status::Success, now, Step::ZERO);
+            again.end(&run, Status::Success, now, Step::ZERO);
             assert_eq!(again.bytes(), written, "without those of the columns, which all runs share");
         }
         // Another version's columns are replaced.

@@ -193,7 +193,7 @@ mod tests {
             let want = format!("profile {}: the run has a file of that name; choose another", path.display());
             assert_eq!(refused(&path, &logdir), (want, Exit::CantCreate));
         }
-        let file = at("recorder.txt");
+        let file = at("notes.txt");
         std::fs::write(&file, "mine").unwrap();
         let want = format!("profile {}: something else than a profile is there; choose another name", file.display());
         assert_eq!(refused(&file, &logdir), (want, Exit::CantCreate));

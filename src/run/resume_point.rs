@@ -6,7 +6,7 @@ use std::path::Path;
 use tch::Tensor;
 
 use super::checkpointing::{CheckpointMetadata, DatasetIdentity, RunCounters};
-use super::job::Job;
+use super::prepare::Prepared;
 use super::run_state::{self, RunStateError};
 use super::{RunError, Start, device_kind, state_files};
 use crate::catalogue;
@@ -42,55 +42,64 @@ pub(super) enum ReplayedStart {
     Of(Box<TrainState>),
 }
 
-/// Starting point of `job`: the newest checkpoint in its directory, that of the forked run, or step 0.
-pub(super) fn of(job: &Job<'_>, start: &Start) -> Result<ResumePoint, RunError> {
-    let dataset = DatasetIdentity { name: job.dataset.name.clone(), blake3: job.dataset.blake3() };
+/// Starting point of `prepared`: the newest checkpoint in its directory, that of the forked run, or step 0.
+pub(super) fn of(prepared: &Prepared<'_>) -> Result<ResumePoint, RunError> {
+    let dataset = DatasetIdentity { name: prepared.dataset.name.clone(), blake3: prepared.dataset.blake3() };
     // Errors are found before anything of the old run is removed.
-    if *start == Start::Fresh {
-        return beginning(job, dataset);
+    if *prepared.command.start == Start::Fresh {
+        return beginning(prepared, dataset);
     }
-    if let Some(checkpoint) = run_state::newest(job.store, &job.dir.checkpoints())? {
-        return resumed(job, &checkpoint, dataset);
+    if let Some(checkpoint) = run_state::newest(&prepared.store, &prepared.dir.checkpoints())? {
+        return resumed(prepared, &checkpoint, dataset);
     }
-    match start {
-        Start::Fork(from) => forked(job, from, dataset),
+    match prepared.command.start {
+        Start::Fork(from) => forked(prepared, from, dataset),
         _ => {
-            if job.dir.has_events() {
+            if prepared.dir.has_events() {
                 tracing::warn!(
                     "{} holds an unfinished run without a checkpoint; training starts over, and its curves replace the \
                      old ones",
-                    job.dir.path().display()
+                    prepared.dir.path().display()
                 );
             }
-            beginning(job, dataset)
+            beginning(prepared, dataset)
         }
     }
 }
 
-/// Starting point of `job` before step `first`, after the steps from `first` on have diverged.
-pub(super) fn before(job: &Job<'_>, first: u64, dataset: DatasetIdentity) -> Result<ResumePoint, RunError> {
-    job.store.discard_after(first.saturating_sub(1))?;
-    match run_state::newest(job.store, &job.dir.checkpoints())? {
-        Some(checkpoint) => resumed(job, &checkpoint, dataset),
-        None => beginning(job, dataset),
+/// Starting point of `prepared` before step `first`, after the steps from `first` on have diverged.
+pub(super) fn before(prepared: &Prepared<'_>, first: u64, dataset: DatasetIdentity) -> Result<ResumePoint, RunError> {
+    prepared.store.discard_after(first.saturating_sub(1))?;
+    match run_state::newest(&prepared.store, &prepared.dir.checkpoints())? {
+        Some(checkpoint) => resumed(prepared, &checkpoint, dataset),
+        None => beginning(prepared, dataset),
     }
 }
 
-fn resumed(job: &Job<'_>, checkpoint: &Checkpoint, dataset: DatasetIdentity) -> Result<ResumePoint, RunError> {
+fn resumed(
+    prepared: &Prepared<'_>,
+    checkpoint: &Checkpoint,
+    dataset: DatasetIdentity,
+) -> Result<ResumePoint, RunError> {
     let unusable = |source| RunError::State { path: checkpoint.path.clone(), source };
     let metadata = CheckpointMetadata::of(checkpoint).map_err(unusable)?;
-    run_state::compare(&metadata, job.resolved, &dataset, job.dir.path())?;
-    if metadata.device != device_kind(job.device) {
-        tracing::warn!("going on with device {}, after {}: bits may differ", device_kind(job.device), metadata.device);
+    run_state::compare(&metadata, prepared.command.resolved, &dataset, prepared.dir.path())?;
+    if metadata.device != device_kind(prepared.device) {
+        tracing::warn!(
+            "going on with device {}, after {}: bits may differ",
+            device_kind(prepared.device),
+            metadata.device
+        );
     }
-    let mut state = fresh_state(job);
+    let mut state = fresh_state(prepared);
     let has_initial = state_files::restore_initial(checkpoint, &state.parameters).map_err(unusable)?;
     let initial = has_initial.then(|| state.parameters.flat().copy());
     let replayed_start = if metadata.position.epoch == 0 {
-        let parameters = Parameters::initialise(job.network, job.resolved.config.seed, job.device);
+        let parameters =
+            Parameters::initialise(&prepared.network, prepared.command.resolved.config.seed, prepared.device);
         let mut flat = parameters.flat().shallow_clone();
         tch::no_grad(|| flat.copy_(state.parameters.flat()));
-        ReplayedStart::Of(Box::new(TrainState::of(parameters, job.resolved.config.rule())))
+        ReplayedStart::Of(Box::new(TrainState::of(parameters, prepared.command.resolved.config.rule())))
     } else {
         ReplayedStart::No
     };
@@ -100,9 +109,9 @@ fn resumed(job: &Job<'_>, checkpoint: &Checkpoint, dataset: DatasetIdentity) -> 
     Ok(ResumePoint { state, memories, counters, dataset, initial, replayed_start })
 }
 
-fn forked(job: &Job<'_>, from: &Path, dataset: DatasetIdentity) -> Result<ResumePoint, RunError> {
-    let config = &job.resolved.config;
-    let is_itself = match (from.canonicalize(), job.dir.path().canonicalize()) {
+fn forked(prepared: &Prepared<'_>, from: &Path, dataset: DatasetIdentity) -> Result<ResumePoint, RunError> {
+    let config = &prepared.command.resolved.config;
+    let is_itself = match (from.canonicalize(), prepared.dir.path().canonicalize()) {
         (Ok(from), Ok(own)) => from == own,
         _ => false,
     };
@@ -112,17 +121,17 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetIdentity) -> Result<Resume
     let checkpoints = from.join(CHECKPOINTS);
     let store = Store::new(&checkpoints);
     if let Some(settings) = run_state::sealed_settings(&store)? {
-        refuse_other_layers(job, from, &settings)?;
+        refuse_other_layers(prepared, from, &settings)?;
     }
-    let newest = run_state::newest(&store.bounded(state_files::lengths(job.network)), &checkpoints)?;
+    let newest = run_state::newest(&store.bounded(state_files::lengths(&prepared.network)), &checkpoints)?;
     let checkpoint = newest.ok_or_else(|| RunStateError::NothingToFork { path: from.to_owned() })?;
     let unusable = |source| RunError::State { path: checkpoint.path.clone(), source };
     let metadata = CheckpointMetadata::of(&checkpoint).map_err(unusable)?;
-    let differences = job.resolved.differences(&metadata.settings);
+    let differences = prepared.command.resolved.differences(&metadata.settings);
     let changed = |keys: &[&str]| differences.iter().any(|difference| keys.contains(&difference.what.as_str()));
-    refuse_other_layers(job, from, &metadata.settings)?;
+    refuse_other_layers(prepared, from, &metadata.settings)?;
     let mut position = metadata.position;
-    let mut state = fresh_state(job);
+    let mut state = fresh_state(prepared);
     if metadata.dataset != dataset || changed(&["limit-validation"]) {
         // The best values belong to other images.
         position.best_validation_accuracy = 0.0;
@@ -150,8 +159,12 @@ fn forked(job: &Job<'_>, from: &Path, dataset: DatasetIdentity) -> Result<Resume
 }
 
 /// Checked before the files are read: those of another network may have any length.
-fn refuse_other_layers(job: &Job<'_>, from: &Path, settings: &BTreeMap<String, String>) -> Result<(), RunStateError> {
-    let mut differences = job.resolved.differences(settings);
+fn refuse_other_layers(
+    prepared: &Prepared<'_>,
+    from: &Path,
+    settings: &BTreeMap<String, String>,
+) -> Result<(), RunStateError> {
+    let mut differences = prepared.command.resolved.differences(settings);
     differences.retain(|difference| NETWORK.contains(&difference.what.as_str()));
     if differences.is_empty() {
         Ok(())
@@ -160,9 +173,9 @@ fn refuse_other_layers(job: &Job<'_>, from: &Path, settings: &BTreeMap<String, S
     }
 }
 
-fn beginning(job: &Job<'_>, dataset: DatasetIdentity) -> Result<ResumePoint, RunError> {
-    let state = fresh_state(job);
-    let initial = warm_start(job, &state)?;
+fn beginning(prepared: &Prepared<'_>, dataset: DatasetIdentity) -> Result<ResumePoint, RunError> {
+    let state = fresh_state(prepared);
+    let initial = warm_start(prepared, &state)?;
     let counters = RunCounters { attempts: 1, ..RunCounters::default() };
     Ok(ResumePoint {
         state,
@@ -174,22 +187,22 @@ fn beginning(job: &Job<'_>, dataset: DatasetIdentity) -> Result<ResumePoint, Run
     })
 }
 
-fn fresh_state(job: &Job<'_>) -> TrainState {
-    let config = &job.resolved.config;
-    TrainState::initialise(job.network, config.rule(), config.seed, job.device)
+fn fresh_state(prepared: &Prepared<'_>) -> TrainState {
+    let config = &prepared.command.resolved.config;
+    TrainState::initialise(&prepared.network, config.rule(), config.seed, prepared.device)
 }
 
 /// Copies the weights of another run into `state` if the configuration asks for it, logs that run and returns the
 /// weights.
-fn warm_start(job: &Job<'_>, state: &TrainState) -> Result<Option<Tensor>, RunError> {
-    let config = &job.resolved.config;
+fn warm_start(prepared: &Prepared<'_>, state: &TrainState) -> Result<Option<Tensor>, RunError> {
+    let config = &prepared.command.resolved.config;
     let saved = match &config.warm_start {
         WarmStart::None => return Ok(None),
         WarmStart::Latest => {
-            let beside = run_dir::parent(job.dir.path()).unwrap_or(job.dir.path());
-            let fits = |run: &catalogue::Run| !run.is_in(job.dir.path()) && run.has_network_of(config);
+            let beside = run_dir::parent(prepared.dir.path()).unwrap_or(prepared.dir.path());
+            let fits = |run: &catalogue::Run| !run.is_in(prepared.dir.path()) && run.has_network_of(config);
             let saved = catalogue::good(beside, &fits).into_iter().find_map(|run| {
-                let opened = open(&run.path, job, state);
+                let opened = open(&run.path, prepared, state);
                 opened.map_err(|error| tracing::warn!("{error}; an older run is looked for")).ok()
             });
             let Some(saved) = saved else {
@@ -198,7 +211,7 @@ fn warm_start(job: &Job<'_>, state: &TrainState) -> Result<Option<Tensor>, RunEr
             };
             saved
         }
-        WarmStart::Run(dir) => open(dir, job, state)?,
+        WarmStart::Run(dir) => open(dir, prepared, state)?,
     };
     let mut flat = state.parameters.flat().shallow_clone();
     let mut previous = state.previous.shallow_clone();
@@ -211,9 +224,9 @@ fn warm_start(job: &Job<'_>, state: &TrainState) -> Result<Option<Tensor>, RunEr
 }
 
 /// Loads the network of the run in `dir`; an error if its layers differ from those of `state`.
-fn open(dir: &Path, job: &Job<'_>, state: &TrainState) -> Result<SavedRun, RunStateError> {
+fn open(dir: &Path, prepared: &Prepared<'_>, state: &TrainState) -> Result<SavedRun, RunStateError> {
     let refused = |exit: Exit, reason: String| RunStateError::WarmStart { path: dir.to_owned(), exit, reason };
-    let saved = SavedRun::open(dir, job.device).map_err(|error| refused(error.exit(), error.to_string()))?;
+    let saved = SavedRun::open(dir, prepared.device).map_err(|error| refused(error.exit(), error.to_string()))?;
     if saved.parameters.specs() != state.parameters.specs() {
         return Err(refused(Exit::Data, "its network has other layers".to_owned()));
     }

@@ -137,7 +137,7 @@ pub(super) fn sealed_settings(store: &Store) -> Result<Option<BTreeMap<String, S
     Ok(settings.and_then(|settings| serde_json::from_value(settings).ok()))
 }
 
-/// Checks that the run with the checkpoint metadata `metadata` may continue with `resolved` and this data set.
+/// Checks that the run with this checkpoint metadata may continue with `resolved` and this data set.
 pub(super) fn compare(
     metadata: &CheckpointMetadata,
     resolved: &Resolved,
