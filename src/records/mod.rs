@@ -4,12 +4,14 @@
 
 mod journal;
 mod line;
+mod overview;
 mod reading;
 mod result;
 mod textfile;
 
 pub use journal::{Journal, JournalError};
 pub use line::{EpochMetrics, Line, Objective, Status, settings};
+pub use overview::{EpochOverview, JournalEnd, ResultOverview};
 pub use reading::{Fault, Reading, ReadingError, latest};
 pub use result::{BestEpoch, ResultError, RunResult};
 pub use textfile::{Checkpoints, RunMetrics, Textfile, TextfileError};

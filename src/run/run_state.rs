@@ -8,6 +8,7 @@ use crate::checkpoint::{Checkpoint, Store, StoreError};
 use crate::config::{Difference, Layers, Resolved};
 use crate::exit::{Classify, Exit};
 use crate::files;
+use crate::records::ResultOverview;
 use crate::run_dir::{self, CHECKPOINTS, CONFIG, RESULT};
 
 /// Maximum length of a result file in bytes.
@@ -109,24 +110,23 @@ pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Fini
         return Err(RunStateError::Unreadable { path: logdir.to_owned(), file });
     }
     let mut differences = earlier.map_or_else(Vec::new, |earlier| resolved.differences(&earlier));
-    let number = |key: &str| result.as_ref().and_then(|result| result.get(key));
-    let done = number("epochs").and_then(serde_json::Value::as_u64);
+    let done = result.as_ref().and_then(|result| result.epochs);
     let wanted = resolved.config.epochs;
     differences.extend(done.filter(|&done| wanted < done).map(|done| fewer_epochs(done, wanted)));
     if !differences.is_empty() {
         return Err(RunStateError::Changed { path: logdir.to_owned(), differences });
     }
+    let Some(result) = result.filter(|_| is_known) else { return Ok(None) };
     match done {
-        _ if result.is_none() || !is_known => Ok(None),
         Some(done) if wanted > done && has_checkpoints => Ok(None),
         Some(done) if wanted > done => Err(RunStateError::NoCheckpoint { path: logdir.to_owned(), done, wanted }),
         _ => Ok(Some(FinishedRun {
             logdir: logdir.to_owned(),
             epochs: done,
-            iterations: number("iterations").and_then(serde_json::Value::as_u64),
-            validation_accuracy: number("validation_accuracy").and_then(serde_json::Value::as_f64),
-            validation_loss: number("validation_loss").and_then(serde_json::Value::as_f64),
-            ended: number("ended").and_then(serde_json::Value::as_f64),
+            iterations: result.iterations,
+            validation_accuracy: result.validation_accuracy,
+            validation_loss: result.validation_loss,
+            ended: result.ended,
         })),
     }
 }
@@ -183,7 +183,7 @@ pub(super) fn fewer_epochs(done: u64, wanted: u64) -> Difference {
     Difference { what: "epochs".to_owned(), was: format!("{done} done"), now: wanted.to_string() }
 }
 
-fn result(logdir: &Path) -> Option<serde_json::Value> {
+fn result(logdir: &Path) -> Option<ResultOverview> {
     let bytes = files::read(&logdir.join(RESULT), MAX_RESULT).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    ResultOverview::parse(&bytes).ok()
 }
