@@ -44,7 +44,7 @@ pub struct Textfile {
 #[derive(Debug, thiserror::Error)]
 pub enum TextfileError {
     #[error(
-        "metrics textfile {}: want a name that ends in .{ENDING}, since node_exporter reads no other", path.display()
+        "metrics textfile {}: the name must end in .{ENDING}, the only extension that node_exporter reads", path.display()
     )]
     Ending { path: PathBuf },
     #[error("metrics textfile {}: there is no directory {}; create it first", path.display(), dir.display())]
@@ -491,7 +491,7 @@ mod tests {
     fn a_path_that_nobody_would_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let error = Textfile::new(&dir.path().join("trainer.txt"), nothing_is_made).unwrap_err();
-        assert!(error.to_string().ends_with("want a name that ends in .prom, since node_exporter reads no other"));
+        assert!(error.to_string().ends_with("the name must end in .prom, the only extension that node_exporter reads"));
         assert_eq!(error.exit(), Exit::Config);
         let error = Textfile::new(&dir.path().join("missing/trainer.prom"), nothing_is_made).unwrap_err();
         assert!(error.to_string().contains("there is no directory"), "{error}");

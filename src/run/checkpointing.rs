@@ -146,7 +146,7 @@ impl Checkpointer<Log> for RunCheckpointer<'_> {
         }
         match self.cadence {
             Cadence::Off if requested => {
-                tracing::warn!("a checkpoint is asked for, and none is written, as they are off (--checkpoint-every)");
+                tracing::warn!("checkpoint request ignored: checkpoints are disabled (--checkpoint-every off)");
                 false
             }
             Cadence::Off => false,
@@ -219,7 +219,7 @@ impl Checkpointer<Log> for RunCheckpointer<'_> {
         recorder.lost_entries(log.lost_entries());
         recorder.checkpoint(&position, bytes, began.elapsed().as_secs_f64());
         if std::mem::take(&mut self.answers) && held.is_ok() {
-            tracing::info!(step, "checkpoint of step {step} written, as was asked; training goes on");
+            tracing::info!(step, "checkpoint of step {step} written on request; training continues");
         }
         held
     }

@@ -34,8 +34,8 @@ pub enum RunError {
     #[error("device cuda:{index} is not there: libtorch sees {found} CUDA devices; use --device cpu or --device auto")]
     NoCuda { index: usize, found: usize },
     #[error(
-        "precision {precision} is for CUDA, and this run would compute on the CPU, in f32 alone; use --precision f32, or \
-         --device cuda where there is one"
+        "precision {precision} requires CUDA; on the CPU only f32 is supported: use --precision f32, or --device cuda if there \
+         is one"
     )]
     Precision { precision: Precision },
     #[error(transparent)]

@@ -11,15 +11,12 @@ use super::run_state::{self, RunStateError};
 use super::{RunError, Start, device_kind, state_files};
 use crate::catalogue;
 use crate::checkpoint::{Checkpoint, Store};
-use crate::config::WarmStart;
+use crate::config::{Knob, WarmStart};
 use crate::exit::{Classify, Exit};
 use crate::model::Parameters;
 use crate::run_dir::{self, CHECKPOINTS};
 use crate::saved::SavedRun;
 use crate::train::{Memories, TrainState};
-
-/// Settings that determine the layers of a network.
-const NETWORK: [&str; 3] = ["conv-filters", "kernel-size", "dense-units"];
 
 /// State from which training continues.
 pub(super) struct ResumePoint {
@@ -165,7 +162,7 @@ fn refuse_other_layers(
     settings: &BTreeMap<String, String>,
 ) -> Result<(), RunStateError> {
     let mut differences = prepared.command.resolved.differences(settings);
-    differences.retain(|difference| NETWORK.contains(&difference.what.as_str()));
+    differences.retain(|difference| Knob::find(&difference.what).is_some_and(Knob::is_of_network));
     if differences.is_empty() {
         Ok(())
     } else {

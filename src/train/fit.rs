@@ -84,8 +84,8 @@ pub enum FitError {
     Diverged(#[from] Divergence),
     /// Nothing was learned, and nothing will be.
     #[error(
-        "training came to nothing: every step of epoch {} was left out, as its loss or gradient was not finite or what it \
-         led to was not; use a smaller learning rate", epoch + 1
+        "no step of epoch {} could be applied: every loss or gradient was non-finite, or the step was excluded after a \
+         rollback; use a smaller learning rate", epoch + 1
     )]
     NothingDone { epoch: u64 },
     /// The checkpointer has been given a snapshot to go on from.
@@ -649,8 +649,8 @@ mod tests {
         // Of three steps an epoch.
         let (state, outcome) = train_without(&BTreeSet::from([2, 4, 5, 6]), 0.1, 20, 0, &mut seen);
         let error = outcome.unwrap_err();
-        let want = "training came to nothing: every step of epoch 2 was left out, as its loss or gradient was not finite or \
-                    what it led to was not; use a smaller learning rate";
+        let want = "no step of epoch 2 could be applied: every loss or gradient was non-finite, or the step was excluded \
+                    after a rollback; use a smaller learning rate";
         assert_eq!((error.to_string().as_str(), error.exit()), (want, Exit::Data));
         assert_eq!(seen, ["step 0: start", "step 3: epoch 0 after 30 samples"]);
         assert_eq!((state.position.epoch, state.position.skipped), (1, 4));
