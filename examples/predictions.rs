@@ -14,8 +14,8 @@ use trainer::data::{Dataset, Split};
 use trainer::evaluation::Predictions;
 use trainer::eventlog::{LogDir, Origin};
 use trainer::model::{Architecture, Network, Parameters};
-use trainer::observe::{Calibration, Classes, Confusion, Errors, Findings, Log, PrCurves};
-use trainer::train::{At, Metrics, Moment, Observer, Outlet, Totals};
+use trainer::observe::{Calibration, Classes, Confusion, Errors, Log, PrCurves, Record};
+use trainer::train::{At, Logger, Metrics, Moment, Observer, Totals};
 use trainer::types::{FixedClock, ImageShape, Seed, WallTime};
 
 const EPOCHS: u32 = 2;
@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let clock = FixedClock(WallTime::from_secs(1_700_000_000.0).ok_or("a time after 1970")?);
     let mut log = Log::new(LogDir::new(root.join("formula"), Origin::new("host", 1)), Arc::new(clock));
     for epoch in 0..EPOCHS {
-        let mut findings = Findings::default();
+        let mut findings = Record::default();
         observe(epoch, &mut findings)?;
         log.take(findings);
     }
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn observe(epoch: u32, findings: &mut Findings) -> Result<(), Box<dyn Error>> {
+fn observe(epoch: u32, findings: &mut Record) -> Result<(), Box<dyn Error>> {
     let (probabilities, labels) = formula(epoch);
     let split = Split::new(SHAPE, CLASSES.len(), vec![100; labels.len() * SHAPE.len()], labels.clone())?;
     let classes = CLASSES.map(str::to_owned).to_vec();
@@ -61,7 +61,7 @@ fn observe(epoch: u32, findings: &mut Findings) -> Result<(), Box<dyn Error>> {
         skipped: false,
         last: false,
     };
-    let observers: [Box<dyn Observer<Findings>>; 5] =
+    let observers: [Box<dyn Observer<Record>>; 5] =
         [Box::new(Confusion), Box::new(Classes), Box::new(PrCurves), Box::new(Calibration), Box::new(Errors)];
     for mut observer in observers {
         observer.observe(&moment, findings);

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use trainer::records::{
-    BestEpoch, Checkpoints, EpochMetrics, Figures, Journal, Line, Objective, RunResult, Status, Textfile, latest,
+    BestEpoch, Checkpoints, EpochMetrics, Journal, Line, Objective, RunMetrics, RunResult, Status, Textfile, latest,
     settings,
 };
 use trainer::types::WallTime;
@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     result.write(&dir.join("result.json"))?;
 
-    let figures = Figures {
+    let figures = RunMetrics {
         now: at(220)?,
         seconds: 20.5,
         succeeded: None,
@@ -93,7 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     textfile("trainer.prom")?.write(&figures)?;
     textfile("a \"quoted\" \\ name\nof two lines.prom")?.write(&figures)?;
     // A later run that failed: of the success nothing is lost.
-    let failed = Figures { now: at(300)?, exit_code: Some(65), validation_loss: Some(f64::INFINITY), ..figures };
+    let failed = RunMetrics { now: at(300)?, exit_code: Some(65), validation_loss: Some(f64::INFINITY), ..figures };
     let textfile = textfile("failed.prom")?;
     textfile.write(&figures)?;
     textfile.write(&failed)?;

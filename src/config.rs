@@ -4,6 +4,8 @@
 //! file and `trainer config` are all made from it.
 
 mod cadence;
+mod domain;
+mod knob;
 mod knobs;
 mod layers;
 mod paths;
@@ -21,7 +23,9 @@ use crate::terminal::{echoed, echoed_lines};
 use crate::types::Seed;
 
 pub use cadence::Cadence;
-pub use knobs::{KNOBS, Knob, Later};
+pub use domain::{Domain, Interval, Values};
+pub use knob::{Column, Knob, Later};
+pub use knobs::KNOBS;
 pub use layers::{Difference, Layers, Resolved, Source, without_line_end};
 pub use paths::{path_of, text_of};
 pub use watching::{OBSERVERS, Observable, Observed, Watching};
@@ -197,6 +201,8 @@ impl Config {
 pub enum ConfigError {
     #[error("{key} from {origin}: got `{}`, want {want}", echoed(got))]
     Value { key: &'static str, origin: Source, got: String, want: String },
+    #[error("{variable} is empty; set a run name or unset the variable")]
+    EmptyRunName { variable: String },
     #[error("unknown key `{}` in {}{}", echoed(key), path.display(), suggestion(near, |near| format!("did you mean `{near}`?")))]
     UnknownKey { path: PathBuf, key: String, near: Option<&'static str> },
     #[error("key `{}` in {}: got {got}, want a number, a string, a boolean or a list of numbers", echoed(key), path.display())]

@@ -25,8 +25,8 @@ pub enum NestingError {
     )]
     HoldsRuns { path: PathBuf, run: PathBuf },
     #[error(
-        "log directory {} is, or lies in, the run {run}; pass a directory outside of it, or make it a directory of runs: \
-         `trainer unnest {run} NAME` moves the run that is there into {run}/NAME", path.display(), run = run.display()
+        "log directory {} is inside run {run}; pass a directory outside the run (with --run-name, its parent directory), or \
+         make {run} a directory of runs: `trainer unnest {run} NAME` moves the run into {run}/NAME", path.display(), run = run.display()
     )]
     InsideRun { path: PathBuf, run: PathBuf },
     #[error("log directory {} lies in {}, where a run keeps its own files; pass a directory outside of the run", path.display(), own.display())]

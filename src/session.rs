@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::config::{KNOBS, Knob, Resolved};
+use crate::config::{Column, KNOBS, Knob, Resolved};
 use crate::durable;
 use crate::eventlog::event::EncodeError;
 use crate::eventlog::hparams::{Experiment, Hparam, HparamInfo, HparamKind, MetricInfo, MetricOf};
@@ -15,26 +15,6 @@ use crate::optim::Rule;
 use crate::run_dir::{self, EXPERIMENT, RunDir, RunDirError, SESSION_START};
 use crate::types::{Run, Step, WallTime};
 
-/// Knobs that are columns in any case, the most often varied first: TensorBoard shows five, and they stand in where fewer
-/// differ.
-const COLUMNS: [(&str, HparamKind); 14] = [
-    ("learning-rate", HparamKind::Number),
-    ("batch-size", HparamKind::Number),
-    ("optimizer", HparamKind::Text),
-    ("conv-filters", HparamKind::Text),
-    ("dense-units", HparamKind::Number),
-    ("weight-decay", HparamKind::Number),
-    ("momentum", HparamKind::Number),
-    ("epochs", HparamKind::Number),
-    ("seed", HparamKind::Number),
-    ("kernel-size", HparamKind::Number),
-    ("dataset", HparamKind::Text),
-    ("precision", HparamKind::Text),
-    ("limit-train", HparamKind::Number),
-    ("limit-validation", HparamKind::Number),
-];
-/// Knobs that never are: places, and what the console shows.
-const NO_COLUMNS: [&str; 7] = ["logdir", "run-name", "data-dir", "metrics-textfile", "profile", "quiet", "log-format"];
 /// Times that columns are written anew because a run came while they were.
 const TRIES: usize = 3;
 
@@ -49,8 +29,7 @@ const METRICS: [(Run, &str, &str, MetricOf); 5] = [
 
 /// A run that TensorBoard knows as a session. A file of it that cannot be written costs the run nothing but its row.
 #[derive(Debug)]
-pub struct Session<'a> {
-    dir: &'a RunDir,
+pub struct Session {
     bytes: u64,
 }
 
@@ -65,34 +44,33 @@ enum SessionError {
     Write(#[from] durable::WriteError),
 }
 
-impl Session<'_> {
+impl Session {
     /// Says with what the run is trained since `started`, and, in the directory above it, which columns there are.
-    pub fn begin<'a>(dir: &'a RunDir, resolved: &Resolved, started: WallTime) -> Session<'a> {
-        let mut session = Session { dir, bytes: 0 };
+    pub fn begin(dir: &RunDir, resolved: &Resolved, started: WallTime) -> Session {
+        let mut session = Session { bytes: 0 };
         let start = SessionStart { hparams: hparams(resolved), group: String::new(), time: started };
         session.tell(|| {
             let bytes = start.event_file()?;
             dir.write_session_start(&bytes)?;
             Ok(bytes.len())
         });
-        session.name_columns();
+        session.name_columns(dir);
         session
     }
 
     /// Says how the run ended, after its last step. Not for one that was stopped: it may go on.
-    pub fn end(&mut self, status: Status, now: WallTime, step: Step) {
-        let dir = self.dir;
+    pub fn end(&mut self, dir: &RunDir, status: Status, now: WallTime, step: Step) {
         self.tell(|| {
             let bytes = SessionEnd { status, time: now, step }.event_file()?;
             dir.write_session_end(&bytes)?;
             Ok(bytes.len())
         });
         // Others may have begun meanwhile.
-        self.name_columns();
+        self.name_columns(dir);
     }
 
-    fn name_columns(&mut self) {
-        if let Some(parent) = run_dir::parent(self.dir.path()) {
+    fn name_columns(&mut self, dir: &RunDir) {
+        if let Some(parent) = run_dir::parent(dir.path()) {
             self.tell(|| write_experiment(parent));
         }
     }
@@ -114,10 +92,10 @@ impl Session<'_> {
 fn hparams(resolved: &Resolved) -> BTreeMap<String, Hparam> {
     let mut hparams = BTreeMap::new();
     for (knob, text, _) in resolved.values() {
-        if NO_COLUMNS.contains(&knob.key) {
+        if knob.column == Column::Never {
             continue;
         }
-        let value = match (kind(knob.key), knob.key) {
+        let value = match (kind(knob), knob.key) {
             (HparamKind::Number, "weight-decay") => Some(Hparam::Number(weight_decay(&resolved.config.rule()))),
             (HparamKind::Number, _) => text.parse().ok().map(Hparam::Number),
             (HparamKind::Bool, _) => text.parse().ok().map(Hparam::Bool),
@@ -134,19 +112,31 @@ fn weight_decay(rule: &Rule) -> f64 {
     }
 }
 
-/// The kind of a knob's values in HParams. One that is a number or a word, such as `auto`, is a text.
-fn kind(key: &str) -> HparamKind {
-    COLUMNS.iter().find(|(known, _)| *known == key).map_or(HparamKind::Text, |(_, kind)| *kind)
+/// The kind of a knob's values in HParams. A column that is only there where runs differ holds texts, also for numbers:
+/// the runs that are already on disk have it so.
+fn kind(knob: &Knob) -> HparamKind {
+    let is_number = matches!(knob.column, Column::Shown(_)) && knob.domain.is_number();
+    if is_number { HparamKind::Number } else { HparamKind::Text }
 }
 
 fn column(knob: &Knob) -> HparamInfo {
-    HparamInfo::new(knob.key, kind(knob.key), knob.help.lines().next().unwrap_or_default())
+    HparamInfo::new(knob.key, kind(knob), knob.help.lines().next().unwrap_or_default())
+}
+
+/// The columns that are there in any case.
+fn shown_columns() -> Vec<HparamInfo> {
+    let rank = |knob: &'static Knob| match knob.column {
+        Column::Shown(rank) => Some((rank, knob)),
+        Column::IfDifferent | Column::Never => None,
+    };
+    let mut shown: Vec<(u8, &Knob)> = KNOBS.iter().filter_map(rank).collect();
+    shown.sort_by_key(|(rank, _)| *rank);
+    shown.into_iter().map(|(_, knob)| column(knob)).collect()
 }
 
 /// The columns of knobs that are only there where runs differ.
 fn more_columns() -> Vec<HparamInfo> {
-    let is_more = |knob: &&Knob| !NO_COLUMNS.contains(&knob.key) && COLUMNS.iter().all(|(key, _)| *key != knob.key);
-    KNOBS.iter().filter(is_more).map(column).collect()
+    KNOBS.iter().filter(|knob| knob.column == Column::IfDifferent).map(column).collect()
 }
 
 fn experiment() -> Experiment {
@@ -159,7 +149,7 @@ fn experiment() -> Experiment {
     };
     Experiment {
         description: "Runs of trainer, by their settings.".to_owned(),
-        hparams: COLUMNS.iter().filter_map(|(key, _)| Knob::find(key)).map(column).collect(),
+        hparams: shown_columns(),
         metrics: METRICS.map(metric).to_vec(),
     }
 }
@@ -210,10 +200,11 @@ mod tests {
     }
 
     #[test]
-    fn every_column_is_a_knob() {
-        for (key, _) in COLUMNS {
-            assert!(Knob::find(key).is_some(), "{key}");
-        }
+    fn the_first_columns_are_what_runs_differ_in_most_often() {
+        let names: Vec<String> = shown_columns().into_iter().map(|info| info.name).collect();
+        assert_eq!(names.len(), 14);
+        assert_eq!(names[..5], ["learning-rate", "batch-size", "optimizer", "conv-filters", "dense-units"]);
+        assert_eq!(names[13], "limit-validation");
     }
 
     #[test]
@@ -243,7 +234,7 @@ mod tests {
         let run = RunDir::open(&logdir).unwrap();
         let mut session = Session::begin(&run, &resolved(&[]), now);
         assert_eq!((files(&logdir).len(), files(parent)), (1, vec![EXPERIMENT.to_owned()]));
-        session.end(Status::Failure, now, Step::ZERO);
+        session.end(&run, Status::Failure, now, Step::ZERO);
         assert_eq!(files(&logdir).len(), 2);
         let written = session.bytes();
         let sizes = std::fs::read_dir(&logdir).unwrap().map(|entry| entry.unwrap());
@@ -256,7 +247,7 @@ mod tests {
             assert!(!run.has_events(), "a session alone is no unfinished run");
             assert_eq!(files(&logdir).len(), usize::from(!fresh), "the end is void, with --fresh the start, too");
             let mut again = Session::begin(&run, &resolved(&[]), now);
-            again.end(Status::Success, now, Step::ZERO);
+            again.end(&run, Status::Success, now, Step::ZERO);
             assert_eq!(again.bytes(), written, "without those of the columns, which all runs share");
         }
         // Another version's columns are replaced.

@@ -143,7 +143,7 @@ fn wrong_command_lines() {
         value("--data-dir", ""),
         value("--log-format", "yaml"),
         mistake("--dataset synthetic --logdir run --threads 0", 64, &["threads from command line: got `0`"]),
-        mistake(RUN, 78, &["precision bf16 is for CUDA", "--precision f32", "--device cuda"])
+        mistake(RUN, 78, &["precision bf16 requires CUDA", "--precision f32", "--device cuda"])
             .with("TRAINER_PRECISION", "bf16")
             .with("TRAINER_DEVICE", "cpu"),
         mistake("--logdir run --dataset minst", 64, &["dataset", "`minst`", "did you mean `mnist`?"]),

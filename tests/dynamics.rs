@@ -11,9 +11,9 @@ use trainer::data::{Batch, Dataset, Split};
 use trainer::eventlog::{Memory, Summary, Value, What};
 use trainer::explain;
 use trainer::model::{Architecture, Network, Parameters, Role};
-use trainer::observe::{Activations, Findings, GradientHistograms, Log, Updates};
+use trainer::observe::{Activations, GradientHistograms, Log, Record, Updates};
 use trainer::optim::Rule;
-use trainer::train::{At, Moment, Observer, Outlet, Stepper, Totals, TrainState};
+use trainer::train::{At, Logger, Moment, Observer, Stepper, Totals, TrainState};
 use trainer::types::{FixedClock, ImageShape, Seed, WallTime};
 
 const SHAPE: ImageShape = ImageShape { height: 14, width: 12, channels: 3 };
@@ -59,7 +59,7 @@ fn dataset() -> Dataset {
 }
 
 fn observe(
-    observer: &mut dyn Observer<Findings>,
+    observer: &mut dyn Observer<Record>,
     network: &Network,
     parameters: &Parameters,
     gradient: &Tensor,
@@ -82,7 +82,7 @@ fn observe(
     };
     let memory = Memory::default();
     let clock = FixedClock(WallTime::from_secs(0.0).unwrap());
-    let mut findings = Findings::default();
+    let mut findings = Record::default();
     observer.observe(&moment, &mut findings);
     Log::new(memory.clone(), Arc::new(clock)).take(findings);
     let values = memory.entries().into_iter().flat_map(|entry| match entry.what {

@@ -9,8 +9,8 @@ use trainer::data::{Dataset, Split};
 use trainer::embedding::{self, silhouette};
 use trainer::eventlog::{Embeddings, Memory, Summary, Value, What};
 use trainer::model::{Architecture, Network, Parameters};
-use trainer::observe::{FeatureMaps, FeatureSpace, Findings, Log, PcaPlane, Projector, TsnePlane};
-use trainer::train::{At, Metrics, Moment, Observer, Outlet, Totals};
+use trainer::observe::{FeatureMaps, FeatureSpace, Log, PcaPlane, Projector, Record, TsnePlane};
+use trainer::train::{At, Logger, Metrics, Moment, Observer, Totals};
 use trainer::types::{FixedClock, ImageShape, Seed, WallTime};
 
 struct Subject {
@@ -66,17 +66,13 @@ impl Subject {
     }
 
     /// Output of the observers after each of `epochs` epochs.
-    fn watch(
-        &self,
-        mut observers: Vec<Box<dyn Observer<Findings>>>,
-        epochs: u64,
-    ) -> (Vec<Value>, Vec<Arc<Embeddings>>) {
+    fn watch(&self, mut observers: Vec<Box<dyn Observer<Record>>>, epochs: u64) -> (Vec<Value>, Vec<Arc<Embeddings>>) {
         let memory = Memory::default();
         let clock = Arc::new(FixedClock(WallTime::from_secs(1.0).unwrap()));
         let mut log = Log::new(memory.clone(), clock);
         for epoch in 0..epochs {
             for observer in &mut observers {
-                let mut findings = Findings::default();
+                let mut findings = Record::default();
                 observer.observe(&self.moment(epoch, epoch + 1 == epochs), &mut findings);
                 log.take(findings);
             }
@@ -94,7 +90,7 @@ impl Subject {
 
     fn watch_all(&self, epochs: u64) -> (Vec<Value>, Vec<Arc<Embeddings>>) {
         let space = FeatureSpace::new(Seed(0));
-        let observers: Vec<Box<dyn Observer<Findings>>> = vec![
+        let observers: Vec<Box<dyn Observer<Record>>> = vec![
             Box::new(Projector::new(space.clone())),
             Box::new(PcaPlane::new(space.clone())),
             Box::new(TsnePlane::new(space)),

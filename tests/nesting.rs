@@ -67,10 +67,10 @@ fn no_run_begins_inside_a_run() {
     sandbox.link("link", "a");
     sandbox.link("deep", "a/train");
     for inside in ["a/b", "a/b/c", "link/b", "a/../a/b", "new/../a/b"] {
-        refused(&sandbox, &format!("--logdir {inside}"), &["is, or lies in, the run ", "`trainer unnest "]);
+        refused(&sandbox, &format!("--logdir {inside}"), &["is inside run ", "`trainer unnest "]);
     }
-    refused(&sandbox, "--logdir a --run-name b", &["is, or lies in, the run ", "`trainer unnest "]);
-    refused(&sandbox, "--logdir a --run-name {time}", &["is, or lies in, the run "]);
+    refused(&sandbox, "--logdir a --run-name b", &["is inside run ", "`trainer unnest "]);
+    refused(&sandbox, "--logdir a --run-name {time}", &["is inside run "]);
     for own in ["a/train", "a/checkpoints", "a/checkpoints/x", "deep", "deep/x"] {
         refused(&sandbox, &format!("--logdir {own}"), &["where a run keeps its own files"]);
     }

@@ -14,12 +14,12 @@ use trainer::explain::{Method, Settings, explain};
 use trainer::forward;
 use trainer::model::{Architecture, Network, Parameters};
 use trainer::observe::{
-    ActivationMax, Calibration, Confusion, Errors, Explanations, FeatureMaps, Filters, Findings, GradCam, Inputs, Log,
-    Probes, Question, sheet,
+    ActivationMax, Calibration, Confusion, Errors, Explanations, FeatureMaps, Filters, GradCam, Inputs, Log, Probes,
+    Question, Record, sheet,
 };
 use trainer::picture::Picture;
 use trainer::render;
-use trainer::train::{At, Metrics, Moment, Observer, Outlet, Totals};
+use trainer::train::{At, Logger, Metrics, Moment, Observer, Totals};
 use trainer::types::{FixedClock, ImageShape, Run, Seed, WallTime};
 
 /// Images that reveal their origin: brighter with the label and with the column.
@@ -59,7 +59,7 @@ fn predict(network: &Network, parameters: &Parameters, split: &Split) -> Predict
 /// Images that the image observers log at one moment.
 fn observe(network: &Network, parameters: &Parameters, dataset: &Dataset, epoch: u64) -> Vec<(u64, Value)> {
     let predictions = predict(network, parameters, &dataset.validation);
-    let mut observers: Vec<Box<dyn Observer<Findings>>> = vec![
+    let mut observers: Vec<Box<dyn Observer<Record>>> = vec![
         Box::new(Inputs),
         Box::new(Filters),
         Box::new(FeatureMaps::new(3, Seed(0))),
@@ -71,12 +71,12 @@ fn observe(network: &Network, parameters: &Parameters, dataset: &Dataset, epoch:
     observe_with(observers, network, parameters, dataset, epoch, &predictions)
 }
 
-fn of_predictions() -> Vec<Box<dyn Observer<Findings>>> {
+fn of_predictions() -> Vec<Box<dyn Observer<Record>>> {
     vec![Box::new(Confusion), Box::new(Calibration), Box::new(Errors)]
 }
 
 fn observe_with(
-    observers: Vec<Box<dyn Observer<Findings>>>,
+    observers: Vec<Box<dyn Observer<Record>>>,
     network: &Network,
     parameters: &Parameters,
     dataset: &Dataset,
@@ -107,7 +107,7 @@ fn observe_with(
     let clock = Arc::new(FixedClock(WallTime::from_secs(1.0).unwrap()));
     let mut log = Log::new(memory.clone(), clock);
     for mut observer in observers {
-        let mut findings = Findings::default();
+        let mut findings = Record::default();
         observer.observe(&moment, &mut findings);
         log.take(findings);
     }
@@ -175,7 +175,7 @@ fn explanations_on_the_way_are_those_that_are_asked_for_later() {
     let network = network(&[4, 6], 3, &dataset);
     let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
     let predictions = predict(&network, &parameters, &dataset.validation);
-    let observer: Vec<Box<dyn Observer<Findings>>> = vec![Box::new(Explanations::new(3, Seed(0)))];
+    let observer: Vec<Box<dyn Observer<Record>>> = vec![Box::new(Explanations::new(3, Seed(0)))];
     let values = observe_with(observer, &network, &parameters, &dataset, 7, &predictions);
     let probes = Probes::choose(&dataset, 3, Seed(0));
     let images_nchw = probes.images_nchw(Device::Cpu);

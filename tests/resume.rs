@@ -174,7 +174,7 @@ fn a_run_that_is_stopped_after_every_step_comes_to_its_end() {
     finished(&logdir, &sgd);
     assert_same(&logdir, &whole, "stopped after every step");
     let ended = train(&logdir, &sgd, &Start::Resume, usize::MAX).unwrap();
-    assert!(matches!(ended, Ended::Already(already) if already.epochs == Some(3)));
+    assert!(matches!(ended, Ended::AlreadyFinished(already) if already.epochs == Some(3)));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn a_finished_run_says_so_in_its_journal_though_its_process_could_not() {
         std::fs::write(&journal, &killed).unwrap();
         std::fs::remove_file(&figures).unwrap_or_default();
         for _ in 0..2 {
-            assert!(matches!(train(&logdir, &quiet, &Start::Resume, usize::MAX).unwrap(), Ended::Already(_)));
+            assert!(matches!(train(&logdir, &quiet, &Start::Resume, usize::MAX).unwrap(), Ended::AlreadyFinished(_)));
         }
         let after = std::fs::read_to_string(&journal).unwrap();
         let line: serde_json::Value = serde_json::from_str(after.lines().last().unwrap()).unwrap();
@@ -536,7 +536,7 @@ fn a_finished_run_is_compared_with_what_it_was_whatever_its_file_says() {
     for text in ["", "learning-rate = = 3", "learning-rate = 0.5"] {
         std::fs::write(logdir.join("config.toml"), text).unwrap();
         let ended = train(&logdir, &quiet, &Start::Resume, usize::MAX).unwrap();
-        assert!(matches!(ended, Ended::Already(_)), "{text:?}");
+        assert!(matches!(ended, Ended::AlreadyFinished(_)), "{text:?}");
         let error = train(&logdir, &[quiet[0], ("learning-rate", "0.5")], &Start::Resume, usize::MAX).unwrap_err();
         assert_eq!(error.exit(), Exit::Config, "{text:?}");
         assert!(error.to_string().contains("learning-rate: was 0.01, now 0.5"), "{text:?}: {error}");

@@ -34,7 +34,7 @@ pub(super) struct Held {
 ///
 /// The kernel reveals a lock only to a process that requests it: a shared lock is taken for an instant, so concurrent
 /// checks do not hinder each other.
-pub(super) fn look(dir: &Path) -> Lock {
+pub(super) fn probe(dir: &Path) -> Lock {
     let file = match open(&dir.join(LOCK), OFlags::RDONLY) {
         Ok(file) => file,
         // Removing the file does not end the run.

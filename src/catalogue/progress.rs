@@ -8,6 +8,9 @@ use serde_json::Value;
 use super::lock;
 use super::run::{reason, word};
 use super::{CHECKPOINTS, JOURNAL, RESULT};
+use crate::checkpoint::manifest::{NAME as MANIFEST, Overview};
+use crate::checkpoint::step_of;
+use crate::records::{self, ResultOverview};
 
 /// Maximum length of a file in bytes; the program writes no longer ones.
 pub(super) const LONGEST_FILE: u64 = 1 << 20;
@@ -17,11 +20,8 @@ const JOURNAL_END: u64 = 64 << 10;
 const MOST_CHECKPOINTS: usize = 10_000;
 /// Maximum number of manifests tried, from the newest.
 const TRIED: usize = 8;
-/// Prefix of a checkpoint's name, followed by twelve digits of its step.
-const CHECKPOINT: &str = "ckpt-";
-/// Suffix of a checkpoint that another one of the same step replaces.
-const REPLACED: &str = ".old";
-const MANIFEST: &str = "manifest.json";
+
+const NOT_JSON: &str = "not JSON";
 
 /// Numbers of a run, as far as known.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,19 +63,21 @@ pub(super) type Fault = String;
 impl Outcome {
     /// `None` if the file is missing.
     pub fn read(run: &Path) -> Result<Option<Outcome>, Fault> {
-        let result = match json(&run.join(RESULT)) {
-            Ok(result) => result,
+        let fault = |why: String| format!("{RESULT}: {why}");
+        let bytes = match bytes(&run.join(RESULT)) {
             Err(Unread::Missing) => return Ok(None),
-            Err(Unread::Fault(why)) => return Err(format!("{RESULT}: {why}")),
+            Err(unread) => return Err(fault(unread.to_string())),
+            Ok(bytes) => bytes,
         };
-        let Some(status) = result["status"].as_str() else { return Err(format!("{RESULT}: says no status")) };
+        let result = ResultOverview::parse(&bytes).map_err(|_| fault(NOT_JSON.to_owned()))?;
+        let Some(status) = result.status else { return Err(fault("says no status".to_owned())) };
         let progress = Progress {
-            accuracy: share(&result["validation_accuracy"]),
-            best: share(&result["best_validation_accuracy"]),
-            epochs: result["epochs"].as_u64(),
-            step: result["iterations"].as_u64(),
+            accuracy: result.validation_accuracy.filter(is_share),
+            best: result.best_validation_accuracy.filter(is_share),
+            epochs: result.epochs,
+            step: result.iterations,
         };
-        Ok(Some(Outcome { status: word(status), progress }))
+        Ok(Some(Outcome { status: word(&status), progress }))
     }
 }
 
@@ -101,7 +103,9 @@ impl Checkpoint {
         named.sort();
         let mut why = None;
         for (step, path) in named.into_iter().rev().take(TRIED) {
-            match json(&path.join(MANIFEST)) {
+            let manifest = bytes(&path.join(MANIFEST))
+                .and_then(|bytes| Overview::parse(&bytes).map_err(|_| Unread::Fault(NOT_JSON.to_owned())));
+            match manifest {
                 Ok(manifest) => {
                     let progress = Progress::in_manifest(&manifest, step);
                     return Ok(Some(Checkpoint { path, step, progress }));
@@ -119,34 +123,22 @@ impl Checkpoint {
 impl JournalEnd {
     /// Reads as much as is valid: a damaged journal never makes a run damaged.
     pub fn read(run: &Path) -> JournalEnd {
-        let mut end = JournalEnd::default();
-        let Ok(bytes) = lock::read_end(&run.join(JOURNAL), JOURNAL_END) else { return end };
-        let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-        for line in lines {
-            // A line after a `final` belongs to a new process.
-            end.failure = None;
-            match line["kind"].as_str() {
-                Some("epoch") => {
-                    end.progress = Progress {
-                        accuracy: share(&line["metrics"]["validation_accuracy"]),
-                        best: None,
-                        epochs: line["epoch"].as_u64(),
-                        step: line["step"].as_u64(),
-                    };
-                }
-                Some("final") if line["status"] == "failed" => {
-                    end.failure = Some(word(line["error"].as_str().unwrap_or_default()));
-                }
-                _ => {}
-            }
-        }
-        end
+        let Ok(bytes) = lock::read_end(&run.join(JOURNAL), JOURNAL_END) else { return JournalEnd::default() };
+        let end = records::JournalEnd::parse(&bytes);
+        let epoch = end.last_epoch.unwrap_or_default();
+        let progress = Progress {
+            accuracy: epoch.validation_accuracy.filter(is_share),
+            best: None,
+            epochs: epoch.epoch,
+            step: epoch.step,
+        };
+        JournalEnd { progress, failure: end.failure.map(|error| word(&error)) }
     }
 }
 
 impl Progress {
-    fn in_manifest(manifest: &Value, step: u64) -> Progress {
-        let facts = &manifest["facts"];
+    fn in_manifest(manifest: &Overview, step: u64) -> Progress {
+        let facts = &manifest.facts;
         let position = &facts["position"];
         Progress {
             // Within an epoch: the accuracy of the epoch before.
@@ -154,7 +146,7 @@ impl Progress {
                 .or_else(|| share(&position["last"]["validation"]["accuracy"])),
             best: share(&position["best_validation_accuracy"]).filter(|best| *best > 0.0),
             epochs: facts["epoch"].as_u64(),
-            step: Some(manifest["step"].as_u64().unwrap_or(step)),
+            step: Some(manifest.step.unwrap_or(step)),
         }
     }
 
@@ -183,22 +175,18 @@ impl std::fmt::Display for Unread {
     }
 }
 
-fn json(path: &Path) -> Result<Value, Unread> {
-    match lock::read(path, LONGEST_FILE) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|_| Unread::Fault("not JSON".to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Unread::Missing),
-        Err(error) => Err(Unread::Fault(reason(&error))),
-    }
-}
-
-fn step_of(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix(CHECKPOINT)?;
-    let digits = digits.strip_suffix(REPLACED).unwrap_or(digits);
-    let is_step = digits.len() == 12 && digits.bytes().all(|b| b.is_ascii_digit());
-    if is_step { digits.parse().ok() } else { None }
+fn bytes(path: &Path) -> Result<Vec<u8>, Unread> {
+    lock::read(path, LONGEST_FILE).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Unread::Missing,
+        _ => Unread::Fault(reason(&error)),
+    })
 }
 
 /// A number from 0 to 1, such as an accuracy.
 fn share(value: &Value) -> Option<f64> {
-    value.as_f64().filter(|share| (0.0..=1.0).contains(share))
+    value.as_f64().filter(is_share)
+}
+
+fn is_share(value: &f64) -> bool {
+    (0.0..=1.0).contains(value)
 }

@@ -78,7 +78,7 @@ pub struct Size {
 impl Run {
     /// Reads the run in `path`.
     pub fn read(path: &Path) -> Run {
-        Run::with_lock(path, &lock::look(path))
+        Run::with_lock(path, &lock::probe(path))
     }
 
     /// As [`read`](Run::read), with a known lock state.

@@ -166,12 +166,17 @@ impl Candidate {
     }
 }
 
-/// The step in the name of a checkpoint, and whether it has stepped aside.
 /// True for the name of a checkpoint, also of one that is being replaced.
 pub fn is_name(name: &OsStr) -> bool {
     name.to_str().and_then(parse).is_some()
 }
 
+/// The step in the name of a checkpoint, also of one that is being replaced.
+pub fn step_of(name: &str) -> Option<u64> {
+    parse(name).map(|(step, _)| step)
+}
+
+/// The step in a checkpoint's name; true if another checkpoint of the step replaces it.
 fn parse(name: &str) -> Option<(u64, bool)> {
     let rest = name.strip_prefix(PREFIX)?;
     let (digits, is_old) = rest.strip_suffix(OLD).map_or((rest, false), |digits| (digits, true));

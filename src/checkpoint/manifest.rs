@@ -58,6 +58,23 @@ pub struct FileEntry {
     pub blake3: String,
 }
 
+/// Step and facts of a manifest for a listing, as far as they are there. Neither version nor seal is checked: nothing
+/// may be resumed from it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overview {
+    pub step: Option<u64>,
+    pub facts: Value,
+}
+
+impl Overview {
+    /// # Errors
+    /// If `bytes` are not JSON.
+    pub fn parse(bytes: &[u8]) -> serde_json::Result<Overview> {
+        let manifest: Value = serde_json::from_slice(bytes)?;
+        Ok(Overview { step: manifest["step"].as_u64(), facts: manifest["facts"].clone() })
+    }
+}
+
 /// Why bytes are no manifest, or what is wanted cannot be one.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {

@@ -14,5 +14,5 @@ pub mod manifest;
 pub mod store;
 pub mod tensors;
 
-pub use candidate::{Checkpoint, is_name};
+pub use candidate::{Checkpoint, is_name, step_of};
 pub use store::{Best, Draft, Found, Rejected, Retention, Store, StoreError};

@@ -8,7 +8,7 @@ use clap::ArgMatches;
 use super::{Failure, flags, path, signals};
 use crate::config::{Cadence, LogFormat, Resolved, WarmStart};
 use crate::exit::{Classify, Exit};
-use crate::run::{self, Already, Ended, Finished, RunError, Start};
+use crate::run::{self, Ended, Finished, FinishedRun, RunError, Start};
 use crate::run_dir;
 use crate::telemetry::{Console, duration_text, epochs};
 use crate::train::FitError;
@@ -44,7 +44,7 @@ pub(super) fn train(matches: &ArgMatches) -> Result<(), Failure> {
             report(&finished, resolved.config.log_format);
             Ok(())
         }
-        Ok(Ended::Already(already)) => {
+        Ok(Ended::AlreadyFinished(already)) => {
             report_already(&already);
             Ok(())
         }
@@ -82,14 +82,14 @@ fn report_stopped(stopped: &FitError, logdir: &Path, resolved: &Resolved) {
 }
 
 /// The run is there already, and left as it is.
-fn report_already(already: &Already) {
-    let logdir = already.logdir.display();
-    let accuracy = already.validation_accuracy;
+fn report_already(finished: &FinishedRun) {
+    let logdir = finished.logdir.display();
+    let accuracy = finished.validation_accuracy;
     let came_to = accuracy.map_or_else(String::new, |a| format!(" with a validation accuracy of {:.2} %", a * 100.0));
-    let after = already.epochs.map_or_else(String::new, |count| format!(" after {}", epochs(count)));
+    let after = finished.epochs.map_or_else(String::new, |count| format!(" after {}", epochs(count)));
     tracing::info!(
         accuracy,
-        epochs = already.epochs,
+        epochs = finished.epochs,
         logdir = %logdir,
         "the run in {logdir} is finished{after}{came_to}, and left as it is; more --epochs go on, --fresh starts over"
     );

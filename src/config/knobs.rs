@@ -1,69 +1,21 @@
-//! The table of knobs: the one place that knows what can be set, to what, and what it means.
+//! The table of knobs: every setting with its domain, default and help.
 
 use std::str::FromStr;
 
+use super::domain::{Domain, Interval, Values};
+use super::knob::{Column, Knob, Later, NETWORK};
 use super::paths::parse as path;
-use super::values::{device, number, one_of, optional, real, store, wanted, widths};
+use super::values::{device, store, wanted};
 use super::watching::Watching;
-use super::{Config, KeepBest, LogFormat, OnNan, OptimizerName, UpdateFreq, WarmStart, cadence};
+use super::{KeepBest, LogFormat, OnNan, OptimizerName, UpdateFreq, WarmStart, cadence};
 use crate::data::{DEFAULT_DATA_DIR, DatasetName};
 use crate::model::Precision;
 use crate::run_name::Template;
 use crate::types::Seed;
 
-/// One thing that can be set.
-pub struct Knob {
-    /// `learning-rate`: the flag without dashes, the key in a file, and `TRAINER_LEARNING_RATE`.
-    pub key: &'static str,
-    /// What stands for the value in the help text; empty for a switch.
-    pub value_name: &'static str,
-    /// As it would be typed; empty where there is none.
-    pub default: &'static str,
-    /// One line, then, perhaps, a paragraph.
-    pub help: &'static str,
-    /// The heading in the help text.
-    pub heading: &'static str,
-    /// Whether a run that goes on may have another value.
-    pub later: Later,
-    /// Parses a text into the configuration, or says what it wants.
-    pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
-}
-
-/// What becomes of a knob when a run goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Later {
-    /// It is part of what the run is: another value is another run.
-    Fixed,
-    /// It may become larger.
-    Grows,
-    /// It may change: it decides where, how fast and how safely, not what comes out.
-    Free,
-}
-
-impl Knob {
-    /// The environment variable.
-    pub fn variable(&self) -> String {
-        format!("TRAINER_{}", self.key.to_uppercase().replace('-', "_"))
-    }
-
-    pub fn is_switch(&self) -> bool {
-        self.value_name.is_empty()
-    }
-
-    /// True if the value is a path, which may have any bytes.
-    pub fn is_path(&self) -> bool {
-        ["logdir", "data-dir", "warm-start", "metrics-textfile", "profile"].contains(&self.key)
-    }
-
-    pub fn find(key: &str) -> Option<&'static Knob> {
-        KNOBS.iter().find(|knob| knob.key == key)
-    }
-}
-
 const RUN: &str = "Run";
 const DATA: &str = "Data";
 const TRAINING: &str = "Training";
-const NETWORK: &str = "Network";
 const WATCHING: &str = "Watching";
 const KEEPING: &str = "Keeping";
 const CONSOLE: &str = "Console";
@@ -79,7 +31,9 @@ pub const KNOBS: &[Knob] = &[
                directory is most often a mount that is not there.",
         heading: RUN,
         later: Later::Free,
-        set: |c, t| {
+        domain: Domain::of(Values::Path),
+        column: Column::Never,
+        set: |c, t, _| {
             c.logdir = if t.is_empty() { None } else { Some(path(t)?) };
             Ok(())
         },
@@ -95,7 +49,9 @@ pub const KNOBS: &[Knob] = &[
                every start, which then goes on with the same run: in Kubernetes the job's name is a good one.",
         heading: RUN,
         later: Later::Free,
-        set: |c, t| {
+        domain: Domain::of(Values::Text),
+        column: Column::Never,
+        set: |c, t, _| {
             c.run_name = match t {
                 "" => None,
                 _ => Some(Template::parse(t).map_err(|error| error.want())?),
@@ -110,7 +66,9 @@ pub const KNOBS: &[Knob] = &[
         help: "What all chance in the run is derived from: initial weights, the order of images",
         heading: RUN,
         later: Later::Fixed,
-        set: |c, t| store(&mut c.seed, number::<u64>(t, 0, u64::MAX).map(Seed)),
+        domain: Domain::whole(0, u64::MAX),
+        column: Column::Shown(8),
+        set: |c, t, d| store(&mut c.seed, d.parse_whole(t).map(Seed)),
     },
     Knob {
         key: "device",
@@ -119,7 +77,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Where to compute: `auto`, `cpu`, `cuda` or `cuda:N`",
         heading: RUN,
         later: Later::Free,
-        set: |c, t| store(&mut c.device, device(t)),
+        domain: Domain::of(Values::Text).or(&["auto", "cpu", "cuda"]),
+        column: Column::IfDifferent,
+        set: |c, t, _| store(&mut c.device, device(t)),
     },
     Knob {
         key: "precision",
@@ -131,9 +91,9 @@ pub const KNOBS: &[Knob] = &[
                same is not finite, and --on-nan says what then: `skip` leaves the step out. The CPU has f32 alone.",
         heading: RUN,
         later: Later::Fixed,
-        set: |c, t| {
-            store(&mut c.precision, one_of(t, &Precision::ALL.map(|precision| (precision.as_str(), precision))))
-        },
+        domain: Domain::choice(&["f32", "bf16", "f16"]),
+        column: Column::Shown(11),
+        set: |c, t, d| store(&mut c.precision, d.pick(t, &Precision::ALL)),
     },
     Knob {
         key: "threads",
@@ -144,7 +104,9 @@ pub const KNOBS: &[Knob] = &[
                batch-size / 32 threads are of no use.",
         heading: RUN,
         later: Later::Free,
-        set: |c, t| store(&mut c.threads, optional(t, "auto", |t| number(t, 1, 1024))),
+        domain: Domain::whole(1, 1024).or(&["auto"]),
+        column: Column::IfDifferent,
+        set: |c, t, d| store(&mut c.threads, d.optional_whole(t)),
     },
     Knob {
         key: "dataset",
@@ -154,7 +116,9 @@ pub const KNOBS: &[Knob] = &[
                files.",
         heading: DATA,
         later: Later::Fixed,
-        set: |c, t| {
+        domain: Domain::choice(&["mnist", "fashion-mnist", "synthetic"]),
+        column: Column::Shown(10),
+        set: |c, t, _| {
             store(
                 &mut c.dataset,
                 DatasetName::from_str(t).map_err(|unknown| {
@@ -171,7 +135,9 @@ pub const KNOBS: &[Knob] = &[
                archives are read, too, and so is a directory that holds the files themselves.",
         heading: DATA,
         later: Later::Free,
-        set: |c, t| store(&mut c.data_dir, path(t)),
+        domain: Domain::of(Values::Path),
+        column: Column::Never,
+        set: |c, t, _| store(&mut c.data_dir, path(t)),
     },
     Knob {
         key: "limit-train",
@@ -180,7 +146,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Train on the first N images only: the quick check of an architecture",
         heading: DATA,
         later: Later::Fixed,
-        set: |c, t| store(&mut c.limit_train, optional(t, "all", |t| number(t, 1, u64::MAX))),
+        domain: Domain::whole(1, u64::MAX).or(&["all"]),
+        column: Column::Shown(12),
+        set: |c, t, d| store(&mut c.limit_train, d.optional_whole(t)),
     },
     Knob {
         key: "limit-validation",
@@ -189,7 +157,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Validate on the first N images only",
         heading: DATA,
         later: Later::Fixed,
-        set: |c, t| store(&mut c.limit_validation, optional(t, "all", |t| number(t, 1, u64::MAX))),
+        domain: Domain::whole(1, u64::MAX).or(&["all"]),
+        column: Column::Shown(13),
+        set: |c, t, d| store(&mut c.limit_validation, d.optional_whole(t)),
     },
     Knob {
         key: "epochs",
@@ -198,7 +168,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Passes over the training images",
         heading: TRAINING,
         later: Later::Grows,
-        set: |c, t| store(&mut c.epochs, number(t, 1, 1_000_000)),
+        domain: Domain::whole(1, 1_000_000),
+        column: Column::Shown(7),
+        set: |c, t, d| store(&mut c.epochs, d.parse_whole(t)),
     },
     Knob {
         key: "batch-size",
@@ -207,7 +179,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Images in a step; the last step of an epoch takes what is left",
         heading: TRAINING,
         later: Later::Fixed,
-        set: |c, t| store(&mut c.batch_size, number(t, 1, 1 << 20)),
+        domain: Domain::whole(1, 1 << 20),
+        column: Column::Shown(1),
+        set: |c, t, d| store(&mut c.batch_size, d.parse_whole(t)),
     },
     Knob {
         key: "optimizer",
@@ -216,9 +190,10 @@ pub const KNOBS: &[Knob] = &[
         help: "Update rule: `adam`, `adamw` or `sgd`",
         heading: TRAINING,
         later: Later::Fixed,
-        set: |c, t| {
-            let named = [("adam", OptimizerName::Adam), ("adamw", OptimizerName::AdamW), ("sgd", OptimizerName::Sgd)];
-            store(&mut c.optimizer, one_of(t, &named))
+        domain: Domain::choice(&["adam", "adamw", "sgd"]),
+        column: Column::Shown(2),
+        set: |c, t, d| {
+            store(&mut c.optimizer, d.pick(t, &[OptimizerName::Adam, OptimizerName::AdamW, OptimizerName::Sgd]))
         },
     },
     Knob {
@@ -228,7 +203,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Step size of the update rule, above 0 and at most 100",
         heading: TRAINING,
         later: Later::Fixed,
-        set: |c, t| store(&mut c.learning_rate, real(t, |v| v > 0.0 && v <= 100.0, "a number above 0 and at most 100")),
+        domain: Domain::real(Interval { least: 0.0, includes_least: false, most: 100.0, includes_most: true }),
+        column: Column::Shown(0),
+        set: |c, t, d| store(&mut c.learning_rate, d.parse_real(t)),
     },
     Knob {
         key: "momentum",
@@ -237,9 +214,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Momentum of `--optimizer sgd`, from 0 up to but not including 1",
         heading: TRAINING,
         later: Later::Fixed,
-        set: |c, t| {
-            store(&mut c.momentum, real(t, |v| (0.0..1.0).contains(&v), "a number from 0 up to but not including 1"))
-        },
+        domain: Domain::real(Interval { least: 0.0, includes_least: true, most: 1.0, includes_most: false }),
+        column: Column::Shown(6),
+        set: |c, t, d| store(&mut c.momentum, d.parse_real(t)),
     },
     Knob {
         key: "weight-decay",
@@ -249,10 +226,10 @@ pub const KNOBS: &[Knob] = &[
                weights directly (decoupled); with adam and sgd it is an L2 penalty in the gradient.",
         heading: TRAINING,
         later: Later::Fixed,
-        set: |c, t| {
-            let parsed = optional(t, "auto", |t| real(t, |v| (0.0..=10.0).contains(&v), "a number from 0 to 10"));
-            store(&mut c.weight_decay, parsed)
-        },
+        domain: Domain::real(Interval { least: 0.0, includes_least: true, most: 10.0, includes_most: true })
+            .or(&["auto"]),
+        column: Column::Shown(5),
+        set: |c, t, d| store(&mut c.weight_decay, d.optional_real(t)),
     },
     Knob {
         key: "conv-filters",
@@ -261,7 +238,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Filters of each convolution, each followed by 2x2 max-pooling; `none` for no convolution",
         heading: NETWORK,
         later: Later::Fixed,
-        set: |c, t| store(&mut c.architecture.conv_filters, widths(t)),
+        domain: Domain::of(Values::Wholes { least: 1, most: 65_536, count: 64 }).or(&["none"]),
+        column: Column::Shown(3),
+        set: |c, t, d| store(&mut c.architecture.conv_filters, d.parse_wholes(t)),
     },
     Knob {
         key: "kernel-size",
@@ -270,7 +249,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Side of the convolutions' square kernels",
         heading: NETWORK,
         later: Later::Fixed,
-        set: |c, t| store(&mut c.architecture.kernel_size, number(t, 1, 64)),
+        domain: Domain::whole(1, 64),
+        column: Column::Shown(9),
+        set: |c, t, d| store(&mut c.architecture.kernel_size, d.parse_whole(t)),
     },
     Knob {
         key: "dense-units",
@@ -279,7 +260,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Units of the hidden dense layer",
         heading: NETWORK,
         later: Later::Fixed,
-        set: |c, t| store(&mut c.architecture.dense_units, number(t, 1, 65_536)),
+        domain: Domain::whole(1, 65_536),
+        column: Column::Shown(4),
+        set: |c, t, d| store(&mut c.architecture.dense_units, d.parse_whole(t)),
     },
     Knob {
         key: "update-freq",
@@ -288,17 +271,16 @@ pub const KNOBS: &[Knob] = &[
         help: "When to write iteration scalars: `epoch`, `batch`, or every N steps",
         heading: WATCHING,
         later: Later::Fixed,
-        set: |c, t| {
-            store(
-                &mut c.update_freq,
-                match t {
-                    "epoch" => Ok(UpdateFreq::Epoch),
-                    "batch" => Ok(UpdateFreq::Steps(1)),
-                    _ => number(t, 1, 1 << 40)
-                        .map(UpdateFreq::Steps)
-                        .map_err(|_| "`epoch`, `batch`, or a number of steps, at least 1".to_owned()),
-                },
-            )
+        domain: Domain::whole(1, 1 << 40).or(&["epoch", "batch"]),
+        column: Column::IfDifferent,
+        set: |c, t, d| {
+            let wanted = |_| "`epoch`, `batch`, or a number of steps, at least 1".to_owned();
+            let freq = match t {
+                "epoch" => Ok(UpdateFreq::Epoch),
+                "batch" => Ok(UpdateFreq::Steps(1)),
+                _ => d.parse_whole(t).map(UpdateFreq::Steps).map_err(wanted),
+            };
+            store(&mut c.update_freq, freq)
         },
     },
     Knob {
@@ -308,7 +290,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Write histograms every N epochs; 0 for never",
         heading: WATCHING,
         later: Later::Fixed,
-        set: |c, t| store(&mut c.histogram_freq, number(t, 0, 1_000_000)),
+        domain: Domain::whole(0, 1_000_000),
+        column: Column::IfDifferent,
+        set: |c, t, d| store(&mut c.histogram_freq, d.parse_whole(t)),
     },
     Knob {
         key: "image-freq",
@@ -317,7 +301,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Write pictures every N epochs; 0 for never",
         heading: WATCHING,
         later: Later::Fixed,
-        set: |c, t| store(&mut c.image_freq, number(t, 0, 1_000_000)),
+        domain: Domain::whole(0, 1_000_000),
+        column: Column::IfDifferent,
+        set: |c, t, d| store(&mut c.image_freq, d.parse_whole(t)),
     },
     Knob {
         key: "observe",
@@ -328,7 +314,9 @@ pub const KNOBS: &[Knob] = &[
                gradcam=every:2epochs,filters=off` changes two, `--observe none,gradcam=at:0,last` leaves one.",
         heading: WATCHING,
         later: Later::Fixed,
-        set: |c, t| store(&mut c.observe, Watching::parse(t)),
+        domain: Domain::of(Values::Text).or(&["none", "default"]),
+        column: Column::IfDifferent,
+        set: |c, t, _| store(&mut c.observe, Watching::parse(t)),
     },
     Knob {
         key: "probes",
@@ -338,7 +326,9 @@ pub const KNOBS: &[Knob] = &[
                feature maps and explanations three of them.",
         heading: WATCHING,
         later: Later::Fixed,
-        set: |c, t| store(&mut c.probes, number(t, 1, 100)),
+        domain: Domain::whole(1, 100),
+        column: Column::IfDifferent,
+        set: |c, t, d| store(&mut c.probes, d.parse_whole(t)),
     },
     Knob {
         key: "probe-seed",
@@ -347,7 +337,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Which validation images are shown; the same ones for the same N, whatever --seed is",
         heading: WATCHING,
         later: Later::Fixed,
-        set: |c, t| store(&mut c.probe_seed, number::<u64>(t, 0, u64::MAX).map(Seed)),
+        domain: Domain::whole(0, u64::MAX),
+        column: Column::IfDifferent,
+        set: |c, t, d| store(&mut c.probe_seed, d.parse_whole(t).map(Seed)),
     },
     Knob {
         key: "on-nan",
@@ -359,10 +351,9 @@ pub const KNOBS: &[Knob] = &[
                last fine, up to 5 times.",
         heading: KEEPING,
         later: Later::Free,
-        set: |c, t| {
-            let named = [("stop", OnNan::Stop), ("skip", OnNan::Skip), ("rollback", OnNan::Rollback)];
-            store(&mut c.on_nan, one_of(t, &named))
-        },
+        domain: Domain::choice(&["stop", "skip", "rollback"]),
+        column: Column::IfDifferent,
+        set: |c, t, d| store(&mut c.on_nan, d.pick(t, &[OnNan::Stop, OnNan::Skip, OnNan::Rollback])),
     },
     Knob {
         key: "checkpoint-every",
@@ -373,7 +364,9 @@ pub const KNOBS: &[Knob] = &[
                --keep-best the end of every epoch; `off` writes none at all.",
         heading: KEEPING,
         later: Later::Free,
-        set: |c, t| store(&mut c.checkpoint_every, t.parse().map_err(|()| cadence::WANTED.to_owned())),
+        domain: Domain::of(Values::Text).or(&["off"]),
+        column: Column::IfDifferent,
+        set: |c, t, _| store(&mut c.checkpoint_every, t.parse().map_err(|()| cadence::WANTED.to_owned())),
     },
     Knob {
         key: "keep-last",
@@ -382,7 +375,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Checkpoints to keep, at least 1; older ones are removed",
         heading: KEEPING,
         later: Later::Free,
-        set: |c, t| store(&mut c.keep_last, number(t, 1, 1_000_000)),
+        domain: Domain::whole(1, 1_000_000),
+        column: Column::IfDifferent,
+        set: |c, t, d| store(&mut c.keep_last, d.parse_whole(t)),
     },
     Knob {
         key: "keep-best",
@@ -392,13 +387,13 @@ pub const KNOBS: &[Knob] = &[
                at the end of an epoch.",
         heading: KEEPING,
         later: Later::Free,
-        set: |c, t| {
-            let named = [
-                ("none", KeepBest::None),
-                ("val_accuracy", KeepBest::ValidationAccuracy),
-                ("val_loss", KeepBest::ValidationLoss),
-            ];
-            store(&mut c.keep_best, one_of(t, &named))
+        domain: Domain::choice(&["none", "val_accuracy", "val_loss"]),
+        column: Column::IfDifferent,
+        set: |c, t, d| {
+            store(
+                &mut c.keep_best,
+                d.pick(t, &[KeepBest::None, KeepBest::ValidationAccuracy, KeepBest::ValidationLoss]),
+            )
         },
     },
     Knob {
@@ -410,7 +405,9 @@ pub const KNOBS: &[Knob] = &[
                the weights are whole; where there is none, the run begins from scratch. Only weights are taken, those of its last epoch: optimizer, epochs and curves begin anew.",
         heading: RUN,
         later: Later::Free,
-        set: |c, t| {
+        domain: Domain::of(Values::Path).or(&["none", "latest"]),
+        column: Column::IfDifferent,
+        set: |c, t, _| {
             c.warm_start = match t {
                 "none" => WarmStart::None,
                 "latest" => WarmStart::Latest,
@@ -427,7 +424,9 @@ pub const KNOBS: &[Knob] = &[
                `.prom`. A run that fails leaves the time of the last success as it was.",
         heading: RUN,
         later: Later::Free,
-        set: |c, t| {
+        domain: Domain::of(Values::Path),
+        column: Column::Never,
+        set: |c, t, _| {
             c.metrics_textfile = match t {
                 "" => None,
                 _ if t.ends_with(".prom") => Some(path(t)?),
@@ -446,7 +445,9 @@ pub const KNOBS: &[Knob] = &[
                them. On CUDA each part is waited for while it is recorded, an operator is not. The weights are the same with it and without.",
         heading: RUN,
         later: Later::Free,
-        set: |c, t| {
+        domain: Domain::of(Values::Path),
+        column: Column::Never,
+        set: |c, t, _| {
             c.profile = if t.is_empty() { None } else { Some(path(t)?) };
             Ok(())
         },
@@ -458,7 +459,9 @@ pub const KNOBS: &[Knob] = &[
         help: "Say nothing but warnings and errors",
         heading: CONSOLE,
         later: Later::Free,
-        set: |c, t| store(&mut c.quiet, one_of(t, &[("true", true), ("false", false), ("1", true), ("0", false)])),
+        domain: Domain::choice(&["true", "false", "1", "0"]),
+        column: Column::Never,
+        set: |c, t, d| store(&mut c.quiet, d.pick(t, &[true, false, true, false])),
     },
     Knob {
         key: "log-format",
@@ -467,6 +470,8 @@ pub const KNOBS: &[Knob] = &[
         help: "Form of the messages on stderr: `text` or `json`",
         heading: CONSOLE,
         later: Later::Free,
-        set: |c, t| store(&mut c.log_format, one_of(t, &[("text", LogFormat::Text), ("json", LogFormat::Json)])),
+        domain: Domain::choice(&["text", "json"]),
+        column: Column::Never,
+        set: |c, t, d| store(&mut c.log_format, d.pick(t, &[LogFormat::Text, LogFormat::Json])),
     },
 ];

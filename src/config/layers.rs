@@ -7,7 +7,8 @@ use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::knobs::{KNOBS, Knob, Later};
+use super::knob::{Knob, Later};
+use super::knobs::KNOBS;
 use super::paths::{settled, text_of as text_of_path};
 use super::values::nearest;
 use super::{Config, ConfigError};
@@ -111,8 +112,7 @@ impl Layers {
                         })?,
                     };
                     if text.is_empty() {
-                        let want = "a name for the run, or no such variable".to_owned();
-                        return Err(ConfigError::Value { key: knob.key, origin, got: text, want });
+                        return Err(ConfigError::EmptyRunName { variable: knob.variable() });
                     }
                     self.put(knob, text, origin);
                 }
@@ -139,7 +139,7 @@ impl Layers {
         let mut config = Config::blank();
         for knob in KNOBS {
             if let Some((text, origin)) = self.values.get(knob.key) {
-                (knob.set)(&mut config, text).map_err(|want| ConfigError::Value {
+                knob.parse(&mut config, text).map_err(|want| ConfigError::Value {
                     key: knob.key,
                     origin: origin.clone(),
                     got: text.clone(),
@@ -271,7 +271,7 @@ pub fn without_line_end(value: OsString) -> OsString {
 /// Whether two texts set a knob to the same value.
 fn same(knob: &Knob, one: &str, other: &str) -> bool {
     let (mut a, mut b) = (Config::blank(), Config::blank());
-    one == other || ((knob.set)(&mut a, one).is_ok() && (knob.set)(&mut b, other).is_ok() && a == b)
+    one == other || (knob.parse(&mut a, one).is_ok() && knob.parse(&mut b, other).is_ok() && a == b)
 }
 
 /// A number or boolean bare, anything else quoted; quoted too if TOML would make something else of it, as it would of a
@@ -281,8 +281,8 @@ fn toml_value(knob: &Knob, text: &str) -> String {
     let bare = match &parsed {
         Ok(value @ (toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_))) => {
             let (mut typed, mut read_back) = (Config::blank(), Config::blank());
-            (knob.set)(&mut typed, text).is_ok()
-                && text_of(value).is_ok_and(|text| (knob.set)(&mut read_back, &text).is_ok())
+            knob.parse(&mut typed, text).is_ok()
+                && text_of(value).is_ok_and(|text| knob.parse(&mut read_back, &text).is_ok())
                 && typed == read_back
         }
         _ => false,
@@ -492,7 +492,7 @@ mod tests {
         assert_eq!((resolved.config.epochs, resolved.config.logdir), (3, Some(PathBuf::from("logs/a"))));
         assert!(resolved.values.iter().all(|(_, (text, _))| !text.contains('\n')));
         let error = Layers::new().environment([variable("TRAINER_RUN_NAME", "\n")]).unwrap_err();
-        assert!(error.to_string().ends_with("want a name for the run, or no such variable"), "{error}");
+        assert_eq!(error.to_string(), "TRAINER_RUN_NAME is empty; set a run name or unset the variable");
         let mut layers = Layers::new();
         layers.command_line(knob("epochs"), "3\n4".to_owned());
         let error = layers.resolve().unwrap_err().to_string();
@@ -572,7 +572,7 @@ mod tests {
             let laid = layers.environment([variable(&knob.variable(), "")]);
             if knob.key == "run-name" {
                 let error = laid.unwrap_err().to_string();
-                assert!(error.ends_with("want a name for the run, or no such variable"), "{error}");
+                assert_eq!(error, "TRAINER_RUN_NAME is empty; set a run name or unset the variable");
                 continue;
             }
             laid.unwrap();

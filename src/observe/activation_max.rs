@@ -1,6 +1,6 @@
 //! Activation maximisation of filters and classes, with what images of the data reach.
 
-use super::Findings;
+use super::Record;
 use super::card::{self, BODY, GREY, LINE, LINES, MARGIN, NOTE, PAPER, RED, RIGHT, STRONG};
 use crate::data::Dataset;
 use crate::evaluation::Predictions;
@@ -43,8 +43,8 @@ impl ActivationMax {
     }
 }
 
-impl Observer<Findings> for ActivationMax {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for ActivationMax {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         // Fewer and longer steps than the default's sixteen: the same forms, and training waits for them.
         let settings = Ascent { steps: 12, rate: 0.25, seed: self.seed, ..Ascent::default() };
         let of_filters = |layer: &Layer| match layer.op {

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::histograms::histogram;
 use super::probe::Probes;
-use super::{Findings, scalar};
+use super::{Record, scalar};
 use crate::eventlog::Value;
 use crate::explain::{self, ActivationStatistics, ActivationSums};
 use crate::model::{Layer, Network, Shape};
@@ -34,8 +34,8 @@ impl Activations {
     }
 }
 
-impl Observer<Findings> for Activations {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for Activations {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let images_nchw = self.images_nchw.get_or_insert_with(|| {
             let probes = Probes::choose(moment.dataset, images_for(moment.network), self.probe_seed);
             probes.images_nchw(moment.parameters.device())
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
     use crate::model::{Architecture, Parameters};
     use crate::observe::tests::rehearse;
-    use crate::train::Watch;
+    use crate::train::ScheduledObserver;
     use crate::trigger::Trigger;
     use crate::types::{ImageShape, Run};
 
@@ -227,8 +227,11 @@ mod tests {
 
     #[test]
     fn every_layer_is_described_after_an_epoch() {
-        let (seen, _) =
-            rehearse(vec![Watch::new(Trigger::every_epochs(1), Box::new(Activations::new(Seed(0))), "test")]);
+        let (seen, _) = rehearse(vec![ScheduledObserver::new(
+            Trigger::every_epochs(1),
+            Box::new(Activations::new(Seed(0))),
+            "test",
+        )]);
         let scalars = ["activation_mean", "activation_deviation", "activation_low", "activation_high"];
         let of_layer = |name: &str, relu: bool| -> Vec<String> {
             let mut tags = vec![format!("{name}/activation")];

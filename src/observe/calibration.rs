@@ -1,7 +1,7 @@
 //! Calibration: the reliability diagram and the expected calibration error.
 
 use super::card::{self, BODY, INK, LINE, LINES, MARGIN, NOTE, PAPER, RED, RIGHT};
-use super::{Findings, epoch_step};
+use super::{Record, epoch_step};
 use crate::evaluation;
 use crate::eventlog::Value;
 use crate::picture::Picture;
@@ -37,8 +37,8 @@ const TINY: Style = Style { face: Face::Regular, size: 8, colour: card::GREY };
 #[derive(Clone, Copy, Debug)]
 pub struct Calibration;
 
-impl Observer<Findings> for Calibration {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for Calibration {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let Some(predictions) = moment.predictions else { return };
         let calibration = evaluation::Calibration::of(predictions, BINS);
         let error = calibration.expected_error().unwrap_or(f64::NAN);

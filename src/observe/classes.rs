@@ -2,7 +2,7 @@
 
 use super::class_tags::{self, class_tags};
 use super::texts::Table;
-use super::{Findings, card, epoch_step, scalar};
+use super::{Record, card, epoch_step, scalar};
 use crate::evaluation::{ClassScore, Confusion, Scores};
 use crate::eventlog::Value;
 use crate::model::grouped;
@@ -23,8 +23,8 @@ const SCORES: [Score; 3] = [
 #[derive(Clone, Copy, Debug)]
 pub struct Classes;
 
-impl Observer<Findings> for Classes {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for Classes {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let Some(predictions) = moment.predictions else { return };
         let confusion = Confusion::of(predictions);
         let scores = Scores::of(&confusion);

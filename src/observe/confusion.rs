@@ -1,7 +1,7 @@
 //! The confusion matrix of the validation images, as pictures.
 
 use super::card::{self, BODY, GREEN, GREY, INK, LINE, LINES, MARGIN, NOTE, PAPER, RIGHT, WIDTH};
-use super::{Findings, epoch_step};
+use super::{Record, epoch_step};
 use crate::evaluation;
 use crate::eventlog::Value;
 use crate::model::grouped;
@@ -31,8 +31,8 @@ const SMALL: Style = Style { face: Face::Regular, size: 9, colour: GREY };
 #[derive(Clone, Copy, Debug)]
 pub struct Confusion;
 
-impl Observer<Findings> for Confusion {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for Confusion {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let Some(predictions) = moment.predictions else { return };
         let confusion = evaluation::Confusion::of(predictions);
         let pictures = [

@@ -2,7 +2,7 @@
 
 use super::card::{self, BODY, GREEN, GREY, INK, LINES, MARGIN, NOTE, RED, RIGHT, STRONG};
 use super::heat::{self, Heat};
-use super::{Findings, epoch_step};
+use super::{Record, epoch_step};
 use crate::data::images_nchw;
 use crate::evaluation::{self, Predictions};
 use crate::eventlog::Value;
@@ -30,8 +30,8 @@ const SMALL: Style = Style { face: Face::Regular, size: 9, colour: GREY };
 #[derive(Clone, Copy, Debug)]
 pub struct Errors;
 
-impl Observer<Findings> for Errors {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for Errors {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let Some(predictions) = moment.predictions else { return };
         let errors = evaluation::Errors::of(predictions, SHOWN);
         let picture = Gallery::new(moment, predictions, &errors).picture(moment.epoch);

@@ -1,6 +1,6 @@
 //! Attributions for the predicted class: every method's map of a few probe images side by side.
 
-use super::Findings;
+use super::Record;
 use super::card::{self, BODY, GREEN, GREY, LINE, LINES, MARGIN, NOTE, RED, RIGHT, STRONG};
 use super::grad_cam::probabilities;
 use super::heat::{self, Heat};
@@ -43,8 +43,8 @@ impl Explanations {
     }
 }
 
-impl Observer<Findings> for Explanations {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for Explanations {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let probes = Probes::choose(moment.dataset, self.probes, self.probe_seed);
         let (run, step) = moment.place();
         out.push(run, step, value(moment, &probes).into_iter().collect());

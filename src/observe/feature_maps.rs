@@ -3,7 +3,7 @@
 use super::animation::Frames;
 use super::card::{self, BODY, GREY, LINES, Legend, MARGIN, NOTE, RIGHT};
 use super::probe::Probes;
-use super::{Findings, film, keep_frame};
+use super::{Record, film, keep_frame};
 use crate::eventlog::{Summary, Value};
 use crate::explain;
 use crate::picture::Picture;
@@ -41,8 +41,8 @@ impl FeatureMaps {
     }
 }
 
-impl Observer<Findings> for FeatureMaps {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for FeatureMaps {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let probes = Probes::choose(moment.dataset, self.probes, self.probe_seed);
         let (run, step) = moment.place();
         let mut values = values(moment, &probes);

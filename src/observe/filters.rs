@@ -1,6 +1,6 @@
 //! The kernels of the first convolution: the patterns the network looks for in an image.
 
-use super::Findings;
+use super::Record;
 use super::card::{self, LINES, Legend, MARGIN, NOTE, RIGHT};
 use crate::eventlog::Value;
 use crate::model::{Parameters, Role};
@@ -16,8 +16,8 @@ const SHOWN: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub struct Filters;
 
-impl Observer<Findings> for Filters {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for Filters {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let (run, step) = moment.place();
         out.push(run, step, value(moment).into_iter().collect());
     }

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::Findings;
+use super::Record;
 use super::card::{self, BODY, GREEN, GREY, INK, LINES, MARGIN, NOTE, RED, RIGHT, STRONG};
 use super::heat::{self, Heat};
 use super::probe::Probes;
@@ -50,8 +50,8 @@ impl GradCam {
     }
 }
 
-impl Observer<Findings> for GradCam {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for GradCam {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let probes = Probes::choose(moment.dataset, self.probes, self.probe_seed);
         let (run, step) = moment.place();
         out.push(run, step, value(moment, &probes).into_iter().collect());

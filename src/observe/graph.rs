@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Findings, profile};
+use super::{Record, profile};
 use crate::eventlog::graph::{self, GraphError};
 use crate::eventlog::{Attr, DType, Graph, Node, Value, What};
 use crate::graph::{Activation, Layer, Op, Plan, Role, Shape, Step as PlanStep};
@@ -21,8 +21,8 @@ pub struct Graphs {
     pub precision: Precision,
 }
 
-impl Observer<Findings> for Graphs {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for Graphs {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let (network, split) = (moment.network, &moment.dataset.train);
         let times = LayerTimes::measure(network, moment.parameters, split, self.batch_size, self.precision);
         match run_graph(network, self.rule, moment.learning_rate, &self.device, Some(&times)) {

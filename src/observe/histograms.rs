@@ -1,6 +1,6 @@
 //! Distributions of the weights, with Keras's tags, and of their gradients.
 
-use super::Findings;
+use super::Record;
 use crate::eventlog::{Histogram, Value};
 use crate::model::{ParameterSpec, host_values};
 use crate::train::{Moment, Observer};
@@ -14,16 +14,16 @@ pub struct WeightHistograms;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct GradientHistograms;
 
-impl Observer<Findings> for WeightHistograms {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for WeightHistograms {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let values = moment.parameters.host().flat_map(|(spec, values)| weights(spec, &values)).collect();
         let (run, step) = moment.place();
         out.push(run, step, values);
     }
 }
 
-impl Observer<Findings> for GradientHistograms {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for GradientHistograms {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let views = moment.parameters.views_of(moment.gradient);
         let gradients = moment.parameters.specs().iter().zip(&views);
         let values = gradients.flat_map(|(spec, gradient)| gradient_of(spec, &host_values(gradient))).collect();
@@ -70,7 +70,7 @@ mod tests {
     use crate::eventlog::Summary;
     use crate::model::{Architecture, Network};
     use crate::observe::tests::rehearse;
-    use crate::train::Watch;
+    use crate::train::ScheduledObserver;
     use crate::trigger::Trigger;
     use crate::types::{ImageShape, Run};
 
@@ -78,8 +78,11 @@ mod tests {
     fn every_parameter_has_a_histogram_after_each_epoch_that_is_due() {
         let tags = ["conv2d/kernel", "conv2d/bias", "dense/kernel", "dense/bias", "dense_1/kernel", "dense_1/bias"];
         for (every_epochs, epochs) in [(1, &[0, 1][..]), (2, &[0]), (0, &[])] {
-            let (seen, _) =
-                rehearse(vec![Watch::new(Trigger::every_epochs(every_epochs), Box::new(WeightHistograms), "test")]);
+            let (seen, _) = rehearse(vec![ScheduledObserver::new(
+                Trigger::every_epochs(every_epochs),
+                Box::new(WeightHistograms),
+                "test",
+            )]);
             let got: Vec<_> = seen.iter().map(|seen| (seen.run, seen.step, seen.tag.clone())).collect();
             let want: Vec<_> = epochs
                 .iter()
@@ -92,7 +95,7 @@ mod tests {
     #[test]
     fn the_last_steps_gradient_has_the_weights_places() {
         let trigger = Trigger::every_epochs(1).or(Trigger::every_steps(2));
-        let (seen, _) = rehearse(vec![Watch::new(trigger, Box::new(GradientHistograms), "test")]);
+        let (seen, _) = rehearse(vec![ScheduledObserver::new(trigger, Box::new(GradientHistograms), "test")]);
         let at: Vec<_> = seen
             .iter()
             .filter(|seen| seen.tag == "conv2d/kernel/gradient" && seen.described)

@@ -1,6 +1,6 @@
 //! The training images with their classes, as the network gets them.
 
-use super::Findings;
+use super::Record;
 use super::card::{self, BODY, LINE, LINES, MARGIN, NOTE, RIGHT};
 use crate::data::Dataset;
 use crate::eventlog::Value;
@@ -22,8 +22,8 @@ const NAME: u32 = 90;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Inputs;
 
-impl Observer<Findings> for Inputs {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for Inputs {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         out.push(Run::Train, Step::ZERO, vec![value(moment.dataset)]);
     }
 }

@@ -1,6 +1,6 @@
 //! The Custom Scalars tab: curves that belong together in one chart.
 
-use super::Findings;
+use super::Record;
 use crate::eventlog::Value;
 use crate::eventlog::layout::{Category, Chart, Layout, Margin, Pattern};
 use crate::explain;
@@ -12,8 +12,8 @@ use crate::types::{Run, Step, Tag};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CustomScalars;
 
-impl Observer<Findings> for CustomScalars {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for CustomScalars {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let value = Value::layout(layout(moment.network)).described("Charts of curves that belong together.");
         out.push(Run::Train, Step::ZERO, vec![value]);
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Findings, scalar};
+use super::{Record, scalar};
 use crate::eventlog::{Entry, Sink, Tally, What};
-use crate::train::Outlet;
+use crate::train::Logger;
 use crate::types::{Clock, Run, Step, WallTime};
 
 /// Between two warnings that the log is not on the disk.
@@ -107,10 +107,10 @@ impl Log {
     }
 }
 
-impl Outlet for Log {
-    type Said = Findings;
+impl Logger for Log {
+    type Record = Record;
 
-    fn take(&mut self, said: Findings) {
+    fn take(&mut self, said: Record) {
         for (run, step, what) in said {
             self.write(run, step, what);
         }
@@ -140,7 +140,7 @@ mod tests {
         let clock = Scripted(Mutex::new(vec![12.0, 8.0, 7.0, 9.0, 10.0]));
         let mut log = Log::new(memory.clone(), Arc::new(clock));
         for run in [Run::Train, Run::Train, Run::Steps, Run::Train, Run::Train] {
-            let mut findings = Findings::default();
+            let mut findings = Record::default();
             findings.push(run, Step::ZERO, vec![Value::scalar(Tag::of("loss"), 0.5)]);
             log.take(findings);
         }

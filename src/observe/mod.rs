@@ -14,7 +14,7 @@ mod explanations;
 mod feature_maps;
 mod feature_space;
 mod filters;
-mod findings;
+mod record;
 mod grad_cam;
 mod graph;
 mod heat;
@@ -49,7 +49,6 @@ pub use explanations::{Explanations, Question, sheet, tile};
 pub use feature_maps::FeatureMaps;
 pub use feature_space::{FeatureSpace, Sample};
 pub use filters::Filters;
-pub use findings::Findings;
 pub use grad_cam::GradCam;
 pub use graph::Graphs;
 pub use histograms::{GradientHistograms, WeightHistograms};
@@ -60,6 +59,7 @@ pub use pca::PcaPlane;
 pub use pr_curves::PrCurves;
 pub use probe::Probes;
 pub use projector::Projector;
+pub use record::Record;
 pub use scalars::{EpochScalars, StepScalars};
 pub use texts::{Table, Texts};
 pub use tsne::TsnePlane;
@@ -105,7 +105,9 @@ mod tests {
     use crate::model::{Architecture, Network, Precision};
     use crate::optim::Rule;
     use crate::trace::Trace;
-    use crate::train::{EpochReport, Fit, Forgetful, Metrics, OnNonFinite, Outcome, Progress, TrainState, Watch, fit};
+    use crate::train::{
+        EpochReport, Fit, Metrics, NoCheckpoints, OnNonFinite, Outcome, Progress, ScheduledObserver, TrainState, fit,
+    };
     use crate::types::{FixedClock, ImageShape, Run, Seed, WallTime};
 
     /// One value in a log.
@@ -135,7 +137,7 @@ mod tests {
     }
 
     /// What observers see of two epochs of three steps, of a network with one convolution.
-    pub fn rehearse(mut watches: Vec<Watch<Findings>>) -> (Vec<Seen>, Outcome) {
+    pub fn rehearse(mut watches: Vec<ScheduledObserver<Record>>) -> (Vec<Seen>, Outcome) {
         let shape = ImageShape { height: 6, width: 6, channels: 1 };
         let split = |count: usize| {
             // A class is a brightness.
@@ -167,7 +169,7 @@ mod tests {
         let memory = Memory::default();
         let clock = FixedClock(WallTime::from_secs(1.0).unwrap());
         let mut log = Log::new(memory.clone(), Arc::new(clock));
-        let outcome = fit(&how, &mut state, &mut watches, &mut log, &mut Forgetful, &mut Silent).unwrap();
+        let outcome = fit(&how, &mut state, &mut watches, &mut log, &mut NoCheckpoints, &mut Silent).unwrap();
         let mut seen = Vec::new();
         for Entry { run, step, what, .. } in memory.entries() {
             let What::Values(values) = what else { panic!("{what:?}") };

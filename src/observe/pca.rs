@@ -2,7 +2,7 @@
 
 use super::feature_space::FeatureSpace;
 use super::layout_card::LayoutCard;
-use super::{Findings, card};
+use super::{Record, card};
 use crate::embedding::{self, Layout, silhouette};
 use crate::eventlog::Value;
 use crate::train::{Memories, MemoryError, Moment, Observer};
@@ -28,8 +28,8 @@ impl PcaPlane {
     }
 }
 
-impl Observer<Findings> for PcaPlane {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for PcaPlane {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let Some(sample) = self.space.sample(moment, POINTS) else { return };
         let (kept, points) = sample.points.finite();
         let mut pca = embedding::pca(&points);

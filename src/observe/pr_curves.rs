@@ -1,7 +1,7 @@
 //! Precision-recall curves of each class, for TensorBoard's own tab.
 
 use super::class_tags::{self, class_tags};
-use super::{Findings, card, epoch_step};
+use super::{Record, card, epoch_step};
 use crate::evaluation;
 use crate::eventlog::{Counts, PrCurve, Value};
 use crate::train::{Moment, Observer};
@@ -11,8 +11,8 @@ use crate::types::Run;
 #[derive(Clone, Copy, Debug)]
 pub struct PrCurves;
 
-impl Observer<Findings> for PrCurves {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for PrCurves {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let Some(predictions) = moment.predictions else { return };
         let (classes, count) = (&moment.dataset.classes, predictions.classes());
         let curves = evaluation::PrCurve::of(predictions, evaluation::PrCurve::THRESHOLDS);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Findings;
+use super::Record;
 use super::card;
 use super::feature_space::{FeatureSpace, Sample};
 use crate::eventlog::{Embeddings, EmbeddingsError, Sprite};
@@ -29,8 +29,8 @@ impl Projector {
     }
 }
 
-impl Observer<Findings> for Projector {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for Projector {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let hidden = moment.network.features();
         let width = hidden.map_or(1, |layer| layer.output.len().max(1));
         let Some(sample) = self.space.sample(moment, POINTS.min(NUMBERS / width).max(1)) else { return };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tch::Device;
 
-use super::{Findings, epoch_step, scalar};
+use super::{Record, epoch_step, scalar};
 use crate::eventlog::Value;
 use crate::train::{At, Divergence, Memories, MemoryError, Metrics, Moment, Observer, Totals};
 use crate::types::{Run, Step, Tag};
@@ -18,8 +18,8 @@ pub struct EpochScalars {
     best: f64,
 }
 
-impl Observer<Findings> for EpochScalars {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for EpochScalars {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let At::Epoch { train, validation, .. } = moment.at else { return };
         let step = epoch_step(moment.epoch);
         let mut values = metrics(["epoch_loss", "epoch_accuracy"], train, "over the epoch, as the weights changed");
@@ -120,8 +120,8 @@ impl StepScalars {
     }
 }
 
-impl Observer<Findings> for StepScalars {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for StepScalars {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let step = Step::new(moment.iterations).unwrap_or(Step::MAX);
         match moment.at {
             At::Start => {}
@@ -145,7 +145,7 @@ impl Observer<Findings> for StepScalars {
     }
 
     /// The end of the curve: one that ends in NaN says more than one that just ends.
-    fn diverged(&mut self, moment: &Moment<'_>, _: &Divergence, out: &mut Findings) {
+    fn diverged(&mut self, moment: &Moment<'_>, _: &Divergence, out: &mut Record) {
         if matches!(moment.at, At::Step(totals) if totals.samples > self.earlier.samples) {
             self.observe(moment, out);
         }
@@ -172,7 +172,7 @@ fn metrics([loss, accuracy]: [&str; 2], metrics: Metrics, over: &str) -> Vec<Val
 mod tests {
     use super::*;
     use crate::observe::tests::{Seen, rehearse};
-    use crate::train::Watch;
+    use crate::train::ScheduledObserver;
     use crate::trigger::Trigger;
 
     fn tags(seen: &[Seen], run: Run) -> Vec<(u64, String)> {
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn epochs_have_keras_tags_and_the_numbers_of_the_outcome() {
         let (seen, outcome) =
-            rehearse(vec![Watch::new(Trigger::every_epochs(1), Box::new(EpochScalars::default()), "test")]);
+            rehearse(vec![ScheduledObserver::new(Trigger::every_epochs(1), Box::new(EpochScalars::default()), "test")]);
         let want = |names: &[&str]| -> Vec<(u64, String)> {
             [0, 1].iter().flat_map(|&step| names.iter().map(move |name| (step, (*name).to_owned()))).collect()
         };
@@ -213,7 +213,8 @@ mod tests {
         // Two epochs of three steps each.
         for (every_steps, steps) in [(2, vec![2, 3, 4, 6]), (4, vec![3, 4, 6]), (0, vec![3, 6])] {
             let trigger = Trigger::every_steps(every_steps).or(Trigger::every_epochs(1));
-            let (seen, outcome) = rehearse(vec![Watch::new(trigger, Box::new(StepScalars::default()), "test")]);
+            let (seen, outcome) =
+                rehearse(vec![ScheduledObserver::new(trigger, Box::new(StepScalars::default()), "test")]);
             assert!(seen.iter().all(|seen| seen.run == Run::Steps));
             let at =
                 |tag: &str| -> Vec<u64> { seen.iter().filter(|seen| seen.tag == tag).map(|seen| seen.step).collect() };
@@ -236,8 +237,8 @@ mod tests {
     #[test]
     fn a_point_is_of_the_steps_since_the_one_before() {
         let (seen, outcome) = rehearse(vec![
-            Watch::new(Trigger::every_epochs(1), Box::new(EpochScalars::default()), "test"),
-            Watch::new(Trigger::every_epochs(1), Box::new(StepScalars::default()), "test"),
+            ScheduledObserver::new(Trigger::every_epochs(1), Box::new(EpochScalars::default()), "test"),
+            ScheduledObserver::new(Trigger::every_epochs(1), Box::new(StepScalars::default()), "test"),
         ]);
         for (step, epoch) in [(3, 0), (6, 1)] {
             let (batch, whole) =

@@ -1,6 +1,6 @@
 //! Texts that describe the run, written once, at its start; and tables for people.
 
-use super::{Findings, epoch_step};
+use super::{Record, epoch_step};
 use crate::eventlog::Value;
 use crate::model::summary;
 use crate::train::{Divergence, Moment, Observer};
@@ -18,8 +18,8 @@ pub struct Texts {
     pub environment: Table<2>,
 }
 
-impl Observer<Findings> for Texts {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for Texts {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let model = format!("```\n{}```\n", summary(moment.network));
         let values = vec![
             Value::text(Tag::of("model/summary"), model)
@@ -32,7 +32,7 @@ impl Observer<Findings> for Texts {
         out.push(Run::Train, Step::ZERO, values);
     }
 
-    fn diverged(&mut self, moment: &Moment<'_>, divergence: &Divergence, out: &mut Findings) {
+    fn diverged(&mut self, moment: &Moment<'_>, divergence: &Divergence, out: &mut Record) {
         let text = Value::text(Tag::of("run/non_finite"), last_words(divergence))
             .described("Why training ended before its time, and which values were NaN or infinite then.");
         out.push(Run::Train, epoch_step(moment.epoch), vec![text]);

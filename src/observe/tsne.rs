@@ -4,7 +4,7 @@ use super::animation::Frames;
 use super::feature_space::FeatureSpace;
 use super::layout_card::LayoutCard;
 use super::pca::POINTS;
-use super::{Findings, card, film, keep_frame};
+use super::{Record, card, film, keep_frame};
 use crate::embedding::{self, Layout, Start, silhouette};
 use crate::eventlog::Value;
 use crate::train::{Memories, MemoryError, Moment, Observer};
@@ -29,8 +29,8 @@ impl TsnePlane {
     }
 }
 
-impl Observer<Findings> for TsnePlane {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for TsnePlane {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         let Some(sample) = self.space.sample(moment, POINTS) else { return };
         let (kept, points) = sample.points.finite();
         let layout = match self.earlier.as_ref().filter(|(of, _)| *of == kept) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tch::Tensor;
 
-use super::{Findings, scalar};
+use super::{Record, scalar};
 use crate::eventlog::Value;
 use crate::floats::floats;
 use crate::model::{Role, host_values};
@@ -21,8 +21,8 @@ pub struct Updates {
     reported: u64,
 }
 
-impl Observer<Findings> for Updates {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Findings) {
+impl Observer<Record> for Updates {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record) {
         // A step that was left out has moved nothing.
         if moment.iterations > self.reported && !moment.skipped {
             self.reported = moment.iterations;
@@ -34,7 +34,7 @@ impl Observer<Findings> for Updates {
         true
     }
 
-    fn diverged(&mut self, moment: &Moment<'_>, _: &Divergence, out: &mut Findings) {
+    fn diverged(&mut self, moment: &Moment<'_>, _: &Divergence, out: &mut Record) {
         self.observe(moment, out);
     }
 
@@ -177,7 +177,7 @@ fn length(norms: impl Iterator<Item = f64>) -> f64 {
 mod tests {
     use super::*;
     use crate::observe::tests::rehearse;
-    use crate::train::Watch;
+    use crate::train::ScheduledObserver;
     use crate::trigger::Trigger;
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
         // Two epochs of three steps each.
         for (every_steps, steps) in [(2, &[2, 3, 4, 6][..]), (0, &[3, 6])] {
             let trigger = Trigger::every_steps(every_steps).or(Trigger::every_epochs(1));
-            let (seen, _) = rehearse(vec![Watch::new(trigger, Box::new(Updates::default()), "test")]);
+            let (seen, _) = rehearse(vec![ScheduledObserver::new(trigger, Box::new(Updates::default()), "test")]);
             assert!(seen.iter().all(|seen| seen.run == Run::Steps && seen.described));
             let tags = [
                 "gradient_norm",

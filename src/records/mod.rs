@@ -4,15 +4,17 @@
 
 mod journal;
 mod line;
+mod overview;
 mod reading;
 mod result;
 mod textfile;
 
 pub use journal::{Journal, JournalError};
 pub use line::{EpochMetrics, Line, Objective, Status, settings};
+pub use overview::{EpochOverview, JournalEnd, ResultOverview};
 pub use reading::{Fault, Reading, ReadingError, latest};
 pub use result::{BestEpoch, ResultError, RunResult};
-pub use textfile::{Checkpoints, Figures, Textfile, TextfileError};
+pub use textfile::{Checkpoints, RunMetrics, Textfile, TextfileError};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::textfile::{self, Past};
-use super::{Figures, Journal, Line, Objective, RunResult, Status, latest, reading};
+use super::{Journal, Line, Objective, RunMetrics, RunResult, Status, latest, reading};
 use crate::rng::{Purpose, Stream};
 use crate::types::{Seed, WallTime};
 
@@ -152,12 +152,12 @@ fn a_damaged_result_is_an_error_or_a_result() {
 #[test]
 fn a_damaged_textfile_is_replaced_by_a_sound_one() {
     let run = format!("{{schedule=\"{}\"}}", textfile::escaped("a \"b\"\\"));
-    let before = Figures { exit_code: Some(0), now: WallTime::from_secs(1.5e9).unwrap(), ..Figures::default() };
+    let before = RunMetrics { exit_code: Some(0), now: WallTime::from_secs(1.5e9).unwrap(), ..RunMetrics::default() };
     let whole = textfile::render(&before, &run, Past::default());
     let mut kept = 0;
     for point in 0..POINTS {
         let past = Past::parse(&damaged(whole.as_bytes(), point));
-        let after = Figures { exit_code: (point % 2 == 0).then_some(65), ..before };
+        let after = RunMetrics { exit_code: (point % 2 == 0).then_some(65), ..before };
         let text = textfile::render(&after, &run, past);
         if point % 10 == 0 {
             assert_eq!(lint(&text), Vec::<String>::new(), "point {point}: {text}");

@@ -44,7 +44,7 @@ pub struct Textfile {
 #[derive(Debug, thiserror::Error)]
 pub enum TextfileError {
     #[error(
-        "metrics textfile {}: want a name that ends in .{ENDING}, since node_exporter reads no other", path.display()
+        "metrics textfile {}: the name must end in .{ENDING}, the only extension that node_exporter reads", path.display()
     )]
     Ending { path: PathBuf },
     #[error("metrics textfile {}: there is no directory {}; create it first", path.display(), dir.display())]
@@ -67,7 +67,7 @@ impl Classify for TextfileError {
 
 /// Metrics of a run so far, over all its processes except for `seconds`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Figures {
+pub struct RunMetrics {
     pub now: WallTime,
     /// Run time of this process.
     pub seconds: f64,
@@ -137,7 +137,7 @@ impl Textfile {
     }
 
     /// Replaces the whole file atomically.
-    pub fn write(&self, figures: &Figures) -> Result<(), WriteError> {
+    pub fn write(&self, figures: &RunMetrics) -> Result<(), WriteError> {
         let text = |past| render(figures, &self.labels, past);
         match &self.held {
             Some((dir, name)) => durable::write_in(dir, name, text(Past::read(dir.open_file(name))).as_bytes()),
@@ -218,8 +218,8 @@ fn is_escaped(text: &str) -> bool {
 }
 
 /// Text of the whole file.
-pub(super) fn render(figures: &Figures, labels: &str, past: Past) -> String {
-    let Figures { now, checkpoints, .. } = *figures;
+pub(super) fn render(figures: &RunMetrics, labels: &str, past: Past) -> String {
+    let RunMetrics { now, checkpoints, .. } = *figures;
     let count = |value: u64| Some(value as f64);
     let Past { success, run, run_success, run_exit_code } = match figures.exit_code {
         None => past,
@@ -326,8 +326,8 @@ mod tests {
         WallTime::from_secs(secs).unwrap()
     }
 
-    fn figures() -> Figures {
-        Figures {
+    fn figures() -> RunMetrics {
+        RunMetrics {
             now: at(1_700_000_000.25),
             seconds: 12.5,
             succeeded: None,
@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(lint(&text), Vec::<String>::new(), "{text}");
         assert_eq!(text.matches("# TYPE ").count(), 18);
         assert_eq!(text.matches("schedule=\"trainer\"} ").count(), 18, "every series has the label: {text}");
-        let bare = render(&Figures::default(), LABELS, Past::default());
+        let bare = render(&RunMetrics::default(), LABELS, Past::default());
         assert_eq!(lint(&bare), Vec::<String>::new(), "{bare}");
         assert!(!bare.contains("trainer_last_") && !bare.contains("trainer_validation_"), "{bare}");
         assert_eq!(value(&text, LAST_SUCCESS), Some("1700000000.25"));
@@ -421,11 +421,11 @@ mod tests {
         let read = || std::fs::read_to_string(&path).unwrap();
         textfile.write(&figures()).unwrap();
         // The next run, during training: values of ended runs are kept.
-        textfile.write(&Figures { now: at(1.8e9), exit_code: None, ..figures() }).unwrap();
+        textfile.write(&RunMetrics { now: at(1.8e9), exit_code: None, ..figures() }).unwrap();
         assert_eq!(value(&read(), LAST_RUN), Some("1700000000.25"));
         assert_eq!((value(&read(), LAST_RUN_SUCCESS), value(&read(), LAST_RUN_EXIT_CODE)), (Some("1"), Some("0")));
         for exit_code in [65, 75, 143] {
-            textfile.write(&Figures { now: at(1.9e9), exit_code: Some(exit_code), ..figures() }).unwrap();
+            textfile.write(&RunMetrics { now: at(1.9e9), exit_code: Some(exit_code), ..figures() }).unwrap();
             let text = read();
             assert_eq!(value(&text, LAST_SUCCESS), Some("1700000000.25"));
             assert_eq!(value(&text, LAST_RUN), Some("1900000000"));
@@ -435,10 +435,10 @@ mod tests {
         }
         // A run finished earlier counts with its own time, and never moves the last success back.
         for (then, want) in [(1.75e9, "1750000000"), (1.72e9, "1750000000")] {
-            textfile.write(&Figures { now: at(1.95e9), succeeded: Some(at(then)), ..figures() }).unwrap();
+            textfile.write(&RunMetrics { now: at(1.95e9), succeeded: Some(at(then)), ..figures() }).unwrap();
             assert_eq!((value(&read(), LAST_SUCCESS), value(&read(), LAST_RUN)), (Some(want), Some("1950000000")));
         }
-        textfile.write(&Figures { now: at(2e9), ..figures() }).unwrap();
+        textfile.write(&RunMetrics { now: at(2e9), ..figures() }).unwrap();
         assert_eq!(value(&read(), LAST_SUCCESS), Some("2000000000"));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -449,7 +449,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("trainer.prom");
             std::fs::write(&path, format!("{LAST_SUCCESS}{earlier} 1700000000\n")).unwrap();
-            textfile(&path).write(&Figures { now: at(1.9e9), exit_code: Some(65), ..figures() }).unwrap();
+            textfile(&path).write(&RunMetrics { now: at(1.9e9), exit_code: Some(65), ..figures() }).unwrap();
             let text = std::fs::read_to_string(&path).unwrap();
             assert!(text.contains(&format!("\n{LAST_SUCCESS}{LABELS} 1700000000\n")), "{text}");
             assert_eq!(lint(&text), Vec::<String>::new());
@@ -464,7 +464,7 @@ mod tests {
         textfile.write(&figures()).unwrap();
         let series = format!(r#"{LAST_SUCCESS}{{schedule="a\\b\"c\nd}} e"}} 1700000000.25"#);
         assert!(std::fs::read_to_string(&path).unwrap().lines().any(|line| line == series));
-        textfile.write(&Figures { now: at(1.9e9), exit_code: Some(65), ..figures() }).unwrap();
+        textfile.write(&RunMetrics { now: at(1.9e9), exit_code: Some(65), ..figures() }).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.lines().any(|line| line == series), "{text}");
         assert_eq!(lint(&text), Vec::<String>::new());
@@ -491,7 +491,7 @@ mod tests {
     fn a_path_that_nobody_would_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let error = Textfile::new(&dir.path().join("trainer.txt"), nothing_is_made).unwrap_err();
-        assert!(error.to_string().ends_with("want a name that ends in .prom, since node_exporter reads no other"));
+        assert!(error.to_string().ends_with("the name must end in .prom, the only extension that node_exporter reads"));
         assert_eq!(error.exit(), Exit::Config);
         let error = Textfile::new(&dir.path().join("missing/trainer.prom"), nothing_is_made).unwrap_err();
         assert!(error.to_string().contains("there is no directory"), "{error}");
@@ -510,7 +510,7 @@ mod tests {
         textfile.hold(&run);
         std::fs::rename(at("run"), at("moved")).unwrap();
         std::fs::create_dir(at("run")).unwrap();
-        textfile.write(&Figures::default()).unwrap();
+        textfile.write(&RunMetrics::default()).unwrap();
         assert!(at("moved/a.prom").is_file() && !at("run/a.prom").exists());
     }
 
@@ -529,7 +529,7 @@ mod tests {
         );
         assert_eq!((error.to_string(), error.exit()), (want, Exit::CantCreate));
         // A link planted after the check.
-        let error = written.write(&Figures::default()).unwrap_err();
+        let error = written.write(&RunMetrics::default()).unwrap_err();
         assert_eq!(error.exit(), Exit::CantCreate);
         assert_eq!(link.read_link().unwrap(), Path::new("mine"));
         assert_eq!(std::fs::read(&file).unwrap(), b"mine");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::profile::ProfileError;
-use super::standing::StandingError;
+use super::run_state::RunStateError;
 use super::state_files::StateError;
 use crate::checkpoint::StoreError;
 use crate::data::{Changed, LoadError};
@@ -34,8 +34,8 @@ pub enum RunError {
     #[error("device cuda:{index} is not there: libtorch sees {found} CUDA devices; use --device cpu or --device auto")]
     NoCuda { index: usize, found: usize },
     #[error(
-        "precision {precision} is for CUDA, and this run would compute on the CPU, in f32 alone; use --precision f32, or \
-         --device cuda where there is one"
+        "precision {precision} requires CUDA; on the CPU only f32 is supported: use --precision f32, or --device cuda if there \
+         is one"
     )]
     Precision { precision: Precision },
     #[error(transparent)]
@@ -45,7 +45,7 @@ pub enum RunError {
     #[error(transparent)]
     Weights(#[from] WeightsError),
     #[error(transparent)]
-    Standing(#[from] StandingError),
+    RunState(#[from] RunStateError),
     #[error(transparent)]
     Name(#[from] TemplateError),
     #[error(transparent)]
@@ -79,7 +79,7 @@ impl Classify for RunError {
             RunError::Log(error) => error.exit(),
             RunError::Fit(error) => error.exit(),
             RunError::Weights(error) => error.exit(),
-            RunError::Standing(error) => error.exit(),
+            RunError::RunState(error) => error.exit(),
             RunError::Name(error) => error.exit(),
             RunError::Place(error) => error.exit(),
             RunError::Nesting(error) => error.exit(),

@@ -2,15 +2,17 @@
 
 mod best;
 mod error;
-mod job;
-mod keeping;
-mod notes;
+mod checkpointing;
+mod recorder;
 mod observers;
 mod place;
-mod point;
+mod prepare;
+mod resume_point;
 mod profile;
-mod standing;
+mod publish;
+mod run_state;
 mod state_files;
+mod training;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -20,27 +22,25 @@ use std::time::Instant;
 
 use tch::Device;
 
-use crate::checkpoint::Store;
 use crate::config::{Config, DeviceChoice, Resolved};
 use crate::data::{self, Dataset, LoadError, Split};
 use crate::eventlog::Tally;
 use crate::exit::Classify;
-use crate::model::{Network, Precision};
 use crate::operators;
-use crate::records::{self, BestEpoch, Journal, Textfile};
-use crate::run_dir::{self, JOURNAL, RunDir, RunDirError};
+use crate::records::{self, BestEpoch, Textfile};
+use crate::run_dir::{self, RunDirError};
 use crate::train::{FitError, Outcome, Progress};
 use crate::types::{Clock, SystemClock};
 
-use job::Job;
-use notes::{Notes, Noting};
-use place::Footprint;
+use prepare::{Command, Preparation};
 use profile::Profile;
+use recorder::{RecordedProgress, RunRecorder};
+use training::Resumed;
 
 pub use error::RunError;
 pub use place::{Place, place};
 pub use profile::ProfileError;
-pub use standing::{Already, StandingError};
+pub use run_state::{FinishedRun, RunStateError};
 pub use state_files::StateError;
 
 /// Starting point of a run.
@@ -69,7 +69,7 @@ pub struct Requests {
 pub enum Ended {
     Finished(Finished),
     /// The run was already finished.
-    Already(Already),
+    AlreadyFinished(FinishedRun),
 }
 
 /// A finished run.
@@ -106,100 +106,44 @@ pub fn run(
     let profile = Profile::new(resolved.config.profile.as_deref(), logdir, textfile)?;
     let textfile = textfile.map(|path| Textfile::new(path, |dir| run_dir::makes(logdir, dir))).transpose()?;
     operators::watch(profile.trace());
-    let notes = RefCell::new(Notes::new(resolved, textfile, Arc::clone(&clock)));
-    let ended = run_in(logdir, resolved, start, progress, requests, &notes, &profile, &clock, started);
+    let recorder = RefCell::new(RunRecorder::new(resolved, textfile, Arc::clone(&clock)));
+    let command = Command { logdir, resolved, start, started, recorder: &recorder, profile: &profile, clock: &clock };
+    let ended = stages(command, progress, requests);
     profile.finish();
-    let mut notes = notes.borrow_mut();
+    let mut recorder = recorder.borrow_mut();
     match &ended {
-        Ok(Ended::Finished(_)) => notes.end(records::Status::Finished, None, 0),
-        Ok(Ended::Already(already)) => notes.already(already),
+        Ok(Ended::Finished(_)) => recorder.end(records::Status::Finished, None, 0),
+        Ok(Ended::AlreadyFinished(already)) => recorder.already_finished(already),
         // The metrics file belongs to the process that uses the directory.
         Err(RunError::Dir(RunDirError::InUse { .. })) => {}
         Err(error @ RunError::Dir(RunDirError::Lost(lost))) => {
             if !lost.is_owned() {
-                notes.leave();
+                recorder.leave();
             }
-            notes.end(records::Status::Failed, Some(error.to_string()), error.exit().code());
+            recorder.end(records::Status::Failed, Some(error.to_string()), error.exit().code());
         }
         Err(error @ RunError::Fit(FitError::Stopped { .. })) => {
-            notes.end(records::Status::Stopped, None, error.exit().code());
+            recorder.end(records::Status::Stopped, None, error.exit().code());
         }
         Err(error) => {
             if let RunError::Fit(FitError::Diverged(diverged)) = error {
-                notes.at(diverged.iterations, diverged.epoch);
+                recorder.at(diverged.iterations, diverged.epoch);
             }
-            notes.end(records::Status::Failed, Some(error.to_string()), error.exit().code());
+            recorder.end(records::Status::Failed, Some(error.to_string()), error.exit().code());
         }
     }
     ended
 }
 
-#[expect(clippy::too_many_arguments, reason = "what `run` has set up, taken apart once")]
-fn run_in(
-    logdir: &Path,
-    resolved: &Resolved,
-    start: &Start,
-    progress: &mut dyn Progress,
-    requests: &Requests,
-    notes: &RefCell<Notes>,
-    profile: &Profile,
-    clock: &Arc<dyn Clock>,
-    started: Instant,
-) -> Result<Ended, RunError> {
-    let config = &resolved.config;
-    // Checked before data is read: a finished run or an unusable directory is reported at once.
-    if let Err(error) = run_dir::check(logdir) {
-        // A finished run can be reported from a read-only directory, too.
-        let is_read_only = matches!(error, RunDirError::NotWritable { .. }) && *start != Start::Fresh;
-        let finished = if is_read_only { standing::finished(logdir, resolved).ok().flatten() } else { None };
-        return finished.map(Ended::Already).ok_or(error.into());
-    }
-    Journal::check(&logdir.join(JOURNAL))?;
-    if *start != Start::Fresh
-        && let Some(already) = standing::finished(logdir, resolved)?
-    {
-        // The process that finished the run may have been killed before it wrote the end, or have failed after the
-        // result.
-        if notes::lacks_end(&logdir.join(JOURNAL))
-            && let Ok(dir) = RunDir::open(logdir)
-        {
-            notes.borrow_mut().end_of_another(dir.held(), &already);
-        }
-        return Ok(Ended::Already(already));
-    }
-    let device = device(config.device)?;
-    if device == Device::Cpu && config.precision != Precision::F32 {
-        return Err(RunError::Precision { precision: config.precision });
-    }
-    let threads = config.threads.unwrap_or_else(available_threads);
-    let dataset = dataset(config)?;
-    let network = Arc::new(Network::build(&config.architecture, dataset.train.shape(), dataset.classes.len())?);
-
-    let footprint = Footprint::before(logdir);
-    let dir = RunDir::open(logdir)?;
-    profile.hold(dir.held());
-    let store = Store::on(dir.disk().clone(), dir.checkpoints()).bounded(state_files::lengths(&network));
-    if *start != Start::Fresh
-        && let Some(already) = standing::finished(logdir, resolved)?
-    {
-        return Ok(Ended::Already(already)); // finished by another process since the first check
-    }
-    store.sweep()?;
-    let job = Job {
-        resolved,
-        dir: &dir,
-        footprint: &footprint,
-        store: &store,
-        dataset: &dataset,
-        network: &network,
-        device,
-        threads,
-        started,
-        notes,
-        profile,
-        clock,
+/// All stages of a run, each consuming the one before.
+fn stages(command: Command<'_>, progress: &mut dyn Progress, requests: &Requests) -> Result<Ended, RunError> {
+    let prepared = match command.prepare()? {
+        Preparation::AlreadyFinished(finished) => return Ok(Ended::AlreadyFinished(finished)),
+        Preparation::Ready(prepared) => prepared,
     };
-    job.train(start, &mut Noting { notes, profile, console: progress }, requests).map(Ended::Finished)
+    let mut progress = RecordedProgress { recorder: command.recorder, profile: command.profile, console: progress };
+    let trained = Resumed::new(*prepared)?.train(&mut progress, requests)?;
+    trained.publish().map(Ended::Finished)
 }
 
 /// The data set that `config` names, cut to its limits.

@@ -8,10 +8,10 @@ use super::device_text;
 use crate::config::{Config, OBSERVERS, Observed, Resolved};
 use crate::observe::{
     ActivationMax, Activations, Calibration, Classes, Confusion, CustomScalars, EpochScalars, Errors, Explanations,
-    FeatureMaps, FeatureSpace, Filters, Findings, GradCam, GradientHistograms, Graphs, Inputs, PcaPlane, PrCurves,
-    Projector, StepScalars, Table, Texts, TsnePlane, Updates, WeightHistograms,
+    FeatureMaps, FeatureSpace, Filters, GradCam, GradientHistograms, Graphs, Inputs, PcaPlane, PrCurves, Projector,
+    Record, StepScalars, Table, Texts, TsnePlane, Updates, WeightHistograms,
 };
-use crate::train::{Observer, Watch};
+use crate::train::{Observer, ScheduledObserver};
 
 /// Maximum number of probe images for feature maps: each layer draws one large image for each.
 const FEATURE_MAP_PROBES: usize = 3;
@@ -20,13 +20,15 @@ const FEATURE_MAP_PROBES: usize = 3;
 const EXPLANATION_PROBES: usize = 3;
 
 /// The observers that run at least once, in the order of [`OBSERVERS`].
-pub(super) fn watches(resolved: &Resolved, device: Device, threads: usize) -> Vec<Watch<Findings>> {
+pub(super) fn scheduled(resolved: &Resolved, device: Device, threads: usize) -> Vec<ScheduledObserver<Record>> {
     let config = &resolved.config;
     let space = FeatureSpace::new(config.probe_seed);
     let wanted = OBSERVERS.iter().map(|row| (row, config.trigger(row.observed)));
     wanted
         .filter(|(_, trigger)| !trigger.is_never())
-        .map(|(row, trigger)| Watch::new(trigger, observer(row.observed, resolved, &space, device, threads), row.name))
+        .map(|(row, trigger)| {
+            ScheduledObserver::new(trigger, observer(row.observed, resolved, &space, device, threads), row.name)
+        })
         .collect()
 }
 
@@ -36,7 +38,7 @@ fn observer(
     space: &FeatureSpace,
     device: Device,
     threads: usize,
-) -> Box<dyn Observer<Findings>> {
+) -> Box<dyn Observer<Record>> {
     let config = &resolved.config;
     let (probes, seed) = (config.probes, config.probe_seed);
     match observed {

@@ -177,13 +177,13 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 
         std::fs::create_dir_all(logdir.join("train")).unwrap();
-        std::fs::write(logdir.join("notes.txt"), "mine").unwrap();
+        std::fs::write(logdir.join("recorder.txt"), "mine").unwrap();
         let footprint = Footprint::before(&logdir);
         let run = RunDir::open(&logdir).unwrap();
         footprint.erase();
         drop(run);
         let mut names: Vec<_> = std::fs::read_dir(&logdir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, ["notes.txt", "train"]);
+        assert_eq!(names, ["recorder.txt", "train"]);
     }
 }

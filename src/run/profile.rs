@@ -29,7 +29,7 @@ pub enum ProfileError {
     #[error("profile {} is a directory; name a file", path.display())]
     Directory { path: PathBuf },
     #[error("profile {}: the figures for Prometheus go there; choose another", path.display())]
-    Figures { path: PathBuf },
+    RunMetrics { path: PathBuf },
     #[error("profile {}: the run has a file of that name; choose another", path.display())]
     Own { path: PathBuf },
     #[error("profile {}: something else than a profile is there; choose another name", path.display())]
@@ -43,7 +43,7 @@ impl Classify for ProfileError {
         match self {
             ProfileError::NoDir { .. }
             | ProfileError::Directory { .. }
-            | ProfileError::Figures { .. }
+            | ProfileError::RunMetrics { .. }
             | ProfileError::Own { .. }
             | ProfileError::Foreign { .. } => Exit::CantCreate,
             ProfileError::NotWritable { source, .. } => Exit::of_output(source),
@@ -124,7 +124,7 @@ fn check(path: &Path, logdir: &Path, figures: Option<&Path>) -> Result<(), Profi
     }
     let dir = parent(path);
     if figures.is_some_and(|figures| figures.file_name() == path.file_name() && same(parent(figures), dir)) {
-        return Err(ProfileError::Figures { path: own() });
+        return Err(ProfileError::RunMetrics { path: own() });
     }
     let is_within = same(dir, logdir);
     if is_within && path.file_name().is_some_and(run_dir::is_own) {

@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use tch::{Device, Tensor};
 
+use super::checkpointer::{Checkpointer, Snapshot};
 use super::divergence::{Divergence, NonFinite, in_backward_pass, in_forward_pass};
-use super::keeper::{Keeper, Snapshot};
 use super::look::{View, look, look_alone, lookers};
 use super::memories::Memories;
-use super::observer::{At, Metrics, Outlet, Watch};
+use super::observer::{At, Logger, Metrics, ScheduledObserver};
 use super::pool::{Pool, WorkerLost, single_threaded};
 use super::skip::{OnNonFinite, PATIENCE, Skip};
 use super::state::{EpochReport, Position, TrainState};
@@ -84,11 +84,11 @@ pub enum FitError {
     Diverged(#[from] Divergence),
     /// Nothing was learned, and nothing will be.
     #[error(
-        "training came to nothing: every step of epoch {} was left out, as its loss or gradient was not finite or what it \
-         led to was not; use a smaller learning rate", epoch + 1
+        "no step of epoch {} could be applied: every loss or gradient was non-finite, or the step was excluded after a \
+         rollback; use a smaller learning rate", epoch + 1
     )]
     NothingDone { epoch: u64 },
-    /// The keeper has been given a snapshot to go on from.
+    /// The checkpointer has been given a snapshot to go on from.
     #[error("stopped after step {iterations} (epoch {})", epoch + 1)]
     Stopped { iterations: u64, epoch: u64, signal: usize },
     #[error("cannot start {threads} training threads: {source}")]
@@ -97,7 +97,7 @@ pub enum FitError {
     WorkerLost(#[from] WorkerLost),
     /// Training cannot be kept, so it does not go on.
     #[error("{0}")]
-    Keep(Box<dyn Classify + Send + Sync>),
+    Checkpoint(Box<dyn Classify + Send + Sync>),
 }
 
 impl Classify for FitError {
@@ -107,7 +107,7 @@ impl Classify for FitError {
             FitError::Stopped { .. } => Exit::TemporaryFailure,
             FitError::Threads { .. } => Exit::Io,
             FitError::WorkerLost(_) => Exit::Software,
-            FitError::Keep(error) => error.exit(),
+            FitError::Checkpoint(error) => error.exit(),
         }
     }
 }
@@ -117,12 +117,12 @@ impl Classify for FitError {
 /// On the CPU, weights depend on the network, the data, the optimizer and the fields of `fit` other than `threads`, bit
 /// for bit; CUDA's kernels add in no fixed order. Observers see everything and change nothing. A state that was kept on
 /// the way, with the memories of the observers, goes on as this one does, and says the same from there on.
-pub fn fit<Log: Outlet>(
+pub fn fit<Log: Logger>(
     fit: &Fit<'_>,
     state: &mut TrainState,
-    watches: &mut [Watch<Log::Said>],
+    watches: &mut [ScheduledObserver<Log::Record>],
     log: &mut Log,
-    keeper: &mut dyn Keeper<Log>,
+    checkpointer: &mut dyn Checkpointer<Log>,
     progress: &mut dyn Progress,
 ) -> Result<Outcome, FitError> {
     // A batch never holds more than the data set does.
@@ -142,7 +142,7 @@ pub fn fit<Log: Outlet>(
         show_start(fit, state, watches, log);
     }
     let sums = Sums::new(&state.position.totals, fit.device);
-    let mut training = Training { fit, state, watches, log, lookers, keeper, progress, stepper, sums };
+    let mut training = Training { fit, state, watches, log, lookers, checkpointer, progress, stepper, sums };
     while training.state.position.epoch < fit.epochs {
         training.epoch()?;
     }
@@ -167,7 +167,12 @@ pub fn fit<Log: Outlet>(
 
 /// Shows observers the moment before the first step. [`fit`] does it for a state that has made none; who goes on in the
 /// first epoch shows them the state of that moment again, as what was seen then shares its step with the epoch's end.
-pub fn show_start<Log: Outlet>(fit: &Fit<'_>, state: &TrainState, watches: &mut [Watch<Log::Said>], log: &mut Log) {
+pub fn show_start<Log: Logger>(
+    fit: &Fit<'_>,
+    state: &TrainState,
+    watches: &mut [ScheduledObserver<Log::Record>],
+    log: &mut Log,
+) {
     single_threaded();
     let view = View { fit, state, predictions: None, at: At::Start };
     // One after the other: what an operation costs is measured here, and wants a quiet machine.
@@ -175,14 +180,14 @@ pub fn show_start<Log: Outlet>(fit: &Fit<'_>, state: &TrainState, watches: &mut 
 }
 
 /// Training under way.
-struct Training<'a, Log: Outlet> {
+struct Training<'a, Log: Logger> {
     fit: &'a Fit<'a>,
     state: &'a mut TrainState,
-    watches: &'a mut [Watch<Log::Said>],
+    watches: &'a mut [ScheduledObserver<Log::Record>],
     log: &'a mut Log,
     /// The threads that observers look on.
     lookers: Pool,
-    keeper: &'a mut dyn Keeper<Log>,
+    checkpointer: &'a mut dyn Checkpointer<Log>,
     progress: &'a mut dyn Progress,
     stepper: Stepper,
     sums: Sums,
@@ -194,7 +199,7 @@ struct Unseen {
     memories: Memories,
 }
 
-impl<Log: Outlet> Training<'_, Log> {
+impl<Log: Logger> Training<'_, Log> {
     /// What is left of the epoch that is running: its steps, the evaluation, and what is looked at then.
     fn epoch(&mut self) -> Result<(), FitError> {
         let started = Instant::now();
@@ -236,7 +241,7 @@ impl<Log: Outlet> Training<'_, Log> {
                 if self.stop_signal() != 0 {
                     return Err(self.stop());
                 }
-                if self.keeper.is_due(&self.state.position) {
+                if self.checkpointer.is_due(&self.state.position) {
                     self.keep()?;
                 }
             }
@@ -366,7 +371,7 @@ impl<Log: Outlet> Training<'_, Log> {
         if more && self.stop_signal() != 0 {
             return Err(self.stop());
         }
-        if self.keeper.is_due(&self.state.position) {
+        if self.checkpointer.is_due(&self.state.position) {
             self.keep()?;
         }
         fit.trace.epoch_is_over();
@@ -393,7 +398,7 @@ impl<Log: Outlet> Training<'_, Log> {
         let snapshot = Snapshot { state: self.state, memories: &memories };
         let mut spans = self.fit.trace.spans();
         let started = spans.start();
-        let kept = self.keeper.keep(snapshot, self.log).map_err(FitError::Keep);
+        let kept = self.checkpointer.save(snapshot, self.log).map_err(FitError::Checkpoint);
         spans.end(started, Part::Phase, "checkpoint");
         kept
     }
@@ -409,9 +414,9 @@ impl<Log: Outlet> Training<'_, Log> {
     fn stop_unseen(&mut self, unseen: &Unseen) -> FitError {
         self.state.position = unseen.position;
         let snapshot = Snapshot { state: self.state, memories: &unseen.memories };
-        match self.keeper.keep(snapshot, self.log) {
+        match self.checkpointer.save(snapshot, self.log) {
             Ok(()) => self.stopped(),
-            Err(error) => FitError::Keep(error),
+            Err(error) => FitError::Checkpoint(error),
         }
     }
 
@@ -451,7 +456,7 @@ impl<Log: Outlet> Training<'_, Log> {
         let divergence =
             Divergence { loss, iterations: moment.iterations, epoch: moment.epoch, fine_until, non_finite };
         for watch in self.watches.iter_mut() {
-            let mut said = Log::Said::default();
+            let mut said = Log::Record::default();
             watch.observer.diverged(&moment, &divergence, &mut said);
             self.log.take(said);
         }
@@ -478,7 +483,7 @@ mod tests {
     use crate::data::Split;
     use crate::model::Architecture;
     use crate::optim::Rule;
-    use crate::train::{Forgetful, Moment, Observer};
+    use crate::train::{Moment, NoCheckpoints, Observer};
     use crate::trigger::Trigger;
     use crate::types::ImageShape;
 
@@ -493,8 +498,8 @@ mod tests {
     /// Notes every moment it is shown.
     struct Noting;
 
-    impl Outlet for Vec<String> {
-        type Said = Vec<String>;
+    impl Logger for Vec<String> {
+        type Record = Vec<String>;
 
         fn take(&mut self, mut said: Vec<String>) {
             self.append(&mut said);
@@ -575,10 +580,10 @@ mod tests {
             trace: &Trace::default(),
         };
         let mut watches = [
-            Watch::new(Trigger::start().or(Trigger::every_steps(2)), Box::new(Noting), "steps"),
-            Watch::new(Trigger::every_epochs(1), Box::new(Noting), "epochs"),
+            ScheduledObserver::new(Trigger::start().or(Trigger::every_steps(2)), Box::new(Noting), "steps"),
+            ScheduledObserver::new(Trigger::every_epochs(1), Box::new(Noting), "epochs"),
         ];
-        let outcome = fit(&how, &mut state, &mut watches, out, &mut Forgetful, &mut Silent);
+        let outcome = fit(&how, &mut state, &mut watches, out, &mut NoCheckpoints, &mut Silent);
         (state, outcome)
     }
 
@@ -644,8 +649,8 @@ mod tests {
         // Of three steps an epoch.
         let (state, outcome) = train_without(&BTreeSet::from([2, 4, 5, 6]), 0.1, 20, 0, &mut seen);
         let error = outcome.unwrap_err();
-        let want = "training came to nothing: every step of epoch 2 was left out, as its loss or gradient was not finite or \
-                    what it led to was not; use a smaller learning rate";
+        let want = "no step of epoch 2 could be applied: every loss or gradient was non-finite, or the step was excluded \
+                    after a rollback; use a smaller learning rate";
         assert_eq!((error.to_string().as_str(), error.exit()), (want, Exit::Data));
         assert_eq!(seen, ["step 0: start", "step 3: epoch 0 after 30 samples"]);
         assert_eq!((state.position.epoch, state.position.skipped), (1, 4));

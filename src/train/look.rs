@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tch::Tensor;
 
 use super::fit::Fit;
-use super::observer::{At, Moment, Outlet, Watch};
+use super::observer::{At, Logger, Moment, ScheduledObserver};
 use super::pool::{Pool, WorkerLost};
 use super::state::{Position, TrainState};
 use crate::evaluation::Predictions;
@@ -92,16 +92,16 @@ fn moment<'a>(
 }
 
 /// An observer whose trigger fires, and what it says.
-struct Turn<'a, Said> {
-    watch: &'a mut Watch<Said>,
-    said: Option<Said>,
+struct Turn<'a, Record> {
+    watch: &'a mut ScheduledObserver<Record>,
+    said: Option<Record>,
 }
 
-impl<Said: Default> Turn<'_, Said> {
+impl<Record: Default> Turn<'_, Record> {
     fn look(&mut self, moment: &Moment<'_>, trace: &Trace) {
         let mut spans = trace.spans();
         let (span, started) = (spans.start(), Instant::now());
-        let mut said = Said::default();
+        let mut said = Record::default();
         self.watch.observer.observe(moment, &mut said);
         self.watch.took = Some(started.elapsed());
         self.said = Some(said);
@@ -114,8 +114,12 @@ impl<Said: Default> Turn<'_, Said> {
 }
 
 /// The observers whose turn it is, in their order.
-fn turns<'a, Said>(moment: &Moment<'_>, epochs: u64, watches: &'a mut [Watch<Said>]) -> Vec<Turn<'a, Said>> {
-    let fires = |watch: &&mut Watch<Said>| match moment.at {
+fn turns<'a, Record>(
+    moment: &Moment<'_>,
+    epochs: u64,
+    watches: &'a mut [ScheduledObserver<Record>],
+) -> Vec<Turn<'a, Record>> {
+    let fires = |watch: &&mut ScheduledObserver<Record>| match moment.at {
         At::Start => watch.trigger.fires_at_start(),
         At::Step(_) => watch.trigger.fires_after_step(moment.iterations),
         At::Epoch { .. } => watch.trigger.fires_after_epoch(moment.epoch, epochs),
@@ -124,17 +128,17 @@ fn turns<'a, Said>(moment: &Moment<'_>, epochs: u64, watches: &'a mut [Watch<Sai
 }
 
 /// Threads that all these observers can use.
-pub(super) fn lookers<Said>(watches: &[Watch<Said>]) -> usize {
+pub(super) fn lookers<Record>(watches: &[ScheduledObserver<Record>]) -> usize {
     watches.len().clamp(1, MOST_LOOKERS)
 }
 
 /// Shows one moment to every observer that wants it, one after the other.
-pub(super) fn look_alone<Log: Outlet>(view: &View<'_>, watches: &mut [Watch<Log::Said>], log: &mut Log) {
+pub(super) fn look_alone<Log: Logger>(view: &View<'_>, watches: &mut [ScheduledObserver<Log::Record>], log: &mut Log) {
     let moment = view.moment();
     one_by_one(&moment, view, turns(&moment, view.fit.epochs, watches), log);
 }
 
-fn one_by_one<Log: Outlet>(moment: &Moment<'_>, view: &View<'_>, turns: Vec<Turn<'_, Log::Said>>, log: &mut Log) {
+fn one_by_one<Log: Logger>(moment: &Moment<'_>, view: &View<'_>, turns: Vec<Turn<'_, Log::Record>>, log: &mut Log) {
     for mut turn in turns {
         turn.look(moment, view.fit.trace);
         turn.said.take().into_iter().for_each(|said| log.take(said));
@@ -143,9 +147,9 @@ fn one_by_one<Log: Outlet>(moment: &Moment<'_>, view: &View<'_>, turns: Vec<Turn
 
 /// Shows one moment to every observer that wants it, on as many threads as there are; the log gets what they say in
 /// their order, whoever was first. False when `stop` was raised before all had seen it.
-pub(super) fn look<Log: Outlet>(
+pub(super) fn look<Log: Logger>(
     view: &View<'_>,
-    watches: &mut [Watch<Log::Said>],
+    watches: &mut [ScheduledObserver<Log::Record>],
     log: &mut Log,
     stop: &AtomicUsize,
     pool: &Pool,
@@ -159,7 +163,7 @@ pub(super) fn look<Log: Outlet>(
     }
     let threads = turns.iter().filter(|turn| !turn.is_quick()).count().clamp(1, pool.threads());
     // From the end of the table: what takes long stands there, where nobody has looked yet.
-    let mut queue: Vec<&mut Turn<'_, Log::Said>> = turns.iter_mut().rev().collect();
+    let mut queue: Vec<&mut Turn<'_, Log::Record>> = turns.iter_mut().rev().collect();
     // What is quick, most curves, comes first: a stop leaves out what takes long. That begins with the longest, so that
     // threads end together.
     queue.sort_by_key(|turn| (!turn.is_quick(), turn.watch.took.map(Reverse)));

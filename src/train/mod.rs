@@ -3,7 +3,7 @@
 mod device_pass;
 mod divergence;
 mod fit;
-mod keeper;
+mod checkpointer;
 mod layer_times;
 mod look;
 mod memories;
@@ -15,12 +15,12 @@ mod state;
 mod stepper;
 mod sums;
 
+pub use checkpointer::{Checkpointer, NoCheckpoints, Snapshot};
 pub use divergence::{Divergence, NonFinite, Part};
 pub use fit::{Fit, FitError, Outcome, Progress, fit, show_start};
-pub use keeper::{Forgetful, Keeper, Snapshot};
 pub use layer_times::{LayerTimes, OperationTime, PassTime};
 pub use memories::{Memories, MemoryError};
-pub use observer::{At, Metrics, Moment, Observer, Outlet, PhaseSeconds, Totals, Watch};
+pub use observer::{At, Logger, Metrics, Moment, Observer, PhaseSeconds, ScheduledObserver, Totals};
 pub use pool::WorkerLost;
 pub use skip::{OnNonFinite, Skip};
 pub use state::{EpochReport, Position, TrainState};

@@ -147,27 +147,27 @@ impl Moment<'_> {
 }
 
 /// An observer, when it is shown the run, and what it is called.
-pub struct Watch<Said> {
+pub struct ScheduledObserver<Record> {
     pub trigger: Trigger,
-    pub observer: Box<dyn Observer<Said>>,
+    pub observer: Box<dyn Observer<Record>>,
     pub name: &'static str,
     /// How long its last look took: decides when its next turn comes, and nothing else.
     pub(super) took: Option<Duration>,
 }
 
-impl<Said> Watch<Said> {
-    pub fn new(trigger: Trigger, observer: Box<dyn Observer<Said>>, name: &'static str) -> Watch<Said> {
-        Watch { trigger, observer, name, took: None }
+impl<Record> ScheduledObserver<Record> {
+    pub fn new(trigger: Trigger, observer: Box<dyn Observer<Record>>, name: &'static str) -> ScheduledObserver<Record> {
+        ScheduledObserver { trigger, observer, name, took: None }
     }
 }
 
 /// Where what observers say ends up.
-pub trait Outlet {
+pub trait Logger {
     /// What one observer says of one moment.
-    type Said: Default + Send;
+    type Record: Default + Send;
 
     /// Takes it, in the order of the observers.
-    fn take(&mut self, said: Self::Said);
+    fn take(&mut self, said: Self::Record);
 }
 
 /// Looks at a run and says what it saw; knows neither files nor formats. Several look at once, each on a thread: what
@@ -176,8 +176,8 @@ pub trait Outlet {
 /// The contract that keeps watching free of side effects: no `backward` (it would touch `.grad`; use
 /// `Tensor::run_backward`), no in-place operation on anything borrowed, no random numbers but from a
 /// [`crate::rng::Stream`].
-pub trait Observer<Said>: Send {
-    fn observe(&mut self, moment: &Moment<'_>, out: &mut Said);
+pub trait Observer<Record>: Send {
+    fn observe(&mut self, moment: &Moment<'_>, out: &mut Record);
 
     /// Whether it looks at [`Moment::previous`]: without such an observer nobody copies the weights before a step that is
     /// looked at. It does not by default.
@@ -186,7 +186,7 @@ pub trait Observer<Said>: Send {
     }
 
     /// Training has diverged and ends after this moment, whatever the trigger says: the last words. Nothing by default.
-    fn diverged(&mut self, _moment: &Moment<'_>, _divergence: &Divergence, _out: &mut Said) {}
+    fn diverged(&mut self, _moment: &Moment<'_>, _divergence: &Divergence, _out: &mut Record) {}
 
     /// Puts down what later moments depend on, so that a run that goes on in another process looks as if it had never
     /// stopped. Nothing by default.

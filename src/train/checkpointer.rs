@@ -12,7 +12,7 @@ pub struct Snapshot<'a> {
 }
 
 /// Keeps snapshots where they outlive the process; knows when, and nothing of training.
-pub trait Keeper<Log> {
+pub trait Checkpointer<Log> {
     /// Whether a snapshot is wanted here: after a step, or after an epoch and all that was looked at then.
     fn is_due(&mut self, position: &Position) -> bool;
 
@@ -21,19 +21,19 @@ pub trait Keeper<Log> {
     ///
     /// # Errors
     /// When it is not kept. Earlier snapshots are as they were.
-    fn keep(&mut self, snapshot: Snapshot<'_>, log: &mut Log) -> Result<(), Box<dyn Classify + Send + Sync>>;
+    fn save(&mut self, snapshot: Snapshot<'_>, log: &mut Log) -> Result<(), Box<dyn Classify + Send + Sync>>;
 }
 
 /// Keeps nothing.
 #[derive(Clone, Copy, Debug)]
-pub struct Forgetful;
+pub struct NoCheckpoints;
 
-impl<Log> Keeper<Log> for Forgetful {
+impl<Log> Checkpointer<Log> for NoCheckpoints {
     fn is_due(&mut self, _: &Position) -> bool {
         false
     }
 
-    fn keep(&mut self, _: Snapshot<'_>, _: &mut Log) -> Result<(), Box<dyn Classify + Send + Sync>> {
+    fn save(&mut self, _: Snapshot<'_>, _: &mut Log) -> Result<(), Box<dyn Classify + Send + Sync>> {
         Ok(())
     }
 }

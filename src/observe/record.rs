@@ -7,11 +7,11 @@ use crate::types::{Run, Step};
 
 /// Values and where they belong, in the order in which they are to be told.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub struct Record {
     found: Vec<(Run, Step, What)>,
 }
 
-impl Findings {
+impl Record {
     /// Values of one moment share one event.
     pub fn push(&mut self, run: Run, step: Step, values: Vec<Value>) {
         if !values.is_empty() {
@@ -30,7 +30,7 @@ impl Findings {
     }
 }
 
-impl IntoIterator for Findings {
+impl IntoIterator for Record {
     type Item = (Run, Step, What);
     type IntoIter = std::vec::IntoIter<(Run, Step, What)>;
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::Tensor;
 
-use super::notes::Notes;
+use super::recorder::RunRecorder;
 use super::state_files::{self, StateError};
 use crate::checkpoint::{Best, Checkpoint, Retention, Store, StoreError};
 use crate::config::{Cadence, Config, KeepBest};
@@ -18,7 +18,7 @@ use crate::eventlog::Tally;
 use crate::exit::{Classify, Exit};
 use crate::observe::Log;
 use crate::run_dir::{LostDir, RunDir};
-use crate::train::{Keeper, Position, Snapshot};
+use crate::train::{Checkpointer, Position, Snapshot};
 use crate::types::Step;
 
 /// Delays before each retry of a checkpoint: a disk may be full for a moment. Short enough for the few seconds that a
@@ -26,14 +26,14 @@ use crate::types::Step;
 const WAITS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
 
 /// Interval between checks that the run's directory still exists.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const DIR_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Checkpoint metadata: all state that is not in the tensor files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Facts {
+pub(super) struct CheckpointMetadata {
     /// The settings that must not change within a run, as typed.
     pub settings: BTreeMap<String, String>,
-    pub dataset: DatasetFact,
+    pub dataset: DatasetIdentity,
     /// Kind of device: on another one, results differ in their bits.
     pub device: String,
     /// Whole epochs. If the checkpoint is from the end of an epoch, the next two fields are that epoch's metrics.
@@ -44,12 +44,13 @@ pub(super) struct Facts {
     pub validation_loss: Option<f64>,
     pub optimizer_steps: u64,
     pub position: Position,
-    pub ledger: Ledger,
+    #[serde(rename = "ledger")]
+    pub counters: RunCounters,
 }
 
 /// Identity of a run's data set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct DatasetFact {
+pub(super) struct DatasetIdentity {
     pub name: String,
     /// Hash of every pixel and label.
     pub blake3: String,
@@ -57,7 +58,7 @@ pub(super) struct DatasetFact {
 
 /// Counters over all processes of a run.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Ledger {
+pub(super) struct RunCounters {
     /// Processes that trained, this one included.
     pub attempts: u32,
     /// Start of the first process, in seconds since 1970.
@@ -70,15 +71,15 @@ pub(super) struct Ledger {
     pub log_bytes: Tally,
 }
 
-impl Facts {
-    pub fn of(checkpoint: &Checkpoint) -> Result<Facts, StateError> {
+impl CheckpointMetadata {
+    pub fn of(checkpoint: &Checkpoint) -> Result<CheckpointMetadata, StateError> {
         serde_json::from_value(Value::Object(checkpoint.facts.clone()))
             .map_err(|source| StateError::Fact { key: "facts", source })
     }
 }
 
 /// Checkpoint writer of a run in training.
-pub(super) struct Keeping<'a> {
+pub(super) struct RunCheckpointer<'a> {
     pub dir: &'a RunDir,
     pub store: &'a Store,
     pub cadence: Cadence,
@@ -88,19 +89,19 @@ pub(super) struct Keeping<'a> {
     /// Total epochs of the run.
     pub epochs: u64,
     pub settings: BTreeMap<String, String>,
-    pub dataset: DatasetFact,
+    pub dataset: DatasetIdentity,
     /// The loaded data set, which must still match `dataset`.
     pub learned: &'a Dataset,
     pub device: String,
     /// Counters at the start of this process.
-    pub ledger: Ledger,
+    pub counters: RunCounters,
     pub started: Instant,
     /// The weights of a warm start.
     pub initial: Option<&'a Tensor>,
     pub latest: Instant,
     /// Time of the last check of the directory.
-    pub looked: Instant,
-    pub notes: &'a RefCell<Notes>,
+    pub dir_checked: Instant,
+    pub recorder: &'a RefCell<RunRecorder>,
     /// Set to request a checkpoint outside the cadence.
     pub requested: &'a AtomicBool,
     /// True if the checkpoint that is due serves such a request.
@@ -109,7 +110,7 @@ pub(super) struct Keeping<'a> {
 
 /// Error from saving a snapshot.
 #[derive(Debug, thiserror::Error)]
-enum KeepError {
+enum CheckpointError {
     #[error("{source}")]
     Store { source: StoreError },
     #[error("cannot make a checkpoint of step {step}: {source}")]
@@ -120,24 +121,24 @@ enum KeepError {
     Lost { source: LostDir },
 }
 
-impl Classify for KeepError {
+impl Classify for CheckpointError {
     fn exit(&self) -> Exit {
         match self {
-            KeepError::Store { source } => source.exit(),
-            KeepError::State { .. } => Exit::Software,
-            KeepError::Data { source } => source.exit(),
-            KeepError::Lost { .. } => Exit::Io,
+            CheckpointError::Store { source } => source.exit(),
+            CheckpointError::State { .. } => Exit::Software,
+            CheckpointError::Data { source } => source.exit(),
+            CheckpointError::Lost { .. } => Exit::Io,
         }
     }
 }
 
-impl Keeper<Log> for Keeping<'_> {
+impl Checkpointer<Log> for RunCheckpointer<'_> {
     fn is_due(&mut self, position: &Position) -> bool {
         let epoch_ended = position.samples == 0;
         let requested = self.requested.swap(false, Ordering::Relaxed);
         self.answers = requested && self.cadence != Cadence::Off;
-        if epoch_ended || self.looked.elapsed() >= LOOK_EVERY {
-            self.looked = Instant::now();
+        if epoch_ended || self.dir_checked.elapsed() >= DIR_CHECK_INTERVAL {
+            self.dir_checked = Instant::now();
             // A lost directory ends the run: a last checkpoint is attempted now.
             if self.dir.check_held().is_err() {
                 return true;
@@ -145,7 +146,7 @@ impl Keeper<Log> for Keeping<'_> {
         }
         match self.cadence {
             Cadence::Off if requested => {
-                tracing::warn!("a checkpoint is asked for, and none is written, as they are off (--checkpoint-every)");
+                tracing::warn!("checkpoint request ignored: checkpoints are disabled (--checkpoint-every off)");
                 false
             }
             Cadence::Off => false,
@@ -160,8 +161,8 @@ impl Keeper<Log> for Keeping<'_> {
         }
     }
 
-    fn keep(&mut self, snapshot: Snapshot<'_>, log: &mut Log) -> Result<(), Box<dyn Classify + Send + Sync>> {
-        let lost = |source| -> Box<dyn Classify + Send + Sync> { Box::new(KeepError::Lost { source }) };
+    fn save(&mut self, snapshot: Snapshot<'_>, log: &mut Log) -> Result<(), Box<dyn Classify + Send + Sync>> {
+        let lost = |source| -> Box<dyn Classify + Send + Sync> { Box::new(CheckpointError::Lost { source }) };
         // A directory that was moved, and is still owned, gets the checkpoint before the error is returned.
         let held = match self.dir.check_held() {
             Err(source) if self.cadence == Cadence::Off || !source.is_owned() => return Err(lost(source)),
@@ -171,7 +172,7 @@ impl Keeper<Log> for Keeping<'_> {
             return Ok(());
         }
         let began = Instant::now();
-        self.learned.check().map_err(|source| Box::new(KeepError::Data { source }) as _)?;
+        self.learned.check().map_err(|source| Box::new(CheckpointError::Data { source }) as _)?;
         let position = snapshot.state.position;
         // Logged before the last checkpoint: a process that resumes it with no steps left would log the share again.
         if self.shows_share && position.samples == 0 && position.epoch >= self.epochs {
@@ -179,34 +180,34 @@ impl Keeper<Log> for Keeping<'_> {
         }
         // The event log is synced in parallel with the checkpoint.
         log.begin_to_secure();
-        self.notes.borrow_mut().secure();
+        self.recorder.borrow_mut().secure();
         let step = position.iterations;
         let log_step = Step::new(step).unwrap_or(Step::MAX);
         let files = state_files::files(&snapshot, self.initial)
             .inspect_err(|_| log.secure(log_step))
-            .map_err(|source| Box::new(KeepError::State { step, source }) as _)?;
+            .map_err(|source| Box::new(CheckpointError::State { step, source }) as _)?;
         // Curves are synced before the state that follows them: no checkpoint may be newer than its log.
         let mut secured = false;
         let lost_dir = || self.dir.check_held().err().filter(|lost| !lost.is_owned());
-        let facts = || {
+        let metadata = || {
             secured = true;
             log.secure(log_step);
             // A directory that was emptied meanwhile stays empty.
             if let Some(lost) = lost_dir() {
                 return Err(lost.to_string());
             }
-            self.facts(&snapshot, log).map_err(|error| error.to_string())
+            self.metadata(&snapshot, log).map_err(|error| error.to_string())
         };
-        let failed = || self.notes.borrow_mut().checkpoint_failed();
-        let saved = self.store.save_patiently(step, &files, facts, &WAITS, failed, || lost_dir().is_none());
+        let failed = || self.recorder.borrow_mut().checkpoint_failed();
+        let saved = self.store.save_patiently(step, &files, metadata, &WAITS, failed, || lost_dir().is_none());
         if !secured {
             log.secure(log_step);
         }
         let bytes = match saved {
             Ok(bytes) => bytes,
             Err(source) => {
-                self.notes.borrow_mut().checkpoint_failed();
-                return Err(Box::new(KeepError::Store { source }));
+                self.recorder.borrow_mut().checkpoint_failed();
+                return Err(Box::new(CheckpointError::Store { source }));
             }
         };
         // A superfluous checkpoint is no reason to stop.
@@ -214,21 +215,21 @@ impl Keeper<Log> for Keeping<'_> {
             tracing::warn!("{error}");
         }
         self.latest = Instant::now();
-        let mut notes = self.notes.borrow_mut();
-        notes.lost_entries(log.lost_entries());
-        notes.checkpoint(&position, bytes, began.elapsed().as_secs_f64());
+        let mut recorder = self.recorder.borrow_mut();
+        recorder.lost_entries(log.lost_entries());
+        recorder.checkpoint(&position, bytes, began.elapsed().as_secs_f64());
         if std::mem::take(&mut self.answers) && held.is_ok() {
-            tracing::info!(step, "checkpoint of step {step} written, as was asked; training goes on");
+            tracing::info!(step, "checkpoint of step {step} written on request; training continues");
         }
         held
     }
 }
 
-impl Keeping<'_> {
-    fn facts(&self, snapshot: &Snapshot<'_>, log: &Log) -> serde_json::Result<serde_json::Map<String, Value>> {
+impl RunCheckpointer<'_> {
+    fn metadata(&self, snapshot: &Snapshot<'_>, log: &Log) -> serde_json::Result<serde_json::Map<String, Value>> {
         let position = snapshot.state.position;
         let at_epoch_end = position.last.filter(|_| position.samples == 0);
-        let facts = Facts {
+        let metadata = CheckpointMetadata {
             settings: self.settings.clone(),
             dataset: self.dataset.clone(),
             device: self.device.clone(),
@@ -237,18 +238,18 @@ impl Keeping<'_> {
             validation_loss: at_epoch_end.map(|report| report.validation.loss),
             optimizer_steps: snapshot.state.optimizer.steps(),
             position,
-            ledger: self.ledger_now(log),
+            counters: self.counters_now(log),
         };
-        serde_json::from_value(serde_json::to_value(facts)?)
+        serde_json::from_value(serde_json::to_value(metadata)?)
     }
 
     /// Counters up to now.
-    fn ledger_now(&self, log: &Log) -> Ledger {
-        let mut ledger = self.ledger.clone();
-        ledger.seconds += self.started.elapsed().as_secs_f64();
-        ledger.lost_entries += log.lost_entries();
-        ledger.log_bytes.merge(&log.bytes());
-        ledger
+    fn counters_now(&self, log: &Log) -> RunCounters {
+        let mut counters = self.counters.clone();
+        counters.seconds += self.started.elapsed().as_secs_f64();
+        counters.lost_entries += log.lost_entries();
+        counters.log_bytes.merge(&log.bytes());
+        counters
     }
 }
 

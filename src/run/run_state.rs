@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::keeping::{DatasetFact, Facts};
+use super::checkpointing::{CheckpointMetadata, DatasetIdentity};
 use crate::checkpoint::{Checkpoint, Store, StoreError};
 use crate::config::{Difference, Layers, Resolved};
 use crate::data::{Dataset, Description};
 use crate::exit::{Classify, Exit};
 use crate::files;
+use crate::records::ResultOverview;
 use crate::run_dir::{self, CHECKPOINTS, CONFIG, DATASET, RESULT};
 use crate::types::ImageShape;
 
@@ -17,7 +18,7 @@ const MAX_RESULT: u64 = 1 << 20;
 
 /// A run that was already finished.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Already {
+pub struct FinishedRun {
     pub logdir: PathBuf,
     pub epochs: Option<u64>,
     pub iterations: Option<u64>,
@@ -29,7 +30,7 @@ pub struct Already {
 
 /// Error: a command cannot continue the run in a directory.
 #[derive(Debug, thiserror::Error)]
-pub enum StandingError {
+pub enum RunStateError {
     #[error(
         "log directory {} holds a run with other settings:\n{}Go on with the settings as they were, start over with --fresh, \
          or choose another --logdir, with --fork-from {} to begin where this run is", path.display(), lines(differences),
@@ -67,20 +68,20 @@ pub enum StandingError {
     WarmStart { path: PathBuf, exit: Exit, reason: String },
 }
 
-impl Classify for StandingError {
+impl Classify for RunStateError {
     fn exit(&self) -> Exit {
         match self {
-            StandingError::Changed { .. } | StandingError::ForkOfAnother { .. } | StandingError::NothingLeft { .. } => {
+            RunStateError::Changed { .. } | RunStateError::ForkOfAnother { .. } | RunStateError::NothingLeft { .. } => {
                 Exit::Config
             }
-            StandingError::NoCheckpoint { .. }
-            | StandingError::Unreadable { .. }
-            | StandingError::ForkOfItself { .. } => Exit::CantCreate,
-            StandingError::NothingToFork { .. } => Exit::NoInput,
-            StandingError::Store(error) => error.exit(),
-            StandingError::Unread { .. } => Exit::Io,
-            StandingError::AllDamaged { .. } => Exit::Data,
-            StandingError::WarmStart { exit, .. } => *exit,
+            RunStateError::NoCheckpoint { .. }
+            | RunStateError::Unreadable { .. }
+            | RunStateError::ForkOfItself { .. } => Exit::CantCreate,
+            RunStateError::NothingToFork { .. } => Exit::NoInput,
+            RunStateError::Store(error) => error.exit(),
+            RunStateError::Unread { .. } => Exit::Io,
+            RunStateError::AllDamaged { .. } => Exit::Data,
+            RunStateError::WarmStart { exit, .. } => *exit,
         }
     }
 }
@@ -90,7 +91,7 @@ fn lines(differences: &[Difference]) -> String {
 }
 
 /// Returns the run in `logdir` if it matches `resolved` and is finished; `None` if there is something to train.
-pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Already>, StandingError> {
+pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<FinishedRun>, RunStateError> {
     let is_finished = run_dir::is_finished(logdir);
     let store = Store::new(logdir.join(CHECKPOINTS));
     let has_checkpoints = store.holds()?;
@@ -108,62 +109,61 @@ pub(super) fn finished(logdir: &Path, resolved: &Resolved) -> Result<Option<Alre
     // Unreadable files are rewritten when training resumes from a checkpoint, whose settings are compared then.
     if !has_checkpoints && (!is_known || result.is_none()) {
         let file = if is_known { RESULT } else { CONFIG };
-        return Err(StandingError::Unreadable { path: logdir.to_owned(), file });
+        return Err(RunStateError::Unreadable { path: logdir.to_owned(), file });
     }
     let mut differences = earlier.map_or_else(Vec::new, |earlier| resolved.differences(&earlier));
-    let number = |key: &str| result.as_ref().and_then(|result| result.get(key));
-    let done = number("epochs").and_then(serde_json::Value::as_u64);
+    let done = result.as_ref().and_then(|result| result.epochs);
     let wanted = resolved.config.epochs;
     differences.extend(done.filter(|&done| wanted < done).map(|done| fewer_epochs(done, wanted)));
     if !differences.is_empty() {
-        return Err(StandingError::Changed { path: logdir.to_owned(), differences });
+        return Err(RunStateError::Changed { path: logdir.to_owned(), differences });
     }
+    let Some(result) = result.filter(|_| is_known) else { return Ok(None) };
     match done {
-        _ if result.is_none() || !is_known => Ok(None),
         Some(done) if wanted > done && has_checkpoints => Ok(None),
-        Some(done) if wanted > done => Err(StandingError::NoCheckpoint { path: logdir.to_owned(), done, wanted }),
-        _ => Ok(Some(Already {
+        Some(done) if wanted > done => Err(RunStateError::NoCheckpoint { path: logdir.to_owned(), done, wanted }),
+        _ => Ok(Some(FinishedRun {
             logdir: logdir.to_owned(),
             epochs: done,
-            iterations: number("iterations").and_then(serde_json::Value::as_u64),
-            validation_accuracy: number("validation_accuracy").and_then(serde_json::Value::as_f64),
-            validation_loss: number("validation_loss").and_then(serde_json::Value::as_f64),
-            ended: number("ended").and_then(serde_json::Value::as_f64),
+            iterations: result.iterations,
+            validation_accuracy: result.validation_accuracy,
+            validation_loss: result.validation_loss,
+            ended: result.ended,
         })),
     }
 }
 
 /// The settings in the newest readable manifest.
-pub(super) fn sealed_settings(store: &Store) -> Result<Option<BTreeMap<String, String>>, StandingError> {
+pub(super) fn sealed_settings(store: &Store) -> Result<Option<BTreeMap<String, String>>, RunStateError> {
     let settings = store.newest_facts()?.and_then(|mut facts| facts.remove("settings"));
     Ok(settings.and_then(|settings| serde_json::from_value(settings).ok()))
 }
 
-/// Checks that the run with the checkpoint metadata `facts` may continue with `resolved` and this data set.
+/// Checks that the run with this checkpoint metadata may continue with `resolved` and this data set.
 pub(super) fn compare(
-    facts: &Facts,
+    metadata: &CheckpointMetadata,
     resolved: &Resolved,
-    dataset: &DatasetFact,
+    dataset: &DatasetIdentity,
     logdir: &Path,
-) -> Result<(), StandingError> {
-    let mut differences = resolved.differences(&facts.settings);
-    let text = |dataset: &DatasetFact| format!("{} with checksum {:.12}", dataset.name, dataset.blake3);
-    if facts.dataset != *dataset {
+) -> Result<(), RunStateError> {
+    let mut differences = resolved.differences(&metadata.settings);
+    let text = |dataset: &DatasetIdentity| format!("{} with checksum {:.12}", dataset.name, dataset.blake3);
+    if metadata.dataset != *dataset {
         differences.push(Difference {
             what: "images and labels".to_owned(),
-            was: text(&facts.dataset),
+            was: text(&metadata.dataset),
             now: text(dataset),
         });
     }
-    if resolved.config.epochs < facts.position.epoch {
-        differences.push(fewer_epochs(facts.position.epoch, resolved.config.epochs));
+    if resolved.config.epochs < metadata.position.epoch {
+        differences.push(fewer_epochs(metadata.position.epoch, resolved.config.epochs));
     }
-    if differences.is_empty() { Ok(()) } else { Err(StandingError::Changed { path: logdir.to_owned(), differences }) }
+    if differences.is_empty() { Ok(()) } else { Err(RunStateError::Changed { path: logdir.to_owned(), differences }) }
 }
 
 /// Checks that a run continues with the classes and the image shape that it began with: the checksum of the data does not
 /// cover the names of classes.
-pub(super) fn compare_classes(logdir: &Path, dataset: &Dataset) -> Result<(), StandingError> {
+pub(super) fn compare_classes(logdir: &Path, dataset: &Dataset) -> Result<(), RunStateError> {
     let known = match Description::read(&logdir.join(DATASET)) {
         Ok(Some(known)) => known,
         Ok(None) => return Ok(()),
@@ -180,12 +180,12 @@ pub(super) fn compare_classes(logdir: &Path, dataset: &Dataset) -> Result<(), St
         return Ok(());
     }
     let differences = vec![Difference { what: "classes".to_owned(), was, now }];
-    Err(StandingError::Changed { path: logdir.to_owned(), differences })
+    Err(RunStateError::Changed { path: logdir.to_owned(), differences })
 }
 
 /// The newest valid checkpoint of the store in `checkpoints`; invalid ones are logged. If all are invalid, this is an
 /// error, since work would be lost.
-pub(super) fn newest(store: &Store, checkpoints: &Path) -> Result<Option<Checkpoint>, StandingError> {
+pub(super) fn newest(store: &Store, checkpoints: &Path) -> Result<Option<Checkpoint>, RunStateError> {
     let found = store.newest()?;
     for rejected in &found.rejected {
         let why = if rejected.is_unreadable { "cannot be read" } else { "is damaged" };
@@ -195,10 +195,10 @@ pub(super) fn newest(store: &Store, checkpoints: &Path) -> Result<Option<Checkpo
         && let Some(rejected) = found.rejected.iter().find(|rejected| rejected.is_unreadable)
     {
         let (path, reason) = (rejected.path.clone(), rejected.reason.clone());
-        return Err(StandingError::Unread { path, reason });
+        return Err(RunStateError::Unread { path, reason });
     }
     if found.checkpoint.is_none() && !found.rejected.is_empty() {
-        return Err(StandingError::AllDamaged { path: checkpoints.to_owned() });
+        return Err(RunStateError::AllDamaged { path: checkpoints.to_owned() });
     }
     Ok(found.checkpoint)
 }
@@ -207,7 +207,7 @@ pub(super) fn fewer_epochs(done: u64, wanted: u64) -> Difference {
     Difference { what: "epochs".to_owned(), was: format!("{done} done"), now: wanted.to_string() }
 }
 
-fn result(logdir: &Path) -> Option<serde_json::Value> {
+fn result(logdir: &Path) -> Option<ResultOverview> {
     let bytes = files::read(&logdir.join(RESULT), MAX_RESULT).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    ResultOverview::parse(&bytes).ok()
 }

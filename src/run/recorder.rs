@@ -5,32 +5,32 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Already;
+use super::FinishedRun;
 use super::profile::Profile;
 use crate::config::Resolved;
 use crate::files::Dir;
-use crate::records::{EpochMetrics, Figures, Journal, JournalError, Line, Objective, Status, Textfile};
+use crate::records::{EpochMetrics, Journal, JournalError, Line, Objective, RunMetrics, Status, Textfile};
 use crate::records::{latest, settings};
 use crate::run_dir::JOURNAL;
 use crate::train::{EpochReport, Metrics, Position, Progress, Skip};
 use crate::types::{Clock, WallTime};
 
 /// The journal, once open, and the optional metrics file. Write errors do not stop training.
-pub(super) struct Notes {
+pub(super) struct RunRecorder {
     clock: Arc<dyn Clock>,
     began: Instant,
     learning_rate: f64,
     journal: Option<Journal>,
     textfile: Option<Textfile>,
-    figures: Figures,
+    metrics: RunMetrics,
     last: Option<EpochReport>,
 }
 
-impl Notes {
-    pub fn new(resolved: &Resolved, textfile: Option<Textfile>, clock: Arc<dyn Clock>) -> Notes {
-        let figures = Figures::default();
+impl RunRecorder {
+    pub fn new(resolved: &Resolved, textfile: Option<Textfile>, clock: Arc<dyn Clock>) -> RunRecorder {
+        let metrics = RunMetrics::default();
         let learning_rate = resolved.config.learning_rate;
-        Notes { clock, began: Instant::now(), learning_rate, journal: None, textfile, figures, last: None }
+        RunRecorder { clock, began: Instant::now(), learning_rate, journal: None, textfile, metrics, last: None }
     }
 
     /// Opens the journal of the run in `dir` and returns this process's number in the run, from 1.
@@ -56,8 +56,8 @@ impl Notes {
             settings: settings(texts),
         });
         self.count(position);
-        self.figures.skipped_steps = position.skipped;
-        self.figures.rollbacks = rollbacks.into();
+        self.metrics.skipped_steps = position.skipped;
+        self.metrics.rollbacks = rollbacks.into();
         self.last = position.last;
         self.tell(None);
     }
@@ -74,9 +74,9 @@ impl Notes {
         let (step, epoch) = (report.iterations, report.epoch + 1);
         self.append(&Line::Epoch { step, epoch, seconds, images_per_second, metrics });
         self.last = Some(*report);
-        self.figures.epochs = epoch;
-        self.figures.steps = step;
-        self.figures.images = report.samples;
+        self.metrics.epochs = epoch;
+        self.metrics.steps = step;
+        self.metrics.images = report.samples;
         self.tell(None);
     }
 
@@ -90,34 +90,34 @@ impl Notes {
     pub fn checkpoint(&mut self, position: &Position, bytes: u64, seconds: f64) {
         self.append(&Line::Checkpoint { step: position.iterations, epoch: position.epoch, bytes, seconds });
         self.count(position);
-        self.figures.checkpoints.seconds = Some(seconds);
-        self.figures.checkpoints.bytes += bytes;
-        self.figures.checkpoints.last = Some(self.clock.now());
+        self.metrics.checkpoints.seconds = Some(seconds);
+        self.metrics.checkpoints.bytes += bytes;
+        self.metrics.checkpoints.last = Some(self.clock.now());
         self.tell(None);
     }
 
     pub fn checkpoint_failed(&mut self) {
-        self.figures.checkpoints.failures += 1;
+        self.metrics.checkpoints.failures += 1;
     }
 
     fn skipped(&mut self, step: u64, why: Skip) {
         self.append(&Line::Skipped { step, reason: why.to_string() });
-        self.figures.skipped_steps += 1;
+        self.metrics.skipped_steps += 1;
     }
 
     pub fn rollback(&mut self, from_step: u64, to_step: u64) {
         self.append(&Line::Rollback { from_step, to_step });
-        self.figures.rollbacks += 1;
+        self.metrics.rollbacks += 1;
     }
 
     /// Sets the number of event log entries lost by this process.
     pub fn lost_entries(&mut self, entries: u64) {
-        self.figures.event_write_errors = entries;
+        self.metrics.event_write_errors = entries;
     }
 
     /// Sets the position of a process that ends between two records.
     pub fn at(&mut self, step: u64, epoch: u64) {
-        (self.figures.steps, self.figures.epochs) = (step, epoch);
+        (self.metrics.steps, self.metrics.epochs) = (step, epoch);
     }
 
     /// Stops writing to the journal, which may belong to another process by now.
@@ -128,14 +128,14 @@ impl Notes {
     /// Writes the last line and the final metrics.
     pub fn end(&mut self, status: Status, error: Option<String>, exit_code: u8) {
         let objective = Objective::validation_accuracy(self.last.map_or(f64::NAN, |report| report.validation.accuracy));
-        let (step, epoch) = (self.figures.steps, self.figures.epochs);
+        let (step, epoch) = (self.metrics.steps, self.metrics.epochs);
         self.append(&Line::Final { status, step, epoch, objective, error, exit_code });
         self.secure();
         self.tell(Some(exit_code));
     }
 
     /// Writes the last line for a process that finished the run but ended before writing it.
-    pub fn end_of_another(&mut self, dir: &Dir, already: &Already) {
+    pub fn end_of_another(&mut self, dir: &Dir, finished: &FinishedRun) {
         // The previous owner of the lock may have written it meanwhile.
         if !lacks_end(&dir.path().join(JOURNAL)) {
             return;
@@ -144,25 +144,25 @@ impl Notes {
             tracing::warn!("{error}");
             return;
         }
-        let objective = Objective::validation_accuracy(already.validation_accuracy.unwrap_or(f64::NAN));
-        let (step, epoch) = (already.iterations.unwrap_or(0), already.epochs.unwrap_or(0));
+        let objective = Objective::validation_accuracy(finished.validation_accuracy.unwrap_or(f64::NAN));
+        let (step, epoch) = (finished.iterations.unwrap_or(0), finished.epochs.unwrap_or(0));
         self.append(&Line::Final { status: Status::Finished, step, epoch, objective, error: None, exit_code: 0 });
         self.secure();
     }
 
     /// Writes the metrics of a run that was already finished.
-    pub fn already(&mut self, already: &Already) {
-        self.at(already.iterations.unwrap_or(0), already.epochs.unwrap_or(0));
-        self.figures.validation_accuracy = already.validation_accuracy;
-        self.figures.validation_loss = already.validation_loss;
-        self.figures.succeeded = already.ended.and_then(WallTime::from_secs);
+    pub fn already_finished(&mut self, finished: &FinishedRun) {
+        self.at(finished.iterations.unwrap_or(0), finished.epochs.unwrap_or(0));
+        self.metrics.validation_accuracy = finished.validation_accuracy;
+        self.metrics.validation_loss = finished.validation_loss;
+        self.metrics.succeeded = finished.ended.and_then(WallTime::from_secs);
         self.tell(Some(0));
     }
 
     fn count(&mut self, position: &Position) {
-        self.figures.epochs = position.epoch;
-        self.figures.steps = position.iterations;
-        self.figures.images = position.totals.samples;
+        self.metrics.epochs = position.epoch;
+        self.metrics.steps = position.iterations;
+        self.metrics.images = position.totals.samples;
     }
 
     fn append(&mut self, line: &Line) {
@@ -174,19 +174,19 @@ impl Notes {
     fn tell(&mut self, exit_code: Option<u8>) {
         let Some(textfile) = &self.textfile else { return };
         let lost_lines = self.journal.as_ref().map_or(0, Journal::lost);
-        let figures = Figures {
+        let metrics = RunMetrics {
             now: self.clock.now(),
             seconds: self.began.elapsed().as_secs_f64(),
             exit_code,
             validation_accuracy: self
                 .last
                 .map(|report| report.validation.accuracy)
-                .or(self.figures.validation_accuracy),
-            validation_loss: self.last.map(|report| report.validation.loss).or(self.figures.validation_loss),
-            event_write_errors: self.figures.event_write_errors + lost_lines,
-            ..self.figures
+                .or(self.metrics.validation_accuracy),
+            validation_loss: self.last.map(|report| report.validation.loss).or(self.metrics.validation_loss),
+            event_write_errors: self.metrics.event_write_errors + lost_lines,
+            ..self.metrics
         };
-        if let Err(error) = textfile.write(&figures) {
+        if let Err(error) = textfile.write(&metrics) {
             tracing::warn!("{error}");
         }
     }
@@ -201,13 +201,13 @@ pub(super) fn lacks_end(path: &Path) -> bool {
 }
 
 /// Records the progress of the training loop and passes it to the console.
-pub(super) struct Noting<'a> {
-    pub notes: &'a RefCell<Notes>,
+pub(super) struct RecordedProgress<'a> {
+    pub recorder: &'a RefCell<RunRecorder>,
     pub profile: &'a Profile,
     pub console: &'a mut dyn Progress,
 }
 
-impl Progress for Noting<'_> {
+impl Progress for RecordedProgress<'_> {
     fn epoch_starts(&mut self, epoch: u64, samples: usize) {
         self.profile.write_if_complete();
         self.console.epoch_starts(epoch, samples);
@@ -218,12 +218,12 @@ impl Progress for Noting<'_> {
     }
 
     fn step_skipped(&mut self, step: u64, why: Skip) {
-        self.notes.borrow_mut().skipped(step, why);
+        self.recorder.borrow_mut().skipped(step, why);
         self.console.step_skipped(step, why);
     }
 
     fn epoch_ends(&mut self, report: &EpochReport) {
-        self.notes.borrow_mut().epoch(report);
+        self.recorder.borrow_mut().epoch(report);
         self.console.epoch_ends(report);
     }
 }
