@@ -93,7 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let shape = ImageShape { height: 28, width: 28, channels: 1 };
             // Half of the pixels are black.
             let pixels = (0..BATCH * shape.len()).map(|_| (noise() * 510.0 - 255.0) as u8).collect();
-            let split = Split::new(shape, 10, pixels, (0..BATCH).map(|i| (i % 10) as u8).collect())?;
+            let split = Split::new(shape, 10, pixels, (0..BATCH).map(|i| (i % 10) as u16).collect())?;
             let network = Arc::new(Network::build(&Architecture::default(), shape, 10)?);
             let mut state = TrainState::initialise(&network, Rule::Adam { weight_decay: 0.0 }, Seed(0), Device::Cpu);
             let mut stepper = Stepper::new(&network, &state, BATCH, 1)?;
