@@ -25,7 +25,7 @@ impl Subject {
     fn new(count: usize, classes: usize, units: usize) -> Subject {
         let shape = ImageShape { height: 8, width: 8, channels: 1 };
         let split = |count: usize| {
-            let labels: Vec<u8> = (0..count).map(|i| (i % classes) as u8).collect();
+            let labels: Vec<u16> = (0..count).map(|i| (i % classes) as u16).collect();
             let pixel = |i: usize, at: usize| {
                 let stripe = if at / 8 == i % classes % 8 { 180 } else { 0 };
                 stripe + (i * 31 + at * 17 + i * at) as u8 % 70

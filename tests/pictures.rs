@@ -25,7 +25,7 @@ use trainer::types::{FixedClock, ImageShape, Run, Seed, WallTime};
 /// Images that reveal their origin: brighter with the label and with the column.
 fn dataset(shape: ImageShape, classes: usize, count: usize) -> Dataset {
     let split = |count: usize| {
-        let labels: Vec<u8> = (0..count).map(|i| (i % classes) as u8).collect();
+        let labels: Vec<u16> = (0..count).map(|i| (i % classes) as u16).collect();
         let pixel = |i: usize, at: usize| ((i % classes) * 20 + at / shape.channels % shape.width * 8) as u8;
         let pixels = (0..count).flat_map(|i| (0..shape.len()).map(move |at| pixel(i, at))).collect();
         Split::new(shape, classes, pixels, labels).unwrap()
@@ -274,7 +274,7 @@ fn made_up(classes: usize, samples: usize) -> Predictions {
         let sure = 0.35 + 0.65 * (1.0 - (sample as f64 * 78.233).sin().abs().powi(6));
         let rest = (1.0 - sure) / (classes.max(2) - 1) as f64;
         probabilities.extend((0..classes).map(|class| if class == predicted { sure as f32 } else { rest as f32 }));
-        labels.push(label as u8);
+        labels.push(label as u16);
     }
     Predictions::new(classes, probabilities, labels)
 }
@@ -352,7 +352,7 @@ fn gallery() {
             save(&dir, &format!("{name}.{epoch}"), &values);
         }
     }
-    let fashion = DatasetName::FashionMnist.classes().map(str::to_owned).to_vec();
+    let fashion: Vec<String> = DatasetName::FashionMnist.classes().iter().map(|&class| class.to_owned()).collect();
     for (classes, samples) in [(2, 400), (10, 10_000), (26, 5_200), (100, 10_000), (256, 20_000)] {
         let mut dataset = dataset(ImageShape { height: 28, width: 28, channels: 1 }, classes, samples);
         if classes == fashion.len() {

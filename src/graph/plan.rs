@@ -48,7 +48,7 @@ impl Plan {
         for node in graph.nodes.iter().filter(|node| needed[node.id.index()] && !node.inputs.is_empty()) {
             let step = Step::of(graph, node);
             match steps.pop() {
-                Some(earlier) if commutes(graph, &earlier, node, keep, &needed) => steps.extend(earlier.after(step)),
+                Some(earlier) if commutes(graph, &earlier, node, keep, &needed) => steps.extend(earlier.after(&step)),
                 earlier => steps.extend(earlier.into_iter().chain([step])),
             }
         }
@@ -98,7 +98,7 @@ impl Step {
     }
 
     /// This activation and `pooling`, the other way round. The slot of the activation then holds the pooled maps.
-    fn after(self, pooling: Step) -> [Step; 2] {
+    fn after(self, pooling: &Step) -> [Step; 2] {
         let (middle, end) = (self.output, pooling.output);
         let first = Step { inputs: self.inputs, input_shape: self.input_shape, output: middle, ..pooling.clone() };
         let shape = pooling.output_shape;

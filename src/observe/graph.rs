@@ -156,7 +156,7 @@ impl Builder<'_> {
         let logits = operations.last().map_or_else(Vec::new, |last| last.output.dims_nhwc());
         let mut upstream = self.add(Node::new(LOSS_GRADIENT, "CrossEntropyGrad").input(loss), &logits);
         let mut parts = Vec::new();
-        let Some(first) = operations.iter().position(|operation| operation.has_weights()) else { return parts };
+        let Some(first) = operations.iter().position(Operation::has_weights) else { return parts };
         for (index, operation) in operations.iter().enumerate().skip(first).rev() {
             let (name, op) = gradient_node(operation);
             let node = Node::new(&name, op).input(upstream).device(self.device);

@@ -36,7 +36,7 @@ pub(super) fn profile(network: &Network, times: &LayerTimes, device: &str) -> Re
     nodes.put(CROSS_ENTROPY.to_owned(), Some(forward), vec![vec![images]], true);
     let logits: Vec<Vec<u32>> = operations.last().map(|last| nodes.batch(last.output)).into_iter().collect();
     nodes.put(LOSS_GRADIENT.to_owned(), Some(backward), logits, true);
-    let first = operations.iter().position(|operation| operation.has_weights()).unwrap_or(operations.len());
+    let first = operations.iter().position(Operation::has_weights).unwrap_or(operations.len());
     for (index, operation) in operations.iter().enumerate().skip(first).rev() {
         let mut outputs = if index > first { vec![nodes.batch(operation.input)] } else { Vec::new() };
         outputs.extend(weights(operation));
