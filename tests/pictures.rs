@@ -49,7 +49,7 @@ fn predict(network: &Network, parameters: &Parameters, split: &Split) -> Predict
         let count = 500.min(split.len() - start);
         let pixels = &split.pixels()[start * split.shape().len()..(start + count) * split.shape().len()];
         let images_nchw = data::images_nchw(pixels, count, split.shape(), Device::Cpu);
-        let logits_nk = tch::no_grad(|| forward::logits(&network, parameters.views(), &images_nchw));
+        let logits_nk = tch::no_grad(|| forward::logits(network, parameters.views(), &images_nchw));
         Vec::<f32>::try_from(logits_nk.softmax(-1, Kind::Float).flatten(0, -1)).unwrap()
     };
     let probabilities: Vec<f32> = (0..split.len()).step_by(500).flat_map(piece).collect();
@@ -316,7 +316,7 @@ fn train(network: &Network, parameters: &Parameters, split: &Split, steps: usize
         let images_nchw = data::images_nchw(pixels, batch, split.shape(), Device::Cpu);
         let labels: Vec<i64> = split.labels()[start..start + batch].iter().map(|&label| i64::from(label)).collect();
         let loss =
-            forward::logits(&network, &leaves, &images_nchw).cross_entropy_for_logits(&Tensor::from_slice(&labels));
+            forward::logits(network, &leaves, &images_nchw).cross_entropy_for_logits(&Tensor::from_slice(&labels));
         let gradients = Tensor::run_backward(&[loss], &leaves, false, false);
         tch::no_grad(|| {
             for ((leaf, gradient), momentum) in leaves.iter().zip(&gradients).zip(&mut momenta) {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::lock;
-use super::run::{reason, word};
 use super::{CHECKPOINTS, JOURNAL, RESULT};
 use crate::checkpoint::manifest::{NAME as MANIFEST, Overview};
 use crate::checkpoint::step_of;
@@ -21,6 +20,8 @@ const MOST_CHECKPOINTS: usize = 10_000;
 /// Maximum number of manifests tried, from the newest.
 const TRIED: usize = 8;
 
+/// Maximum characters of a file's text that a state quotes.
+const LONGEST_WORD: usize = 100;
 const NOT_JSON: &str = "not JSON";
 
 /// Numbers of a run, as far as known.
@@ -180,6 +181,20 @@ fn bytes(path: &Path) -> Result<Vec<u8>, Unread> {
         io::ErrorKind::NotFound => Unread::Missing,
         _ => Unread::Fault(reason(&error)),
     })
+}
+
+/// Error text without the error number, which adds nothing.
+pub(super) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.kind() {
+        io::ErrorKind::NotFound => "missing".to_owned(),
+        _ => text.split(" (os error").next().unwrap_or_default().to_lowercase(),
+    }
+}
+
+/// The first `LONGEST_WORD` characters of a text.
+fn word(text: &str) -> String {
+    text.chars().take(LONGEST_WORD).collect()
 }
 
 /// A number from 0 to 1, such as an accuracy.

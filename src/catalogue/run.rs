@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::lock::{self, Lock};
-use super::progress::{Checkpoint, JournalEnd, LONGEST_FILE, Outcome};
+use super::progress::{Checkpoint, JournalEnd, LONGEST_FILE, Outcome, reason};
 use super::{CHECKPOINTS, CONFIG, JOURNAL, LOCK, RESULT, WEIGHTS};
 use crate::config::{Config, Layers};
 use crate::run_dir;
@@ -16,8 +15,6 @@ use crate::types::WallTime;
 
 /// Maximum entries counted for the size of a run.
 const MOST_ENTRIES: u64 = 1_000_000;
-/// Maximum characters of a file's text that a state quotes.
-const LONGEST_WORD: usize = 100;
 
 /// A run, possibly incomplete. Unknown numbers are `None`.
 #[derive(Clone, Debug, PartialEq)]
@@ -224,20 +221,6 @@ fn read_config(run: &Path) -> Result<toml::Table, String> {
     let bytes = lock::read(&run.join(CONFIG), LONGEST_FILE).map_err(|error| format!("{CONFIG}: {}", reason(&error)))?;
     let text = String::from_utf8(bytes).ok();
     text.and_then(|text| text.parse().ok()).ok_or_else(|| format!("{CONFIG}: not TOML"))
-}
-
-/// Error text without the error number, which adds nothing.
-pub(super) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match error.kind() {
-        io::ErrorKind::NotFound => "missing".to_owned(),
-        _ => text.split(" (os error").next().unwrap_or_default().to_lowercase(),
-    }
-}
-
-/// The first `LONGEST_WORD` characters of a text.
-pub(super) fn word(text: &str) -> String {
-    text.chars().take(LONGEST_WORD).collect()
 }
 
 fn modified(path: &Path) -> Option<WallTime> {

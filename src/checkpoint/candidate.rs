@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use serde_json::{Map, Value};
 
+use super::error::StoreError;
 use super::manifest::{self, FileEntry, Manifest, ManifestError};
-use super::store::StoreError;
 use crate::durable::Fs;
 use crate::durable::fs::{absent, again};
 

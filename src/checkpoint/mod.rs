@@ -10,9 +10,11 @@
 //! ```
 
 mod candidate;
+mod error;
 pub mod manifest;
 pub mod store;
 pub mod tensors;
 
 pub use candidate::{Checkpoint, is_name, step_of};
-pub use store::{Best, Draft, Found, Rejected, Retention, Store, StoreError};
+pub use error::StoreError;
+pub use store::{Best, Draft, Found, Rejected, Retention, Store};

@@ -11,44 +11,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::candidate::{Candidate, Checkpoint, Health, MAX_STEP, Refusal};
-use super::manifest::{self, FileEntry, Manifest, ManifestError};
+use super::error::StoreError;
+use super::manifest::{self, FileEntry, Manifest};
 use crate::durable::fs::{absent, again, remove_all, write_new};
 use crate::durable::{Disk, Fs, TEMPORARY, make_temporary};
-use crate::exit::{Classify, Exit};
-
-/// Why checkpoints could not be written, found or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error(
-        "cannot write checkpoint {}: {source}; the checkpoints before it are intact; free space or repair the disk, and \
-         run the same command again", path.display()
-    )]
-    Write { path: PathBuf, source: Error },
-    #[error("cannot read checkpoint {}: {source}; let this user read it, and run the same command again", path.display())]
-    Read { path: PathBuf, source: Error },
-    #[error("cannot remove checkpoint {}: {source}; let this user write there, or remove it by hand", path.display())]
-    Remove { path: PathBuf, source: Error },
-    #[error("checkpoint {}: {source}; run the program that wrote it, or start over with --fresh", path.display())]
-    Version { path: PathBuf, source: ManifestError },
-    #[error("checkpoint of step {step} cannot be stored: {reason}")]
-    Draft { step: u64, reason: String },
-}
-
-impl Classify for StoreError {
-    fn exit(&self) -> Exit {
-        match self {
-            StoreError::Write { source, .. } | StoreError::Read { source, .. } | StoreError::Remove { source, .. } => {
-                if source.kind() == ErrorKind::PermissionDenied {
-                    Exit::NoPermission
-                } else {
-                    Exit::Io
-                }
-            }
-            StoreError::Version { .. } => Exit::Config,
-            StoreError::Draft { .. } => Exit::Software,
-        }
-    }
-}
 
 /// A checkpoint to be written.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -443,6 +409,7 @@ impl<F: Fs> Store<F> {
 mod tests {
     use super::*;
     use crate::durable::sim::{Fault, SimFs};
+    use crate::exit::{Classify, Exit};
     use serde_json::json;
 
     const DIR: &str = "/run/checkpoints";

@@ -45,7 +45,7 @@ impl TreeSum {
         self.waiting.clear();
     }
 
-    /// Takes in the next shards, with gradients of one length. The work is done by [`Additions::piece`], in pieces of `len`
+    /// Takes in the next shards, with gradients of one length. [`Additions::split`] gives the work, in pieces of `len`
     /// values. `total` is the same buffer in each call until [`TreeSum::finish`].
     pub fn push<'a>(
         &'a mut self,

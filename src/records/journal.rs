@@ -11,15 +11,13 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::line::Line;
+use super::line::{LONGEST_LINE, Line};
 use super::reading::{self, Reading, ReadingError};
 use crate::durable::make_temporary_name;
 use crate::exit::{Classify, Exit};
 use crate::files::{Dir, Foreign};
 use crate::types::WallTime;
 
-/// Maximum length of a line in bytes, newline included.
-pub(super) const LONGEST_LINE: usize = 1 << 20;
 /// Maximum bytes of waiting lines while the file cannot be written.
 const BACKLOG: usize = 1 << 20;
 /// Minimum time between two warnings.

@@ -8,6 +8,9 @@ use crate::types::WallTime;
 /// Format version, written in every line.
 pub(super) const VERSION: u64 = 1;
 
+/// Maximum length of a line in bytes, newline included.
+pub(super) const LONGEST_LINE: usize = 1 << 20;
+
 /// Something that happened in a run. `step` counts optimizer steps, `epoch` whole epochs, both since the run began,
 /// over all its processes. Numbers that are not finite become `null`.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::journal::LONGEST_LINE;
-use super::line::VERSION;
+use super::line::{LONGEST_LINE, VERSION};
 use crate::exit::{Classify, Exit};
 use crate::files;
 
