@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::Split;
+use super::dataset::Split;
 use crate::rng::{Purpose, Stream};
 use crate::types::{ImageShape, Seed, unit};
 

@@ -10,14 +10,12 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 use super::change::Change;
 use super::doubt::Doubt;
 use super::look::Ground;
-use super::truncated::{self, JpegEnd, Missing};
+use super::truncated::{self, JpegEnd, MAX_PIXELS, Missing};
 use crate::exit::{Classify, Exit};
 use crate::files;
 
 /// Longer files than this are not read.
 const MAX_FILE: u64 = 64 << 20;
-/// More pixels than this are not decoded: a camera's 64 megapixels just fit.
-pub(super) const MAX_PIXELS: u64 = 1 << 26;
 /// Maximum allocation of a decoder in bytes: the maximum number of pixels in the widest kind, 16-bit RGBA.
 const MAX_DECODED: u64 = MAX_PIXELS * 8;
 /// A picture of which more than this share of the rows is missing is refused.

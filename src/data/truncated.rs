@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 
+/// More pixels than this are not decoded: a camera's 64 megapixels just fit.
+pub(super) const MAX_PIXELS: u64 = 1 << 26;
+
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
-
-use super::photo::MAX_PIXELS;
 
 /// A file that ended early, with an end.
 pub(super) struct Ended {

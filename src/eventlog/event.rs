@@ -5,12 +5,13 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::graph::Graph;
+use super::plugin;
 use super::profile::Profile;
 use super::projector::Embeddings;
 use super::proto;
 use super::proto::event::What as Wire;
 use super::record::{self, TooLong};
-use super::summary::{PictureError, Summary, Value, plugin};
+use super::summary::{PictureError, Summary, Value};
 use super::tally::{Kind, Tally};
 use crate::exit::{Classify, Exit};
 use crate::types::{Step, Tag, WallTime};

@@ -10,12 +10,12 @@ use prost::Message;
 
 use super::event::{self, EncodeError};
 use super::file::WRITER;
+use super::plugin;
 use super::proto;
 use super::proto::hparam_info::{Domain as WireDomain, Type};
 use super::proto::hparam_value::Kind as WireValue;
 use super::proto::hparams_plugin_data::Data;
 use super::proto::metric_info::DatasetType;
-use super::summary::plugin;
 use crate::types::{Step, WallTime};
 
 /// Tags by which TensorBoard finds columns and sessions.

@@ -5,6 +5,7 @@
 //! says where one is wrong.
 
 mod content;
+mod damage;
 mod file;
 pub(super) mod search;
 mod tag;
@@ -17,16 +18,17 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+pub use self::damage::{Damage, DamageKind};
 use self::file::Contents;
-pub use self::file::{Damage, DamageKind, EventFile};
+pub use self::file::EventFile;
 use self::search::Found;
 pub use self::search::LeftOut;
 pub use self::tag::{Form, Tag};
 use self::tag::{Sample, Series};
 use super::export::Table;
 use super::file::MARK;
+use super::plugin;
 use super::snapshots;
-use super::summary::plugin;
 use crate::exit::{Classify, Exit};
 use crate::terminal::{path_text, printable_path};
 

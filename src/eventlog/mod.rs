@@ -29,6 +29,7 @@ pub mod hparams;
 pub mod inspect;
 pub mod layout;
 pub mod logdir;
+mod plugin;
 pub mod png;
 pub mod pr_curve;
 pub mod profile;

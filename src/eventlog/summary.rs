@@ -8,6 +8,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use super::animation::{Animation, GifError};
 use super::histogram::{BUCKETS, Histogram};
 use super::layout::{self, Layout};
+use super::plugin;
 use super::pr_curve::PrCurve;
 use super::proto;
 use super::proto::summary::value::Value as Wire;
@@ -62,22 +63,6 @@ pub enum PictureError {
     Png(#[from] PngError),
     #[error(transparent)]
     Gif(#[from] GifError),
-}
-
-/// The name by which TensorBoard finds the plugin that shows a value.
-pub(super) mod plugin {
-    pub const SCALARS: &str = "scalars";
-    pub const HISTOGRAMS: &str = "histograms";
-    pub const IMAGES: &str = "images";
-    pub const AUDIO: &str = "audio";
-    pub const TEXT: &str = "text";
-    pub const PR_CURVES: &str = "pr_curves";
-    pub const CUSTOM_SCALARS: &str = "custom_scalars";
-    pub const HPARAMS: &str = "hparams";
-    pub const PROJECTOR: &str = "projector";
-    pub const GRAPHS: &str = "graphs";
-    pub const RUN_METADATA: &str = "graph_run_metadata";
-    pub const KERAS_GRAPH: &str = "graph_keras_model";
 }
 
 impl Value {

@@ -18,6 +18,7 @@ use super::crc::MaskedCrc;
 use super::event::EncodeError;
 use super::file::MARK;
 use super::hparams::{self, EXPERIMENT_TAG, Experiment, HparamInfo, MetricInfo, SESSION_TAG};
+use super::plugin;
 use super::proto::event::What;
 use super::proto::hparam_info::Type;
 use super::proto::hparam_value::Kind;
@@ -25,7 +26,6 @@ use super::proto::hparams_plugin_data::Data;
 use super::proto::summary::value::Value as Wire;
 use super::proto::{self, Event, HparamsPluginData};
 use super::record::{FOOTER_LEN, HEADER_LEN};
-use super::summary::plugin;
 use crate::files;
 use crate::types::{Step, WallTime};
 

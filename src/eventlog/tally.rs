@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::summary::plugin;
+use super::plugin;
 
 /// What bytes are spent on; named as TensorBoard names the plugin that shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,10 +2,13 @@
 
 use serde_json::json;
 
+use super::operations::{
+    CROSS_ENTROPY, LOSS_GRADIENT, Operation, forward_node, gradient_node, operations, variable_node, weight_shapes,
+};
 use super::{Record, profile};
 use crate::eventlog::graph::{self, GraphError};
 use crate::eventlog::{Attr, DType, Graph, Node, Value, What};
-use crate::graph::{Activation, Layer, Op, Plan, Role, Shape, Step as PlanStep};
+use crate::graph::{Activation, Op, Role, Shape};
 use crate::model::{Network, Precision};
 use crate::optim::{self, Rule};
 use crate::train::{LayerTimes, Moment, Observer, OperationTime};
@@ -39,11 +42,6 @@ impl Observer<Record> for Graphs {
         out.push(Run::Train, Step::ZERO, vec![Value::keras_graph(Tag::of("keras"), keras).described(description)]);
     }
 }
-
-/// The node of the loss of each image.
-pub(super) const CROSS_ENTROPY: &str = "loss/cross_entropy";
-/// The node of what the loss says about the logits.
-pub(super) const LOSS_GRADIENT: &str = "gradients/loss/CrossEntropyGrad";
 
 /// Operations of one training step: layers, loss, accuracy, gradients and update, each in a scope of its own. One that
 /// `times` find within another says so in its attribute `computed_with`.
@@ -97,38 +95,6 @@ fn adam(op: &str, weight_decay: f64) -> Node {
         .attr("beta_2", Attr::Float(optim::BETA_2 as f32))
         .attr("epsilon", Attr::Float(optim::EPSILON as f32))
         .attr("weight_decay", Attr::Float(weight_decay as f32))
-}
-
-/// One operation of a forward pass.
-pub(super) struct Operation<'a> {
-    /// The layer in whose scope it appears.
-    pub layer: &'a Layer,
-    pub op: Op,
-    pub input: Shape,
-    pub output: Shape,
-    /// Position of the operation whose result it reads, counted from 1; 0 for the images.
-    reads: usize,
-}
-
-/// The operations of a training step's forward pass, in their order.
-pub(super) fn operations(network: &Network) -> Vec<Operation<'_>> {
-    let plan = Plan::new(network, &[network.taps().logits]);
-    let steps = plan.steps();
-    let operation = |(index, step): (usize, &PlanStep)| Operation {
-        layer: &network.layers()[step.layer],
-        op: network.node(step.node).op,
-        input: step.input_shape,
-        output: step.output_shape,
-        reads: steps[..index].iter().rposition(|earlier| step.inputs.contains(&earlier.output)).map_or(0, |at| at + 1),
-    };
-    steps.iter().enumerate().map(operation).collect()
-}
-
-impl Operation<'_> {
-    /// True for an operation with a kernel and a bias.
-    pub fn has_weights(&self) -> bool {
-        matches!(self.op, Op::Conv2d { .. } | Op::Linear { .. })
-    }
 }
 
 struct Builder<'a> {
@@ -220,51 +186,6 @@ impl Builder<'_> {
             .attr("multiply_accumulates", Attr::Int(layer.macs as i64));
         let product = self.add(node, &output);
         self.add(Node::new(format!("{}/BiasAdd", layer.name), "BiasAdd").input(product).input(bias), &output)
-    }
-}
-
-/// Name and kind of the node that stands for an operation, its bias included.
-pub(super) fn forward_node(operation: &Operation<'_>) -> (String, &'static str) {
-    let op = match operation.op {
-        Op::Input => "Identity",
-        Op::Activation(Activation::Relu) => "Relu",
-        Op::Conv2d { .. } => "Conv2D",
-        Op::MaxPool2d { .. } => "MaxPool",
-        Op::Flatten => "Reshape",
-        Op::Linear { .. } => "MatMul",
-    };
-    (format!("{}/{op}", operation.layer.name), op)
-}
-
-/// Name and kind of the node that stands for an operation's part of the backward pass.
-pub(super) fn gradient_node(operation: &Operation<'_>) -> (String, &'static str) {
-    let op = match operation.op {
-        Op::Input => "IdentityGrad",
-        Op::Activation(Activation::Relu) => "ReluGrad",
-        Op::Conv2d { .. } => "Conv2DGrad",
-        Op::MaxPool2d { .. } => "MaxPoolGrad",
-        Op::Flatten => "ReshapeGrad",
-        Op::Linear { .. } => "MatMulGrad",
-    };
-    (format!("gradients/{}/{op}", operation.layer.name), op)
-}
-
-/// The name of the node of a layer's `kernel` or `bias`.
-pub(super) fn variable_node(layer: &Layer, role: Role) -> String {
-    format!("{}/{role}", layer.name)
-}
-
-/// Kernel and bias as Keras has them: height x width x input channels x filters, or inputs x units.
-pub(super) fn weight_shapes(layer: &Layer) -> (Vec<i64>, Vec<i64>) {
-    match (layer.op, layer.input) {
-        (Op::Conv2d { filters, kernel }, Shape::Image(image)) => {
-            let [side, channels, filters] = [kernel, image.channels, filters].map(|d| d as i64);
-            (vec![side, side, channels, filters], vec![filters])
-        }
-        (Op::Conv2d { filters: units, .. } | Op::Linear { units }, input) => {
-            (vec![input.len() as i64, units as i64], vec![units as i64])
-        }
-        (Op::Input | Op::MaxPool2d { .. } | Op::Activation(_) | Op::Flatten, _) => (Vec::new(), Vec::new()),
     }
 }
 

@@ -21,6 +21,7 @@ mod heat;
 mod histograms;
 mod inputs;
 mod layout_card;
+mod operations;
 mod pca;
 mod layout;
 mod log;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::graph::{
+use super::operations::{
     CROSS_ENTROPY, LOSS_GRADIENT, Operation, forward_node, gradient_node, operations, variable_node, weight_shapes,
 };
 use crate::eventlog::profile::ProfileError;

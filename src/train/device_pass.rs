@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 
+use super::evaluated::Evaluated;
 use super::observer::PhaseSeconds;
 use super::state::TrainState;
-use super::stepper::Evaluated;
 use crate::data::{Batch, Split};
 use crate::engine::{CrossEntropy, Objective, point_gradients};
 use crate::forward::Program;

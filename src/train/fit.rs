@@ -1,7 +1,5 @@
 //! Epochs of steps, evaluations between them, observers at their moments.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -13,16 +11,16 @@ use super::look::{View, look, look_alone, lookers};
 use super::memories::Memories;
 use super::observer::{At, Logger, Metrics, ScheduledObserver};
 use super::pool::{Pool, WorkerLost, single_threaded};
+use super::settings::Fit;
 use super::skip::{OnNonFinite, PATIENCE, Skip};
 use super::state::{EpochReport, Position, TrainState};
 use super::stepper::Stepper;
 use super::sums::Sums;
-use crate::data::{Batch, Dataset, Order, order};
+use crate::data::{Batch, Order, order};
 use crate::evaluation::Predictions;
 use crate::exit::{Classify, Exit};
-use crate::model::{Network, Precision};
-use crate::trace::{Part, Trace};
-use crate::types::Seed;
+use crate::model::Precision;
+use crate::trace::Part;
 
 /// Steps between looks at the loss: each look waits for the device, and a diverged run should not go on for long. On the
 /// CPU, where nobody waits, a loss that is no number ends the run at once.
@@ -32,28 +30,6 @@ const CHECK_EVERY: u64 = 20;
 const DIVERGED: f64 = 1e6;
 /// Validation images that are searched for what is not finite, at most.
 const SEARCHED: usize = 64;
-/// What to train on what, for how long.
-pub struct Fit<'a> {
-    pub network: &'a Arc<Network>,
-    pub dataset: &'a Dataset,
-    pub device: Device,
-    pub epochs: u64,
-    pub batch_size: usize,
-    pub learning_rate: f64,
-    pub seed: Seed,
-    pub threads: usize,
-    /// What steps compute in, on whatever device.
-    pub precision: Precision,
-    pub on_non_finite: OnNonFinite,
-    /// Steps, counted from 1, that are left out, as they are known to ruin the weights: each counts as one that was
-    /// skipped.
-    pub left_out: &'a BTreeSet<u64>,
-    /// 0, until a signal of this number asks to stop after the step that is running.
-    pub stop: &'a AtomicUsize,
-    /// Is told what took how long.
-    pub trace: &'a Trace,
-}
-
 /// A run that went to its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
@@ -479,13 +455,19 @@ fn ruined(fit: &Fit<'_>, predictions: &Predictions) -> Tensor {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
     use super::*;
+    use crate::data::Dataset;
     use crate::data::Split;
-    use crate::model::Architecture;
+    use crate::model::{Architecture, Network};
     use crate::optim::Rule;
+    use crate::trace::Trace;
     use crate::train::{Moment, NoCheckpoints, Observer};
     use crate::trigger::Trigger;
     use crate::types::ImageShape;
+    use crate::types::Seed;
 
     struct Silent;
 

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use tch::Tensor;
 
-use super::fit::Fit;
 use super::observer::{At, Logger, Moment, ScheduledObserver};
 use super::pool::{Pool, WorkerLost};
+use super::settings::Fit;
 use super::state::{Position, TrainState};
 use crate::evaluation::Predictions;
 use crate::model::Parameters;

@@ -2,6 +2,7 @@
 
 mod device_pass;
 mod divergence;
+mod evaluated;
 mod fit;
 mod checkpointer;
 mod layer_times;
@@ -10,6 +11,7 @@ mod memories;
 mod observer;
 mod pool;
 mod sharded_pass;
+mod settings;
 mod skip;
 mod state;
 mod stepper;
@@ -17,11 +19,12 @@ mod sums;
 
 pub use checkpointer::{Checkpointer, NoCheckpoints, Snapshot};
 pub use divergence::{Divergence, NonFinite, Part};
-pub use fit::{Fit, FitError, Outcome, Progress, fit, show_start};
+pub use fit::{FitError, Outcome, Progress, fit, show_start};
 pub use layer_times::{LayerTimes, OperationTime, PassTime};
 pub use memories::{Memories, MemoryError};
 pub use observer::{At, Logger, Metrics, Moment, Observer, PhaseSeconds, ScheduledObserver, Totals};
 pub use pool::WorkerLost;
+pub use settings::Fit;
 pub use skip::{OnNonFinite, Skip};
 pub use state::{EpochReport, Position, TrainState};
 pub use stepper::{StepOutput, Stepper};

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::evaluated::Evaluated;
 use super::observer::PhaseSeconds;
 use super::pool::{Pool, WorkerLost};
-use super::stepper::Evaluated;
 use crate::data::Split;
 use crate::engine::{Alone, CrossEntropy, Engine, Objective, Reduce, SHARD, Scores, TreeSum};
 use crate::graph::Graph;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
 use super::device_pass::{DevicePass, end};
+use super::evaluated::Evaluated;
 use super::observer::{Metrics, PhaseSeconds};
 use super::pool::{Pool, WorkerLost};
 use super::sharded_pass::ShardedPass;
@@ -30,17 +31,6 @@ pub struct StepOutput {
     pub broken: bool,
     /// Data, forward, backward and optimizer; on CUDA the time to enqueue them.
     pub seconds: PhaseSeconds,
-}
-
-/// Result of an evaluation: sums, and values in the order of the samples.
-#[derive(Default)]
-pub(super) struct Evaluated {
-    pub loss_sum: f64,
-    pub correct: u64,
-    /// Samples x classes.
-    pub probabilities_nk: Vec<f32>,
-    /// Samples x units of the last hidden layer; empty where nobody kept them.
-    pub features_nd: Vec<f32>,
 }
 
 /// Runs steps and evaluations of one network on one device.

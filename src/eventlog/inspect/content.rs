@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use super::{Damage, DamageKind};
+use super::damage::{Damage, DamageKind};
 
 /// Bytes that tell one kind of file from another.
 const HEAD: usize = 512;

@@ -7,8 +7,10 @@ use prost::Message;
 use serde::Serialize;
 
 use super::content;
+use super::damage::{Damage, DamageKind};
 use super::tag::{Form, Sample, Series, kind};
 use crate::eventlog::export::Point;
+use crate::eventlog::plugin;
 use crate::eventlog::png;
 use crate::eventlog::proto::Event;
 use crate::eventlog::proto::event::What;
@@ -18,7 +20,6 @@ use crate::eventlog::reader::{EventError, EventReader};
 use crate::eventlog::record::RecordError;
 use crate::eventlog::scalar;
 use crate::eventlog::shown::{Reception, Sessions};
-use crate::eventlog::summary::plugin;
 use crate::terminal::{printable, shortened};
 
 /// Damages of one file that are told one by one; a file may have any number.
@@ -52,42 +53,6 @@ pub struct EventFile {
     /// How many damages there are; at most 20 are told.
     pub damage_count: u64,
     pub damages: Vec<Damage>,
-}
-
-/// Something in a file that is not as it was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Damage {
-    /// The first byte of the record.
-    pub offset: u64,
-    pub kind: DamageKind,
-    pub message: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DamageKind {
-    LengthChecksum,
-    PayloadChecksum,
-    TooLong,
-    NotAnEvent,
-    /// A picture within a record whose own checksum is right.
-    Picture,
-    Unreadable,
-    /// Zeros up to the end of the file.
-    Zeros,
-    /// A compressed file.
-    Compressed,
-    /// A reference to a file that Git LFS keeps elsewhere.
-    LfsPointer,
-    /// A text under the name of an event file.
-    Text,
-}
-
-impl DamageKind {
-    /// The file never was an event file.
-    pub(super) fn is_another_form(self) -> bool {
-        matches!(self, DamageKind::Compressed | DamageKind::LfsPointer | DamageKind::Text)
-    }
 }
 
 /// The series of a run, from file to file.
@@ -246,18 +211,5 @@ impl EventFile {
             }
             Some(What::SessionLog(_)) | None => {}
         }
-    }
-}
-
-impl Damage {
-    fn of(error: &EventError) -> Damage {
-        let kind = match error {
-            EventError::Record(RecordError::LengthChecksum { .. }) => DamageKind::LengthChecksum,
-            EventError::Record(RecordError::PayloadChecksum { .. }) => DamageKind::PayloadChecksum,
-            EventError::Record(RecordError::TooLong { .. }) => DamageKind::TooLong,
-            EventError::Record(RecordError::Io { .. } | RecordError::Truncated { .. }) => DamageKind::Unreadable,
-            EventError::Decode { .. } | EventError::Long { .. } => DamageKind::NotAnEvent,
-        };
-        Damage { offset: error.offset(), kind, message: error.to_string() }
     }
 }

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use crate::eventlog::export::Point;
+use crate::eventlog::plugin;
 use crate::eventlog::proto::summary::Value;
 use crate::eventlog::proto::summary::value::Value as Wire;
 use crate::eventlog::shown::Steps;
-use crate::eventlog::summary::plugin;
 
 /// One series.
 #[derive(Clone, Debug, PartialEq, Serialize)]
