@@ -79,6 +79,10 @@ explanations: data build ## Compare explanations with pytorch-grad-cam and Captu
 	@$(step) 'reference libraries' $(PYTHON) scripts/venv.py .deps/peers $(PEERS)
 	.deps/peers/bin/python scripts/explanations.py --trainer $(TRAINER) $(ARGS)
 
+.PHONY: build-times
+build-times: ## Compare first builds of two revisions (ARGS="main HEAD --rounds 3"; about 10 minutes a build).
+	$(PYTHON) scripts/build_times.py $(ARGS)
+
 .PHONY: photos
 photos: data build ## Draw photographs of digits, classify them with a network, write docs/photos.md (about 8 minutes).
 	$(VENV)/bin/python scripts/photos --trainer $(TRAINER) $(ARGS)
