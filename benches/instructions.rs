@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tch::Device;
 use trainer::data::Split;
 use trainer::eventlog::{EventFile, EventReader, Histogram, Origin, Value, event};
-use trainer::model::{Architecture, Network};
+use trainer::model::Architecture;
 use trainer::optim::Rule;
 use trainer::picture::Picture;
 use trainer::train::{Stepper, TrainState};
@@ -94,7 +94,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             // Half of the pixels are black.
             let pixels = (0..BATCH * shape.len()).map(|_| (noise() * 510.0 - 255.0) as u8).collect();
             let split = Split::new(shape, 10, pixels, (0..BATCH).map(|i| (i % 10) as u16).collect())?;
-            let network = Arc::new(Network::build(&Architecture::default(), shape, 10)?);
+            let network = Arc::new(Architecture::default().build(shape, 10)?);
             let mut state = TrainState::initialise(&network, Rule::Adam { weight_decay: 0.0 }, Seed(0), Device::Cpu);
             let mut stepper = Stepper::new(&network, &state, BATCH, 1)?;
             let batch: Vec<u32> = (0..BATCH as u32).collect();

@@ -118,8 +118,10 @@ mod watching {
     use tch::{Device, Tensor};
     use trainer::embedding::{self, Points, Start};
     use trainer::explain::{self, Ascent, Method, Settings, Target};
-    use trainer::model::{Architecture, Network, Parameters};
+    use trainer::graph::Graph;
+    use trainer::model::Architecture;
     use trainer::types::{ImageShape, Seed};
+    use trainer::weights::Weights;
 
     use super::{Bencher, noise};
 
@@ -130,11 +132,11 @@ mod watching {
     const POINTS: usize = 400;
     const FEATURES: usize = 128;
 
-    fn subject(count: usize) -> (Network, Parameters, Tensor) {
+    fn subject(count: usize) -> (Graph, Weights, Tensor) {
         // As in a run, where threads are for other observers.
         tch::set_num_threads(1);
-        let network = Network::build(&Architecture::default(), SHAPE, 10).unwrap();
-        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        let network = Architecture::default().build(SHAPE, 10).unwrap();
+        let parameters = Weights::initialise(&network, Seed(1), Device::Cpu);
         let images = Tensor::from_slice(&noise(count * SHAPE.len())).view([count as i64, 1, 28, 28]);
         (network, parameters, images)
     }

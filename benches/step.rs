@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use tch::Device;
 use trainer::data::{order, synthetic};
-use trainer::model::{Architecture, Network, Precision};
+use trainer::model::{Architecture, Precision};
 use trainer::optim::Rule;
 use trainer::train::{PhaseSeconds, Stepper, TrainState};
 use trainer::types::Seed;
@@ -48,7 +48,7 @@ fn main() -> Outcome<()> {
     let options = options()?;
     let dataset = synthetic::dataset(Seed(0));
     let split = &dataset.train;
-    let network = Arc::new(Network::build(&Architecture::default(), split.shape(), dataset.classes.len())?);
+    let network = Arc::new(Architecture::default().build(split.shape(), dataset.classes.len())?);
     let state = || TrainState::initialise(&network, Rule::Adam { weight_decay: 0.0 }, Seed(0), Device::Cpu);
     let mut subjects = Vec::new();
     for name in ["fused", "libtorch", "whole batches"] {

@@ -13,10 +13,11 @@ use tch::{Device, Kind, Tensor};
 use trainer::data::{Dataset, Split};
 use trainer::evaluation::Predictions;
 use trainer::eventlog::{LogDir, Origin};
-use trainer::model::{Architecture, Network, Parameters};
+use trainer::model::Architecture;
 use trainer::observe::{Calibration, Classes, Confusion, Errors, Log, PrCurves, Record};
 use trainer::train::{At, Logger, Metrics, Moment, Observer, Totals};
 use trainer::types::{FixedClock, ImageShape, Seed, WallTime};
+use trainer::weights::Weights;
 
 const EPOCHS: u32 = 2;
 const SAMPLES: u32 = 500;
@@ -44,8 +45,8 @@ fn observe(epoch: u32, findings: &mut Record) -> Result<(), Box<dyn Error>> {
     let classes = CLASSES.map(str::to_owned).to_vec();
     let dataset = Dataset { name: "formula".to_owned(), classes, train: split.clone(), validation: split };
     let architecture = Architecture { conv_filters: vec![1], kernel_size: 1, dense_units: 1 };
-    let network = Network::build(&architecture, SHAPE, CLASSES.len())?;
-    let parameters = Parameters::initialise(&network, Seed(0), Device::Cpu);
+    let network = architecture.build(SHAPE, CLASSES.len())?;
+    let parameters = Weights::initialise(&network, Seed(0), Device::Cpu);
     let predictions = Predictions::new(CLASSES.len(), probabilities, labels);
     let moment = Moment {
         at: At::Epoch { train: Metrics::default(), validation: Metrics::default(), totals: Totals::default() },

@@ -10,10 +10,10 @@ use crate::data::{Description, DescriptionError, Doubt, Look, Specimen, images_n
 use crate::evaluation::most_probable;
 use crate::exit::{Classify, Exit};
 use crate::forward;
-use crate::model::{Network, Parameters, ShapeError, host_values};
+use crate::graph::{Graph, ShapeError};
 use crate::records::{BestEpoch, RunResult};
 use crate::run_dir::{BEST, CONFIG, DATASET, RESULT, WEIGHTS};
-use crate::weights::{self, WeightsError};
+use crate::weights::{self, Weights, WeightsError, host_values};
 
 /// Images that are looked at at once.
 const BATCH: usize = 64;
@@ -61,8 +61,8 @@ pub struct Answer {
 pub struct SavedRun {
     pub dir: PathBuf,
     pub config: Config,
-    pub network: Network,
-    pub parameters: Parameters,
+    pub network: Graph,
+    pub parameters: Weights,
     pub origin: Origin,
     /// By label.
     pub classes: Vec<String>,
@@ -165,13 +165,15 @@ impl SavedRun {
         let dataset = Description::read(&dir.join(DATASET))
             .map_err(|source| SavedRunError::Dataset { dir: own(), source })?
             .unwrap_or_else(|| Description::of_older_run(config.dataset));
-        let network = Network::build(&config.architecture, dataset.shape(), dataset.classes.len())
+        let network = config
+            .architecture
+            .build(dataset.shape(), dataset.classes.len())
             .map_err(|source| SavedRunError::Shape { dir: own(), source })?;
         let file = dir.join(WEIGHTS);
         if is_missing(&file) {
             return Err(SavedRunError::Unfinished { dir: own() });
         }
-        let parameters = Parameters::initialise(&network, config.seed, device);
+        let parameters = Weights::initialise(&network, config.seed, device);
         // Of a run that goes on the result is gone, and the weights are those of before.
         let result = RunResult::read(&dir.join(RESULT)).inspect_err(|reason| {
             let run = dir.display();
@@ -305,8 +307,8 @@ pub(crate) mod tests {
         let mut layers = Layers::new();
         layers.file(&dir.join(CONFIG)).unwrap();
         let config = layers.resolve().unwrap().config;
-        let network = Network::build(&config.architecture, config.dataset.shape(), 10).unwrap();
-        weights::save(&dir.join(WEIGHTS), &Parameters::initialise(&network, Seed(5), Device::Cpu)).unwrap();
+        let network = config.architecture.build(config.dataset.shape(), 10).unwrap();
+        weights::save(&dir.join(WEIGHTS), &Weights::initialise(&network, Seed(5), Device::Cpu)).unwrap();
     }
 
     fn run(config: &str) -> tempfile::TempDir {

@@ -10,11 +10,13 @@ use tch::{Device, Tensor};
 use trainer::data::{Batch, Dataset, Split};
 use trainer::eventlog::{Memory, Summary, Value, What};
 use trainer::explain;
-use trainer::model::{Architecture, Network, Parameters, Role};
+use trainer::graph::{Graph, Role};
+use trainer::model::Architecture;
 use trainer::observe::{Activations, GradientHistograms, Log, Record, Updates};
 use trainer::optim::Rule;
 use trainer::train::{At, Logger, Moment, Observer, Stepper, Totals, TrainState};
 use trainer::types::{FixedClock, ImageShape, Seed, WallTime};
+use trainer::weights::Weights;
 
 const SHAPE: ImageShape = ImageShape { height: 14, width: 12, channels: 3 };
 const LEARNING_RATE: f64 = 0.01;
@@ -24,13 +26,13 @@ fn golden() -> BTreeMap<String, f64> {
     serde_json::from_str(include_str!("golden/dynamics.json")).unwrap()
 }
 
-fn network() -> Arc<Network> {
+fn network() -> Arc<Graph> {
     let architecture = Architecture { conv_filters: vec![4, 6], kernel_size: 3, dense_units: 8 };
-    Arc::new(Network::build(&architecture, SHAPE, 10).unwrap())
+    Arc::new(architecture.build(SHAPE, 10).unwrap())
 }
 
 /// Weights by the formula of the script, with one dead channel and one dead unit.
-fn state(network: &Network) -> TrainState {
+fn state(network: &Graph) -> TrainState {
     let rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
     let state = TrainState::initialise(network, rule, Seed(0), Device::Cpu);
     for (p, (spec, view)) in state.parameters.specs().iter().zip(state.parameters.views()).enumerate() {
@@ -60,8 +62,8 @@ fn dataset() -> Dataset {
 
 fn observe(
     observer: &mut dyn Observer<Record>,
-    network: &Network,
-    parameters: &Parameters,
+    network: &Graph,
+    parameters: &Weights,
     gradient: &Tensor,
     previous: &Tensor,
 ) -> Vec<Value> {

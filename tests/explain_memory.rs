@@ -6,8 +6,9 @@
 use tch::{Device, Kind, Tensor};
 
 use trainer::explain::{IntegratedGradients, Method, Occlusion, Settings, SmoothGrad, explain};
-use trainer::model::{Architecture, Network, Parameters};
+use trainer::model::Architecture;
 use trainer::types::{ImageShape, Seed};
+use trainer::weights::Weights;
 
 /// Makes the allocator return freed memory at once: memory kept from earlier calls would hide growth in later ones.
 const SETTING: (&str, &str) = ("MALLOC_CONF", "abort_conf:true,dirty_decay_ms:0,muzzy_decay_ms:0");
@@ -40,8 +41,8 @@ fn a_thousand_explanations_leave_memory_level() {
     tch::set_num_threads(1);
     let shape = ImageShape { height: 16, width: 16, channels: 3 };
     let architecture = Architecture { conv_filters: vec![4, 8], kernel_size: 3, dense_units: 16 };
-    let network = Network::build(&architecture, shape, 10).unwrap();
-    let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+    let network = architecture.build(shape, 10).unwrap();
+    let parameters = Weights::initialise(&network, Seed(1), Device::Cpu);
     let images = Tensor::arange(2 * 3 * 16 * 16, (Kind::Float, Device::Cpu)).sin().abs().view([2, 3, 16, 16]);
     let settings = Settings {
         integrated_gradients: IntegratedGradients { steps: 8, ..IntegratedGradients::default() },

@@ -17,14 +17,15 @@ use tch::{Device, Kind, Tensor};
 use trainer::data::{Batch, Split, order, synthetic};
 use trainer::explain::{self, Explanation, Method, Settings, explain};
 use trainer::forward;
-use trainer::graph::NodeId;
-use trainer::model::{Architecture, Network, Parameters};
+use trainer::graph::{Graph, NodeId};
+use trainer::model::Architecture;
 use trainer::optim::Rule;
 use trainer::render::Map;
 use trainer::rng::{Purpose, Stream};
 use trainer::train::{Stepper, TrainState};
 use trainer::types::{ImageShape, Seed};
 use trainer::weights;
+use trainer::weights::Weights;
 
 const IMAGES: usize = 200;
 /// Minimum margin between two drops in the probability of the class: from covering the fifth of the pixels that
@@ -34,10 +35,10 @@ const LEAST_MARGIN: f64 = 0.1;
 const LARGEST_CORRELATION: f64 = 0.5;
 
 /// A small network trained on drawn shapes, and shapes that it has not seen.
-fn trained() -> (Arc<Network>, Parameters, Split) {
+fn trained() -> (Arc<Graph>, Weights, Split) {
     let dataset = synthetic::dataset(Seed(0));
     let architecture = Architecture { conv_filters: vec![8, 16], kernel_size: 3, dense_units: 32 };
-    let network = Arc::new(Network::build(&architecture, dataset.train.shape(), dataset.classes.len()).unwrap());
+    let network = Arc::new(architecture.build(dataset.train.shape(), dataset.classes.len()).unwrap());
     let mut state = TrainState::initialise(&network, Rule::Adam { weight_decay: 0.0 }, Seed(1), Device::Cpu);
     let mut stepper = Stepper::new(&network, &state, 32, 1).unwrap();
     for epoch in 0..4 {
@@ -52,7 +53,7 @@ fn trained() -> (Arc<Network>, Parameters, Split) {
 }
 
 /// The most probable class of each image and its probability.
-fn predicted(network: &Network, weights: &[Tensor], images_nchw: &Tensor) -> (Vec<usize>, Tensor) {
+fn predicted(network: &Graph, weights: &[Tensor], images_nchw: &Tensor) -> (Vec<usize>, Tensor) {
     let probabilities_nk = tch::no_grad(|| forward::logits(network, weights, images_nchw).softmax(-1, Kind::Float));
     let (most_n, classes_n) = probabilities_nk.max_dim(1, false);
     let classes: Vec<i64> = Vec::try_from(&classes_n).unwrap();
@@ -61,7 +62,7 @@ fn predicted(network: &Network, weights: &[Tensor], images_nchw: &Tensor) -> (Ve
 
 /// Mean drop in the probability of the target when the given pixels of each image get the median, its background
 /// colour: black would be a shape of its own.
-fn fall(network: &Network, weights: &[Tensor], images_nchw: &Tensor, targets: &[usize], pixels: &[Vec<usize>]) -> f64 {
+fn fall(network: &Graph, weights: &[Tensor], images_nchw: &Tensor, targets: &[usize], pixels: &[Vec<usize>]) -> f64 {
     let probability = |images_nchw: &Tensor| {
         let probabilities_nk = tch::no_grad(|| forward::logits(network, weights, images_nchw).softmax(-1, Kind::Float));
         let targets: Vec<i64> = targets.iter().map(|&target| target as i64).collect();
@@ -139,7 +140,7 @@ fn what_grad_cam_points_at_matters_and_trained_weights_matter_to_it() {
 
     // Adebayo et al., "Sanity Checks for Saliency Maps" (2018): maps that do not depend on the weights explain only
     // the image.
-    let untrained = Parameters::initialise(&network, Seed(99), Device::Cpu);
+    let untrained = Weights::initialise(&network, Seed(99), Device::Cpu);
     let others = cams(untrained.views());
     let correlations = maps.iter().zip(&others).map(|(a, b)| rank_correlation(a.values(), b.values()));
     let mean = correlations.sum::<f64>() / IMAGES as f64;
@@ -167,8 +168,8 @@ fn maps_for_the_script() {
 
     let path = dir.join("model.safetensors");
     let (architecture, classes) = architecture(&std::fs::read(&path).unwrap());
-    let network = Network::build(&architecture, input, classes).unwrap();
-    let parameters = Parameters::initialise(&network, Seed(0), Device::Cpu);
+    let network = architecture.build(input, classes).unwrap();
+    let parameters = Weights::initialise(&network, Seed(0), Device::Cpu);
     weights::load(&path, &parameters, None).unwrap();
 
     let mut outputs = Outputs::default();

@@ -8,15 +8,17 @@ use tch::{Device, Kind, Tensor};
 use trainer::data::{Dataset, Split};
 use trainer::embedding::{self, silhouette};
 use trainer::eventlog::{Embeddings, Memory, Summary, Value, What};
-use trainer::model::{Architecture, Network, Parameters};
+use trainer::graph::Graph;
+use trainer::model::Architecture;
 use trainer::observe::{FeatureMaps, FeatureSpace, Log, PcaPlane, Projector, Record, TsnePlane};
 use trainer::train::{At, Logger, Metrics, Moment, Observer, Totals};
 use trainer::types::{FixedClock, ImageShape, Seed, WallTime};
+use trainer::weights::Weights;
 
 struct Subject {
     dataset: Dataset,
-    network: Network,
-    parameters: Parameters,
+    network: Graph,
+    parameters: Weights,
     gradient: Tensor,
 }
 
@@ -37,8 +39,8 @@ impl Subject {
         let dataset =
             Dataset { name: "stripes".to_owned(), classes: names, train: split(classes), validation: split(count) };
         let architecture = Architecture { conv_filters: vec![4], kernel_size: 3, dense_units: units };
-        let network = Network::build(&architecture, shape, classes).unwrap();
-        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        let network = architecture.build(shape, classes).unwrap();
+        let parameters = Weights::initialise(&network, Seed(1), Device::Cpu);
         Subject { dataset, network, parameters, gradient: Tensor::zeros([1], (Kind::Float, Device::Cpu)) }
     }
 

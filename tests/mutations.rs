@@ -27,10 +27,11 @@ use trainer::config::{KNOBS, Knob, Layers};
 use trainer::eventlog::event;
 use trainer::eventlog::record::{self, RecordReader, TooLong};
 use trainer::eventlog::{Histogram, Value};
-use trainer::model::{Architecture, Network, Parameters};
+use trainer::model::Architecture;
 use trainer::picture::Picture;
 use trainer::types::{ImageShape, Seed, Step, Tag, WallTime};
 use trainer::weights;
+use trainer::weights::Weights;
 
 use self::memory::Peak;
 use self::mutator::Mutator;
@@ -363,9 +364,9 @@ fn weights_of_a_network() {
     let parameters = |seed| {
         let architecture = Architecture { conv_filters: vec![2], kernel_size: 2, dense_units: 3 };
         let input = ImageShape { height: 6, width: 6, channels: 1 };
-        Parameters::initialise(&Network::build(&architecture, input, 2).unwrap(), Seed(seed), tch::Device::Cpu)
+        Weights::initialise(&architecture.build(input, 2).unwrap(), Seed(seed), tch::Device::Cpu)
     };
-    let values = |parameters: &Parameters| -> Vec<u32> {
+    let values = |parameters: &Weights| -> Vec<u32> {
         parameters.host().flat_map(|(_, values)| values).map(f32::to_bits).collect()
     };
     let files: Vec<Vec<u8>> = (0..3).map(|seed| weights::encode(&parameters(seed)).unwrap()).collect();

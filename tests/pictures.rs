@@ -12,7 +12,8 @@ use trainer::evaluation::Predictions;
 use trainer::eventlog::{Memory, Summary, Value, What};
 use trainer::explain::{Method, Settings, explain};
 use trainer::forward;
-use trainer::model::{Architecture, Network, Parameters};
+use trainer::graph::Graph;
+use trainer::model::Architecture;
 use trainer::observe::{
     ActivationMax, Calibration, Confusion, Errors, Explanations, FeatureMaps, Filters, GradCam, Inputs, Log, Probes,
     Question, Record, sheet,
@@ -21,6 +22,7 @@ use trainer::picture::Picture;
 use trainer::render;
 use trainer::train::{At, Logger, Metrics, Moment, Observer, Totals};
 use trainer::types::{FixedClock, ImageShape, Run, Seed, WallTime};
+use trainer::weights::Weights;
 
 /// Images that reveal their origin: brighter with the label and with the column.
 fn dataset(shape: ImageShape, classes: usize, count: usize) -> Dataset {
@@ -38,13 +40,13 @@ fn dataset(shape: ImageShape, classes: usize, count: usize) -> Dataset {
     }
 }
 
-fn network(filters: &[usize], kernel_size: usize, dataset: &Dataset) -> Network {
+fn network(filters: &[usize], kernel_size: usize, dataset: &Dataset) -> Graph {
     let architecture = Architecture { conv_filters: filters.to_vec(), kernel_size, dense_units: 8 };
-    Network::build(&architecture, dataset.train.shape(), dataset.classes.len()).unwrap()
+    architecture.build(dataset.train.shape(), dataset.classes.len()).unwrap()
 }
 
 /// Predictions for every validation image.
-fn predict(network: &Network, parameters: &Parameters, split: &Split) -> Predictions {
+fn predict(network: &Graph, parameters: &Weights, split: &Split) -> Predictions {
     let piece = |start: usize| {
         let count = 500.min(split.len() - start);
         let pixels = &split.pixels()[start * split.shape().len()..(start + count) * split.shape().len()];
@@ -57,7 +59,7 @@ fn predict(network: &Network, parameters: &Parameters, split: &Split) -> Predict
 }
 
 /// Images that the image observers log at one moment.
-fn observe(network: &Network, parameters: &Parameters, dataset: &Dataset, epoch: u64) -> Vec<(u64, Value)> {
+fn observe(network: &Graph, parameters: &Weights, dataset: &Dataset, epoch: u64) -> Vec<(u64, Value)> {
     let predictions = predict(network, parameters, &dataset.validation);
     let mut observers: Vec<Box<dyn Observer<Record>>> = vec![
         Box::new(Inputs),
@@ -77,8 +79,8 @@ fn of_predictions() -> Vec<Box<dyn Observer<Record>>> {
 
 fn observe_with(
     observers: Vec<Box<dyn Observer<Record>>>,
-    network: &Network,
-    parameters: &Parameters,
+    network: &Graph,
+    parameters: &Weights,
     dataset: &Dataset,
     epoch: u64,
     predictions: &Predictions,
@@ -136,7 +138,7 @@ fn pictures(value: &Value) -> &[Picture] {
     }
 }
 
-fn bits(parameters: &Parameters) -> Vec<u32> {
+fn bits(parameters: &Weights) -> Vec<u32> {
     parameters.host().flat_map(|(_, values)| values).map(f32::to_bits).collect()
 }
 
@@ -144,7 +146,7 @@ fn bits(parameters: &Parameters) -> Vec<u32> {
 fn every_layer_has_its_pictures() {
     let dataset = dataset(ImageShape { height: 28, width: 28, channels: 1 }, 10, 40);
     let network = network(&[4, 6], 3, &dataset);
-    let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+    let parameters = Weights::initialise(&network, Seed(1), Device::Cpu);
     let values = observe(&network, &parameters, &dataset, 7);
     let found: Vec<(&str, u64, usize)> =
         values.iter().map(|(step, value)| (value.tag.as_str(), *step, pictures(value).len())).collect();
@@ -173,7 +175,7 @@ fn every_layer_has_its_pictures() {
 fn explanations_on_the_way_are_those_that_are_asked_for_later() {
     let dataset = dataset(ImageShape { height: 28, width: 28, channels: 1 }, 10, 40);
     let network = network(&[4, 6], 3, &dataset);
-    let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+    let parameters = Weights::initialise(&network, Seed(1), Device::Cpu);
     let predictions = predict(&network, &parameters, &dataset.validation);
     let observer: Vec<Box<dyn Observer<Record>>> = vec![Box::new(Explanations::new(3, Seed(0)))];
     let values = observe_with(observer, &network, &parameters, &dataset, 7, &predictions);
@@ -205,7 +207,7 @@ fn explanations_on_the_way_are_those_that_are_asked_for_later() {
 fn looking_changes_nothing_and_sees_the_same_again() {
     let dataset = dataset(ImageShape { height: 12, width: 12, channels: 3 }, 4, 12);
     let network = network(&[3, 5], 3, &dataset);
-    let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+    let parameters = Weights::initialise(&network, Seed(1), Device::Cpu);
     let before = bits(&parameters);
     let first = observe(&network, &parameters, &dataset, 0);
     assert_eq!(bits(&parameters), before);
@@ -226,7 +228,7 @@ fn pictures_fit_the_images_tab_whatever_the_network() {
     for (shape, classes, filters, kernel) in cases {
         let dataset = dataset(shape, classes, classes);
         let network = network(&filters, kernel, &dataset);
-        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        let parameters = Weights::initialise(&network, Seed(1), Device::Cpu);
         for (_, value) in observe(&network, &parameters, &dataset, 123_456) {
             let pictures = pictures(&value);
             let (first, tag) = (&pictures[0], &value.tag);
@@ -249,7 +251,7 @@ fn a_diverged_network_is_drawn() {
     let dataset = dataset(ImageShape { height: 12, width: 12, channels: 1 }, 4, 8);
     let network = network(&[3], 3, &dataset);
     for wrong in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        let parameters = Weights::initialise(&network, Seed(1), Device::Cpu);
         let _ = parameters.flat().shallow_clone().fill_(wrong);
         let values = observe(&network, &parameters, &dataset, 0);
         let (_, filters) = values.iter().find(|(_, value)| value.tag.as_str() == "layers/filters/conv2d").unwrap();
@@ -286,7 +288,7 @@ fn any_number_of_classes_and_errors_is_drawn() {
         let mut dataset = dataset(shape, classes, classes * 4);
         dataset.classes[0] = "a name that is longer than anybody would want it to be".to_owned();
         let network = network(&[1], 1, &dataset);
-        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        let parameters = Weights::initialise(&network, Seed(1), Device::Cpu);
         let right = |sample: usize| (0..classes).map(move |class| f32::from(u8::from(class == sample % classes)));
         let labels = dataset.validation.labels().to_vec();
         for predictions in [
@@ -306,7 +308,7 @@ fn any_number_of_classes_and_errors_is_drawn() {
 }
 
 /// A few hundred steps of stochastic gradient descent with momentum: enough for meaningful pictures.
-fn train(network: &Network, parameters: &Parameters, split: &Split, steps: usize) {
+fn train(network: &Graph, parameters: &Weights, split: &Split, steps: usize) {
     let leaves: Vec<Tensor> = parameters.views().iter().map(|view| view.detach().set_requires_grad(true)).collect();
     let mut momenta: Vec<Tensor> = leaves.iter().map(Tensor::zeros_like).collect();
     let batch = 64.min(split.len());
@@ -342,8 +344,8 @@ fn gallery() {
             println!("no data for {name}");
             continue;
         };
-        let network = Network::build(&Architecture::default(), dataset.train.shape(), 10).unwrap();
-        let parameters = Parameters::initialise(&network, Seed(0), Device::Cpu);
+        let network = Architecture::default().build(dataset.train.shape(), 10).unwrap();
+        let parameters = Weights::initialise(&network, Seed(0), Device::Cpu);
         for (epoch, steps) in [(0, 20), (1, 300)] {
             train(&network, &parameters, &dataset.train, steps);
             let start = std::time::Instant::now();
@@ -359,7 +361,7 @@ fn gallery() {
             dataset.classes = fashion.clone();
         }
         let network = network(&[4], 3, &dataset);
-        let parameters = Parameters::initialise(&network, Seed(0), Device::Cpu);
+        let parameters = Weights::initialise(&network, Seed(0), Device::Cpu);
         let predictions = made_up(classes, samples);
         let values = observe_with(of_predictions(), &network, &parameters, &dataset, 0, &predictions);
         save(&dir, &format!("made-up-{classes}"), &values);

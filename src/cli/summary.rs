@@ -4,7 +4,7 @@ use clap::{ArgMatches, Command};
 
 use super::{Failure, flags, option, print};
 use crate::exit::Exit;
-use crate::model::{Network, summary as table};
+use crate::graph::summary as table;
 use crate::types::ImageShape;
 
 pub(super) fn command() -> Command {
@@ -28,7 +28,7 @@ pub(super) fn summary(matches: &ArgMatches) -> Result<(), Failure> {
         },
         None => config.dataset.classes().len(),
     };
-    let network = Network::build(&config.architecture, input, classes)?;
+    let network = config.architecture.build(input, classes)?;
     print(&table(&network))
 }
 

@@ -10,8 +10,7 @@ use tch::Tensor;
 
 use super::ascent::{Ascent, Images};
 use super::passes::{Passes, one_hot};
-use crate::graph::{NodeId, Part};
-use crate::model::{Network, Op};
+use crate::graph::{Graph, NodeId, Op, Part};
 use crate::render::Map;
 use crate::types::ImageShape;
 
@@ -52,13 +51,13 @@ pub struct Optimum {
 /// # Panics
 /// If a channel or class does not exist, there are more than 1024 of them, or the weights do not have the network's
 /// shapes: a bug in the caller.
-pub fn maximise(network: &Network, weights: &[Tensor], target: Target<'_>, settings: &Ascent) -> Vec<Optimum> {
+pub fn maximise(network: &Graph, weights: &[Tensor], target: Target<'_>, settings: &Ascent) -> Vec<Optimum> {
     maximise_from(network, weights, target, settings, |shape, count| settings.start(shape, count))
 }
 
 /// [`maximise`] with a function for the starting images, given their shape and number.
 fn maximise_from(
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     target: Target<'_>,
     settings: &Ascent,
@@ -75,7 +74,7 @@ fn maximise_from(
 }
 
 fn of_channels(
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     convolution: NodeId,
     channels: &[usize],
@@ -142,7 +141,7 @@ fn own_places(places: usize, count: usize) -> impl Iterator<Item = Range<usize>>
 }
 
 fn of_classes(
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     classes: &[usize],
     settings: &Ascent,
@@ -166,7 +165,7 @@ fn of_classes(
 }
 
 /// Size of an image for a filter of a convolution, chosen so that its outputs use every pixel.
-fn canvas(network: &Network, node: NodeId) -> ImageShape {
+fn canvas(network: &Graph, node: NodeId) -> ImageShape {
     let (field, stride) = receptive_field(network, node);
     let side = |whole: usize| {
         let wanted = (FIELDS * field).max(LEAST_SIDE).min(whole).saturating_sub(field);
@@ -178,7 +177,7 @@ fn canvas(network: &Network, node: NodeId) -> ImageShape {
 }
 
 /// Receptive field of a node and its stride, both in pixels of the input; of several paths to the input the largest counts.
-fn receptive_field(network: &Network, node: NodeId) -> (usize, usize) {
+fn receptive_field(network: &Graph, node: NodeId) -> (usize, usize) {
     let mut fields: Vec<(usize, usize)> = Vec::with_capacity(node.index() + 1);
     for node in &network.nodes()[..=node.index()] {
         let (field, stride) = node.inputs.iter().map(|input| fields[input.index()]).max().unwrap_or((1, 1));
@@ -197,25 +196,27 @@ mod tests {
 
     use super::*;
     use crate::forward;
-    use crate::model::{Architecture, ParameterSpec, host_values};
+    use crate::graph::ParameterSpec;
+    use crate::model::Architecture;
     use crate::rng::{Purpose, Stream};
     use crate::types::Seed;
+    use crate::weights::host_values;
 
-    fn built(filters: &[usize], kernel_size: usize, shape: ImageShape, classes: usize) -> Network {
+    fn built(filters: &[usize], kernel_size: usize, shape: ImageShape, classes: usize) -> Graph {
         let architecture = Architecture { conv_filters: filters.to_vec(), kernel_size, dense_units: 8 };
-        Network::build(&architecture, shape, classes).unwrap()
+        architecture.build(shape, classes).unwrap()
     }
 
-    fn conv(network: &Network, layer: &str) -> NodeId {
+    fn conv(network: &Graph, layer: &str) -> NodeId {
         network.layer(layer).unwrap().node
     }
 
-    fn small() -> Network {
+    fn small() -> Graph {
         built(&[4, 6], 3, ImageShape { height: 14, width: 12, channels: 3 }, 10)
     }
 
     /// Weights that any language can compute: `sin(0.7 i^2 + p)` for value `i` of parameter `p`.
-    fn formula_weights(network: &Network) -> Vec<Tensor> {
+    fn formula_weights(network: &Graph) -> Vec<Tensor> {
         let value = |i: usize, p: usize| (0.7 * i as f64 * i as f64 + p as f64).sin() as f32;
         let tensor = |(p, spec): (usize, &ParameterSpec)| {
             Tensor::from_slice(&(0..spec.len()).map(|i| value(i, p)).collect::<Vec<f32>>()).view(spec.shape.as_slice())
@@ -224,7 +225,7 @@ mod tests {
     }
 
     /// One convolution with these kernels over one channel, biases 0; later layers do not matter.
-    fn with_kernels(kernels: &[&[f32]], side: usize) -> (Network, Vec<Tensor>) {
+    fn with_kernels(kernels: &[&[f32]], side: usize) -> (Graph, Vec<Tensor>) {
         let network = built(&[kernels.len()], side, ImageShape { height: 28, width: 28, channels: 1 }, 2);
         let mut weights = formula_weights(&network);
         let shape = [kernels.len() as i64, 1, side as i64, side as i64];
@@ -319,7 +320,7 @@ mod tests {
     }
 
     /// The maximised quantity, computed by libtorch.
-    fn score(network: &Network, weights: &[Tensor], node: NodeId, channel: usize, image: &[Map]) -> f32 {
+    fn score(network: &Graph, weights: &[Tensor], node: NodeId, channel: usize, image: &[Map]) -> f32 {
         let planes: Vec<f32> = image.iter().flat_map(Map::values).copied().collect();
         let size = [1, image.len() as i64, image[0].height() as i64, image[0].width() as i64];
         let image_1chw = Tensor::from_slice(&planes).view(size);

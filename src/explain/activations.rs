@@ -4,8 +4,8 @@ use pulp::{Arch, NullaryFnOnce};
 use tch::Tensor;
 
 use crate::forward::Program;
-use crate::graph::NodeId;
-use crate::model::{Layer, Network, Shape, host_values};
+use crate::graph::{Graph, Layer, NodeId, Shape};
+use crate::weights::host_values;
 
 /// The outputs of one layer for a batch of images.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct ActivationStatistics {
 }
 
 /// The layers whose outputs are activations: those with a ReLU, and the logits.
-pub fn activation_layers(network: &Network) -> impl Iterator<Item = &Layer> {
+pub fn activation_layers(network: &Graph) -> impl Iterator<Item = &Layer> {
     let logits = network.taps().logits;
     network.layers().iter().filter(move |layer| layer.has_relu() || layer.value == logits)
 }
@@ -42,7 +42,7 @@ pub fn activation_layers(network: &Network) -> impl Iterator<Item = &Layer> {
 ///
 /// # Panics
 /// If the weights or images do not have the network's shapes: a bug in the caller.
-pub fn activations<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor) -> Vec<Activations<'a>> {
+pub fn activations<'a>(network: &'a Graph, weights: &[Tensor], images_nchw: &Tensor) -> Vec<Activations<'a>> {
     let keep: Vec<NodeId> = activation_layers(network).map(|layer| layer.value).collect();
     let found = tch::no_grad(|| Program::new(network, &keep).run(weights, images_nchw));
     let activations = activation_layers(network).map(|layer| {
@@ -180,7 +180,7 @@ mod tests {
     const DOT: ImageShape = ImageShape { height: 2, width: 2, channels: 1 };
 
     /// Two 1x1 filters and a dense unit over a 2x2 image.
-    fn dot(kernel: [f32; 2], bias: [f32; 2]) -> (Network, Vec<Tensor>) {
+    fn dot(kernel: [f32; 2], bias: [f32; 2]) -> (Graph, Vec<Tensor>) {
         let architecture = Architecture { conv_filters: vec![2], kernel_size: 1, dense_units: 1 };
         let weights = vec![
             Tensor::from_slice(&kernel).view([2, 1, 1, 1]),
@@ -190,7 +190,7 @@ mod tests {
             Tensor::from_slice(&[1.0_f32, 2.0]).view([2, 1]),
             Tensor::from_slice(&[0.5_f32, 0.0]),
         ];
-        (Network::build(&architecture, DOT, 2).unwrap(), weights)
+        (architecture.build(DOT, 2).unwrap(), weights)
     }
 
     fn images() -> Tensor {

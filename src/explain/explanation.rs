@@ -11,8 +11,7 @@ use super::occlusion::Occlusion;
 use super::passes::Passes;
 use super::smooth_grad::SmoothGrad;
 use super::{guided, integrated_gradients, occlusion, score_cam, smooth_grad};
-use crate::graph::NodeId;
-use crate::model::Network;
+use crate::graph::{Graph, NodeId};
 use crate::render::Map;
 
 /// Parameters of the methods that have any.
@@ -108,7 +107,7 @@ impl Explanation {
 /// shapes: a bug in the caller.
 pub fn explain(
     method: Method,
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     images_nchw: &Tensor,
     node: Option<NodeId>,
@@ -121,7 +120,7 @@ pub fn explain(
 /// Explanations of one batch by several methods. Intermediate results that several methods need are computed once. A
 /// method's result does not depend on the methods called before it.
 pub struct Explainer<'a> {
-    network: &'a Network,
+    network: &'a Graph,
     weights: &'a [Tensor],
     images_nchw: &'a Tensor,
     /// `None` if the network has no convolution.
@@ -136,7 +135,7 @@ pub struct Explainer<'a> {
 impl<'a> Explainer<'a> {
     /// Arguments as for [`explain`].
     pub fn new(
-        network: &'a Network,
+        network: &'a Graph,
         weights: &'a [Tensor],
         images_nchw: &'a Tensor,
         node: Option<NodeId>,

@@ -4,8 +4,7 @@ use tch::Tensor;
 
 use super::planes;
 use crate::forward::Program;
-use crate::graph::NodeId;
-use crate::model::{Layer, Network, Shape};
+use crate::graph::{Graph, Layer, NodeId, Shape};
 use crate::render::Map;
 
 /// The outputs of one layer.
@@ -20,7 +19,7 @@ pub struct FeatureMaps<'a> {
 ///
 /// # Panics
 /// If the weights or images do not have the network's shapes: a bug in the caller.
-pub fn feature_maps<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor) -> Vec<FeatureMaps<'a>> {
+pub fn feature_maps<'a>(network: &'a Graph, weights: &[Tensor], images_nchw: &Tensor) -> Vec<FeatureMaps<'a>> {
     let with_maps = || {
         network.layers().iter().filter_map(|layer| match layer.output {
             Shape::Image(shape) => Some((layer, shape)),
@@ -47,7 +46,7 @@ mod tests {
     fn a_layer_by_hand() {
         // One 1x1 kernel per channel, 2 and -1, biases 0 and 10; then 2x2 max-pooling.
         let architecture = Architecture { conv_filters: vec![2], kernel_size: 1, dense_units: 1 };
-        let network = Network::build(&architecture, ImageShape { height: 2, width: 2, channels: 1 }, 2).unwrap();
+        let network = architecture.build(ImageShape { height: 2, width: 2, channels: 1 }, 2).unwrap();
         let weights = [
             Tensor::from_slice(&[2.0_f32, -1.0]).view([2, 1, 1, 1]),
             Tensor::from_slice(&[0.0_f32, 10.0]),

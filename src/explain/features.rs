@@ -4,7 +4,8 @@ use tch::{Kind, Tensor};
 
 use crate::embedding::Points;
 use crate::forward::Program;
-use crate::model::{Layer, Network, host_values};
+use crate::graph::{Graph, Layer};
+use crate::weights::host_values;
 
 /// Images per pass, few enough that the maps of a first convolution stay within a processor's cache.
 const CHUNK: usize = 50;
@@ -24,7 +25,7 @@ pub struct Features<'a> {
 ///
 /// # Panics
 /// If the weights or images do not have the network's shapes: a bug in the caller.
-pub fn features<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor) -> Option<Features<'a>> {
+pub fn features<'a>(network: &'a Graph, weights: &[Tensor], images_nchw: &Tensor) -> Option<Features<'a>> {
     let layer = network.features()?;
     let logits = network.taps().logits;
     let count = images_nchw.size().first().map_or(0, |&n| n as usize);
@@ -47,16 +48,17 @@ pub fn features<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tens
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Architecture, Parameters};
+    use crate::model::Architecture;
     use crate::types::{ImageShape, Seed};
+    use crate::weights::Weights;
     use tch::Device;
 
     #[test]
     fn they_are_the_last_hidden_layers_outputs_and_chunks_do_not_show() {
         let shape = ImageShape { height: 6, width: 5, channels: 2 };
         let architecture = Architecture { conv_filters: vec![3], kernel_size: 3, dense_units: 7 };
-        let network = Network::build(&architecture, shape, 4).unwrap();
-        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        let network = architecture.build(shape, 4).unwrap();
+        let parameters = Weights::initialise(&network, Seed(1), Device::Cpu);
         let count = 2 * CHUNK + 3;
         let pixels: Vec<f32> = (0..count * shape.len()).map(|i| (0.7 * (i * i % 9973) as f32).sin().abs()).collect();
         let images = Tensor::from_slice(&pixels).view([count as i64, 2, 6, 5]);

@@ -9,8 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::gradient::{MOST_IMAGES, node_gradients};
 use super::planes;
-use crate::graph::NodeId;
-use crate::model::{Network, Shape};
+use crate::graph::{Graph, NodeId, Shape};
 use crate::render::Map;
 use crate::types::ImageShape;
 
@@ -30,7 +29,7 @@ const EPSILON: f64 = 1e-6;
 /// If `targets` is not one class of the network for each image, or the weights or images do not have the network's
 /// shapes: a bug in the caller.
 pub fn grad_cam(
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     images_nchw: &Tensor,
     node: NodeId,
@@ -42,7 +41,7 @@ pub fn grad_cam(
 /// [`grad_cam`] for two classes of each image with one forward pass: the maps for the first targets, then those for
 /// the second. Arguments and panics as for [`grad_cam`].
 pub fn grad_cam_pair(
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     images_nchw: &Tensor,
     node: NodeId,
@@ -59,7 +58,7 @@ pub fn grad_cam_pair(
 /// (WACV 2018), equations 10 to 19, for a score that is the exponential of the logit. `alpha` is 0 where `g` is, and
 /// its denominator is 1e-6 larger, as in pytorch-grad-cam. Arguments and panics as for [`grad_cam`].
 pub fn grad_cam_plus_plus(
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     images_nchw: &Tensor,
     node: NodeId,
@@ -74,7 +73,7 @@ pub fn grad_cam_plus_plus(
 /// Jiang et al., "LayerCAM: Exploring Hierarchical Class Activation Maps for Localization" (IEEE TIP 2021), equations
 /// 5 and 6. Arguments and panics as for [`grad_cam`].
 pub fn layer_cam(
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     images_nchw: &Tensor,
     node: NodeId,
@@ -93,7 +92,7 @@ pub(super) struct NodeGradients {
 impl NodeGradients {
     /// `None` if the node's value has no maps.
     pub fn of(
-        network: &Network,
+        network: &Graph,
         weights: &[Tensor],
         images_nchw: &Tensor,
         node: NodeId,
@@ -105,7 +104,7 @@ impl NodeGradients {
 
     /// One for each list of targets, all for the same images.
     fn of_each<const N: usize>(
-        network: &Network,
+        network: &Graph,
         weights: &[Tensor],
         images_nchw: &Tensor,
         node: NodeId,
@@ -172,14 +171,14 @@ mod tests {
     use crate::explain::tests::{formula_images, formula_weights, small};
     use crate::forward;
     use crate::model::Architecture;
-    use crate::model::host_values;
+    use crate::weights::host_values;
 
     #[test]
     fn a_network_by_hand() {
         // conv 1x1 (weight 1), pool 2x2, dense (weight 2), logits (3, -1): the gradient of the first logit is 6 at
         // the maximum and 0 elsewhere, so its mean over the four pixels is 1.5; that of the second is negative.
         let architecture = Architecture { conv_filters: vec![1], kernel_size: 1, dense_units: 1 };
-        let network = Network::build(&architecture, ImageShape { height: 2, width: 2, channels: 1 }, 2).unwrap();
+        let network = architecture.build(ImageShape { height: 2, width: 2, channels: 1 }, 2).unwrap();
         let weights = [
             Tensor::from_slice(&[1.0_f32]).view([1, 1, 1, 1]),
             Tensor::from_slice(&[0.0_f32]),

@@ -3,8 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::forward;
-use crate::graph::NodeId;
-use crate::model::Network;
+use crate::graph::{Graph, NodeId};
 
 /// Maximum number of images in one pass. Bounds the memory of every method.
 pub(super) const MOST_IMAGES: usize = 128;
@@ -26,7 +25,7 @@ fn target_logits(logits_nk: &Tensor, targets: &[usize]) -> Tensor {
 /// Value of a node, and for each list of targets the gradient of each image's target logit by that value. One forward
 /// pass serves all lists.
 pub(super) fn node_gradients(
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     images_nchw: &Tensor,
     node: NodeId,

@@ -6,8 +6,7 @@ use super::channels;
 use super::grad_cam::grad_cam;
 use super::gradient::pieces;
 use crate::forward::Tape;
-use crate::graph::{Activation, Node, NodeId, Op};
-use crate::model::Network;
+use crate::graph::{Activation, Graph, Node, NodeId, Op};
 use crate::render::{Map, MapError};
 use crate::types::ImageShape;
 
@@ -23,12 +22,7 @@ use crate::types::ImageShape;
 /// # Panics
 /// If `targets` is not one class of the network for each image, or the weights or images do not have the network's
 /// shapes: a bug in the caller.
-pub fn guided_backprop(
-    network: &Network,
-    weights: &[Tensor],
-    images_nchw: &Tensor,
-    targets: &[usize],
-) -> Vec<Vec<Map>> {
+pub fn guided_backprop(network: &Graph, weights: &[Tensor], images_nchw: &Tensor, targets: &[usize]) -> Vec<Vec<Map>> {
     let attributions = pieces(images_nchw, targets).flat_map(|(images_nchw, targets)| {
         let gradient_nchw = gated_gradient(network, weights, &images_nchw, targets);
         channels(&gradient_nchw, network.input())
@@ -43,7 +37,7 @@ pub fn guided_backprop(
 /// `interpolate_mode="bilinear"`, as in the paper; Captum's default takes the nearest pixel. Arguments and panics as
 /// for [`grad_cam`].
 pub fn guided_grad_cam(
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     images_nchw: &Tensor,
     node: NodeId,
@@ -66,7 +60,7 @@ pub(super) fn products(gradients: &[Vec<Map>], cams: &[Map], shape: ImageShape) 
 }
 
 /// Gradient of the targets' logits by the images. At each ReLU negative gradients become 0.
-fn gated_gradient(network: &Network, weights: &[Tensor], images_nchw: &Tensor, targets: &[usize]) -> Tensor {
+fn gated_gradient(network: &Graph, weights: &[Tensor], images_nchw: &Tensor, targets: &[usize]) -> Tensor {
     let tape = Tape::record(network, weights, images_nchw);
     let gate = |node: &Node, gradient: Tensor| match node.op {
         Op::Activation(Activation::Relu) => gradient.relu(),

@@ -7,9 +7,10 @@ use tch::{Kind, Tensor};
 use super::gradient::MOST_IMAGES;
 use super::passes::Passes;
 use super::planes;
-use crate::model::{Network, host_values};
+use crate::graph::Graph;
 use crate::render::Map;
 use crate::types::ImageShape;
+use crate::weights::host_values;
 
 /// Parameters of [`integrated_gradients`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,7 +50,7 @@ pub struct Integral {
 /// If `targets` is not one class of the network for each image, or the weights or images do not have the network's
 /// shapes: a bug in the caller.
 pub fn integrated_gradients(
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     images_nchw: &Tensor,
     targets: &[usize],

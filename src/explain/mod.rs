@@ -22,9 +22,9 @@ mod smooth_grad;
 
 use tch::Tensor;
 
-use crate::model::host_values;
 use crate::render::Map;
 use crate::types::ImageShape;
+use crate::weights::host_values;
 
 pub use activation_max::{Optimum, Target, maximise};
 pub use activations::{ActivationStatistics, ActivationSums, Activations, activation_layers, activations};

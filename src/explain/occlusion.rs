@@ -4,9 +4,10 @@ use tch::Tensor;
 
 use super::gradient::MOST_IMAGES;
 use super::passes::Passes;
-use crate::model::{Network, host_values};
+use crate::graph::Graph;
 use crate::render::Map;
 use crate::types::ImageShape;
+use crate::weights::host_values;
 
 /// Parameters of [`occlusion`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -45,7 +46,7 @@ impl Occlusion {
 /// If `targets` is not one class of the network for each image, or the weights or images do not have the network's
 /// shapes: a bug in the caller.
 pub fn occlusion(
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     images_nchw: &Tensor,
     targets: &[usize],

@@ -4,14 +4,15 @@ use tch::Tensor;
 
 use crate::forward::{self, gradients_of_sum, leaf};
 use crate::fused::{FusedNetwork, Workspace};
-use crate::model::{Network, host_values};
+use crate::graph::Graph;
 use crate::types::ImageShape;
+use crate::weights::host_values;
 
 /// Outputs for images, and gradients by their pixels: logits, or the filters of a [`Part`](crate::graph::Part)
 /// (`filters x H x W`). On the CPU a [`FusedNetwork`] computes them, in a fraction of
 /// libtorch's time; libtorch does on other devices, and for networks that [`FusedNetwork`] does not support.
 pub(super) struct Passes<'a> {
-    network: &'a Network,
+    network: &'a Graph,
     weights: &'a [Tensor],
     quick: Option<Quick>,
 }
@@ -25,7 +26,7 @@ struct Quick {
 impl<'a> Passes<'a> {
     /// # Panics
     /// If the weights do not have the network's shapes: a bug in the caller.
-    pub fn new(network: &'a Network, weights: &'a [Tensor]) -> Passes<'a> {
+    pub fn new(network: &'a Graph, weights: &'a [Tensor]) -> Passes<'a> {
         Passes { network, weights, quick: Quick::new(network, weights) }
     }
 
@@ -116,7 +117,7 @@ fn channels_last(tensor_nchw: &Tensor) -> Vec<f32> {
 }
 
 impl Quick {
-    fn new(network: &Network, weights: &[Tensor]) -> Option<Quick> {
+    fn new(network: &Graph, weights: &[Tensor]) -> Option<Quick> {
         if weights.iter().any(|weight| weight.device() != tch::Device::Cpu) {
             return None;
         }

@@ -7,8 +7,7 @@ use super::gradient::MOST_IMAGES;
 use super::passes::Passes;
 use super::planes;
 use crate::forward::Program;
-use crate::graph::NodeId;
-use crate::model::{Network, Shape};
+use crate::graph::{Graph, NodeId, Shape};
 use crate::render::Map;
 
 /// Prevents a division by 0 for a channel without contrast.
@@ -25,7 +24,7 @@ const EPSILON: f64 = 1e-8;
 ///
 /// Arguments, panics and layers without maps as for [`grad_cam`](fn@super::grad_cam).
 pub fn score_cam(
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     images_nchw: &Tensor,
     node: NodeId,
@@ -38,7 +37,7 @@ pub fn score_cam(
 /// [`score_cam`] with the caller's passes.
 pub(super) fn by_passes(
     passes: &mut Passes<'_>,
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     images_nchw: &Tensor,
     node: NodeId,

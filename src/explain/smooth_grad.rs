@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::gradient::MOST_IMAGES;
 use super::passes::Passes;
 use super::planes;
-use crate::model::Network;
+use crate::graph::Graph;
 use crate::render::Map;
 use crate::rng::{Purpose, Stream};
 use crate::types::{ImageShape, Seed};
@@ -41,7 +41,7 @@ impl Default for SmoothGrad {
 /// If `targets` is not one class of the network for each image, or the weights or images do not have the network's
 /// shapes: a bug in the caller.
 pub fn smooth_grad(
-    network: &Network,
+    network: &Graph,
     weights: &[Tensor],
     images_nchw: &Tensor,
     targets: &[usize],

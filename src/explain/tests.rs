@@ -5,11 +5,12 @@ use tch::{Kind, Tensor};
 use super::passes::Passes;
 use super::smooth_grad::with_noise;
 use super::*;
-use crate::model::{Architecture, Network, ParameterSpec};
+use crate::graph::{Graph, ParameterSpec};
+use crate::model::Architecture;
 use crate::types::Seed;
 
 /// Weights that any language can compute: `sin(0.7 i^2 + p)` for value `i` of parameter `p`.
-pub(super) fn formula_weights(network: &Network) -> Vec<Tensor> {
+pub(super) fn formula_weights(network: &Graph) -> Vec<Tensor> {
     let value = |i: usize, p: usize| (0.7 * i as f64 * i as f64 + p as f64).sin() as f32;
     let tensor = |(p, spec): (usize, &ParameterSpec)| {
         Tensor::from_slice(&(0..spec.len()).map(|i| value(i, p)).collect::<Vec<f32>>()).view(spec.shape.as_slice())
@@ -26,10 +27,10 @@ fn wave(count: usize, shape: ImageShape, value: impl Fn(f64) -> f64) -> Tensor {
     Tensor::from_slice(&values).view([-1, shape.channels as i64, shape.height as i64, shape.width as i64])
 }
 
-pub(super) fn small(channels: usize) -> (Network, ImageShape) {
+pub(super) fn small(channels: usize) -> (Graph, ImageShape) {
     let shape = ImageShape { height: 14, width: 12, channels };
     let architecture = Architecture { conv_filters: vec![4, 6], kernel_size: 3, dense_units: 8 };
-    (Network::build(&architecture, shape, 10).unwrap(), shape)
+    (architecture.build(shape, 10).unwrap(), shape)
 }
 
 /// Few steps where a test needs no exact values.

@@ -139,8 +139,10 @@ impl Values {
 mod tests {
     use super::*;
     use crate::forward;
-    use crate::model::{Architecture, Network, Parameters};
+    use crate::graph::Graph;
+    use crate::model::Architecture;
     use crate::types::{ImageShape, Seed};
+    use crate::weights::Weights;
     use tch::{Device, Kind};
 
     const MNIST: ImageShape = ImageShape { height: 28, width: 28, channels: 1 };
@@ -152,9 +154,9 @@ mod tests {
         Tensor::from_slice(&values).as_strided([count, c, h, w], [h * w * c, 1, w * c, c], 0)
     }
 
-    fn network() -> (Network, Parameters) {
-        let network = Network::build(&Architecture::default(), MNIST, 10).unwrap();
-        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+    fn network() -> (Graph, Weights) {
+        let network = Architecture::default().build(MNIST, 10).unwrap();
+        let parameters = Weights::initialise(&network, Seed(1), Device::Cpu);
         (network, parameters)
     }
 
@@ -237,8 +239,8 @@ mod tests {
         let golden: Vec<Vec<f64>> = serde_json::from_str(include_str!("../../tests/golden/network.json")).unwrap();
         let input = ImageShape { height: 12, width: 10, channels: 3 };
         let architecture = Architecture { conv_filters: vec![4, 6], kernel_size: 3, dense_units: 8 };
-        let network = Network::build(&architecture, input, 5).unwrap();
-        let parameters = Parameters::initialise(&network, Seed(0), Device::Cpu);
+        let network = architecture.build(input, 5).unwrap();
+        let parameters = Weights::initialise(&network, Seed(0), Device::Cpu);
         let wave = |shape: &[i64], scale: f64| {
             let count: i64 = shape.iter().product();
             let values: Vec<f32> = (0..count).map(|i| ((i as f64).sin() * scale) as f32).collect();

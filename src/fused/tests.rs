@@ -8,15 +8,16 @@ use super::{FusedNetwork, Workspace};
 use crate::data::{Batch, Split};
 use crate::engine::{CrossEntropy, Objective, Scores};
 use crate::forward;
-use crate::graph::Op;
-use crate::model::{Architecture, Network, Parameters, host_values};
+use crate::graph::{Graph, Op};
+use crate::model::Architecture;
 use crate::rng::{Purpose, Stream};
 use crate::types::{ImageShape, Seed};
+use crate::weights::{Weights, host_values};
 
 /// Random weights, biases among them, and random images.
-fn example(architecture: &Architecture, shape: ImageShape, samples: usize) -> (Network, Parameters, Split) {
-    let network = Network::build(architecture, shape, 4).unwrap();
-    let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+fn example(architecture: &Architecture, shape: ImageShape, samples: usize) -> (Graph, Weights, Split) {
+    let network = architecture.build(shape, 4).unwrap();
+    let parameters = Weights::initialise(&network, Seed(1), Device::Cpu);
     let mut stream = Stream::new(Seed(2), Purpose::Test, 0, 0);
     for view in parameters.views().iter().filter(|view| view.dim() == 1) {
         let values: Vec<f32> = (0..view.numel()).map(|_| stream.uniform(-0.1, 0.1)).collect();

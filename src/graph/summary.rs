@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn the_tutorial_network() {
         let input = ImageShape { height: 28, width: 28, channels: 1 };
-        let network = Graph::build(&Architecture::default(), input, 10).unwrap();
+        let network = Architecture::default().build(input, 10).unwrap();
         expect_test::expect![[r#"
             layer            type          output shape  parameters       MACs
             ------------------------------------------------------------------

@@ -19,20 +19,20 @@ impl Default for Architecture {
     }
 }
 
-impl Graph {
+impl Architecture {
     /// The classifier for images of a shape.
     ///
     /// # Errors
     /// If a layer does not fit the shape before it, or a width is 0 or absurd.
-    pub fn build(architecture: &Architecture, input: ImageShape, classes: usize) -> Result<Graph, ShapeError> {
+    pub fn build(&self, input: ImageShape, classes: usize) -> Result<Graph, ShapeError> {
         let mut chain = Chain::new(input);
-        for &filters in &architecture.conv_filters {
-            chain.add("conv2d", Op::Conv2d { filters, kernel: architecture.kernel_size })?;
+        for &filters in &self.conv_filters {
+            chain.add("conv2d", Op::Conv2d { filters, kernel: self.kernel_size })?;
             chain.rectify()?;
             chain.add("max_pooling2d", Op::MaxPool2d { size: 2 })?;
         }
         chain.add("flatten", Op::Flatten)?;
-        chain.add("dense", Op::Linear { units: architecture.dense_units })?;
+        chain.add("dense", Op::Linear { units: self.dense_units })?;
         chain.rectify()?;
         chain.add("dense", Op::Linear { units: classes })?;
         Ok(chain.builder.finish(chain.end))
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn names_and_shapes_are_keras() {
-        let network = Graph::build(&Architecture::default(), MNIST, 10).unwrap();
+        let network = Architecture::default().build(MNIST, 10).unwrap();
         let layers: Vec<String> =
             network.layers().iter().map(|l| format!("{} {} -> {}", l.name, l.input, l.output)).collect();
         assert_eq!(
@@ -102,14 +102,14 @@ mod tests {
     #[test]
     fn an_architecture_that_does_not_fit_is_refused() {
         let architecture = Architecture { conv_filters: vec![8, 8, 8, 8], ..Architecture::default() };
-        let error = Graph::build(&architecture, MNIST, 10).unwrap_err();
+        let error = architecture.build(MNIST, 10).unwrap_err();
         assert_eq!(
             error.to_string(),
             "layer `conv2d_3` does not fit its input: got 1x1x8, want an image of at least 3x3 for its 3x3 kernel; use \
              fewer or smaller convolutions, or larger images"
         );
         let architecture = Architecture { dense_units: 0, ..Architecture::default() };
-        let error = Graph::build(&architecture, MNIST, 10).unwrap_err();
+        let error = architecture.build(MNIST, 10).unwrap_err();
         assert_eq!(error.to_string(), "layer `dense` has units 0: want at least 1");
     }
 
@@ -120,7 +120,7 @@ mod tests {
             (ImageShape { height: 64, width: 64, channels: 1 }, 268_500_992_usize),
             (ImageShape { height: 16_384, width: 16_384, channels: 16_384 }, 4_398_046_576_640),
         ] {
-            let error = Graph::build(&wide, input, 10).unwrap_err();
+            let error = wide.build(input, 10).unwrap_err();
             let want = format!(
                 "layer `conv2d` is too large: the number of parameters up to it is {parameters}, want at most 268435456"
             );

@@ -6,12 +6,13 @@ use crate::data::Dataset;
 use crate::evaluation::Predictions;
 use crate::eventlog::Value;
 use crate::explain::{self, Ascent, Optimum, Target};
-use crate::model::{Layer, Network, Op, Parameters, host_values};
+use crate::graph::{Graph, Layer, Op};
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted};
 use crate::render::{Canvas, ColourMap, Map, NON_FINITE, Rgb, Scale, Zoom, number};
 use crate::train::{Moment, Observer};
 use crate::types::{Percent, Seed, Tag};
+use crate::weights::{Weights, host_values};
 
 /// Filters of a layer, at most: six rows of six.
 const FILTERS: usize = 36;
@@ -103,7 +104,7 @@ fn class_value(moment: &Moment<'_>, settings: Ascent) -> Option<Value> {
 
 /// The largest logit of each class over the validation images, by the last layer from the features that the evaluation has
 /// kept; none where it kept none, or those of another layer.
-fn largest_logits(network: &Network, parameters: &Parameters, predictions: &Predictions) -> Option<Vec<f32>> {
+fn largest_logits(network: &Graph, parameters: &Weights, predictions: &Predictions) -> Option<Vec<f32>> {
     let last = network.node(network.layer_of(network.taps().logits)?.node);
     let [weights, bias] = parameters.views().get(last.parameters.clone())? else { return None };
     let [weights, bias] = [weights, bias].map(host_values);
@@ -320,8 +321,8 @@ mod tests {
     fn the_largest_logit_of_the_data_is_that_of_the_network() {
         let shape = ImageShape { height: 10, width: 9, channels: 1 };
         let architecture = Architecture { conv_filters: vec![3], kernel_size: 3, dense_units: 7 };
-        let network = Network::build(&architecture, shape, 4).unwrap();
-        let parameters = Parameters::initialise(&network, Seed(1), tch::Device::Cpu);
+        let network = architecture.build(shape, 4).unwrap();
+        let parameters = Weights::initialise(&network, Seed(1), tch::Device::Cpu);
         let mut draws = Stream::new(Seed(1), Purpose::Test, 0, 0);
         let pixels: Vec<f32> = (0..20 * shape.len()).map(|_| draws.uniform(0.0, 1.0)).collect();
         let images_nchw = tch::Tensor::from_slice(&pixels).view([20, 1, 10, 9]);

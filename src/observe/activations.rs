@@ -7,7 +7,7 @@ use super::probe::Probes;
 use super::{Record, scalar};
 use crate::eventlog::Value;
 use crate::explain::{self, ActivationStatistics, ActivationSums};
-use crate::model::{Layer, Network, Shape};
+use crate::graph::{Graph, Layer, Shape};
 use crate::train::{Moment, Observer};
 use crate::types::Seed;
 
@@ -45,11 +45,11 @@ impl Observer<Record> for Activations {
     }
 }
 
-fn images_for(network: &Network) -> usize {
+fn images_for(network: &Graph) -> usize {
     (MOST_VALUES / values_of_image(network)).clamp(1, IMAGES)
 }
 
-fn values_of_image(network: &Network) -> usize {
+fn values_of_image(network: &Graph) -> usize {
     network.layers().iter().map(|layer| layer.output.len()).sum::<usize>().max(1)
 }
 
@@ -63,7 +63,7 @@ struct Seen<'a> {
 }
 
 /// Every layer that is an activation, for so many images at a time that their values stay in the cache.
-fn see<'a>(network: &'a Network, weights: &[Tensor], images_nchw: &Tensor, images: usize) -> Vec<Seen<'a>> {
+fn see<'a>(network: &'a Graph, weights: &[Tensor], images_nchw: &Tensor, images: usize) -> Vec<Seen<'a>> {
     let mut all: Vec<Seen<'_>> = explain::activation_layers(network)
         .map(|layer| {
             // Room for all of them: what is left over is never touched.
@@ -180,11 +180,12 @@ fn silence(name: &str, units: &str, images: usize, numbers: &ActivationStatistic
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Architecture, Parameters};
+    use crate::model::Architecture;
     use crate::observe::tests::rehearse;
     use crate::train::ScheduledObserver;
     use crate::trigger::Trigger;
     use crate::types::{ImageShape, Run};
+    use crate::weights::Weights;
 
     #[test]
     fn only_zeros_are_left_out() {
@@ -200,8 +201,8 @@ mod tests {
     #[test]
     fn some_images_at_a_time_show_what_all_at_once_do() {
         let input = ImageShape { height: 28, width: 28, channels: 1 };
-        let network = Network::build(&Architecture::default(), input, 10).unwrap();
-        let parameters = Parameters::initialise(&network, Seed(0), tch::Device::Cpu);
+        let network = Architecture::default().build(input, 10).unwrap();
+        let parameters = Weights::initialise(&network, Seed(0), tch::Device::Cpu);
         let images = 13;
         let pixels: Vec<f32> = (0..images * 28 * 28).map(|i| (i as f32).sin().abs()).collect();
         let images_nchw = Tensor::from_slice(&pixels).view([images, 1, 28, 28]);
@@ -257,7 +258,7 @@ mod tests {
     fn large_maps_get_fewer_images() {
         let images = |side: usize| {
             let input = ImageShape { height: side, width: side, channels: 1 };
-            images_for(&Network::build(&Architecture::default(), input, 10).unwrap())
+            images_for(&Architecture::default().build(input, 10).unwrap())
         };
         assert_eq!(images(28), IMAGES);
         assert_eq!(images(224), 2);

@@ -3,7 +3,7 @@
 //! The Images tab shows every picture 348 pixels wide and scales others without smoothing, which tears text apart. Cards
 //! have that width, so that what is drawn is what is seen.
 
-use crate::model::grouped;
+use crate::graph::grouped;
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted};
 use crate::render::{Canvas, ColourMap, NON_FINITE, Rgb, Scale, Zoom, number};

@@ -5,7 +5,7 @@ use super::texts::Table;
 use super::{Record, card, epoch_step, scalar};
 use crate::evaluation::{ClassScore, Confusion, Scores};
 use crate::eventlog::Value;
-use crate::model::grouped;
+use crate::graph::grouped;
 use crate::train::{Moment, Observer};
 use crate::types::{Run, Tag};
 

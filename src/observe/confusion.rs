@@ -4,7 +4,7 @@ use super::card::{self, BODY, GREEN, GREY, INK, LINE, LINES, MARGIN, NOTE, PAPER
 use super::{Record, epoch_step};
 use crate::evaluation;
 use crate::eventlog::Value;
-use crate::model::grouped;
+use crate::graph::grouped;
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted, width};
 use crate::render::{Canvas, ColourMap, Rgb, Scale, blend, is_light};

@@ -7,7 +7,7 @@ use crate::data::images_nchw;
 use crate::evaluation::{self, Predictions};
 use crate::eventlog::Value;
 use crate::explain::{self, Content};
-use crate::model::grouped;
+use crate::graph::grouped;
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted, width};
 use crate::render::{self, Canvas, Map, Rgb, Zoom};

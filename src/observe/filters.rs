@@ -3,11 +3,12 @@
 use super::Record;
 use super::card::{self, LINES, Legend, MARGIN, NOTE, RIGHT};
 use crate::eventlog::Value;
-use crate::model::{Parameters, Role};
+use crate::graph::Role;
 use crate::picture::Picture;
 use crate::render::{self, ColourMap, Grid, Map, Scale};
 use crate::train::{Moment, Observer};
 use crate::types::Tag;
+use crate::weights::Weights;
 
 /// Kernels shown at most.
 const SHOWN: usize = 64;
@@ -50,7 +51,7 @@ struct Kernels {
 }
 
 impl Kernels {
-    fn of(layer: &str, parameters: &Parameters) -> Option<Kernels> {
+    fn of(layer: &str, parameters: &Weights) -> Option<Kernels> {
         let (spec, values) = parameters.host().find(|(spec, _)| spec.layer == layer && spec.role == Role::Kernel)?;
         let &[count, channels, height, width] = spec.shape.as_slice() else {
             return None;

@@ -9,12 +9,12 @@ use super::probe::Probes;
 use crate::eventlog::Value;
 use crate::explain::{self, Content};
 use crate::forward;
-use crate::model::host_values;
 use crate::picture::Picture;
 use crate::render::text::{Face, Style, fitted, width};
 use crate::render::{self, Canvas, Map, Rgb, Zoom, number};
 use crate::train::{Moment, Observer};
 use crate::types::{Percent, Seed, Tag};
+use crate::weights::host_values;
 
 /// Pixels of the longer side of the input and across the list below it, at most.
 const SIDE: u32 = 84;

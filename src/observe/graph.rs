@@ -7,9 +7,9 @@ use super::operations::{
 };
 use super::{Record, profile};
 use crate::eventlog::graph::{self, GraphError};
-use crate::eventlog::{Attr, DType, Graph, Node, Value, What};
-use crate::graph::{Activation, Op, Role, Shape};
-use crate::model::{Network, Precision};
+use crate::eventlog::{Attr, DType, Graph as RunGraph, Node, Value, What};
+use crate::graph::{Activation, Graph, Op, Role, Shape};
+use crate::model::Precision;
 use crate::optim::{self, Rule};
 use crate::train::{LayerTimes, Moment, Observer, OperationTime};
 use crate::types::{Run, Step, Tag};
@@ -46,12 +46,12 @@ impl Observer<Record> for Graphs {
 /// Operations of one training step: layers, loss, accuracy, gradients and update, each in a scope of its own. One that
 /// `times` find within another says so in its attribute `computed_with`.
 pub(super) fn run_graph(
-    network: &Network,
+    network: &Graph,
     rule: Rule,
     learning_rate: f64,
     device: &str,
     times: Option<&LayerTimes>,
-) -> Result<Graph, GraphError> {
+) -> Result<RunGraph, GraphError> {
     let mut builder = Builder { nodes: Vec::new(), device };
     let placeholder = |name: &str, dtype| Node::new(name, "Placeholder").attr("dtype", Attr::Type(dtype));
     let input = Shape::Image(network.input()).dims_nhwc();
@@ -86,7 +86,7 @@ pub(super) fn run_graph(
     };
     builder.add(update.input(gradient).attr("learning_rate", Attr::Float(learning_rate as f32)), &[parameters]);
     builder.mark_sweeps(&operations, times.map_or(&[], |times| &times.operations));
-    Graph::new(builder.nodes)
+    RunGraph::new(builder.nodes)
 }
 
 fn adam(op: &str, weight_decay: f64) -> Node {
@@ -195,7 +195,7 @@ fn shape(dims: &[i64]) -> graph::Shape {
 }
 
 /// The model as Keras 3's `model.to_json()` writes a `Sequential`, as far as TensorBoard reads it.
-fn keras_json(network: &Network) -> serde_json::Value {
+fn keras_json(network: &Graph) -> serde_json::Value {
     let batch = |shape: Shape| -> Vec<Option<i64>> {
         shape.dims_nhwc().into_iter().map(|size| (size >= 0).then_some(size)).collect()
     };

@@ -2,9 +2,10 @@
 
 use super::Record;
 use crate::eventlog::{Histogram, Value};
-use crate::model::{ParameterSpec, host_values};
+use crate::graph::ParameterSpec;
 use crate::train::{Moment, Observer};
 use crate::types::Tag;
+use crate::weights::host_values;
 
 /// A histogram of every kernel and bias, under `<layer>/<kernel or bias>/histogram`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,7 +69,7 @@ pub(super) fn histogram(tags: [String; 2], values: &[f32], description: String, 
 mod tests {
     use super::*;
     use crate::eventlog::Summary;
-    use crate::model::{Architecture, Network};
+    use crate::model::Architecture;
     use crate::observe::tests::rehearse;
     use crate::train::ScheduledObserver;
     use crate::trigger::Trigger;
@@ -110,7 +111,7 @@ mod tests {
     fn values_that_are_no_numbers_are_counted_beside_the_histogram() {
         let architecture = Architecture { conv_filters: vec![], kernel_size: 3, dense_units: 2 };
         let input = ImageShape { height: 1, width: 2, channels: 1 };
-        let network = Network::build(&architecture, input, 2).unwrap();
+        let network = architecture.build(input, 2).unwrap();
         let spec = &network.parameters()[0];
         let tags = |values: &[f32]| -> Vec<String> {
             weights(spec, values).iter().map(|value| value.tag.to_string()).collect()

@@ -4,7 +4,7 @@ use super::Record;
 use crate::eventlog::Value;
 use crate::eventlog::layout::{Category, Chart, Layout, Margin, Pattern};
 use crate::explain;
-use crate::model::{Layer, Network};
+use crate::graph::{Graph, Layer};
 use crate::train::{Moment, Observer};
 use crate::types::{Run, Step, Tag};
 
@@ -20,7 +20,7 @@ impl Observer<Record> for CustomScalars {
 }
 
 /// Charts show nothing of observers that are switched off, and the others are as they would be.
-fn layout(network: &Network) -> Layout {
+fn layout(network: &Graph) -> Layout {
     let tag = Pattern::tag;
     let band = |layer: &Layer| {
         let tag = |what: &str| Tag::of(format!("layers/{what}/{}", layer.name));

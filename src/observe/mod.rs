@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use crate::data::{Dataset, Split};
     use crate::eventlog::{Entry, Memory, Summary, What};
-    use crate::model::{Architecture, Network, Precision};
+    use crate::model::{Architecture, Precision};
     use crate::optim::Rule;
     use crate::trace::Trace;
     use crate::train::{
@@ -149,7 +149,7 @@ mod tests {
         let classes = vec!["dark".to_owned(), "bright".to_owned()];
         let dataset = Dataset { name: "two".to_owned(), classes, train: split(50), validation: split(20) };
         let architecture = Architecture { conv_filters: vec![2], kernel_size: 3, dense_units: 4 };
-        let network = Arc::new(Network::build(&architecture, shape, 2).unwrap());
+        let network = Arc::new(architecture.build(shape, 2).unwrap());
         let rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
         let mut state = TrainState::initialise(&network, rule, Seed(1), tch::Device::Cpu);
         let how = Fit {

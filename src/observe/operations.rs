@@ -1,7 +1,6 @@
 //! Operations of a training step, with the names of their nodes in the run graph.
 
-use crate::graph::{Activation, Layer, Op, Plan, Role, Shape, Step};
-use crate::model::Network;
+use crate::graph::{Activation, Graph, Layer, Op, Plan, Role, Shape, Step};
 
 /// Node of the loss of each image.
 pub(super) const CROSS_ENTROPY: &str = "loss/cross_entropy";
@@ -20,7 +19,7 @@ pub(super) struct Operation<'a> {
 }
 
 /// The operations of a training step's forward pass, in their order.
-pub(super) fn operations(network: &Network) -> Vec<Operation<'_>> {
+pub(super) fn operations(network: &Graph) -> Vec<Operation<'_>> {
     let plan = Plan::new(network, &[network.taps().logits]);
     let steps = plan.steps();
     let operation = |(index, step): (usize, &Step)| Operation {

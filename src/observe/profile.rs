@@ -7,14 +7,13 @@ use super::operations::{
 };
 use crate::eventlog::profile::ProfileError;
 use crate::eventlog::{NodeCost, Profile};
-use crate::graph::{Role, Shape};
-use crate::model::Network;
+use crate::graph::{Graph, Role, Shape};
 use crate::train::{LayerTimes, OperationTime, PassTime};
 
 /// The nodes of the run graph with what they cost: weights, the forward pass, the loss, the backward pass, with their times
 /// end to end, so that those of a scope add up. Of operations that are computed in one sweep the first has the time, and
 /// none but the last leaves anything behind.
-pub(super) fn profile(network: &Network, times: &LayerTimes, device: &str) -> Result<Profile, ProfileError> {
+pub(super) fn profile(network: &Graph, times: &LayerTimes, device: &str) -> Result<Profile, ProfileError> {
     let operations = operations(network);
     let images = u32::try_from(times.images).unwrap_or(u32::MAX);
     let mut nodes = Nodes { images, now: 1, costs: Vec::new() };
@@ -93,10 +92,10 @@ mod tests {
     const DEVICE: &str = "/device:CPU:0";
 
     /// Each operation takes 10 us more than the one before, and twice as long backward.
-    fn costs(conv_filters: &[usize], is_fused: bool) -> (Network, Profile, BTreeSet<String>) {
+    fn costs(conv_filters: &[usize], is_fused: bool) -> (Graph, Profile, BTreeSet<String>) {
         let shape = ImageShape { height: 12, width: 10, channels: 1 };
         let architecture = Architecture { conv_filters: conv_filters.to_vec(), kernel_size: 3, dense_units: 8 };
-        let network = Network::build(&architecture, shape, 5).unwrap();
+        let network = architecture.build(shape, 5).unwrap();
         let micros = |micros: u64| PassTime {
             forward: Duration::from_micros(micros),
             backward: Duration::from_micros(2 * micros),

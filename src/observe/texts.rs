@@ -2,7 +2,7 @@
 
 use super::{Record, epoch_step};
 use crate::eventlog::Value;
-use crate::model::summary;
+use crate::graph::summary;
 use crate::train::{Divergence, Moment, Observer};
 use crate::types::{Run, Step, Tag};
 

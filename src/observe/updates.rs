@@ -7,9 +7,10 @@ use tch::Tensor;
 use super::{Record, scalar};
 use crate::eventlog::Value;
 use crate::floats::floats;
-use crate::model::{Role, host_values};
+use crate::graph::Role;
 use crate::train::{Divergence, Memories, MemoryError, Moment, Observer};
 use crate::types::{Run, Step};
+use crate::weights::host_values;
 
 const TOTAL: &str = "Euclidean norm of the gradient of the last step's mean loss, over all parameters; at least 0. It falls \
     as training settles. Sudden peaks come before divergence, 0 means that nothing is learned any more.";

@@ -15,7 +15,8 @@ use super::{RunError, Start, available_threads, dataset, device, state_files};
 use crate::checkpoint::Store;
 use crate::config::Resolved;
 use crate::data::Dataset;
-use crate::model::{Network, Precision};
+use crate::graph::Graph;
+use crate::model::Precision;
 use crate::records::Journal;
 use crate::run_dir::{self, JOURNAL, RunDir, RunDirError};
 use crate::types::Clock;
@@ -47,7 +48,7 @@ pub(super) struct Prepared<'a> {
     pub dir: RunDir,
     /// Directories created by this start, removed on an error before the configuration is written.
     pub footprint: Footprint,
-    pub network: Arc<Network>,
+    pub network: Arc<Graph>,
     pub dataset: Dataset,
     pub device: Device,
     pub threads: usize,
@@ -77,7 +78,7 @@ impl<'a> Command<'a> {
         }
         let threads = config.threads.unwrap_or_else(available_threads);
         let dataset = dataset(config)?;
-        let network = Arc::new(Network::build(&config.architecture, dataset.train.shape(), dataset.classes.len())?);
+        let network = Arc::new(config.architecture.build(dataset.train.shape(), dataset.classes.len())?);
 
         let footprint = Footprint::before(logdir);
         let dir = RunDir::open(logdir)?;

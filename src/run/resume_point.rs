@@ -13,10 +13,10 @@ use crate::catalogue;
 use crate::checkpoint::{Checkpoint, Store};
 use crate::config::{Knob, WarmStart};
 use crate::exit::{Classify, Exit};
-use crate::model::Parameters;
 use crate::run_dir::{self, CHECKPOINTS};
 use crate::saved::SavedRun;
 use crate::train::{Memories, TrainState};
+use crate::weights::Weights;
 
 /// State from which training continues.
 pub(super) struct ResumePoint {
@@ -93,8 +93,7 @@ fn resumed(
     let has_initial = state_files::restore_initial(checkpoint, &state.parameters).map_err(unusable)?;
     let initial = has_initial.then(|| state.parameters.flat().copy());
     let replayed_start = if metadata.position.epoch == 0 {
-        let parameters =
-            Parameters::initialise(&prepared.network, prepared.command.resolved.config.seed, prepared.device);
+        let parameters = Weights::initialise(&prepared.network, prepared.command.resolved.config.seed, prepared.device);
         let mut flat = parameters.flat().shallow_clone();
         tch::no_grad(|| flat.copy_(state.parameters.flat()));
         ReplayedStart::Of(Box::new(TrainState::of(parameters, prepared.command.resolved.config.rule())))

@@ -4,8 +4,9 @@ use tch::Tensor;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::tensors::{self, TensorsError};
-use crate::model::{Network, ParameterSpec, Parameters, host_values};
+use crate::graph::{Graph, ParameterSpec};
 use crate::train::{Memories, MemoryError, Position, Snapshot, TrainState};
+use crate::weights::{Weights, host_values};
 
 /// Weights, under the names of PyTorch's `state_dict`.
 const MODEL: &str = "model.safetensors";
@@ -26,7 +27,7 @@ const PREVIOUS: &str = "previous";
 const MAX_MEMORIES: u64 = 1 << 30;
 
 /// Names of a checkpoint's files, each with its maximum length in bytes for this network.
-pub(super) fn lengths(network: &Network) -> Vec<(&'static str, u64)> {
+pub(super) fn lengths(network: &Graph) -> Vec<(&'static str, u64)> {
     let values = |buffers: u64| tensors::longest(buffers * network.parameter_count() as u64);
     [(MODEL, 1), (OPTIMIZER, 2), (LAST_STEP, 2), (INITIAL, 1), (BEST, 1)]
         .map(|(name, buffers)| (name, values(buffers)))
@@ -99,7 +100,7 @@ pub(super) fn restore(
     fill(parameters, optimizer.buffers().into_iter().map(|(_, buffer)| buffer), &moments);
     fill(parameters, [gradient, previous], &last_step);
     let kept = position.best.map(|_| parameters.copied());
-    fill(parameters, kept.as_ref().map(Parameters::flat), &best);
+    fill(parameters, kept.as_ref().map(Weights::flat), &best);
     state.best = kept;
     if same_rule {
         state.optimizer.go_on_after(optimizer_steps);
@@ -109,7 +110,7 @@ pub(super) fn restore(
 }
 
 /// Loads the weights at the start of training into `parameters`; false if the checkpoint has none.
-pub(super) fn restore_initial(checkpoint: &Checkpoint, parameters: &Parameters) -> Result<bool, StateError> {
+pub(super) fn restore_initial(checkpoint: &Checkpoint, parameters: &Weights) -> Result<bool, StateError> {
     if checkpoint.file(INITIAL).is_none() {
         return Ok(false);
     }
@@ -117,7 +118,7 @@ pub(super) fn restore_initial(checkpoint: &Checkpoint, parameters: &Parameters) 
     Ok(true)
 }
 
-fn encode(parameters: &Parameters, buffers: &[(&str, &Tensor)]) -> Result<Vec<u8>, TensorsError> {
+fn encode(parameters: &Weights, buffers: &[(&str, &Tensor)]) -> Result<Vec<u8>, TensorsError> {
     let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
     for (prefix, buffer) in buffers {
         for (spec, view) in parameters.specs().iter().zip(parameters.views_of(buffer)) {
@@ -133,7 +134,7 @@ fn encode(parameters: &Parameters, buffers: &[(&str, &Tensor)]) -> Result<Vec<u8
 fn decode(
     checkpoint: &Checkpoint,
     file: &'static str,
-    parameters: &Parameters,
+    parameters: &Weights,
     prefixes: &[&str],
 ) -> Result<Vec<Vec<f32>>, StateError> {
     let bytes = checkpoint.file(file).ok_or(StateError::Missing { file })?;
@@ -144,7 +145,7 @@ fn decode(
 }
 
 /// Copies `values` into the views of the buffers, in order; nothing if `values` is empty.
-fn fill<'a>(parameters: &Parameters, buffers: impl IntoIterator<Item = &'a Tensor>, values: &[Vec<f32>]) {
+fn fill<'a>(parameters: &Weights, buffers: impl IntoIterator<Item = &'a Tensor>, values: &[Vec<f32>]) {
     let views = buffers.into_iter().flat_map(|buffer| parameters.views_of(buffer));
     let specs = parameters.specs().iter().cycle();
     tch::no_grad(|| {

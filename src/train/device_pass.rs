@@ -12,9 +12,10 @@ use super::state::TrainState;
 use crate::data::{Batch, Split};
 use crate::engine::{CrossEntropy, Objective, point_gradients};
 use crate::forward::Program;
-use crate::graph::{NodeId, Step};
-use crate::model::{Network, Parameters, Precision, host_values};
+use crate::graph::{Graph, NodeId, Step};
+use crate::model::Precision;
 use crate::trace::{Name, Part, Spans, Started, Trace};
+use crate::weights::{Weights, host_values};
 
 /// Samples in a piece of an evaluation: large enough to be fast, small enough to keep activations in few megabytes.
 const EVALUATION_PIECE: usize = 512;
@@ -52,7 +53,7 @@ pub(super) struct Passed {
 }
 
 impl DevicePass {
-    pub fn new(network: &Arc<Network>, parameters: &Parameters, precision: Precision) -> DevicePass {
+    pub fn new(network: &Arc<Graph>, parameters: &Weights, precision: Precision) -> DevicePass {
         let leaves = parameters.leaves();
         let gradient = parameters.flat().zeros_like();
         point_gradients(network, &leaves, &parameters.views_of(&gradient));
@@ -129,7 +130,7 @@ impl DevicePass {
 }
 
 impl ForwardPass {
-    fn new(network: &Network, device: Device) -> ForwardPass {
+    fn new(network: &Graph, device: Device) -> ForwardPass {
         let logits = network.taps().logits;
         let program = Program::new(network, &[logits]);
         let name = |step: &Step| step.name(network).into();
@@ -199,12 +200,12 @@ mod tests {
         Split::new(SHAPE, 3, pixels, labels).unwrap()
     }
 
-    fn network() -> Arc<Network> {
+    fn network() -> Arc<Graph> {
         let architecture = Architecture { conv_filters: vec![4, 6], kernel_size: 3, dense_units: 8 };
-        Arc::new(Network::build(&architecture, SHAPE, 3).unwrap())
+        Arc::new(architecture.build(SHAPE, 3).unwrap())
     }
 
-    fn state(network: &Network, device: Device) -> TrainState {
+    fn state(network: &Graph, device: Device) -> TrainState {
         TrainState::initialise(network, Rule::Adam { weight_decay: 0.0 }, Seed(5), device)
     }
 

@@ -5,8 +5,7 @@ use std::fmt;
 use tch::{Kind, Tensor};
 
 use crate::forward::Program;
-use crate::graph::NodeId;
-use crate::model::{Layer, Network, Role};
+use crate::graph::{Graph, Layer, NodeId, Role};
 
 /// Images that are sent through the network at a time: their activations stay small, whatever the batch is.
 const PIECE: i64 = 32;
@@ -74,7 +73,7 @@ fn first(non_finite: &[NonFinite]) -> String {
 ///
 /// # Panics
 /// When the shapes of the weights or images are not the network's: a bug in the caller.
-pub(super) fn in_forward_pass(network: &Network, weights: &[Tensor], images_nchw: &Tensor) -> Vec<NonFinite> {
+pub(super) fn in_forward_pass(network: &Graph, weights: &[Tensor], images_nchw: &Tensor) -> Vec<NonFinite> {
     let mut outputs = vec![Count::default(); network.layers().len()];
     let keep: Vec<NodeId> = network.layers().iter().map(|layer| layer.value).collect();
     let program = Program::new(network, &keep);
@@ -99,7 +98,7 @@ pub(super) fn in_forward_pass(network: &Network, weights: &[Tensor], images_nchw
 }
 
 /// What is not finite in the gradient, one tensor a parameter, in the order of the backward pass: from the logits back.
-pub(super) fn in_backward_pass(network: &Network, gradients: &[Tensor]) -> Vec<NonFinite> {
+pub(super) fn in_backward_pass(network: &Graph, gradients: &[Tensor]) -> Vec<NonFinite> {
     let parameters = network.parameters().iter().zip(gradients).rev();
     let found = parameters.filter_map(|(spec, gradient)| {
         let layer = network.layer(&spec.layer)?;
@@ -136,20 +135,21 @@ impl Count {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Architecture, Parameters};
+    use crate::model::Architecture;
     use crate::types::{ImageShape, Seed};
+    use crate::weights::Weights;
     use tch::Device;
 
     const SHAPE: ImageShape = ImageShape { height: 10, width: 10, channels: 1 };
 
-    fn network() -> Network {
+    fn network() -> Graph {
         let architecture = Architecture { conv_filters: vec![2, 3], kernel_size: 3, dense_units: 4 };
-        Network::build(&architecture, SHAPE, 2).unwrap()
+        architecture.build(SHAPE, 2).unwrap()
     }
 
     /// The parameters with one value replaced.
-    fn planted(network: &Network, parameter: usize, value: f64) -> Vec<Tensor> {
-        let parameters = Parameters::initialise(network, Seed(1), Device::Cpu);
+    fn planted(network: &Graph, parameter: usize, value: f64) -> Vec<Tensor> {
+        let parameters = Weights::initialise(network, Seed(1), Device::Cpu);
         let weights: Vec<Tensor> = parameters.views().iter().map(Tensor::contiguous).collect();
         let _ = weights[parameter].view(-1).get(0).fill_(value);
         weights

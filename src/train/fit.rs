@@ -461,7 +461,7 @@ mod tests {
     use super::*;
     use crate::data::Dataset;
     use crate::data::Split;
-    use crate::model::{Architecture, Network};
+    use crate::model::Architecture;
     use crate::optim::Rule;
     use crate::trace::Trace;
     use crate::train::{Moment, NoCheckpoints, Observer};
@@ -543,7 +543,7 @@ mod tests {
     ) -> (TrainState, Result<Outcome, FitError>) {
         let dataset = dataset();
         let architecture = Architecture { conv_filters: vec![2], kernel_size: 3, dense_units: 4 };
-        let network = Arc::new(Network::build(&architecture, dataset.train.shape(), 2).unwrap());
+        let network = Arc::new(architecture.build(dataset.train.shape(), 2).unwrap());
         let rule = Rule::Sgd { momentum: 0.0, weight_decay: 0.0 };
         let mut state = TrainState::initialise(&network, rule, Seed(1), Device::Cpu);
         let how = Fit {

@@ -10,9 +10,10 @@ use crate::data::{Batch, Split};
 use crate::engine::{CrossEntropy, Engine, FusedEngine, Objective, SHARD};
 use crate::floats::floats;
 use crate::forward::Program;
-use crate::graph::{Plan, Step};
-use crate::model::{Network, Parameters, Precision};
+use crate::graph::{Graph, Plan, Step};
+use crate::model::Precision;
 use crate::trace::{Part, Trace};
+use crate::weights::Weights;
 
 /// Multiply-accumulates of a forward pass that the number of images on the CPU is cut to: a large network then costs its
 /// run little more than a small one does.
@@ -54,8 +55,8 @@ impl LayerTimes {
     /// `precision` uses on the parameters' device. Large batches on the CPU are not measured whole: there a batch takes as
     /// long as its images do. Nothing of the run is touched.
     pub fn measure(
-        network: &Network,
-        parameters: &Parameters,
+        network: &Graph,
+        parameters: &Weights,
         split: &Split,
         batch_size: usize,
         precision: Precision,
@@ -126,7 +127,7 @@ fn shortest(mut pass: impl FnMut() -> LayerTimes) -> LayerTimes {
 }
 
 /// Times of one shard, from the spans that the fused kernels record.
-fn by_kernels(engine: &mut FusedEngine, parameters: &[f32], labels: &[u16], network: &Network) -> LayerTimes {
+fn by_kernels(engine: &mut FusedEngine, parameters: &[f32], labels: &[u16], network: &Graph) -> LayerTimes {
     let trace = Trace::start();
     *engine.spans() = trace.spans();
     engine.forward(parameters);
@@ -169,7 +170,7 @@ fn of_spans(
 }
 
 /// Name of the layer in whose scope each step of a forward pass is.
-fn layers(network: &Network) -> Vec<String> {
+fn layers(network: &Graph) -> Vec<String> {
     let layer = |step: &Step| network.layers().get(step.layer).map(|layer| layer.name.clone());
     Plan::new(network, &[network.taps().logits]).steps().iter().filter_map(layer).collect()
 }
@@ -187,7 +188,7 @@ struct Libtorch {
 }
 
 impl Libtorch {
-    fn new(network: &Network, parameters: &Parameters, split: &Split, images: usize, precision: Precision) -> Libtorch {
+    fn new(network: &Graph, parameters: &Weights, split: &Split, images: usize, precision: Precision) -> Libtorch {
         let indices: Vec<u32> = (0..).take(images).collect();
         let device = parameters.device();
         let batch = Batch::gather(split, &indices, device);
@@ -266,14 +267,14 @@ mod tests {
 
     const SHAPE: ImageShape = ImageShape { height: 12, width: 10, channels: 1 };
 
-    fn network(conv_filters: &[usize]) -> Network {
+    fn network(conv_filters: &[usize]) -> Graph {
         let architecture = Architecture { conv_filters: conv_filters.to_vec(), kernel_size: 3, dense_units: 8 };
-        Network::build(&architecture, SHAPE, 5).unwrap()
+        architecture.build(SHAPE, 5).unwrap()
     }
 
     fn measured(conv_filters: &[usize], precision: Precision) -> LayerTimes {
         let network = network(conv_filters);
-        let parameters = Parameters::initialise(&network, Seed(1), Device::Cpu);
+        let parameters = Weights::initialise(&network, Seed(1), Device::Cpu);
         let before = parameters.flat().copy();
         let split = Split::new(SHAPE, 5, vec![100; 70 * SHAPE.len()], vec![1; 70]).unwrap();
         let times = LayerTimes::measure(&network, &parameters, &split, 64, precision);

@@ -12,8 +12,8 @@ use super::pool::{Pool, WorkerLost};
 use super::settings::Fit;
 use super::state::{Position, TrainState};
 use crate::evaluation::Predictions;
-use crate::model::Parameters;
 use crate::trace::{Part, Trace};
+use crate::weights::Weights;
 
 /// Observers that look side by side, at most: never are more of them slow at once, and each takes memory of its own.
 const MOST_LOOKERS: usize = 4;
@@ -33,7 +33,7 @@ pub(super) struct View<'a> {
 struct Glance<'a> {
     fit: &'a Fit<'a>,
     position: Position,
-    parameters: Parameters,
+    parameters: Weights,
     gradient: Tensor,
     previous: Tensor,
     predictions: Option<&'a Predictions>,
@@ -71,7 +71,7 @@ fn moment<'a>(
     fit: &'a Fit<'a>,
     &Position { iterations, epoch, skipped_in_a_row, .. }: &Position,
     [gradient, previous]: [&'a Tensor; 2],
-    parameters: &'a Parameters,
+    parameters: &'a Weights,
     predictions: Option<&'a Predictions>,
     at: At,
 ) -> Moment<'a> {

@@ -9,9 +9,10 @@ use super::divergence::Divergence;
 use super::memories::{Memories, MemoryError};
 use crate::data::Dataset;
 use crate::evaluation::Predictions;
-use crate::model::{Network, Parameters};
+use crate::graph::Graph;
 use crate::trigger::Trigger;
 use crate::types::{Run, Step};
+use crate::weights::Weights;
 
 /// Mean loss and accuracy over a set of samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -118,8 +119,8 @@ pub struct Moment<'a> {
     /// Optimizer steps done so far.
     pub iterations: u64,
     pub learning_rate: f64,
-    pub network: &'a Network,
-    pub parameters: &'a Parameters,
+    pub network: &'a Graph,
+    pub parameters: &'a Weights,
     /// Gradient of the last step's mean loss, flat, laid out like the parameters; zeros at the start.
     pub gradient: &'a Tensor,
     /// The parameters before the last step, flat; at the start those that are. After a step on the way through an epoch

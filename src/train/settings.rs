@@ -8,13 +8,14 @@ use tch::Device;
 
 use super::skip::OnNonFinite;
 use crate::data::Dataset;
-use crate::model::{Network, Precision};
+use crate::graph::Graph;
+use crate::model::Precision;
 use crate::trace::Trace;
 use crate::types::Seed;
 
 /// Network, data and settings of [`fit`](super::fit()).
 pub struct Fit<'a> {
-    pub network: &'a Arc<Network>,
+    pub network: &'a Arc<Graph>,
     pub dataset: &'a Dataset,
     pub device: Device,
     pub epochs: u64,

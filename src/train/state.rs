@@ -4,22 +4,23 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use super::observer::{Metrics, Totals};
-use crate::model::{Network, Parameters};
+use crate::graph::Graph;
 use crate::optim::{Group, Optimizer, Rule};
 use crate::types::Seed;
+use crate::weights::Weights;
 
 /// Weights, the optimizer's memory, the last step, and the position. With the same data and settings, training goes on
 /// from an equal state in the same way, bit for bit on the CPU.
 #[derive(Debug)]
 pub struct TrainState {
-    pub parameters: Parameters,
+    pub parameters: Weights,
     pub optimizer: Optimizer,
     /// Gradient of the last step's mean loss, laid out like the parameters; zeros at the start.
     pub gradient: Tensor,
     /// The parameters before the last step for which somebody asked for them, laid out like them.
     pub previous: Tensor,
     /// The weights after [`Position::best`].
-    pub best: Option<Parameters>,
+    pub best: Option<Weights>,
     pub position: Position,
 }
 
@@ -75,25 +76,25 @@ pub struct EpochReport {
 }
 
 impl TrainState {
-    pub fn initialise(network: &Network, rule: Rule, seed: Seed, device: Device) -> TrainState {
-        TrainState::of(Parameters::initialise(network, seed, device), rule)
+    pub fn initialise(network: &Graph, rule: Rule, seed: Seed, device: Device) -> TrainState {
+        TrainState::of(Weights::initialise(network, seed, device), rule)
     }
 
     /// Weights before the first step. All of them decay.
-    pub fn of(parameters: Parameters, rule: Rule) -> TrainState {
+    pub fn of(parameters: Weights, rule: Rule) -> TrainState {
         let optimizer = Optimizer::new(rule, parameters.flat());
         TrainState::with(parameters, optimizer)
     }
 
     /// As [`TrainState::of`], but weight decay leaves out biases and the parameters of normalisations.
-    pub fn with_decay_on_kernels(parameters: Parameters, rule: Rule) -> TrainState {
+    pub fn with_decay_on_kernels(parameters: Weights, rule: Rule) -> TrainState {
         let trained = parameters.trained().specs().iter().zip(parameters.ranges());
         let groups = trained.map(|(spec, range)| Group { range, decays: spec.role.decays() }).collect();
         let optimizer = Optimizer::of_groups(rule, parameters.flat(), groups);
         TrainState::with(parameters, optimizer)
     }
 
-    fn with(parameters: Parameters, optimizer: Optimizer) -> TrainState {
+    fn with(parameters: Weights, optimizer: Optimizer) -> TrainState {
         let gradient = parameters.flat().zeros_like();
         let previous = parameters.flat().copy();
         TrainState { parameters, optimizer, gradient, previous, best: None, position: Position::default() }
@@ -153,7 +154,7 @@ mod tests {
     fn state() -> TrainState {
         let architecture = Architecture { conv_filters: vec![2], kernel_size: 3, dense_units: 3 };
         let input = ImageShape { height: 6, width: 6, channels: 1 };
-        let network = Network::build(&architecture, input, 4).unwrap();
+        let network = architecture.build(input, 4).unwrap();
         TrainState::initialise(&network, Rule::Adam { weight_decay: 0.0 }, Seed(1), Device::Cpu)
     }
 

@@ -16,7 +16,8 @@ use crate::data::Split;
 use crate::engine::{Engine, LibtorchEngine, engines};
 use crate::evaluation::Predictions;
 use crate::floats::{floats, floats_mut};
-use crate::model::{Network, Precision};
+use crate::graph::Graph;
+use crate::model::Precision;
 use crate::trace::{Part, Trace};
 
 /// Measurements of a step, still on the device: reading a value waits for it.
@@ -53,7 +54,7 @@ enum Pass {
 impl Stepper {
     /// For batches of up to `batch_size` samples. `threads` matters on the CPU alone, and there only for speed.
     pub fn new(
-        network: &Arc<Network>,
+        network: &Arc<Graph>,
         state: &TrainState,
         batch_size: usize,
         threads: usize,
@@ -68,7 +69,7 @@ impl Stepper {
 
     /// As [`Stepper::new`] on the CPU, but by libtorch, also for networks that the fused kernels know: to compare them.
     pub fn by_libtorch(
-        network: &Arc<Network>,
+        network: &Arc<Graph>,
         state: &TrainState,
         batch_size: usize,
         threads: usize,
@@ -79,14 +80,14 @@ impl Stepper {
         Ok(Stepper::sharded(network, pool, engines))
     }
 
-    fn sharded(network: &Network, pool: Pool, engines: Vec<Box<dyn Engine>>) -> Stepper {
+    fn sharded(network: &Graph, pool: Pool, engines: Vec<Box<dyn Engine>>) -> Stepper {
         let pass = Pass::Sharded(ShardedPass::new(network, engines));
         Stepper { pool, pass, classes: network.classes(), guarded: false, trace: Trace::default() }
     }
 
     /// Whole batches by libtorch on one thread, in any precision and on any device.
     pub fn in_whole_batches(
-        network: &Arc<Network>,
+        network: &Arc<Graph>,
         state: &TrainState,
         precision: Precision,
     ) -> std::io::Result<Stepper> {
@@ -218,12 +219,12 @@ mod tests {
         Split::new(SHAPE, 3, pixels, (0..count).map(|i| (i % 3) as u16).collect()).unwrap()
     }
 
-    fn network() -> Arc<Network> {
+    fn network() -> Arc<Graph> {
         let architecture = Architecture { conv_filters: vec![4], kernel_size: 3, dense_units: 6 };
-        Arc::new(Network::build(&architecture, SHAPE, 3).unwrap())
+        Arc::new(architecture.build(SHAPE, 3).unwrap())
     }
 
-    fn state(network: &Network) -> TrainState {
+    fn state(network: &Graph) -> TrainState {
         TrainState::initialise(network, Rule::Adam { weight_decay: 0.0 }, Seed(5), Device::Cpu)
     }
 
@@ -251,7 +252,7 @@ mod tests {
         }
     }
 
-    type Start = fn(&Arc<Network>, &TrainState, usize, usize) -> std::io::Result<Stepper>;
+    type Start = fn(&Arc<Graph>, &TrainState, usize, usize) -> std::io::Result<Stepper>;
     const ENGINES: [(&str, Start); 2] = [("fused", Stepper::new), ("libtorch", Stepper::by_libtorch)];
 
     #[test]

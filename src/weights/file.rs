@@ -119,14 +119,14 @@ fn read(path: &Path, parameters: &Weights) -> Result<Vec<u8>, WeightsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Architecture, Network};
+    use crate::model::Architecture;
     use crate::types::{ImageShape, Seed};
     use tch::Device;
 
     fn parameters(seed: u64, dense_units: usize) -> Weights {
         let architecture = Architecture { conv_filters: vec![3], kernel_size: 3, dense_units };
         let input = ImageShape { height: 8, width: 8, channels: 2 };
-        Weights::initialise(&Network::build(&architecture, input, 4).unwrap(), Seed(seed), Device::Cpu)
+        Weights::initialise(&architecture.build(input, 4).unwrap(), Seed(seed), Device::Cpu)
     }
 
     #[test]

@@ -139,14 +139,14 @@ impl Weights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Architecture, Network};
+    use crate::model::Architecture;
     use crate::types::ImageShape;
 
     const MNIST: ImageShape = ImageShape { height: 28, width: 28, channels: 1 };
 
     #[test]
     fn initialisation_is_glorot_uniform_and_zero() {
-        let network = Network::build(&Architecture::default(), MNIST, 10).unwrap();
+        let network = Architecture::default().build(MNIST, 10).unwrap();
         let weights = Weights::initialise(&network, Seed(1), Device::Cpu);
         // fan in and fan out of each kernel
         let fans = [(9, 288), (288, 576), (1600, 128), (128, 10)];
