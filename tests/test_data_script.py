@@ -157,7 +157,7 @@ def test_a_package_with_wrong_content_is_a_failure(data, tmp_path):
 
 
 def test_pins_are_those_of_the_program():
-    rust = (SCRIPT.parent.parent / "src" / "data" / "source.rs").read_text()
+    rust = (SCRIPT.parent.parent / "src" / "data" / "published.rs").read_text()
     spec = importlib.util.spec_from_file_location("data_script", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

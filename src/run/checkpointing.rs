@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tch::Tensor;
 
 use super::recorder::RunRecorder;
 use super::state_files::{self, StateError};
@@ -20,6 +19,7 @@ use crate::observe::Log;
 use crate::run_dir::{LostDir, RunDir};
 use crate::train::{Checkpointer, Position, Snapshot};
 use crate::types::Step;
+use crate::weights::Weights;
 
 /// Delays before each retry of a checkpoint: a disk may be full for a moment. Short enough for the few seconds that a
 /// container has between the request to stop and its kill.
@@ -97,7 +97,7 @@ pub(super) struct RunCheckpointer<'a> {
     pub counters: RunCounters,
     pub started: Instant,
     /// The weights of a warm start.
-    pub initial: Option<&'a Tensor>,
+    pub initial: Option<&'a Weights>,
     pub latest: Instant,
     /// Time of the last check of the directory.
     pub dir_checked: Instant,

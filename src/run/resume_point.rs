@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tch::Tensor;
-
 use super::checkpointing::{CheckpointMetadata, DatasetIdentity, RunCounters};
 use super::prepare::Prepared;
 use super::run_state::{self, RunStateError};
@@ -25,7 +23,7 @@ pub(super) struct ResumePoint {
     pub counters: RunCounters,
     pub dataset: DatasetIdentity,
     /// The weights of a warm start, which the seed does not determine.
-    pub initial: Option<Tensor>,
+    pub initial: Option<Weights>,
     pub replayed_start: ReplayedStart,
 }
 
@@ -91,11 +89,10 @@ fn resumed(
     }
     let mut state = fresh_state(prepared);
     let has_initial = state_files::restore_initial(checkpoint, &state.parameters).map_err(unusable)?;
-    let initial = has_initial.then(|| state.parameters.flat().copy());
+    let initial = has_initial.then(|| state.parameters.copied());
     let replayed_start = if metadata.position.epoch == 0 {
         let parameters = Weights::initialise(&prepared.network, prepared.command.resolved.config.seed, prepared.device);
-        let mut flat = parameters.flat().shallow_clone();
-        tch::no_grad(|| flat.copy_(state.parameters.flat()));
+        parameters.copy_from(&state.parameters);
         ReplayedStart::Of(Box::new(TrainState::of(parameters, prepared.command.resolved.config.rule())))
     } else {
         ReplayedStart::No
@@ -191,7 +188,7 @@ fn fresh_state(prepared: &Prepared<'_>) -> TrainState {
 
 /// Copies the weights of another run into `state` if the configuration asks for it, logs that run and returns the
 /// weights.
-fn warm_start(prepared: &Prepared<'_>, state: &TrainState) -> Result<Option<Tensor>, RunError> {
+fn warm_start(prepared: &Prepared<'_>, state: &TrainState) -> Result<Option<Weights>, RunError> {
     let config = &prepared.command.resolved.config;
     let saved = match &config.warm_start {
         WarmStart::None => return Ok(None),
@@ -210,14 +207,11 @@ fn warm_start(prepared: &Prepared<'_>, state: &TrainState) -> Result<Option<Tens
         }
         WarmStart::Run(dir) => open(dir, prepared, state)?,
     };
-    let mut flat = state.parameters.flat().shallow_clone();
+    state.parameters.copy_from(&saved.parameters);
     let mut previous = state.previous.shallow_clone();
-    tch::no_grad(|| {
-        flat.copy_(saved.parameters.flat());
-        previous.copy_(saved.parameters.flat());
-    });
+    tch::no_grad(|| previous.copy_(saved.parameters.flat()));
     tracing::info!("beginning with the weights of {}", saved.dir.display());
-    Ok(Some(state.parameters.flat().copy()))
+    Ok(Some(state.parameters.copied()))
 }
 
 /// Loads the network of the run in `dir`; an error if its layers differ from those of `state`.

@@ -6,7 +6,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::tensors::{self, TensorsError};
 use crate::graph::{Graph, ParameterSpec};
 use crate::train::{Memories, MemoryError, Position, Snapshot, TrainState};
-use crate::weights::{Weights, host_values};
+use crate::weights::{self, Weights, host_values};
 
 /// Weights, under the names of PyTorch's `state_dict`.
 const MODEL: &str = "model.safetensors";
@@ -28,7 +28,8 @@ const MAX_MEMORIES: u64 = 1 << 30;
 
 /// Names of a checkpoint's files, each with its maximum length in bytes for this network.
 pub(super) fn lengths(network: &Graph) -> Vec<(&'static str, u64)> {
-    let values = |buffers: u64| tensors::longest(buffers * network.parameter_count() as u64);
+    let count: usize = network.parameters().iter().map(ParameterSpec::len).sum();
+    let values = |buffers: u64| tensors::longest(buffers * count as u64);
     [(MODEL, 1), (OPTIMIZER, 2), (LAST_STEP, 2), (INITIAL, 1), (BEST, 1)]
         .map(|(name, buffers)| (name, values(buffers)))
         .into_iter()
@@ -53,21 +54,24 @@ pub enum StateError {
 /// them.
 pub(super) fn files(
     snapshot: &Snapshot<'_>,
-    initial: Option<&Tensor>,
+    initial: Option<&Weights>,
 ) -> Result<Vec<(&'static str, Vec<u8>)>, StateError> {
     let TrainState { parameters, optimizer, gradient, previous, best, position } = snapshot.state;
     let encoded = |file, buffers: &[(&str, &Tensor)]| {
         encode(parameters, buffers).map(|bytes| (file, bytes)).map_err(|source| StateError::Tensors { file, source })
     };
-    let mut files = vec![encoded(MODEL, &[("", parameters.flat())])?, encoded(OPTIMIZER, &optimizer.buffers())?];
+    let weights = |file, weights: &Weights| {
+        weights::encode(weights).map(|bytes| (file, bytes)).map_err(|source| StateError::Tensors { file, source })
+    };
+    let mut files = vec![weights(MODEL, parameters)?, encoded(OPTIMIZER, &optimizer.buffers())?];
     if position.unseen {
         files.push(encoded(LAST_STEP, &[(GRADIENT, gradient), (PREVIOUS, previous)])?);
     }
     if let Some(initial) = initial.filter(|_| position.epoch == 0) {
-        files.push(encoded(INITIAL, &[("", initial)])?);
+        files.push(weights(INITIAL, initial)?);
     }
     if let Some(best) = best.as_ref().filter(|_| !position.is_best()) {
-        files.push(encoded(BEST, &[("", best.flat())])?);
+        files.push(weights(BEST, best)?);
     }
     files.push((OBSERVERS, snapshot.memories.to_bytes()));
     Ok(files)
@@ -84,23 +88,25 @@ pub(super) fn restore(
 ) -> Result<Memories, StateError> {
     let TrainState { parameters, optimizer, gradient, previous, .. } = &*state;
     // All is read before anything is changed.
-    let model = decode(checkpoint, MODEL, parameters, &[""])?;
+    let model = weights_of(checkpoint, MODEL, parameters)?;
     let names: Vec<&str> = optimizer.buffers().iter().map(|(name, _)| *name).collect();
     let moments = if same_rule { decode(checkpoint, OPTIMIZER, parameters, &names)? } else { Vec::new() };
     let last_step =
         if position.unseen { decode(checkpoint, LAST_STEP, parameters, &[GRADIENT, PREVIOUS])? } else { Vec::new() };
     let best = match position.best {
-        Some(_) if !position.is_best() => decode(checkpoint, BEST, parameters, &[""])?,
+        Some(_) if !position.is_best() => weights_of(checkpoint, BEST, parameters)?,
         _ => Vec::new(),
     };
     let bytes = checkpoint.file(OBSERVERS).ok_or(StateError::Missing { file: OBSERVERS })?;
     let memories = Memories::from_bytes(bytes)?;
 
-    fill(parameters, [parameters.flat()], &model);
+    weights::fill(parameters, &model);
     fill(parameters, optimizer.buffers().into_iter().map(|(_, buffer)| buffer), &moments);
     fill(parameters, [gradient, previous], &last_step);
     let kept = position.best.map(|_| parameters.copied());
-    fill(parameters, kept.as_ref().map(Weights::flat), &best);
+    if let Some(kept) = &kept {
+        weights::fill(kept, &best);
+    }
     state.best = kept;
     if same_rule {
         state.optimizer.go_on_after(optimizer_steps);
@@ -114,14 +120,21 @@ pub(super) fn restore_initial(checkpoint: &Checkpoint, parameters: &Weights) -> 
     if checkpoint.file(INITIAL).is_none() {
         return Ok(false);
     }
-    fill(parameters, [parameters.flat()], &decode(checkpoint, INITIAL, parameters, &[""])?);
+    weights::fill(parameters, &weights_of(checkpoint, INITIAL, parameters)?);
     Ok(true)
 }
 
+/// The values of all weights in a file of them.
+fn weights_of(checkpoint: &Checkpoint, file: &'static str, like: &Weights) -> Result<Vec<Vec<f32>>, StateError> {
+    let bytes = checkpoint.file(file).ok_or(StateError::Missing { file })?;
+    weights::values(bytes, like).map_err(|source| StateError::Tensors { file, source })
+}
+
+/// Buffers with the layout of the trained parameters, each with a prefix of its own.
 fn encode(parameters: &Weights, buffers: &[(&str, &Tensor)]) -> Result<Vec<u8>, TensorsError> {
     let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
     for (prefix, buffer) in buffers {
-        for (spec, view) in parameters.specs().iter().zip(parameters.views_of(buffer)) {
+        for (spec, view) in parameters.trained().specs().iter().zip(parameters.views_of(buffer)) {
             tensors.push((name(prefix, spec), shape(spec), host_values(&view)));
         }
     }
@@ -138,7 +151,7 @@ fn decode(
     prefixes: &[&str],
 ) -> Result<Vec<Vec<f32>>, StateError> {
     let bytes = checkpoint.file(file).ok_or(StateError::Missing { file })?;
-    let specs = parameters.specs();
+    let specs = parameters.trained().specs();
     let want: Vec<(String, Vec<usize>)> =
         prefixes.iter().flat_map(|prefix| specs.iter().map(|spec| (name(prefix, spec), shape(spec)))).collect();
     tensors::decode(bytes, &want).map_err(|source| StateError::Tensors { file, source })
@@ -147,7 +160,7 @@ fn decode(
 /// Copies `values` into the views of the buffers, in order; nothing if `values` is empty.
 fn fill<'a>(parameters: &Weights, buffers: impl IntoIterator<Item = &'a Tensor>, values: &[Vec<f32>]) {
     let views = buffers.into_iter().flat_map(|buffer| parameters.views_of(buffer));
-    let specs = parameters.specs().iter().cycle();
+    let specs = parameters.trained().specs().iter().cycle();
     tch::no_grad(|| {
         for ((mut view, spec), values) in views.zip(specs).zip(values) {
             view.copy_(&Tensor::from_slice(values).view(&spec.shape[..]));
@@ -156,7 +169,7 @@ fn fill<'a>(parameters: &Weights, buffers: impl IntoIterator<Item = &'a Tensor>,
 }
 
 fn name(prefix: &str, spec: &ParameterSpec) -> String {
-    if prefix.is_empty() { spec.state_name() } else { format!("{prefix}.{}", spec.state_name()) }
+    format!("{prefix}.{}", spec.state_name())
 }
 
 fn shape(spec: &ParameterSpec) -> Vec<usize> {

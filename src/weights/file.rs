@@ -80,15 +80,24 @@ pub fn encode(parameters: &Weights) -> Result<Vec<u8>, TensorsError> {
     tensors::encode(&tensors)
 }
 
-/// Fills `parameters` from the bytes of such a file, or leaves them as they are.
+/// Fills `parameters` from the bytes of such a file, or leaves them unchanged.
 pub fn decode(bytes: &[u8], parameters: &Weights) -> Result<(), TensorsError> {
-    let values = tensors::decode(bytes, &wanted(parameters))?;
+    fill(parameters, &values(bytes, parameters)?);
+    Ok(())
+}
+
+/// Values of the bytes of such a file, in the order of the parameters. Changes nothing.
+pub(crate) fn values(bytes: &[u8], parameters: &Weights) -> Result<Vec<Vec<f32>>, TensorsError> {
+    tensors::decode(bytes, &wanted(parameters))
+}
+
+/// Copies [`values`] into `parameters`; nothing if there are none.
+pub(crate) fn fill(parameters: &Weights, values: &[Vec<f32>]) {
     tch::no_grad(|| {
-        for ((view, spec), values) in parameters.views().iter().zip(parameters.specs()).zip(&values) {
+        for ((view, spec), values) in parameters.views().iter().zip(parameters.specs()).zip(values) {
             view.shallow_clone().copy_(&Tensor::from_slice(values).view(&spec.shape[..]));
         }
     });
-    Ok(())
 }
 
 fn shape(spec: &ParameterSpec) -> Vec<usize> {

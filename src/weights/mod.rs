@@ -13,6 +13,7 @@ use crate::rng::{Purpose, Stream};
 use crate::types::Seed;
 
 pub use file::{WeightsError, decode, encode, load, save, save_on};
+pub(crate) use file::{fill, values};
 pub use flat::Flat;
 pub(crate) use flat::host_values;
 
@@ -80,6 +81,15 @@ impl Weights {
     #[must_use]
     pub fn copied(&self) -> Weights {
         Weights::of(self.trained.copied(), self.statistics.copied(), self.specs.clone())
+    }
+
+    /// Sets all values to those of weights of the same graph.
+    pub(crate) fn copy_from(&self, other: &Weights) {
+        tch::no_grad(|| {
+            for (own, other) in [(&self.trained, &other.trained), (&self.statistics, &other.statistics)] {
+                own.buffer().shallow_clone().copy_(other.buffer());
+            }
+        });
     }
 
     /// The parameters that the optimizer changes.
