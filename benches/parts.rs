@@ -1,4 +1,4 @@
-//! How fast the parts of the event log and of watching are, each by itself: `cargo bench --bench parts [-- PART]`.
+//! Speed of the parts of the event log and of the observers, each by itself: `cargo bench --bench parts [-- PART]`.
 //!
 //! `make bench` compares the whole with others; this says where its time goes.
 

@@ -1,4 +1,4 @@
-//! What reads files gets one, in memory where there is such a place.
+//! A file for readers of files, in memory if the machine has such a place.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;

@@ -30,7 +30,7 @@ pub use layers::{Difference, Layers, Resolved, Source, without_line_end};
 pub use paths::{path_of, text_of};
 pub use watching::{OBSERVERS, Observable, Observed, Watching};
 
-/// When iteration scalars are written.
+/// Schedule of iteration scalars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpdateFreq {
     /// At the end of each epoch.
@@ -39,7 +39,7 @@ pub enum UpdateFreq {
     Steps(u64),
 }
 
-/// Where to train.
+/// Requested device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// CUDA where there is one, otherwise the CPU.
@@ -61,7 +61,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// What to do about a loss or a gradient that is not finite.
+/// Reaction to a loss or gradient that is not finite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnNan {
     Stop,
@@ -77,7 +77,7 @@ pub enum KeepBest {
     ValidationLoss,
 }
 
-/// Whose weights a run begins with.
+/// Source of a run's initial weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WarmStart {
     /// Its own, drawn from the seed.
@@ -114,7 +114,7 @@ pub struct Config {
     pub observe: Watching,
     /// Validation images that observers look at again and again.
     pub probes: usize,
-    /// Which images those are.
+    /// Seed of their selection.
     pub probe_seed: Seed,
     pub device: DeviceChoice,
     pub precision: Precision,
@@ -128,14 +128,14 @@ pub struct Config {
     pub warm_start: WarmStart,
     /// Figures for Prometheus.
     pub metrics_textfile: Option<PathBuf>,
-    /// Where the time of a few steps went.
+    /// File for a trace of a few steps.
     pub profile: Option<PathBuf>,
     pub quiet: bool,
     pub log_format: LogFormat,
 }
 
 impl Config {
-    /// Where parsing starts; every field is then set from its knob.
+    /// Start of parsing; every field is then set from its knob.
     pub(super) fn blank() -> Config {
         Config {
             logdir: None,

@@ -1,5 +1,5 @@
-//! Why a saved network answers as it does: methods asked about images, and what they say as pictures, an event file, and
-//! raw numbers.
+//! Explanations of a saved network's predictions: methods applied to images, results as pictures, an event file, and raw
+//! numbers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

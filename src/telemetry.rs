@@ -1,4 +1,4 @@
-//! What the program says while it works: tracing events and a progress bar, both on stderr.
+//! Output during training: tracing events and a progress bar, both on stderr.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};

@@ -1,4 +1,4 @@
-//! What each thread did, and when: a few steps in detail, as a trace that Perfetto and Chrome show.
+//! Spans of each thread over a few steps, as a trace for Perfetto and Chrome.
 //!
 //! Trace Event Format: <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
 

@@ -1,4 +1,4 @@
-//! When something is looked at: at the start, after some steps, after some epochs.
+//! Schedule of an observer: at the start, after some steps, after some epochs.
 
 use std::num::NonZeroU64;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What a checkpoint holds: each file's length and BLAKE3, facts about the run, and a seal over all of that.
+//! Manifest of a checkpoint: each file's length and BLAKE3, metadata of the run, and a seal over all of it.
 //!
 //! ```text
 //! {

@@ -1,4 +1,4 @@
-//! How often something is done: after epochs, after steps, after minutes.
+//! Intervals in epochs, steps or minutes.
 
 use std::num::NonZeroU64;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ pub enum Cadence {
     Minutes(NonZeroU64),
 }
 
-/// What a text must be to be a cadence.
+/// Accepted texts of a cadence.
 pub const WANTED: &str = "`off`, `Nepochs`, `Nsteps` or `Nminutes` with N at least 1, such as `1epoch` or `200steps`";
 
 /// Longer ones are as good as `off`.

@@ -33,7 +33,7 @@ pub struct Knob {
 pub enum Column {
     /// In any case, in ascending order: TensorBoard shows the first five, and these fill up where fewer differ.
     Shown(u8),
-    /// Where runs differ in it.
+    /// A column if runs differ in it.
     IfDifferent,
     /// Never: paths, and the format of the console.
     Never,

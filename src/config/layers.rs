@@ -21,11 +21,11 @@ const MAX_FILE: u64 = 1 << 20;
 /// A longer line does not move the comments of the others.
 const WIDEST: usize = 80;
 
-/// How the names of our environment variables begin.
+/// Prefix of the environment variables.
 const PREFIX: &str = "TRAINER_";
 const RUN_NAME: &str = "TRAINER_RUN_NAME";
 
-/// Where a value came from.
+/// Source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Default,
@@ -181,13 +181,13 @@ impl fmt::Display for Difference {
 }
 
 impl Resolved {
-    /// What the run is, as typed: the values that may not change while it lasts.
+    /// Settings that must not change during the run, as typed.
     pub fn fixed(&self) -> BTreeMap<String, String> {
         let fixed = self.values().filter(|(knob, ..)| knob.later == Later::Fixed);
         fixed.map(|(knob, text, _)| (knob.key.to_owned(), text.to_owned())).collect()
     }
 
-    /// Where this is another run than the one with the values `earlier`, by key. A key that is not there had its default:
+    /// Differences from a run with the values `earlier`, by key. A missing key had its default:
     /// it is newer than that run. `1e-3` and `0.001` are the same.
     pub fn differences(&self, earlier: &BTreeMap<String, String>) -> Vec<Difference> {
         let differs = |(knob, now, _): (&'static Knob, &str, &Source)| {
@@ -268,7 +268,7 @@ pub fn without_line_end(value: OsString) -> OsString {
     OsString::from_vec(bytes)
 }
 
-/// Whether two texts set a knob to the same value.
+/// True if two texts set a knob to the same value.
 fn same(knob: &Knob, one: &str, other: &str) -> bool {
     let (mut a, mut b) = (Config::blank(), Config::blank());
     one == other || (knob.parse(&mut a, one).is_ok() && knob.parse(&mut b, other).is_ok() && a == b)

@@ -100,7 +100,7 @@ pub fn text_of(path: &Path) -> String {
     }
 }
 
-/// What was given as text: as it was, or what leads there from everywhere and for everybody.
+/// A path given as text, made independent of the working directory and the user.
 pub(super) fn settled(text: String) -> String {
     if !text.starts_with('~') && scheme(&text).is_none() {
         return text;

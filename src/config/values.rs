@@ -7,7 +7,7 @@ pub(super) fn store<T>(place: &mut T, parsed: Result<T, String>) -> Result<(), S
     Ok(())
 }
 
-/// What was wanted, and which of it was probably meant.
+/// Accepted words, and the one that was probably meant.
 pub(super) fn wanted(names: &[&str], near: Option<&str>) -> String {
     let list: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     let want = match list.split_last() {

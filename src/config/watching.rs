@@ -1,4 +1,4 @@
-//! What is looked at during a run, and when: the table of observers, and what `--observe` makes of it.
+//! Table of observers with their triggers, and the changes to it by `--observe`.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub enum Observed {
 #[derive(Clone, Copy, Debug)]
 pub struct Observable {
     pub observed: Observed,
-    /// What it is called in `--observe`.
+    /// Name in `--observe`.
     pub name: &'static str,
     /// One line.
     pub help: &'static str,
@@ -47,7 +47,7 @@ pub struct Observable {
     moments: Moments,
 }
 
-/// When it is looked at unless `--observe` says otherwise.
+/// Default trigger.
 #[derive(Clone, Copy, Debug)]
 enum Usually {
     Start,
@@ -66,9 +66,9 @@ enum Usually {
 /// The moments at which there is something to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Moments {
-    /// What never changes.
+    /// Observations that never change.
     Start,
-    /// What needs the evaluation after an epoch.
+    /// Observations that need the evaluation after an epoch.
     Epochs,
     /// After epochs and after steps.
     Any,
@@ -166,7 +166,7 @@ pub const OBSERVERS: &[Observable] = &[
     row(Observed::Tsne, "tsne", Usually::Film, Moments::Any, "features laid out by t-SNE, and a film of it"),
 ];
 
-/// What `--observe` says: a base, and triggers of single observers over it.
+/// Value of `--observe`: a base, and triggers of single observers on top of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watching {
     none: bool,
@@ -202,7 +202,7 @@ impl Watching {
 }
 
 impl Config {
-    /// When `observed` is looked at.
+    /// Trigger of `observed`.
     pub fn trigger(&self, observed: Observed) -> Trigger {
         if let Some(trigger) = self.observe.triggers.get(&observed) {
             return trigger.clone();

@@ -24,7 +24,7 @@ pub struct Animation {
     rest_ms: u16,
 }
 
-/// Why pictures make no animation.
+/// Fault in the pictures of an animation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AnimationError {
     #[error("animation: got {got} frames, want 1 to {MAX_FRAMES}")]

@@ -21,9 +21,10 @@ use super::event::What;
 use super::sink::{Cause, Entry, Sink, SinkError};
 use super::tally::Tally;
 
-/// How long the thread lets entries gather, and how many at most. Waking it for each one would cost the training
-/// thread a system call, and a processor, each.
+/// Time for which the thread lets entries gather. Waking it for each one would cost the training thread a system call, and
+/// a processor.
 const GATHER: Duration = Duration::from_millis(50);
+/// Maximum number of gathered entries.
 const GATHERED: usize = 4096;
 /// Bytes of finished entries that are told at once: who waits for room need not wait for all that the thread has taken.
 const TOLD: usize = 1 << 20;
@@ -43,7 +44,7 @@ pub struct Background {
     told: Option<Instant>,
 }
 
-/// How much may wait, and how long.
+/// Limits of the queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Entries in the queue.
@@ -78,7 +79,7 @@ struct Queue {
     wake_at: usize,
     /// Somebody waits, or is going to: do not let entries gather.
     urgent: bool,
-    /// How many wait for progress. A notification is a system call, needed or not.
+    /// Number of threads that wait for progress. A notification is a system call, needed or not.
     waiting: usize,
     barriers_passed: u64,
     barriers_set: u64,
@@ -97,7 +98,7 @@ enum Item {
     Barrier(Barrier),
 }
 
-/// What is to be done when all before it is through.
+/// Request to the thread, served after all entries before it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Barrier {
     Flush,
@@ -299,7 +300,7 @@ struct Worker<S> {
     shared: Arc<Shared>,
     sink: S,
     flush_every: Duration,
-    /// When the first write came that is not flushed yet.
+    /// Time of the first write that is not flushed yet.
     dirty: Option<Instant>,
     encoders: Encoders,
 }
@@ -358,7 +359,7 @@ impl Encoders {
     }
 }
 
-/// What the thread has finished since it last told.
+/// Work finished since the last report.
 #[derive(Default)]
 struct Done {
     entries: u64,
@@ -486,7 +487,7 @@ mod tests {
         gate: Option<std::sync::mpsc::Receiver<()>>,
         fail_at: Option<u64>,
         panic_at: Option<u64>,
-        /// Whether the first flush fails.
+        /// True if the first flush fails.
         clogged: bool,
         lost: u64,
     }
@@ -723,10 +724,10 @@ mod tests {
         }
     }
 
-    /// What holds from the first error on, whoever told it.
+    /// Guarantees after the first error, whichever call returned it.
     fn is_dead(mut log: Background, first: &SinkError) {
         assert!(first.to_string().ends_with(" lost: the thread that writes the log has ended too early"), "{first}");
-        // How many were in work when it happened depends on the moment; each that is not written is counted or more.
+        // The number of entries in work depends on the moment; each unwritten one is counted at least once.
         assert!((1..=2).contains(&first.lost), "{first}");
         assert_eq!(log.lost(), first.lost);
         for _ in 0..5 {

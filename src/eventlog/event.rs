@@ -16,7 +16,7 @@ use super::tally::{Kind, Tally};
 use crate::exit::{Classify, Exit};
 use crate::types::{Step, Tag, WallTime};
 
-/// What an event says.
+/// Content of an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
     /// A point of one series.
@@ -25,14 +25,14 @@ pub enum What {
     Values(Vec<Value>),
     /// The run's graph; one for each run.
     Graph(Graph),
-    /// What the nodes of the run's graph cost. No summary of the run may have the same tag.
+    /// Costs of the nodes of the run's graph. No summary of the run may have the same tag.
     Profile { tag: Tag, profile: Profile },
     /// Points for the Projector. They become a run of their own, named by the step, which is an epoch; the entry's run
     /// does not matter. One snapshot for each step.
     Embeddings(Arc<Embeddings>),
 }
 
-/// Why an event could not be put in bytes.
+/// Error in encoding an event.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     #[error("tag `{tag}`: {source}")]
@@ -137,7 +137,7 @@ fn append_summaries(
         put(payload, &event(wall_time, step, Wire::Summary(summary)));
         Ok(())
     })?;
-    // What the values share goes with the first.
+    // Shared bytes count with the first value.
     let shared = ((buffer.len() - before) as u64).saturating_sub(sizes.total());
     sizes.add(values.first().map_or(Kind::Headers, |value| value.summary.kind()), shared);
     tally.merge(&sizes);

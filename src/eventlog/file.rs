@@ -16,7 +16,7 @@ use crate::exit::{Classify, Exit};
 use crate::files::{self, Dir};
 use crate::types::{Step, WallTime};
 
-/// What TensorBoard calls an event file: its name has this in it.
+/// TensorBoard's mark of an event file: its name contains this.
 pub const MARK: &str = "tfevents";
 
 const PREFIX: &str = "events.out.tfevents.";
@@ -50,7 +50,7 @@ pub struct EventFile {
     entry_synced: bool,
 }
 
-/// Who writes: the part of a file's name that keeps two writers apart.
+/// Identity of a writer: the part of a file's name that keeps two writers apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     host: String,
@@ -65,7 +65,7 @@ pub struct Backlog {
     pub(super) tally: Tally,
 }
 
-/// Why there is no new event file. Nothing is left behind.
+/// Error in creating an event file. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     #[error("cannot create the run directory {}: {source}", dir.display())]
@@ -82,7 +82,7 @@ pub enum CreateError {
     Name { dir: PathBuf, last: String },
 }
 
-/// Why an event is not in its file.
+/// Error in writing an event.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     #[error("cannot write to {}: {source}", path.display())]

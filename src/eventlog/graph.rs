@@ -47,7 +47,7 @@ pub enum DType {
     I64,
 }
 
-/// Why nodes do not make a graph.
+/// Fault in the nodes of a graph.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GraphError {
     #[error("graph node `{name}`: got a name with {why}, want letters, digits and `_./-`, not starting with `/`")]
@@ -79,7 +79,7 @@ impl Node {
         self
     }
 
-    /// Where it runs, as `/device:CPU:0`.
+    /// Sets the device, such as `/device:CPU:0`.
     #[must_use]
     pub fn device(mut self, device: impl Into<String>) -> Node {
         self.device = device.into();

@@ -3,7 +3,7 @@
 /// Buckets in every histogram.
 pub const BUCKETS: usize = 30;
 
-/// How many of a tensor's values lie where.
+/// Counts of a tensor's values by interval.
 ///
 /// Buckets ascend and touch; each holds its left edge, the last one its right edge, too. If all values are equal, all
 /// edges are that value and the last bucket holds the count; without values everything is zero.
@@ -68,7 +68,7 @@ impl Histogram {
         &self.buckets
     }
 
-    /// How many values were NaN or infinite.
+    /// Number of values that were NaN or infinite.
     pub fn non_finite(&self) -> u64 {
         self.non_finite
     }
@@ -134,7 +134,7 @@ fn value(key: i32) -> f32 {
     f32::from_bits((key ^ ((key >> 31) & i32::MAX)) as u32) + 0.0
 }
 
-/// Which bucket a value belongs to: the whole part of `(value - min) / width` in doubles, and at most the last.
+/// Bucket of a value: the whole part of `(value - min) / width` in doubles, and at most the last.
 ///
 /// The division is the reference's: a multiplication by `1 / width` puts values on an edge in other buckets. But it is
 /// slow, and far from the edges a multiplication of floats, twice as many at a time, tells as much.

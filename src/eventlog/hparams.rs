@@ -30,7 +30,7 @@ pub enum Hparam {
     Bool(bool),
 }
 
-/// What the values of a setting are.
+/// Type of a setting's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HparamKind {
     Number,
@@ -38,7 +38,7 @@ pub enum HparamKind {
     Bool,
 }
 
-/// Which values a setting may have, as the filters beside the table offer them.
+/// Possible values of a setting, for the filters beside the table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Domain {
     /// Of its kind, and no more is known.
@@ -94,7 +94,7 @@ pub struct Experiment {
     pub metrics: Vec<MetricInfo>,
 }
 
-/// What a session is made with; its directory is its name, and must not be the one that TensorBoard is started on.
+/// Settings of a session. Its directory is its name, and must not be the one that TensorBoard is started on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionStart {
     pub hparams: BTreeMap<String, Hparam>,
@@ -103,7 +103,7 @@ pub struct SessionStart {
     pub time: WallTime,
 }
 
-/// How a session ended. One without this may still be running.
+/// End of a session. A session without it may still be running.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SessionEnd {
     pub status: Status,

@@ -1,4 +1,4 @@
-//! What event files hold: runs, tags, kinds, steps, sizes, and where they are damaged.
+//! Report on event files: runs, tags, kinds, steps, sizes, and damage.
 //!
 //! Reads what TensorBoard would read, in its order, whoever wrote it: a run is a directory that holds files whose names
 //! contain `tfevents`, and of a tag's metadata the first seen counts. Unlike TensorBoard it checks every checksum and
@@ -32,7 +32,7 @@ use super::snapshots;
 use crate::exit::{Classify, Exit};
 use crate::terminal::{path_text, printable_path};
 
-/// What was found at a path. Its `Display` is a text for people, its serialization one for programs.
+/// Report on a path. Its `Display` is for people, its serialization for programs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// A byte of a path that is not UTF-8 is shown as `\xff`, here and in the names of runs and files.
@@ -54,7 +54,7 @@ pub struct Run {
     pub files: Vec<EventFile>,
 }
 
-/// Why there is no report.
+/// Error in making a report.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     #[error("no such file or directory: {}", printable_path(path))]
@@ -110,7 +110,7 @@ impl Report {
         Ok(Report { path: path_text(path), runs, left_out })
     }
 
-    /// Whether something was read that was not written so. A file that just ends early is not damaged.
+    /// True if anything was read that was not written that way. A file that just ends early is not damaged.
     pub fn is_damaged(&self) -> bool {
         self.runs.iter().flat_map(|run| &run.files).any(|file| file.damage_count > 0)
     }

@@ -1,4 +1,4 @@
-//! Which scalars share a chart in TensorBoard's Custom Scalars tab.
+//! Layout of TensorBoard's Custom Scalars tab: scalars that share a chart.
 
 use prost::Message;
 
@@ -31,7 +31,7 @@ pub struct Chart {
     pub content: Content,
 }
 
-/// What a chart shows of each selected run.
+/// Series of a chart for each selected run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A line for each scalar whose tag one of these patterns matches.

@@ -45,7 +45,7 @@ pub struct LogDir {
     closed: bool,
 }
 
-/// Where the directories of runs are made.
+/// Place of the runs' directories.
 #[derive(Debug)]
 enum Root {
     /// Made, too, when there is something to write.
@@ -54,7 +54,7 @@ enum Root {
     Held(Dir),
 }
 
-/// What one run has.
+/// State of one run.
 #[derive(Default)]
 struct Lane {
     file: Option<EventFile>,
@@ -75,7 +75,7 @@ enum Shown {
     Something,
 }
 
-/// How far an entry has to get.
+/// Durability level of a flush.
 #[derive(Clone, Copy, PartialEq)]
 enum Reach {
     File,

@@ -1,10 +1,10 @@
-//! Whether a PNG file is whole: its chunks and their CRC-32 (PNG specification, third edition, 5.3).
+//! Integrity check of PNG files: chunks and their CRC-32 (PNG specification, third edition, 5.3).
 //!
 //! A record's own checksum is of the bytes that the writer had; it says nothing of a picture that was broken before.
 
 const SIGNATURE: [u8; 8] = *b"\x89PNG\r\n\x1a\n";
 
-/// Where a PNG file is not as its writer made it.
+/// Damage in a PNG file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PngDamage {
     #[error("ends within the chunk at byte {offset}")]
@@ -13,7 +13,7 @@ pub enum PngDamage {
     Checksum { name: String, offset: usize, got: u32, want: u32 },
 }
 
-/// Whether these are the bytes of a PNG file at all.
+/// True if the bytes begin as a PNG file does.
 pub fn is_png(bytes: &[u8]) -> bool {
     bytes.starts_with(&SIGNATURE)
 }

@@ -23,7 +23,7 @@ pub struct Counts {
     pub false_negatives: Vec<u64>,
 }
 
-/// Why columns make no curve.
+/// Fault in the columns of a curve.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrCurveError {
     #[error(

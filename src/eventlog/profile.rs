@@ -1,4 +1,4 @@
-//! What the nodes of a run's graph cost: the times and bytes by which TensorBoard's Graphs tab colours them.
+//! Costs of a graph's nodes: the times and bytes by which TensorBoard's Graphs tab colours them.
 
 use std::collections::HashSet;
 
@@ -29,7 +29,7 @@ pub struct NodeCost {
     pub outputs: Vec<Shape>,
 }
 
-/// Why costs make no profile.
+/// Fault in the costs of a profile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
     #[error("profile: got device `{device}`, want a name that ends like `/device:CPU:0`")]

@@ -32,7 +32,7 @@ pub struct Embeddings {
     made: Made,
 }
 
-/// What is in the files of a snapshot: its vectors, its labels, its pictures if it has any.
+/// Contents of a snapshot's files: vectors, labels, and pictures if there are any.
 #[derive(Clone, Debug)]
 struct Contents {
     tensors: String,
@@ -58,7 +58,7 @@ pub struct Sprite {
     cell: [u32; 2],
 }
 
-/// Why something cannot be shown in the Projector.
+/// Fault in data for the Projector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EmbeddingsError {
     #[error("embeddings: got the name `{name}`, want letters, digits and `_./-`, since it becomes part of a URL")]
@@ -230,7 +230,7 @@ impl Embeddings {
     }
 
     /// Makes what [`write`](Embeddings::write) is going to write, on the threads of the rayon pool that this is called in.
-    /// What cannot be made is left to it, and so is the error.
+    /// Contents that cannot be made are left to the write, which returns the error.
     pub(super) fn make(&self) {
         let texts = || (self.tensors_tsv(), self.metadata_tsv());
         let ((tensors, metadata), sheet) = rayon::join(texts, || self.sheet_png());

@@ -22,7 +22,7 @@ pub struct EventReader<R> {
     omitted: Vec<u64>,
 }
 
-/// Why an event could not be read.
+/// Error in reading an event.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
     #[error(transparent)]
@@ -36,7 +36,7 @@ pub enum EventError {
 }
 
 impl EventError {
-    /// Where the record begins, in bytes from the start of the file.
+    /// Offset of the record in bytes from the start of the file.
     pub fn offset(&self) -> u64 {
         match self {
             EventError::Record(error) => error.offset(),
@@ -49,7 +49,7 @@ impl EventError {
         matches!(self, EventError::Decode { .. } | EventError::Long { .. })
     }
 
-    /// Whether the file just ends early, which it may.
+    /// True if the file just ends early, which is allowed.
     pub fn is_truncation(&self) -> bool {
         matches!(self, EventError::Record(RecordError::Truncated { .. }))
     }
@@ -82,12 +82,12 @@ impl<R: Read> EventReader<R> {
         &self.omitted
     }
 
-    /// What is left from the record on at which reading has ended.
+    /// The remaining bytes, from the record at which reading ended.
     pub fn into_rest(self) -> impl Read {
         self.records.into_rest()
     }
 
-    /// Where the next record begins; at the end, how many bytes were read.
+    /// Offset of the next record; at the end, the number of bytes read.
     pub fn offset(&self) -> u64 {
         self.records.offset()
     }

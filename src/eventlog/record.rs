@@ -32,7 +32,7 @@ pub struct RecordReader<R> {
     /// Of the next record in the file.
     offset: u64,
     ended: bool,
-    /// What was read; `buffer[begin..end]` is not looked at yet, and what is behind it is of no account.
+    /// Bytes read so far: `buffer[begin..end]` is not parsed yet, the rest is unused.
     buffer: Vec<u8>,
     begin: usize,
     end: usize,
@@ -59,7 +59,7 @@ pub struct LongPayload<'a, R> {
     records: &'a mut RecordReader<R>,
 }
 
-/// Why a record could not be read. Offsets are those of the record's first byte.
+/// Error in reading a record. Offsets are those of the record's first byte.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The file ends within the record. More may come if it is still being written.
@@ -86,7 +86,7 @@ pub struct TooLong {
 }
 
 impl RecordError {
-    /// Where the record begins, in bytes from the start of the file.
+    /// Offset of the record in bytes from the start of the file.
     pub fn offset(&self) -> u64 {
         match *self {
             RecordError::Truncated { offset, .. }
@@ -120,7 +120,7 @@ impl<R: Read> RecordReader<R> {
         RecordReader { input, limit, offset: 0, ended: false, buffer: Vec::new(), begin: 0, end: 0, long, failed }
     }
 
-    /// Where the next record begins.
+    /// Offset of the next record.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -230,7 +230,7 @@ impl<R: Read> RecordReader<R> {
         RecordError::Truncated { offset: long.offset, got: self.offset - long.offset, want }
     }
 
-    /// What is left from the record on at which reading has ended.
+    /// The remaining bytes, from the record at which reading ended.
     pub fn into_rest(self) -> impl Read {
         let mut buffer = self.buffer;
         buffer.truncate(self.end);
@@ -316,7 +316,7 @@ pub fn append<E: From<TooLong>>(
     Ok(())
 }
 
-/// Where in `records`, a run of whole records, the first one begins that does not end within the first `written`
+/// Offset in `records`, a run of whole records, of the first one that does not end within the first `written`
 /// bytes, and how many stand before it.
 pub(super) fn whole_records(records: &[u8], written: usize) -> (usize, u64) {
     let (mut end, mut count) = (0, 0);

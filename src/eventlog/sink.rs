@@ -1,4 +1,4 @@
-//! Where entries go: the interface of everything that takes them.
+//! Sinks: the interface of everything that accepts entries.
 
 use std::fmt;
 use std::io;
@@ -29,7 +29,7 @@ pub struct Entry {
 pub trait Sink {
     fn write(&mut self, entry: Entry) -> Result<(), SinkError>;
 
-    /// What was written is where readers see it, and survives this process; until then neither is promised.
+    /// Makes all written entries visible to readers and independent of this process; before, neither is promised.
     fn flush(&mut self) -> Result<(), SinkError>;
 
     /// As `flush`, and what was written survives a power cut.
@@ -50,7 +50,7 @@ pub trait Sink {
     }
 }
 
-/// Why, and how many, entries did not get where they should.
+/// Loss of entries: cause and number.
 #[derive(Debug)]
 pub struct SinkError {
     /// Entries lost since the last error. 0 if a sink still holds them and will try again.

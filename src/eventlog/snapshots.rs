@@ -35,14 +35,14 @@ const SIGNS: &str = "projector";
 const TRAINING: &str = "training";
 /// The file that makes TensorBoard look at a run's points.
 const CONFIG: &str = "projector_config.pbtxt";
-/// How the name of a directory of points begins; the epoch follows.
+/// Prefix of a directory of points; the epoch follows.
 const PREFIX: &str = "epoch_";
 /// A file that is not whole yet; `tfevents` must not be in the name.
 const PARTIAL: &str = ".part";
 /// Longer files are no configuration of ours.
 const LONGEST: u64 = 1 << 20;
 
-/// Why a snapshot is not there. A file before the one that failed may be; TensorBoard does not look at it.
+/// Error in writing a snapshot. Files before the failed one may exist; TensorBoard ignores them.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     #[error("cannot write {}: {source}", path.display())]
@@ -437,7 +437,7 @@ mod tests {
         found
     }
 
-    /// What TensorBoard does with the configuration: every path in it has to be there. Gives the names.
+    /// TensorBoard's check of the configuration: every path in it has to exist. Returns the names.
     fn checked(logdir: &Path) -> String {
         let config = fs::read_to_string(root(logdir).join(CONFIG)).unwrap();
         for line in config.lines().filter(|line| line.contains("_path")) {

@@ -1,4 +1,4 @@
-//! What can be said under a tag: a number, a distribution, pictures, a text, a curve, a Keras graph.
+//! Values of a tag: a number, a distribution, pictures, a text, a curve, a Keras graph.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ pub enum Summary {
     /// A Keras model's JSON, shown as the conceptual graph. Keras's own tag is `keras`.
     KerasGraph(String),
     PrCurve(PrCurve),
-    /// Which scalars share a chart; its tag is always [`layout::TAG`].
+    /// Scalars that share a chart; the tag is always [`layout::TAG`].
     Layout(Layout),
 }
 
@@ -128,7 +128,7 @@ impl Value {
         }
     }
 
-    /// Whether there are pictures to be put in files: how many.
+    /// Number of pictures to encode.
     pub(super) fn pictures(&self) -> usize {
         match &self.summary {
             Summary::Images(pictures) => pictures.len(),

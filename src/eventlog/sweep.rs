@@ -59,7 +59,7 @@ pub struct Known<'a> {
     pub is_own: &'a dyn Fn(&OsStr) -> bool,
 }
 
-/// What is known of the runs at or below a directory.
+/// Knowledge of the runs at or below a directory.
 #[derive(Debug, Default)]
 pub struct Sweep {
     sessions: BTreeMap<PathBuf, Session>,
@@ -77,7 +77,7 @@ struct Session {
     is_known: bool,
 }
 
-/// What may still be read.
+/// Remaining bytes and files to read.
 struct Budget {
     entries: usize,
     bytes: u64,
@@ -242,7 +242,7 @@ impl Sweep {
             column.differs = differs(&column.name);
             shown += usize::from(column.differs);
         }
-        // Where few differ yet, those that usually come to differ stand beside them.
+        // If few differ yet, columns that usually come to differ are added.
         for column in columns.iter_mut().take(own.hparams.len()).filter(|column| !column.differs) {
             column.differs = shown < SHOWN_FIRST;
             shown += 1;
@@ -312,7 +312,7 @@ fn add(columns: &mut Vec<proto::HparamInfo>, info: proto::HparamInfo) {
     }
 }
 
-/// What TensorBoard makes of a value that nobody names a column for.
+/// TensorBoard's column for a value without a declared one.
 fn inferred(name: &str, value: &proto::HparamValue) -> Option<proto::HparamInfo> {
     let kind = match value.kind.as_ref()? {
         Kind::NumberValue(_) => Type::Float64,

@@ -1,4 +1,4 @@
-//! How many bytes of a log are of which kind.
+//! Bytes of a log by kind.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plugin;
 
-/// What bytes are spent on; named as TensorBoard names the plugin that shows it.
+/// Kind of bytes, named after the plugin that displays them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Scalars,
@@ -18,7 +18,7 @@ pub enum Kind {
     Graphs,
     Projector,
     Hparams,
-    /// What every event file begins with.
+    /// Header of each event file.
     Headers,
 }
 
@@ -96,7 +96,7 @@ impl fmt::Display for Tally {
         let mut rest = total;
         let mut separator = ": ";
         for (kind, bytes) in self.kinds() {
-            // What would be shown as nothing, or next to it, is told together.
+            // Kinds with a negligible share are summed up.
             if bytes * 50 < total {
                 break;
             }

@@ -1,4 +1,4 @@
-//! What each layer answers to a fixed batch of validation images: how it is distributed, and what no longer answers.
+//! Activations of each layer for a fixed batch of validation images: distribution and dead units.
 
 use tch::Tensor;
 
@@ -53,11 +53,11 @@ fn values_of_image(network: &Graph) -> usize {
     network.layers().iter().map(|layer| layer.output.len()).sum::<usize>().max(1)
 }
 
-/// What one layer gave for all images so far.
+/// Outputs of one layer for all images so far.
 struct Seen<'a> {
     layer: &'a Layer,
     sums: ActivationSums,
-    /// What its histogram is of. Most of what a ReLU answers is 0: a peak beside which nothing else can be seen. Its
+    /// Values of the histogram. Most outputs of a ReLU are 0: a peak that hides everything else. Its
     /// height is a curve.
     shown: Vec<f32>,
 }

@@ -8,7 +8,7 @@ use crate::picture::{DecodeError, Picture, PngError};
 /// Frames kept at most: a film of some seven seconds. They are copied into each checkpoint, and count several times there.
 const MOST: usize = 20;
 const DELAY_MS: u16 = 350;
-/// How long the last frame stands before the film begins again.
+/// Duration of the last frame before the film restarts.
 const REST_MS: u16 = 4 * DELAY_MS;
 
 /// Frames in the order in which they came, evenly thinned out where there are too many; as PNG files, which take a
@@ -23,7 +23,7 @@ pub struct Frames {
     last: Option<Vec<u8>>,
 }
 
-/// Why there is no film.
+/// Error in making a film.
 #[derive(Debug, thiserror::Error)]
 pub enum FilmError {
     #[error(transparent)]
@@ -34,7 +34,7 @@ pub enum FilmError {
 
 impl Frames {
     /// # Errors
-    /// When the picture has no PNG form; the film then goes on without it.
+    /// If the picture has no PNG form; the film then continues without it.
     pub fn push(&mut self, frame: &Picture) -> Result<(), PngError> {
         let every = self.every.max(1);
         if let Some(earlier) = self.last.replace(frame.png()?) {
@@ -57,7 +57,7 @@ impl Frames {
     /// The film, which rests on the last frame; none of a single frame, which does not move.
     ///
     /// # Errors
-    /// When the frames are not all of one size.
+    /// If the frames are not all of one size.
     pub fn film(&self) -> Result<Option<Animation>, FilmError> {
         let frames = self.all()?;
         if frames.len() < 2 {

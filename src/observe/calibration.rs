@@ -15,7 +15,7 @@ const BINS: usize = 15;
 /// Pixels of a bin, and between bins.
 const BIN: u32 = 20;
 const GAP: u32 = 1;
-/// Where the axes are: the left one, the upper end of accuracy, its zero, the zero of the counts, in pixels.
+/// Axes in pixels: the left one, the upper end of accuracy, its zero, the zero of the counts.
 const LEFT: u32 = 34;
 const TOP: u32 = LINES[2] + 14;
 const BASE: u32 = TOP + 200;
@@ -25,7 +25,7 @@ const HEIGHT: u32 = COUNTS + 54;
 const TALLEST: f64 = 44.0;
 
 const BAR: Rgb = [138, 180, 248];
-/// Where the bar ends below the confidence, and where it ends above.
+/// Colours of bars that end below the confidence and above it.
 const OVERCONFIDENT: Rgb = [242, 184, 181];
 const UNDERCONFIDENT: Rgb = [215, 174, 251];
 const AXIS: Rgb = [154, 160, 166];
@@ -138,7 +138,7 @@ fn accuracy(canvas: &mut Canvas, x: u32, bin: &evaluation::Bin) {
     canvas.fill((x, right.min(sure)), (wide, right.abs_diff(sure)), colour);
 }
 
-/// Where a well calibrated network's bars end.
+/// Diagonal: ends of the bars of a well calibrated network.
 fn diagonal(canvas: &mut Canvas) {
     let across = BINS as u32 * BIN;
     for x in (0..across).filter(|x| x % 8 < 5) {

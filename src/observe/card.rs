@@ -12,7 +12,7 @@ use crate::render::{Canvas, ColourMap, NON_FINITE, Rgb, Scale, Zoom, number};
 pub const WIDTH: u32 = 348;
 /// Left free at the edges.
 pub const MARGIN: u32 = 8;
-/// Where the right margin starts.
+/// Start of the right margin.
 pub const RIGHT: u32 = WIDTH - MARGIN;
 
 pub const PAPER: Rgb = [255, 255, 255];
@@ -30,7 +30,7 @@ pub const NOTE: Style = Style { face: Face::Regular, size: 11, colour: GREY };
 /// The baselines of the title and of the lines below it.
 pub const LINES: [u32; 3] = [21, 39, 55];
 
-/// When a picture was taken. The console counts epochs from 1; the step in TensorBoard, as Keras has it, from 0.
+/// Epoch of a picture. The console counts epochs from 1; the step in TensorBoard, as in Keras, from 0.
 pub fn moment(epoch: u64) -> String {
     format!("after epoch {}", epoch + 1)
 }
@@ -49,7 +49,7 @@ pub fn line(canvas: &mut Canvas, left: u32, baseline: u32, end: u32, text: &str,
     canvas.text(left, baseline, &fitted(text, style, end.saturating_sub(left)), style)
 }
 
-/// What the colours of a card mean.
+/// Meaning of the colours of a card.
 #[derive(Clone, Copy, Debug)]
 pub struct Legend {
     pub colours: ColourMap,

@@ -11,7 +11,7 @@ pub const SERIES: usize = 20;
 
 /// `<group>/<class>` for each of the first [`SERIES`] of `count` classes.
 ///
-/// What a class is called is free, what stands in a tag is not: a `/` would open another group, so it becomes `_`, as
+/// Names of classes are free, tags are not: a `/` would open another group, so it becomes `_`, as
 /// do control characters (`T-shirt/top` is `T-shirt_top`). Names that are empty or no longer differ get the class's
 /// number.
 pub fn class_tags(group: &str, classes: &[String], count: usize) -> Vec<Tag> {
@@ -31,7 +31,7 @@ pub fn class_tags(group: &str, classes: &[String], count: usize) -> Vec<Tag> {
     (0..count.min(SERIES)).map(tag).collect()
 }
 
-/// What a description adds where not every class has a series.
+/// Addition to a description if not every class has a series.
 pub fn note(count: usize) -> String {
     if count > SERIES { format!(" The first {SERIES} of {count} classes have a curve.") } else { String::new() }
 }

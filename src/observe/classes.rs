@@ -1,4 +1,4 @@
-//! How well each class is found: curves of precision, recall and F1, their means, and a table of all classes.
+//! Precision, recall and F1 of each class as curves, their means, and a table of all classes.
 
 use super::class_tags::{self, class_tags};
 use super::texts::Table;

@@ -11,7 +11,7 @@ use crate::render::{Canvas, ColourMap, Rgb, Scale, blend, is_light};
 use crate::train::{Moment, Observer};
 use crate::types::{Run, Tag};
 
-/// Where the names of the true classes start; left of them stands what they are.
+/// Start of the names of the true classes, to the right of the axis title.
 const NAMES: u32 = MARGIN + 15;
 /// Pixels of a class's name, at most.
 const NAME: u32 = 78;
@@ -56,7 +56,7 @@ impl Observer<Record> for Confusion {
     }
 }
 
-/// What a cell holds.
+/// Content of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
     Counts,
@@ -69,7 +69,7 @@ struct Matrix<'a> {
     shown: Shown,
 }
 
-/// Where the matrix lies.
+/// Position of the matrix.
 struct Layout {
     /// The upper left corner of the first cell, in pixels.
     corner: (u32, u32),
@@ -77,7 +77,7 @@ struct Layout {
     pitch: (u32, u32),
     /// Between cells.
     gap: u32,
-    /// How the names of classes are written, and along the columns from the bottom to the top; without, every so many
+    /// Style of the class names, and true if those of columns run upwards; without names, every so many
     /// classes have their number.
     names: Option<(Style, bool)>,
 }
@@ -167,7 +167,7 @@ impl Matrix<'_> {
         }
     }
 
-    /// What a scale means, and its ends.
+    /// Meaning of a scale, and its ends.
     fn legend(&self, canvas: &mut Canvas, wrong: Scale, right: Scale) {
         const SIZE: (u32, u32) = (48, 8);
         let end = |scale: Scale| match self.shown {

@@ -111,7 +111,7 @@ impl<'a> Gallery<'a> {
         x + GAP
     }
 
-    /// What was predicted, what is true, and which image it is.
+    /// Prediction, label and number of the image.
     fn words(&self, canvas: &mut Canvas, (x, y): (u32, u32), sample: usize) {
         let (predicted, label) = (self.predictions.predicted(sample), self.predictions.label(sample));
         let lines = [(predicted, "✗", WRONG_BAR, STRONG), (label, "true", TRUE_BAR, BODY)];

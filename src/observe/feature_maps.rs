@@ -1,4 +1,4 @@
-//! What each convolution and pooling answers to the probe images, channel by channel.
+//! Outputs of each convolution and pooling for the probe images, channel by channel.
 
 use super::animation::Frames;
 use super::card::{self, BODY, GREY, LINES, Legend, MARGIN, NOTE, RIGHT};
@@ -16,7 +16,7 @@ use crate::types::{Seed, Tag};
 const SHOWN: usize = 64;
 /// Pixels of the longer side of the input's thumbnail, at most.
 const THUMBNAIL: u32 = 64;
-/// Where the tiles start: left of them stand the numbers of the channels.
+/// Start of the tiles, to the right of the channel numbers.
 const LEFT: u32 = 18;
 const INDEX: Style = Style { face: Face::Regular, size: 9, colour: GREY };
 /// The share of positive values that are told apart; the few above look the same.

@@ -45,7 +45,7 @@ struct Kernels {
     count: usize,
     height: usize,
     width: usize,
-    /// How input channels are shown.
+    /// Display of input channels.
     channels: &'static str,
     legend: Legend,
 }

@@ -18,7 +18,7 @@ use crate::weights::host_values;
 
 /// Pixels of the longer side of the input and across the list below it, at most.
 const SIDE: u32 = 84;
-/// Where the maps start.
+/// Start of the maps.
 const LEFT: u32 = MARGIN + SIDE + 8;
 /// Pixels of the longer side of a map, at most: two of them and a scale fit a card.
 const TILE: u32 = 96;
@@ -89,7 +89,7 @@ fn value(moment: &Moment<'_>, probes: &Probes) -> Option<Value> {
     )))
 }
 
-/// What the network says about one image.
+/// Prediction for one image.
 struct Answer {
     label: usize,
     /// Class and probability, most probable first.

@@ -43,7 +43,7 @@ fn contact_sheet(dataset: &Dataset) -> Picture {
     let widest = dataset.classes.iter().take(shown).map(|name| width(name, BODY)).max().unwrap_or(0);
     let left = MARGIN + widest.min(NAME) + MARGIN;
     let columns = ((RIGHT - left + GAP) / (tile_width + GAP)).max(1);
-    // What is left over widens the gaps between columns, so that they end where the title does.
+    // Remaining width is spread over the gaps between columns, so that they end with the title.
     let gap = ((RIGHT - left).saturating_sub(columns * tile_width) / columns.saturating_sub(1).max(1)).clamp(GAP, 8);
     let columns = columns as usize;
     let rows = rows_by_class(split.labels(), shown, columns);

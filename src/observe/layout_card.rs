@@ -23,11 +23,11 @@ const LEGEND_LINE: u32 = 16;
 const LABEL: Style = Style { face: Face::Bold, size: 11, colour: INK };
 const MESSAGE: Style = Style { face: Face::Bold, size: 11, colour: GREY };
 
-/// What stands on a card.
+/// Contents of a card.
 pub struct LayoutCard<'a> {
     pub title: &'a str,
     pub when: &'a str,
-    /// How to read it, in a few words.
+    /// Reading instructions in a few words.
     pub note: &'a str,
     pub sample: &'a Sample,
     pub classes: &'a [String],
@@ -131,7 +131,7 @@ impl LayoutCard<'_> {
         }
     }
 
-    /// What to say where there is nothing to see.
+    /// Message for an empty card.
     fn message(&self) -> Option<&'static str> {
         match self.places {
             [] => Some("no features are finite"),

@@ -12,12 +12,12 @@ use crate::types::{Clock, Run, Step, WallTime};
 /// Between two warnings that the log is not on the disk.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
-/// Where what observers found goes: stamped with the time, handed to the event log.
+/// Log of observations: stamps them with the time and hands them to the event log.
 pub struct Log {
     sink: Box<dyn Sink>,
     clock: Arc<dyn Clock>,
     latest: BTreeMap<Run, WallTime>,
-    /// When it was last told that the log could not be secured.
+    /// Time of the last warning that the log could not be synced.
     told: Option<Instant>,
 }
 
@@ -35,7 +35,7 @@ impl Log {
         Log { sink: Box::new(sink), clock, latest: BTreeMap::new(), told: None }
     }
 
-    /// How much of the whole run watching took: known when the last epoch has been looked at, and no sooner.
+    /// Share of observers in the time of the whole run, known after the last observation.
     pub fn push_share(&mut self, iterations: u64, share: f64) {
         let description = "Share of the time of all training steps and observers that observers took, 0 to 1: what \
                            watching cost this run, the last epoch's pictures included.";

@@ -1,4 +1,4 @@
-//! What is looked at during a run, one observer a file: each borrows the run read-only and says what it saw as values
+//! Observers, one a file: each borrows the run read-only and records its observation as values
 //! for the event log.
 
 mod activation_max;
@@ -137,7 +137,7 @@ mod tests {
         fn epoch_ends(&mut self, _: &EpochReport) {}
     }
 
-    /// What observers see of two epochs of three steps, of a network with one convolution.
+    /// Records of observers over two epochs of three steps, of a network with one convolution.
     pub fn rehearse(mut watches: Vec<ScheduledObserver<Record>>) -> (Vec<Seen>, Outcome) {
         let shape = ImageShape { height: 6, width: 6, channels: 1 };
         let split = |count: usize| {

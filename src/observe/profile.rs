@@ -1,4 +1,4 @@
-//! What the operations of a training step cost: time by the passes that train, memory by what they leave behind.
+//! Costs of a training step's operations: time of the passes that train, memory of their results.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What one observer has to say of one moment.
+//! Values recorded by one observer at one moment.
 
 use std::sync::Arc;
 

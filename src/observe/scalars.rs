@@ -54,7 +54,7 @@ pub struct StepScalars {
     shares: [Curve; 5],
 }
 
-/// What all points of a curve have in common.
+/// Properties shared by all points of a curve.
 #[derive(Clone, Debug)]
 struct Curve {
     tag: Tag,

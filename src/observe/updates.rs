@@ -1,4 +1,4 @@
-//! How hard each step pulls at each layer: the gradient's norms, and how far the weights move.
+//! Gradient norms and update-to-weight ratios of each layer.
 
 use std::borrow::Cow;
 

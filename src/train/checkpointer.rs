@@ -1,4 +1,4 @@
-//! Who keeps states that training can go on from, and when.
+//! Interface of checkpointing: schedule and storage of resumable states.
 
 use super::memories::Memories;
 use super::state::{Position, TrainState};
@@ -13,14 +13,14 @@ pub struct Snapshot<'a> {
 
 /// Keeps snapshots where they outlive the process; knows when, and nothing of training.
 pub trait Checkpointer<Log> {
-    /// Whether a snapshot is wanted here: after a step, or after an epoch and all that was looked at then.
+    /// True if a snapshot is due: after a step, or after an epoch and its observations.
     fn is_due(&mut self, position: &Position) -> bool;
 
     /// Keeps a snapshot. What went to `log` before it has to be as safe as the snapshot is when this returns: whoever
     /// goes on from it does not say it again.
     ///
     /// # Errors
-    /// When it is not kept. Earlier snapshots are as they were.
+    /// If it cannot be saved. Earlier snapshots stay as they were.
     fn save(&mut self, snapshot: Snapshot<'_>, log: &mut Log) -> Result<(), Box<dyn Classify + Send + Sync>>;
 }
 

@@ -1,4 +1,4 @@
-//! Why training ended without a result: a loss that is no number, or absurd, and where values first stopped being numbers.
+//! Divergence: a loss that is not finite or absurd, and the first layer with non-finite values.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub struct Divergence {
     pub epoch: u64,
     /// Optimizer steps done when the loss was last seen to be fine: what ruined it came later.
     pub fine_until: u64,
-    /// Where values are not finite, in the order in which they were computed: the first one infected the others. None
+    /// Non-finite values in the order of their computation: the first ones infected the others. None
     /// where the loss is merely too large.
     pub non_finite: Vec<NonFinite>,
 }
@@ -37,7 +37,7 @@ pub struct NonFinite {
     /// Keras's name, `conv2d_1`.
     pub layer: String,
     pub what: Part,
-    /// How many values are not finite; at least 1.
+    /// Number of non-finite values; at least 1.
     pub count: u64,
     /// Of how many.
     pub of: u64,
@@ -47,7 +47,7 @@ pub struct NonFinite {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Parameter(Role),
-    /// What it answers to a batch of images, after its ReLU if it has one.
+    /// Output for a batch of images, after the ReLU if there is one.
     Output,
     /// Of the loss by the parameter.
     Gradient(Role),
@@ -68,11 +68,11 @@ fn first(non_finite: &[NonFinite]) -> String {
     non_finite.first().map_or_else(String::new, |first| format!("; the first non-finite values are in {first}"))
 }
 
-/// What is not finite in a forward pass over images `N x C x H x W`, in its order: of each layer with weights its kernel,
-/// its bias, then its output.
+/// Non-finite values of a forward pass over images `N x C x H x W`, in its order: for each layer with weights the kernel,
+/// the bias, then the output.
 ///
 /// # Panics
-/// When the shapes of the weights or images are not the network's: a bug in the caller.
+/// If the weights or images do not have the network's shapes: a bug in the caller.
 pub(super) fn in_forward_pass(network: &Graph, weights: &[Tensor], images_nchw: &Tensor) -> Vec<NonFinite> {
     let mut outputs = vec![Count::default(); network.layers().len()];
     let keep: Vec<NodeId> = network.layers().iter().map(|layer| layer.value).collect();
@@ -97,7 +97,7 @@ pub(super) fn in_forward_pass(network: &Graph, weights: &[Tensor], images_nchw: 
     found
 }
 
-/// What is not finite in the gradient, one tensor a parameter, in the order of the backward pass: from the logits back.
+/// Non-finite values of the gradient, one tensor a parameter, in the order of the backward pass: from the logits back.
 pub(super) fn in_backward_pass(network: &Graph, gradients: &[Tensor]) -> Vec<NonFinite> {
     let parameters = network.parameters().iter().zip(gradients).rev();
     let found = parameters.filter_map(|(spec, gradient)| {

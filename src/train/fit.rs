@@ -53,7 +53,7 @@ pub trait Progress {
     fn epoch_ends(&mut self, report: &EpochReport);
 }
 
-/// Why training did not go to its end.
+/// Error that ends training early.
 #[derive(Debug, thiserror::Error)]
 pub enum FitError {
     #[error(transparent)]
@@ -169,14 +169,14 @@ struct Training<'a, Log: Logger> {
     sums: Sums,
 }
 
-/// How things were when the last step of an epoch was done: until all has been looked at, this is what is kept.
+/// State after the last step of an epoch: checkpoints hold it until all observers have seen the epoch.
 struct Unseen {
     position: Position,
     memories: Memories,
 }
 
 impl<Log: Logger> Training<'_, Log> {
-    /// What is left of the epoch that is running: its steps, the evaluation, and what is looked at then.
+    /// Runs the rest of the current epoch: steps, evaluation, observations.
     fn epoch(&mut self) -> Result<(), FitError> {
         let started = Instant::now();
         let Fit { dataset, batch_size, seed, .. } = *self.fit;

@@ -20,7 +20,7 @@ const MOST_LOOKERS: usize = 4;
 /// A look that took less is not worth waking another thread for.
 const A_MOMENT: Duration = Duration::from_millis(2);
 
-/// What a moment is made of.
+/// Sources of a moment.
 pub(super) struct View<'a> {
     pub fit: &'a Fit<'a>,
     pub state: &'a TrainState,
@@ -28,7 +28,7 @@ pub(super) struct View<'a> {
     pub at: At,
 }
 
-/// What a moment is made of on one thread: handles of a tensor may not be shared between threads, but each may have its
+/// Sources of a moment on one thread: handles of a tensor must not be shared between threads, but each may have its
 /// own of the same values.
 struct Glance<'a> {
     fit: &'a Fit<'a>,
@@ -164,7 +164,7 @@ pub(super) fn look<Log: Logger>(
     let threads = turns.iter().filter(|turn| !turn.is_quick()).count().clamp(1, pool.threads());
     // From the end of the table: what takes long stands there, where nobody has looked yet.
     let mut queue: Vec<&mut Turn<'_, Log::Record>> = turns.iter_mut().rev().collect();
-    // What is quick, most curves, comes first: a stop leaves out what takes long. That begins with the longest, so that
+    // Quick observers, most curves, come first: a stop skips the slow ones. Of those the slowest comes first, so that
     // threads end together.
     queue.sort_by_key(|turn| (!turn.is_quick(), turn.watch.took.map(Reverse)));
     let queue = Mutex::new(queue.into_iter());

@@ -1,4 +1,4 @@
-//! What observers carry from one moment to the next, in a form that outlives the process.
+//! State of observers between moments, in a form that outlives the process.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub struct MemoryError {
 impl Memories {
     /// Keeps `value` under `name`, in place of what was there.
     ///
-    /// What cannot be written down is not kept, which no type of ours is: an observer that finds nothing begins anew.
+    /// A value that cannot be encoded is not kept (no type of ours); its observer then starts afresh.
     pub fn put<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
         match to_bytes(value) {
             Ok(bytes) => {
@@ -32,7 +32,7 @@ impl Memories {
         }
     }
 
-    /// What was put under `name`, if anything was.
+    /// The value stored under `name`, if any.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, MemoryError> {
         let Some(bytes) = self.by_name.get(name) else { return Ok(None) };
         postcard::from_bytes(bytes).map(Some).map_err(|source| MemoryError { what: name.to_owned(), source })

@@ -1,4 +1,4 @@
-//! Who may look at a run, when, and at what: an observer borrows read-only, so watching cannot change the run.
+//! Observers of a run, with their schedules: they borrow read-only, so watching cannot change the run.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl Metrics {
     }
 }
 
-/// Where the time of training steps went, in seconds.
+/// Seconds of training steps by phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PhaseSeconds {
     /// Assembling batches.
@@ -85,7 +85,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// What happened since `earlier`.
+    /// Difference to `earlier`.
     pub fn since(&self, earlier: &Totals) -> Totals {
         Totals {
             loss_sum: self.loss_sum - earlier.loss_sum,
@@ -100,7 +100,7 @@ impl Totals {
     }
 }
 
-/// What a moment is.
+/// Kind of a moment.
 #[derive(Clone, Copy, Debug)]
 pub enum At {
     /// Before the first step.
@@ -127,17 +127,17 @@ pub struct Moment<'a> {
     /// they are older where no observer of the run [compares](Observer::compares).
     pub previous: &'a Tensor,
     pub dataset: &'a Dataset,
-    /// What the network says about every validation image, in their order, where they have just been evaluated: after
+    /// Predictions for every validation image, in their order, if they have just been evaluated: after
     /// an epoch.
     pub predictions: Option<&'a Predictions>,
-    /// Whether the last step was left out: `gradient` and `previous` are then those of an earlier one.
+    /// True if the last step was skipped: `gradient` and `previous` are then those of an earlier one.
     pub skipped: bool,
-    /// Whether the last epoch of the run has ended.
+    /// True after the last epoch of the run.
     pub last: bool,
 }
 
 impl Moment<'_> {
-    /// Where what is seen now belongs: after a step among the curves over iterations, else among those over epochs.
+    /// Run and step of an observation: after a step among the curves over iterations, else among those over epochs.
     /// A run directory has one unit of steps.
     pub fn place(&self) -> (Run, Step) {
         match self.at {
@@ -152,7 +152,7 @@ pub struct ScheduledObserver<Record> {
     pub trigger: Trigger,
     pub observer: Box<dyn Observer<Record>>,
     pub name: &'static str,
-    /// How long its last look took: decides when its next turn comes, and nothing else.
+    /// Duration of its last observation: decides only the order of the next ones.
     pub(super) took: Option<Duration>,
 }
 
@@ -162,9 +162,9 @@ impl<Record> ScheduledObserver<Record> {
     }
 }
 
-/// Where what observers say ends up.
+/// Destination of the observers' records.
 pub trait Logger {
-    /// What one observer says of one moment.
+    /// Record of one observer at one moment.
     type Record: Default + Send;
 
     /// Takes it, in the order of the observers.
@@ -180,7 +180,7 @@ pub trait Logger {
 pub trait Observer<Record>: Send {
     fn observe(&mut self, moment: &Moment<'_>, out: &mut Record);
 
-    /// Whether it looks at [`Moment::previous`]: without such an observer nobody copies the weights before a step that is
+    /// True if it reads [`Moment::previous`]: without such an observer nobody copies the weights before a step that is
     /// looked at. It does not by default.
     fn compares(&self) -> bool {
         false

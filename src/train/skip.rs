@@ -5,7 +5,7 @@ use std::fmt;
 /// Steps that may be skipped in a row: weights that give nothing else do not come back.
 pub const PATIENCE: u64 = 100;
 
-/// What becomes of a step whose loss or gradient is not finite.
+/// Reaction to a step with a non-finite loss or gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnNonFinite {
     /// Training ends: it has diverged.
@@ -14,7 +14,7 @@ pub enum OnNonFinite {
     Skip,
 }
 
-/// Why a step changed nothing.
+/// Reason for a skipped step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skip {
     NotFinite,

@@ -50,7 +50,7 @@ pub struct EventFile {
     pub nan_wall_time_at: Option<u64>,
     /// Events that TensorBoard's data server leaves out, as their wall time is infinite.
     pub infinite_wall_times: u64,
-    /// How many damages there are; at most 20 are told.
+    /// Number of damages; the report lists at most 20.
     pub damage_count: u64,
     pub damages: Vec<Damage>,
 }

@@ -13,9 +13,9 @@ use crate::eventlog::shown::Steps;
 pub struct Tag {
     /// The run's own graph has none; it is `__run_graph__`, as within TensorBoard.
     pub name: String,
-    /// What shows it: `scalars`, `histograms`, `images`, `text`, `graphs`, ...; empty if nothing does.
+    /// Plugin that displays it: `scalars`, `histograms`, `images`, `text`, `graphs`, ...; empty if none does.
     pub plugin: String,
-    /// How it is stored.
+    /// Storage form.
     pub form: Form,
     pub count: u64,
     /// Points that both of TensorBoard's loaders show, if they keep all points: no later point of the same or an earlier
